@@ -1,0 +1,39 @@
+"""Molecular dynamics by jumps of a trained neural operator.
+
+The names below are loaded on first use, so that importing the package, and with it
+``ase-atom --help``, stays quick.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+try:
+    __version__ = version("ase-atom")
+except PackageNotFoundError:  # run from a checkout that is not installed
+    __version__ = "0+unknown"
+
+_HOMES = {
+    "PhaseState": "ase_atom.state",
+    "AtomError": "ase_atom.errors",
+    "BrokenStateError": "ase_atom.errors",
+    "load_operator": "ase_atom.operator",
+    "list_operators": "ase_atom.operator",
+    "Langevin": "ase_atom.propagation",
+    "NVE": "ase_atom.propagation",
+    "Propagator": "ase_atom.propagation",
+}
+
+__all__ = ["__version__", *_HOMES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

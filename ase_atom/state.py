@@ -1,0 +1,240 @@
+"""The phase-space state that operators and integrators act on: a padded batch of molecules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from ase_atom.errors import StateError
+from ase_atom.units import AMU_A2_FS2_IN_EV, KB, velocities_from_ase, velocities_to_ase
+
+
+@dataclass(frozen=True, eq=False)
+class PhaseState:
+    """Positions and velocities of a batch of molecules, padded to the largest one.
+
+    Parameters
+    ----------
+    numbers
+        Atomic numbers, int64 ``[B, N]``; 0 marks padding, which follows the real atoms.
+    masses
+        Masses in amu, ``[B, N]``; 0 on padding.
+    positions
+        Positions in Å, ``[B, N, 3]``; 0 on padding.
+    velocities
+        Velocities in Å/fs, ``[B, N, 3]``; 0 on padding.
+
+    Raises
+    ------
+    StateError
+        If shapes, types or devices disagree.
+    """
+
+    numbers: Tensor
+    masses: Tensor
+    positions: Tensor
+    velocities: Tensor
+
+    def __post_init__(self) -> None:
+        if self.numbers.ndim != 2:
+            raise StateError(f"numbers must be [batch, atoms], not {list(self.numbers.shape)}")
+        if self.numbers.dtype != torch.int64:
+            raise StateError(f"numbers must be int64, not {self.numbers.dtype}")
+        shape = self.numbers.shape
+        for name, expected in (
+            ("masses", shape),
+            ("positions", (*shape, 3)),
+            ("velocities", (*shape, 3)),
+        ):
+            value: Tensor = getattr(self, name)
+            if value.shape != expected:
+                raise StateError(f"{name} must be {list(expected)}, not {list(value.shape)}")
+            if not value.dtype.is_floating_point or value.dtype != self.positions.dtype:
+                raise StateError(
+                    f"{name} must have the positions' floating-point type, not {value.dtype}"
+                )
+            if value.device != self.numbers.device:
+                raise StateError(f"{name} must be on {self.numbers.device}, not {value.device}")
+
+    # -- conversions ---------------------------------------------------------------------------
+
+    @classmethod
+    def from_atoms(
+        cls,
+        atoms: Atoms | Sequence[Atoms],
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> PhaseState:
+        """Build a state from one `ase.Atoms` (a batch of one) or several (padded).
+
+        Masses are those of the atoms: ASE's standard atomic masses unless a caller set others,
+        which operators refuse (see `ase_atom.coverage`). Cell, constraints and calculators are not
+        carried.
+
+        Raises
+        ------
+        StateError
+            If there are no atoms, or an atomic number is not that of an element.
+        """
+        batch = [atoms] if isinstance(atoms, Atoms) else list(atoms)
+        if not batch or any(len(molecule) == 0 for molecule in batch):
+            raise StateError("a state needs at least one molecule, and each at least one atom")
+        size = max(len(molecule) for molecule in batch)
+        numbers = np.zeros((len(batch), size), dtype=np.int64)
+        masses = np.zeros((len(batch), size))
+        positions = np.zeros((len(batch), size, 3))
+        velocities = np.zeros((len(batch), size, 3))
+        for row, molecule in enumerate(batch):
+            n = len(molecule)
+            if (molecule.numbers < 1).any():
+                bad = int(np.flatnonzero(molecule.numbers < 1)[0])
+                raise StateError(
+                    f"atom {bad} has atomic number {molecule.numbers[bad]}; elements start at 1"
+                )
+            numbers[row, :n] = molecule.numbers
+            masses[row, :n] = molecule.get_masses()
+            positions[row, :n] = molecule.positions
+            velocities[row, :n] = velocities_from_ase(molecule.get_velocities())
+        return cls(
+            torch.as_tensor(numbers, device=device),
+            *(
+                torch.as_tensor(value).to(device=device, dtype=dtype)
+                for value in (masses, positions, velocities)
+            ),
+        )
+
+    def to_atoms(self) -> list[Atoms]:
+        """Return one `ase.Atoms` per molecule, with velocities in ASE's unit and no padding."""
+        molecules = []
+        rows = [t.detach().cpu() for t in (self.masses, self.positions, self.velocities)]
+        for row, n in enumerate(self.num_atoms.tolist()):
+            masses, positions, velocities = (t[row, :n].double().numpy() for t in rows)
+            atoms = Atoms(self.numbers[row, :n].cpu().numpy(), positions=positions)
+            if not np.allclose(masses, atoms.get_masses(), rtol=1e-6):
+                atoms.set_masses(masses)
+            atoms.set_velocities(velocities_to_ase(velocities))
+            molecules.append(atoms)
+        return molecules
+
+    def to(self, target: torch.dtype | torch.device | str) -> PhaseState:
+        """Return the state with its floating-point fields in a type, or all on a device."""
+        if isinstance(target, torch.dtype):
+            return self.replace(
+                masses=self.masses.to(target),
+                positions=self.positions.to(target),
+                velocities=self.velocities.to(target),
+            )
+        return PhaseState(
+            self.numbers.to(target),
+            self.masses.to(target),
+            self.positions.to(target),
+            self.velocities.to(target),
+        )
+
+    def replace(self, **fields: Any) -> PhaseState:
+        """Return a copy with the named fields replaced."""
+        return replace(self, **fields)
+
+    def repeat(self, n: int) -> PhaseState:
+        """Return the batch `n` times over, as independent replicas: ``[n·B, N]``."""
+        return PhaseState.cat([self] * n)
+
+    def select(self, rows: Tensor) -> PhaseState:
+        """Return the molecules chosen by an index or boolean tensor over the batch."""
+        return PhaseState(
+            self.numbers[rows], self.masses[rows], self.positions[rows], self.velocities[rows]
+        )
+
+    @staticmethod
+    def cat(states: Iterable[PhaseState]) -> PhaseState:
+        """Join states along the batch, padding them to the largest.
+
+        Raises
+        ------
+        StateError
+            If there is nothing to join.
+        """
+        states = list(states)
+        if not states:
+            raise StateError("there is no state to join")
+        size = max(state.numbers.shape[1] for state in states)
+
+        def join(name: str) -> Tensor:
+            padded = []
+            for state in states:
+                value: Tensor = getattr(state, name)
+                missing = size - value.shape[1]
+                if missing:
+                    filler = value.new_zeros((value.shape[0], missing, *value.shape[2:]))
+                    value = torch.cat([value, filler], dim=1)
+                padded.append(value)
+            return torch.cat(padded)
+
+        return PhaseState(*(join(n) for n in ("numbers", "masses", "positions", "velocities")))
+
+    # -- sizes ---------------------------------------------------------------------------------
+
+    @property
+    def mask(self) -> Tensor:
+        """True where there is an atom, ``[B, N]``."""
+        return self.numbers > 0
+
+    @property
+    def batch_size(self) -> int:
+        """Number of molecules B."""
+        return self.numbers.shape[0]
+
+    @property
+    def num_atoms(self) -> Tensor:
+        """Atoms of each molecule, int64 ``[B]``."""
+        return self.mask.sum(dim=1)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of masses, positions and velocities."""
+        return self.positions.dtype
+
+    @property
+    def device(self) -> torch.device:
+        """Device of all fields."""
+        return self.numbers.device
+
+    # -- observables ---------------------------------------------------------------------------
+
+    def center_of_mass(self) -> tuple[Tensor, Tensor]:
+        """Return position in Å and velocity in Å/fs of the centre of mass, both ``[B, 3]``."""
+        weights = (self.masses / self.masses.sum(dim=1, keepdim=True)).unsqueeze(-1)
+        return (weights * self.positions).sum(dim=1), (weights * self.velocities).sum(dim=1)
+
+    def kinetic_energy(self) -> Tensor:
+        """Return the kinetic energy in eV, ``[B]``."""
+        twice = (self.masses.unsqueeze(-1) * self.velocities**2).sum(dim=(1, 2))
+        return 0.5 * AMU_A2_FS2_IN_EV * twice
+
+    def temperature(self, dof: float | Tensor) -> Tensor:
+        """Return the kinetic temperature ``2 E_kin / (dof k_B)`` in K, ``[B]``.
+
+        Parameters
+        ----------
+        dof
+            Number of thermal degrees of freedom, one for all or ``[B]``: 3N with a free centre of
+            mass, 3N - 3 with a fixed one.
+        """
+        return 2.0 * self.kinetic_energy() / (dof * KB)
+
+    def linear_momentum(self) -> Tensor:
+        """Return the total momentum in amu Å/fs, ``[B, 3]``."""
+        return (self.masses.unsqueeze(-1) * self.velocities).sum(dim=1)
+
+    def angular_momentum(self) -> Tensor:
+        """Return the angular momentum about the centre of mass in amu Å²/fs, ``[B, 3]``."""
+        x_cm, v_cm = self.center_of_mass()
+        x = self.positions - x_cm.unsqueeze(1)
+        v = self.velocities - v_cm.unsqueeze(1)
+        return (self.masses.unsqueeze(-1) * torch.linalg.cross(x, v)).sum(dim=1)
