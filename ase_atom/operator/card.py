@@ -1,0 +1,54 @@
+"""What a trained operator says of itself: what it covers and how it was made."""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class OperatorCard(BaseModel):
+    """Facts that travel inside a checkpoint.
+
+    Attributes
+    ----------
+    name
+        Name under which the operator is shipped or was trained.
+    smiles
+        Canonical SMILES (RDKit, hydrogens implicit) of the molecules it was trained for.
+    elements
+        Atomic numbers it was trained on.
+    masses
+        Atomic masses in amu by atomic number; the dynamics of other isotopes differ.
+    charge
+        Total charge of the molecules, e.
+    temperature_range_K
+        Lowest and highest temperature of the training data.
+    horizon_fs, stride_fs
+        Longest time one call may ask for, and the jump recommended for propagation.
+    level_of_theory
+        Of the reference data, with the engine and its version.
+    training_command, training_config
+        What made it, and the whole configuration as plain data.
+    data_fingerprint
+        SHA-256 over the reference data.
+    split
+        Keys of the reference trajectories in ``train``, ``validation`` and ``test``.
+    notes
+        Anything else a user should know.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    smiles: list[str] = Field(min_length=1)
+    elements: list[int] = Field(min_length=1)
+    masses: dict[int, float]
+    charge: int = 0
+    temperature_range_K: tuple[float, float]
+    horizon_fs: float = Field(gt=0)
+    stride_fs: float = Field(gt=0)
+    level_of_theory: str
+    training_command: str
+    training_config: dict = Field(default_factory=dict)
+    data_fingerprint: str
+    split: dict[str, list[str]] = Field(default_factory=dict)
+    notes: str = ""

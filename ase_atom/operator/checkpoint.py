@@ -1,0 +1,182 @@
+"""Save, load, verify and list operators: safetensors files with their facts in the header."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from importlib import resources
+from pathlib import Path
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from ase_atom.errors import CheckpointError
+from ase_atom.operator.card import OperatorCard
+from ase_atom.operator.config import OperatorConfig
+from ase_atom.operator.model import Operator, build_operator
+
+FORMAT = "ase-atom-operator/1"
+SUFFIX = ".safetensors"
+
+
+def save_operator(operator: Operator, path: str | Path) -> Path:
+    """Write an operator with its card to one safetensors file, atomically.
+
+    Parameters
+    ----------
+    operator
+        A trained operator; its ``card`` must be set.
+    path
+        File to write; replaced if it exists.
+
+    Returns
+    -------
+    Path
+        The file written.
+
+    Raises
+    ------
+    CheckpointError
+        If the operator has no card.
+    """
+    if operator.card is None:
+        raise CheckpointError("an operator without a card cannot be saved: set operator.card first")
+    path = Path(path)
+    tensors = {key: value.detach().contiguous() for key, value in operator.state_dict().items()}
+    facts = {
+        "format": FORMAT,
+        "config": operator.config.model_dump_json(),
+        "card": operator.card.model_dump_json(),
+    }
+    facts["checksum"] = _checksum(tensors, facts)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        save_file(tensors, scratch, metadata=facts)
+        os.replace(scratch, path)
+    finally:
+        scratch.unlink(missing_ok=True)
+    return path
+
+
+def load_operator(name_or_path: str | Path) -> Operator:
+    """Load a shipped operator by name, or any by the path of its file.
+
+    Parameters
+    ----------
+    name_or_path
+        A name that `list_operators` gives, or a ``.safetensors`` file.
+
+    Returns
+    -------
+    Operator
+        In evaluation mode, on the CPU.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, truncated, altered, or no operator.
+    """
+    path = find_operator(name_or_path)
+    facts, tensors = _read(path)
+    try:
+        operator = build_operator(OperatorConfig.model_validate_json(facts["config"]))
+        operator.card = OperatorCard.model_validate_json(facts["card"])
+        operator.load_state_dict(tensors)
+    except (ValidationError, RuntimeError) as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(f"{path} does not fit this version of ase-atom: {reason}") from error
+    return operator.eval().requires_grad_(False)
+
+
+def find_operator(name_or_path: str | Path) -> Path:
+    """Path of the file behind a shipped name or a path.
+
+    Raises
+    ------
+    CheckpointError
+        If there is neither.
+    """
+    text = str(name_or_path)
+    shipped = {path.stem: path for path in _shipped_files()}
+    if text in shipped:
+        return shipped[text]
+    path = Path(text).expanduser()
+    if path.is_file():
+        return path
+    names = ", ".join(sorted(shipped)) or "none"
+    raise CheckpointError(f"no operator named {text!r} and no such file; shipped operators: {names}")
+
+
+def list_operators() -> list[OperatorCard]:
+    """Cards of the shipped operators, by name."""
+    return [read_card(path) for path in sorted(_shipped_files())]
+
+
+def read_card(path: str | Path) -> OperatorCard:
+    """The card in a checkpoint's header, without loading its weights.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is no readable operator.
+    """
+    path = Path(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+        _check_format(path, facts)
+        return OperatorCard.model_validate_json(facts["card"])
+    except (SafetensorError, OSError, KeyError, ValidationError) as error:
+        raise _unreadable(path, error) from error
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+            _check_format(path, facts)
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        expected = facts.pop("checksum")
+    except (SafetensorError, OSError, KeyError) as error:
+        raise _unreadable(path, error) from error
+    if _checksum(tensors, facts) != expected:
+        raise CheckpointError(
+            f"{path} was altered after it was saved (checksum differs): fetch or train it again"
+        )
+    return facts, tensors
+
+
+def _check_format(path: Path, facts: dict[str, str]) -> None:
+    found = facts.get("format")
+    if found != FORMAT:
+        raise CheckpointError(
+            f"{path} is no ase-atom operator: its format is {found!r}, not {FORMAT!r}"
+        )
+
+
+def _unreadable(path: Path, error: Exception) -> CheckpointError:
+    reason = str(error).splitlines()[0]
+    return CheckpointError(
+        f"{path} is truncated or no ase-atom operator ({reason}): fetch or train it again"
+    )
+
+
+def _checksum(tensors: dict[str, Tensor], facts: dict[str, str]) -> str:
+    digest = hashlib.sha256()
+    for key in sorted(facts):
+        digest.update(json.dumps([key, facts[key]]).encode())
+    for key in sorted(tensors):
+        tensor = tensors[key].cpu()
+        digest.update(json.dumps([key, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _shipped_files() -> list[Path]:
+    folder = Path(str(resources.files("ase_atom"))) / "weights"
+    return list(folder.glob(f"*{SUFFIX}")) if folder.is_dir() else []

@@ -1,0 +1,145 @@
+"""Equivariant lift: from positions and velocities to scalars, vectors and pair invariants."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ase_atom.operator.config import OperatorConfig
+from ase_atom.units import AMU_A2_FS2_IN_EV, KB
+
+# Bonds deviate from their length by hundredths of an ångström, so the near basis is narrow.
+_NEAR = (0.8, 2.8, 24, 0.1)
+_FAR = (3.0, 6.0, 8, 0.5)
+_RELATIVE_SPEED_SCALE = 0.02  # Å/fs, about a hydrogen's thermal speed
+
+
+@dataclass
+class Features:
+    """What the trunk works on. Shapes: B molecules, N atoms, C vector channels.
+
+    Attributes
+    ----------
+    scalars
+        ``[B, N, width]``, invariant.
+    vectors
+        ``[B, N, 3, C]``, equivariant.
+    pairs
+        ``[B, N, N, pair_width]``; entry (i, j) is the message from j to i.
+    directions
+        Unit vectors from j to i, ``[B, N, N, 3]``; zero on the diagonal and on padding.
+    relative_velocities
+        v_i − v_j in units of the relative speed scale, ``[B, N, N, 3]``.
+    pair_mask
+        1 for two different real atoms, else 0, ``[B, N, N, 1]``.
+    atom_mask
+        ``[B, N, 1]``.
+    """
+
+    scalars: Tensor
+    vectors: Tensor
+    pairs: Tensor
+    directions: Tensor
+    relative_velocities: Tensor
+    pair_mask: Tensor
+    atom_mask: Tensor
+
+
+class Lift(nn.Module):
+    """Lift a phase-space point (positions and velocities about the centre of mass).
+
+    Pair features are invariants only: Gaussians of the distance, 1/(d + 0.5), the radial relative
+    velocity and the relative speed. Node vectors are the velocities in units of the element's
+    thermal speed, gated by the element.
+    """
+
+    def __init__(self, config: OperatorConfig) -> None:
+        super().__init__()
+        count = len(config.elements)
+        self.embedding = nn.Embedding(count + 1, config.width)
+        self.velocity_gate = nn.Embedding(count + 1, config.vector_channels)
+        self.receiver = nn.Embedding(count + 1, 2 * config.pair_width)
+        self.sender = nn.Embedding(count + 1, 2 * config.pair_width)
+        near = torch.linspace(*_NEAR[:3])
+        far = torch.linspace(*_FAR[:3])
+        self.register_buffer("centres", torch.cat([near, far]), persistent=False)
+        inverse = torch.cat(
+            [torch.full_like(near, 1 / _NEAR[3]), torch.full_like(far, 1 / _FAR[3])]
+        )
+        self.register_buffer("inverse_widths", inverse, persistent=False)
+        features = len(self.centres) + 3
+        self.pair_in = nn.Linear(features, 2 * config.pair_width)
+        self.pair_out = nn.Linear(2 * config.pair_width, config.pair_width)
+
+    def forward(
+        self, species: Tensor, positions: Tensor, velocities: Tensor, thermal_speeds: Tensor
+    ) -> Features:
+        """Lift one batch.
+
+        Parameters
+        ----------
+        species
+            Index into the operator's elements, 0 for padding, ``[B, N]``.
+        positions
+            Å, ``[B, N, 3]``.
+        velocities
+            Å/fs, ``[B, N, 3]``.
+        thermal_speeds
+            √(k_B T/m) of each atom, Å/fs, ``[B, N, 1]``; anything above zero on padding.
+
+        Returns
+        -------
+        Features
+        """
+        atoms = (species > 0).to(positions.dtype)
+        atom_mask = atoms.unsqueeze(-1)
+        number = species.shape[1]
+        off_diagonal = 1 - torch.eye(number, dtype=positions.dtype, device=positions.device)
+        pair_mask = (atoms[:, :, None] * atoms[:, None, :] * off_diagonal).unsqueeze(-1)
+
+        separation = positions[:, :, None] - positions[:, None, :]
+        # Masked pairs get a harmless distance of 1 Å: no infinities, not even in gradients.
+        squared = (separation * separation).sum(-1, keepdim=True) + (1 - pair_mask)
+        distance = squared.sqrt()
+        directions = separation / distance * pair_mask
+
+        relative = (velocities[:, :, None] - velocities[:, None, :]) / _RELATIVE_SPEED_SCALE
+        radial = (relative * directions).sum(-1, keepdim=True)
+        speed = ((relative * relative).sum(-1, keepdim=True) + 1e-4).sqrt()
+        gaussians = torch.exp(-0.5 * ((distance - self.centres) * self.inverse_widths) ** 2)
+        invariants = torch.cat([gaussians, 1 / (distance + 0.5), radial, speed], dim=-1)
+        hidden = (
+            self.pair_in(invariants)
+            + self.receiver(species)[:, :, None]
+            + self.sender(species)[:, None, :]
+        )
+        pairs = self.pair_out(nn.functional.silu(hidden))
+
+        gate = self.velocity_gate(species) * atom_mask
+        vectors = (velocities / thermal_speeds).unsqueeze(-1) * gate.unsqueeze(-2)
+        return Features(
+            scalars=self.embedding(species) * atom_mask,
+            vectors=vectors,
+            pairs=pairs,
+            directions=directions,
+            relative_velocities=relative * pair_mask,
+            pair_mask=pair_mask,
+            atom_mask=atom_mask,
+        )
+
+
+def thermal_speeds(masses: Tensor, temperature: float) -> Tensor:
+    """√(k_B T/m) per Cartesian direction, Å/fs, ``[B, N, 1]``; 1 where the mass is zero.
+
+    Parameters
+    ----------
+    masses
+        amu, ``[B, N]``.
+    temperature
+        K.
+    """
+    safe = torch.where(masses > 0, masses, torch.full_like(masses, KB * temperature))
+    speeds = (KB * temperature / (safe * AMU_A2_FS2_IN_EV)).sqrt()
+    return torch.where(masses > 0, speeds, torch.ones_like(speeds)).unsqueeze(-1)
