@@ -178,6 +178,12 @@ class PhaseState:
 
         return PhaseState(*(join(n) for n in ("numbers", "masses", "positions", "velocities")))
 
+    def without_drift(self) -> PhaseState:
+        """Return the state with its centre of mass at rest; positions stay."""
+        _, drift = self.center_of_mass()
+        velocities = (self.velocities - drift.unsqueeze(1)) * self.mask.unsqueeze(-1)
+        return self.replace(velocities=velocities)
+
     # -- sizes ---------------------------------------------------------------------------------
 
     @property

@@ -1,18 +1,22 @@
 """Units used inside the package, and the conversions at its borders.
 
 Inside: Å, fs, eV, amu, K; velocities in Å/fs. ASE's own unit of time is Å·sqrt(amu/eV), about
-10.18 fs; OpenMM and mdtraj use nm and ps. Every conversion in the package goes through this module.
-The constants are ASE's (CODATA 2014), so that energies and temperatures agree with ASE's to rounding.
+10.18 fs; OpenMM and mdtraj use nm and ps. Every conversion in the package goes through this
+module. The constants are ASE's, so that energies and temperatures agree with ASE's to rounding.
 """
 
 from __future__ import annotations
 
-from typing import TypeVar
+import math
+from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 from ase import units as _ase
 
-Scalable = TypeVar("Scalable")  # anything that can be multiplied by a float: array, tensor, float
+if TYPE_CHECKING:
+    import numpy as np
+    from torch import Tensor
+
+Scalable = TypeVar("Scalable", "float", "np.ndarray", "Tensor")
 
 FS: float = float(_ase.fs)
 """One femtosecond in ASE's unit of time."""
@@ -32,32 +36,32 @@ PS: float = 1000.0
 
 def velocities_from_ase(velocities: Scalable) -> Scalable:
     """Convert velocities from ASE's unit to Å/fs."""
-    return velocities * FS  # type: ignore[operator]
+    return velocities * FS
 
 
 def velocities_to_ase(velocities: Scalable) -> Scalable:
     """Convert velocities from Å/fs to ASE's unit."""
-    return velocities / FS  # type: ignore[operator]
+    return velocities / FS
 
 
 def nm_to_angstrom(lengths: Scalable) -> Scalable:
     """Convert lengths from nm to Å."""
-    return lengths * NM  # type: ignore[operator]
+    return lengths * NM
 
 
 def angstrom_to_nm(lengths: Scalable) -> Scalable:
     """Convert lengths from Å to nm."""
-    return lengths / NM  # type: ignore[operator]
+    return lengths / NM
 
 
 def ps_to_fs(times: Scalable) -> Scalable:
     """Convert times from ps to fs."""
-    return times * PS  # type: ignore[operator]
+    return times * PS
 
 
 def fs_to_ps(times: Scalable) -> Scalable:
     """Convert times from fs to ps."""
-    return times / PS  # type: ignore[operator]
+    return times / PS
 
 
 def thermal_speed(masses: Scalable, temperature: float) -> Scalable:
@@ -74,7 +78,7 @@ def thermal_speed(masses: Scalable, temperature: float) -> Scalable:
     -------
     sqrt(k_B T / m) in Å/fs, of the masses' shape; infinite where a mass is zero.
     """
-    return (KB * temperature / AMU_A2_FS2_IN_EV / masses) ** 0.5  # type: ignore[operator]
+    return (KB * temperature / AMU_A2_FS2_IN_EV / masses) ** 0.5
 
 
 def parse_time(text: str) -> float:
@@ -96,7 +100,7 @@ def parse_time(text: str) -> float:
         value = float(text) * scale
     except ValueError:
         value = float("nan")
-    if not np.isfinite(value):
+    if not math.isfinite(value):
         raise ValueError("a number followed by fs, ps, ns or us, such as 10ps or 16fs")
     return value
 

@@ -1,0 +1,171 @@
+"""Whether an operator was trained for what it is asked to move."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols
+
+from ase_atom.errors import CoverageError
+from ase_atom.topology import atom_label, canonical, fragments, perceive_smiles
+
+if TYPE_CHECKING:
+    from ase_atom.operator import OperatorCard
+    from ase_atom.state import PhaseState
+
+MASS_TOLERANCE = 0.02
+"""Largest difference in amu from the trained mass.
+
+Above the differences between tables of standard atomic masses, far below a neutron.
+"""
+
+
+def total_charge(atoms: Atoms) -> float:
+    """Return the charge that the atoms state: ``info["charge"]``, else their charges' sum."""
+    if "charge" in atoms.info:
+        return float(atoms.info["charge"])
+    return float(atoms.get_initial_charges().sum())
+
+
+def check_composition(numbers: np.ndarray, masses: np.ndarray, card: OperatorCard) -> None:
+    """Check elements and masses, both ``[N]``, against those an operator was trained with.
+
+    Raises
+    ------
+    CoverageError
+        Naming the first element or atom that is not covered.
+    """
+    known = _symbols(card.elements)
+    for number in sorted(set(numbers.tolist())):
+        if number not in card.elements:
+            raise CoverageError(
+                f"{card.name} was not trained for element {chemical_symbols[number]}; "
+                f"it knows {known}"
+            )
+    for index, (number, mass) in enumerate(zip(numbers.tolist(), masses.tolist(), strict=True)):
+        trained = card.masses[number]
+        if abs(mass - trained) > MASS_TOLERANCE:
+            raise CoverageError(
+                f"atom {atom_label(numbers, index)} has a mass of {mass:.3f} amu, but {card.name} "
+                f"was trained with {trained:.3f} amu; other isotopes and repartitioned masses "
+                "move differently"
+            )
+
+
+def check_isolated(atoms: Atoms) -> None:
+    """Check that the atoms are one finite molecule.
+
+    Raises
+    ------
+    CoverageError
+        For no atoms, unknown elements, non-finite coordinates, a periodic cell, or several
+        molecules.
+    """
+    if len(atoms) == 0:
+        raise CoverageError("the structure holds no atoms")
+    if (atoms.numbers < 1).any():
+        index = int(np.flatnonzero(atoms.numbers < 1)[0])
+        raise CoverageError(f"atom {index} is of no known element")
+    for name, values in (("position", atoms.positions), ("velocity", atoms.get_velocities())):
+        if not np.isfinite(values).all():
+            index = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+            raise CoverageError(
+                f"the {name} of atom {atom_label(atoms.numbers, index)} is not finite"
+            )
+    if atoms.pbc.any():
+        raise CoverageError(
+            "the structure has a periodic cell; operators are for isolated molecules: "
+            "remove it with atoms.pbc = False"
+        )
+    parts = fragments(atoms)
+    if len(parts) > 1:
+        formulas = ", ".join(atoms[part].get_chemical_formula() for part in parts[:4])
+        more = ", …" if len(parts) > 4 else ""
+        raise CoverageError(
+            f"the structure holds {len(parts)} molecules ({formulas}{more}); "
+            "operators move one molecule at a time"
+        )
+
+
+def check_atoms(atoms: Atoms, card: OperatorCard) -> None:
+    """Check that an operator was trained for a molecule.
+
+    Raises
+    ------
+    CoverageError
+        For a periodic cell, several molecules, an element, a mass, a total charge or a molecule
+        (by its canonical SMILES) that the card does not list.
+    """
+    check_isolated(atoms)
+    check_composition(atoms.numbers, atoms.get_masses(), card)
+    charge = total_charge(atoms)
+    if abs(charge - card.charge) > 1e-3:
+        raise CoverageError(
+            f"the structure has a total charge of {charge:+g}, but {card.name} was trained for "
+            f"{card.charge:+d}"
+        )
+    names = perceive_smiles(atoms, card.charge)
+    if not covers(card, names):
+        raise CoverageError(
+            f"{card.name} was not trained for {names[0]} ({atoms.get_chemical_formula()}), "
+            f"only for {', '.join(card.smiles)}"
+        )
+
+
+def check_state(state: PhaseState, card: OperatorCard) -> None:
+    """Check elements and masses of a batch; bonds and charge are the caller's to know.
+
+    Raises
+    ------
+    CoverageError
+        Naming the first element or atom that is not covered.
+    """
+    for numbers, masses in zip(state.numbers.cpu(), state.masses.cpu(), strict=True):
+        real = numbers > 0
+        check_composition(numbers[real].numpy(), masses[real].double().numpy(), card)
+
+
+def covers(card: OperatorCard, names: Iterable[str]) -> bool:
+    """Say whether one of a molecule's canonical SMILES is on the card."""
+    return not {canonical(smiles) for smiles in card.smiles}.isdisjoint(names)
+
+
+def find_card(atoms: Atoms, cards: Iterable[OperatorCard]) -> OperatorCard:
+    """Return the first card that lists the molecule, with everything about it checked.
+
+    Raises
+    ------
+    CoverageError
+        If none does, with what there is.
+    """
+    cards = list(cards)
+    check_isolated(atoms)
+    charge = round(total_charge(atoms))
+    names = perceive_smiles(atoms, charge)
+    for card in cards:
+        if covers(card, names):
+            check_atoms(atoms, card)
+            return card
+    shipped = "; ".join(f"{card.name} for {', '.join(card.smiles)}" for card in cards)
+    raise CoverageError(
+        f"no shipped operator was trained for {names[0]} ({atoms.get_chemical_formula()}); "
+        f"there is {shipped or 'none'}; --operator takes a name or a file"
+    )
+
+
+def temperature_warning(temperature: float, card: OperatorCard) -> str | None:
+    """Return a line of warning for a temperature in K outside the trained range, or None."""
+    low, high = card.temperature_range_K
+    if low <= temperature <= high:
+        return None
+    return (
+        f"{temperature:g} K is outside the range {low:g} to {high:g} K that {card.name} was "
+        "trained for; its errors there are not known"
+    )
+
+
+def _symbols(numbers: Iterable[int]) -> str:
+    return ", ".join(chemical_symbols[number] for number in numbers)

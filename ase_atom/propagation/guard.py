@@ -1,0 +1,132 @@
+"""The guard: says when and why a simulated state is no molecule any more."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ase_atom.errors import BrokenStateError
+from ase_atom.state import PhaseState
+from ase_atom.topology import atom_label, perceive_bonds, radii
+from ase_atom.units import format_time
+
+CLOSEST = 0.5
+"""Least distance of two atoms, as a fraction of the sum of their covalent radii."""
+
+LONGEST = 1.5
+"""Greatest length of a bond, as a multiple of its length at the start."""
+
+
+@dataclass(frozen=True)
+class Guard:
+    """Limits on the distances of a batch of molecules, taken from their first state.
+
+    A frame is broken if a position or velocity is not finite, two atoms are closer than `CLOSEST`
+    times the sum of their covalent radii, or a bond (perceived at the start) is longer than
+    `LONGEST` times its length at the start.
+
+    Parameters
+    ----------
+    numbers
+        Atomic numbers, ``[B, N]``.
+    first, second
+        The two atoms of each pair, ``[P]``.
+    lower, upper
+        Allowed distances of each pair in Å, ``[B, P]``; `upper` is infinite without a bond, and
+        `lower` is below zero for padding.
+    """
+
+    numbers: np.ndarray
+    first: Tensor
+    second: Tensor
+    lower: Tensor
+    upper: Tensor
+
+    @classmethod
+    def watch(cls, state: PhaseState) -> Guard:
+        """Take the limits from a batch's first state."""
+        size = state.numbers.shape[1]
+        first, second = torch.triu_indices(size, size, offset=1, device=state.device)
+        numbers = state.numbers.cpu().numpy()
+        limits = torch.as_tensor(CLOSEST * radii(numbers), device=state.device)
+        real = state.mask[:, first] & state.mask[:, second]
+        lower = torch.where(real, limits[:, first] + limits[:, second], -1.0)
+        bonded = torch.zeros((state.batch_size, size, size), dtype=torch.bool)
+        for row, atoms in enumerate(state.to_atoms()):
+            if np.isfinite(atoms.positions).all():
+                for i, j in perceive_bonds(atoms):
+                    bonded[row, i, j] = True
+        lengths = _distances(state.positions, first, second)
+        upper = torch.where(bonded.to(state.device)[:, first, second], LONGEST * lengths, math.inf)
+        return cls(numbers, first, second, lower, upper)
+
+    def first_broken(self, positions: Tensor, velocities: Tensor) -> Tensor:
+        """Return the index of each molecule's first broken frame, T where all are good.
+
+        Parameters
+        ----------
+        positions, velocities
+            Frames in Å and Å/fs, ``[B, T, N, 3]``.
+
+        Returns
+        -------
+        int64 ``[B]`` on the CPU.
+        """
+        distance = _distances(positions, self.first, self.second)
+        inside = (distance >= self.lower[:, None]) & (distance <= self.upper[:, None])
+        finite = (torch.isfinite(positions) & torch.isfinite(velocities)).flatten(2).all(dim=2)
+        good = inside.all(dim=2) & finite
+        return good.long().cumprod(dim=1).sum(dim=1).cpu()
+
+    def explain(
+        self, row: int, time: float, positions: Tensor, velocities: Tensor
+    ) -> BrokenStateError:
+        """Describe a broken frame.
+
+        Parameters
+        ----------
+        row
+            The molecule's place in the batch.
+        time
+            The frame's time in fs.
+        positions, velocities
+            That molecule's frame in Å and Å/fs, ``[N, 3]``.
+        """
+        numbers = self.numbers[row]
+        who = f"replica {row}" if len(self.numbers) > 1 else "the molecule"
+        when = f"{who} broke at {format_time(time)}" if time > 0 else f"{who} starts out broken"
+        finite = (torch.isfinite(positions) & torch.isfinite(velocities)).all(dim=1)
+        if not bool(finite.all()):
+            atoms = tuple(torch.nonzero(~finite).flatten().tolist())
+            names = ", ".join(atom_label(numbers, i) for i in atoms[:4])
+            what = f"position or velocity of {names}{', …' * (len(atoms) > 4)} is not finite"
+            return BrokenStateError(f"{when}: {what}", replica=row, time=time, atoms=atoms)
+        distance = _distances(positions, self.first, self.second)
+        # The pair furthest outside its limits, as a ratio, is the one to name.
+        short = (self.lower[row] / distance.clamp(min=1e-12)).nan_to_num()
+        stretch = (distance / self.upper[row]).nan_to_num()
+        pair = int(torch.maximum(short, stretch).argmax())
+        i, j = int(self.first[pair]), int(self.second[pair])
+        names = f"{atom_label(numbers, i)} and {atom_label(numbers, j)}"
+        length = float(distance[pair])
+        if float(short[pair]) >= float(stretch[pair]):
+            what = (
+                f"{names} are {length:.3f} Å apart, closer than {CLOSEST:g} times the sum of their "
+                f"covalent radii ({float(self.lower[row, pair]):.3f} Å)"
+            )
+        else:
+            start = float(self.upper[row, pair]) / LONGEST
+            what = (
+                f"the bond of {names} is {length:.3f} Å long, past {LONGEST:g} times its "
+                f"{start:.3f} Å at the start"
+            )
+        return BrokenStateError(f"{when}: {what}", replica=row, time=time, atoms=(i, j))
+
+
+def _distances(positions: Tensor, first: Tensor, second: Tensor) -> Tensor:
+    """Return distances in Å of pairs from positions ``[..., N, 3]``: ``[..., P]``."""
+    return (positions[..., first, :] - positions[..., second, :]).norm(dim=-1)

@@ -1,0 +1,261 @@
+"""Marching a state by jumps of an operator, with frames at any interval."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from fractions import Fraction
+
+import torch
+from torch import Tensor
+
+from ase_atom.coverage import check_state
+from ase_atom.errors import BrokenStateError, ConfigError, HorizonError
+from ase_atom.propagation.ensembles import NVE, Ensemble, OperatorLike
+from ase_atom.propagation.frames import Frames, exact
+from ase_atom.propagation.guard import Guard
+from ase_atom.state import PhaseState
+
+
+@torch.no_grad()
+def jump(operator: OperatorLike, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the path of one jump, with the centre of mass moved exactly.
+
+    The operator computes in its own precision; what that rounds off the uniform motion of the
+    centre of mass is put back here in the state's.
+
+    Parameters
+    ----------
+    operator
+        Maps a state and times to frames.
+    state
+        The molecules, ``[B, N]``.
+    times
+        Times from the state in fs, ``[T]``, from 0 to the operator's horizon.
+
+    Returns
+    -------
+    Positions in Å and velocities in Å/fs, ``[B, T, N, 3]``, zero on padding.
+    """
+    positions, velocities = operator(state, times)
+    x_cm, v_cm = (value[:, None, None] for value in state.center_of_mass())
+    weights = (state.masses / state.masses.sum(dim=1, keepdim=True))[:, None, :, None]
+    moved = x_cm + v_cm * times.to(positions)[None, :, None, None]
+    mask = state.mask[:, None, :, None]
+    positions = positions + moved - (weights * positions).sum(dim=2, keepdim=True)
+    velocities = velocities + v_cm - (weights * velocities).sum(dim=2, keepdim=True)
+    return positions * mask, velocities * mask
+
+
+class Propagator:
+    """March a batch of molecules by chained jumps.
+
+    Jumps lie on a grid of times k·stride and frames on a grid n·frame_interval, both from the
+    start of the run and independent of how the run is cut into calls of `run`; neither grid need
+    divide the other. A frame on the jumps' grid is the state after the full step of the ensemble;
+    frames between are on the path of the jump.
+
+    Parameters
+    ----------
+    operator
+        An `ase_atom.operator.Operator`, or anything of its interface.
+    state
+        The molecules, ``[B, N]``; each is a replica with its own noise.
+    ensemble
+        `NVE` or `Langevin`.
+    stride
+        Length of a jump in fs.
+    frame_interval
+        Time between frames in fs; the stride by default.
+    seed
+        Seed of the ensemble's noise.
+    drop_broken
+        Go on without replicas that break (see `Guard`), which `broken` lists, instead of stopping
+        at the first.
+
+    Attributes
+    ----------
+    state
+        The state on the last point of the grid of jumps that was reached; that of a broken
+        replica stays at its last good one.
+    broken
+        One `BrokenStateError` for each broken replica.
+    frames_given
+        Number of frames handed out so far.
+
+    Raises
+    ------
+    ConfigError
+        For a stride or a frame interval that is not above zero.
+    HorizonError
+        For a stride beyond the operator's horizon.
+    CoverageError
+        For an element or a mass that the operator was not trained for.
+    BrokenStateError
+        For a state that is broken before the first jump.
+    """
+
+    def __init__(
+        self,
+        operator: OperatorLike,
+        state: PhaseState,
+        ensemble: Ensemble | None = None,
+        stride: float = 16.0,
+        frame_interval: float | None = None,
+        seed: int = 0,
+        drop_broken: bool = False,
+    ) -> None:
+        frame_interval = stride if frame_interval is None else frame_interval
+        for name, value in (("stride", stride), ("frame interval", frame_interval)):
+            if not math.isfinite(value) or exact(value) <= 0:
+                raise ConfigError(f"the {name} must be above 0 fs, not {value:g} fs")
+        if stride > operator.horizon:
+            raise HorizonError(
+                f"a stride of {stride:g} fs lies beyond the operator's horizon of "
+                f"{operator.horizon:g} fs"
+            )
+        card = getattr(operator, "card", None)
+        if card is not None:
+            check_state(state, card)
+        self.operator = operator
+        self.ensemble = NVE() if ensemble is None else ensemble
+        self.drop_broken = drop_broken
+        self.broken: list[BrokenStateError] = []
+        self.frames_given = 0
+        self._stride = exact(stride)
+        self._interval = exact(frame_interval)
+        self._generator = torch.Generator().manual_seed(seed)
+        with torch.no_grad():
+            self.state, self._conserved = self.ensemble.begin(state, operator)
+        self._guard = Guard.watch(self.state)
+        self._alive = torch.ones(state.batch_size, dtype=torch.bool)
+        self._end = Fraction(0)
+        self._jumps = 0
+        self._pending = Frames.single(self.state)
+        self._mark_broken(self._pending)
+        if self.broken:
+            raise self.broken[0]
+
+    @property
+    def time(self) -> float:
+        """Time in fs up to which `run` was asked for frames."""
+        return float(self._end)
+
+    def run(self, duration: float) -> Iterator[Frames]:
+        """Go on for a time, yielding frames as they come; the first call starts with frame 0.
+
+        Runs of 10 fs and 6 fs give the frames of one of 16 fs, to the last bit.
+
+        Parameters
+        ----------
+        duration
+            fs.
+
+        Yields
+        ------
+        Frames
+            Those of one jump or part of one, never none.
+
+        Raises
+        ------
+        ConfigError
+            For a duration that is not above zero.
+        BrokenStateError
+            Once a replica is broken (with `drop_broken`: once all are), after every good frame
+            before has been yielded.
+        """
+        if not (math.isfinite(duration) and duration > 0):
+            raise ConfigError(f"the time must be above 0 fs, not {duration:g} fs")
+        self._end += exact(duration)
+        return self._march()
+
+    def _march(self) -> Iterator[Frames]:
+        while True:
+            count = int((self._pending.times <= float(self._end)).sum())
+            if count:
+                ready = self._pending.part(0, count)
+                self._pending = self._pending.part(count, len(self._pending))
+                self.frames_given += count
+                yield ready
+            if len(self._pending):
+                return
+            if self.broken and (not self.drop_broken or not self._alive.any()):
+                order = max if self.drop_broken else min
+                error = order(self.broken, key=lambda each: each.time)
+                error.frames_written = self.frames_given
+                raise error
+            if self._jumps * self._stride >= self._end:
+                return
+            self._step()
+
+    @torch.no_grad()
+    def _step(self) -> None:
+        """Make one jump and put its frames on `_pending`."""
+        stride = float(self._stride)
+        begin = self._jumps * self._stride
+        end_of_jump = begin + self._stride
+        wanted = [n * self._interval for n in self._frame_numbers()]
+        instants = [t for t in wanted if t < end_of_jump] + [end_of_jump]
+
+        start = self.ensemble.enter(self.state, stride, self._generator)
+        offsets = torch.tensor([float(t - begin) for t in instants], dtype=torch.float64)
+        positions, velocities = jump(self.operator, start, offsets.to(start.device))
+        # A jump that ended in no number would upset the linear algebra of the conservation laws.
+        finite = torch.isfinite(positions[:, -1]) & torch.isfinite(velocities[:, -1])
+        finite = finite.flatten(1).all(dim=1)
+        end = start.replace(positions=positions[:, -1], velocities=velocities[:, -1])
+        end = _choose(finite, end, start)
+        end = self.ensemble.leave(end, stride, self._generator, self._conserved, self.operator)
+        velocities[:, -1] = torch.where(finite[:, None, None], end.velocities, velocities[:, -1])
+
+        frames = Frames(
+            end.numbers,
+            end.masses,
+            torch.tensor([float(t) for t in instants], dtype=torch.float64),
+            positions,
+            velocities,
+            self._alive[:, None].repeat(1, len(instants)),
+        )
+        first = self._mark_broken(frames)
+        self.state = _choose(self._alive.to(end.device), end, self.state)
+        frames = frames.part(0, len(wanted))
+        self._pending = frames.without_invalid() if self.drop_broken else frames.part(0, first)
+        self._jumps += 1
+
+    def _frame_numbers(self) -> range:
+        """Return the n of the frames n·interval that the jump under way passes.
+
+        Jump k covers times after k·stride up to and including (k + 1)·stride.
+        """
+        begin = self._jumps * self._stride
+        return range(
+            int(begin // self._interval) + 1, int((begin + self._stride) // self._interval) + 1
+        )
+
+    def _mark_broken(self, frames: Frames) -> int:
+        """Find what broke, mark its frames as not valid, and return the earliest's index."""
+        first = self._guard.first_broken(frames.positions, frames.velocities)
+        count = len(frames)
+        newly = (first < count) & self._alive
+        for row in torch.nonzero(newly).flatten().tolist():
+            index = int(first[row])
+            frames.valid[row, index:] = False
+            self.broken.append(
+                self._guard.explain(
+                    row,
+                    float(frames.times[index]),
+                    frames.positions[row, index],
+                    frames.velocities[row, index],
+                )
+            )
+        self._alive &= ~newly
+        return int(first[newly].min()) if bool(newly.any()) else count
+
+
+def _choose(rows: Tensor, yes: PhaseState, no: PhaseState) -> PhaseState:
+    """Take whole molecules, by a boolean ``[B]``, from one state or the other."""
+    pick = rows[:, None, None]
+    return no.replace(
+        positions=torch.where(pick, yes.positions, no.positions),
+        velocities=torch.where(pick, yes.velocities, no.velocities),
+    )

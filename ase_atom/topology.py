@@ -1,0 +1,109 @@
+"""What is bonded to what: bonds from distances, and the molecule's name as SMILES."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+import numpy as np
+from ase import Atoms
+from ase.data import chemical_symbols, covalent_radii
+
+from ase_atom.errors import CoverageError
+
+BOND_FACTOR = 1.3
+"""Two atoms are bonded up to this multiple of the sum of their covalent radii.
+
+RDKit's default for connectivity from coordinates; a C-H bond stretched by heat to 1.39 Å is still
+one, and the shortest distance that is no bond, 1.78 Å between two hydrogens of a methyl group, is
+far above.
+"""
+
+
+def radii(numbers: np.ndarray) -> np.ndarray:
+    """Return covalent radii in Å (Cordero et al. 2008, as tabulated in ASE)."""
+    return covalent_radii[numbers]
+
+
+def perceive_bonds(atoms: Atoms) -> list[tuple[int, int]]:
+    """Return the bonded pairs (i < j) of an isolated molecule, judged by distance alone."""
+    radius = radii(atoms.numbers)
+    distance = np.linalg.norm(atoms.positions[:, None] - atoms.positions[None], axis=-1)
+    bonded = distance < BOND_FACTOR * (radius[:, None] + radius[None])
+    return [(i, j) for i, j in combinations(range(len(atoms)), 2) if bonded[i, j]]
+
+
+def fragments(atoms: Atoms) -> list[list[int]]:
+    """Return the atom indices of each bonded fragment, in the order of their first atoms."""
+    label = list(range(len(atoms)))
+    for i, j in perceive_bonds(atoms):
+        old, new = label[j], label[i]
+        label = [new if value == old else value for value in label]
+    found: dict[int, list[int]] = {}
+    for index, value in enumerate(label):
+        found.setdefault(value, []).append(index)
+    return list(found.values())
+
+
+def atom_label(numbers: np.ndarray, index: int) -> str:
+    """Return a name for messages, the element and the index from zero: ``C0``."""
+    return f"{chemical_symbols[int(numbers[index])]}{index}"
+
+
+def canonical(smiles: str) -> str:
+    """Return RDKit's canonical form of a SMILES string.
+
+    Raises
+    ------
+    CoverageError
+        If RDKit cannot read it.
+    """
+    from rdkit import Chem
+
+    molecule = Chem.MolFromSmiles(smiles)
+    if molecule is None:
+        raise CoverageError(f"{smiles!r} is not a SMILES string that RDKit can read")
+    return Chem.MolToSmiles(molecule)
+
+
+def perceive_smiles(atoms: Atoms, charge: int = 0) -> tuple[str, str]:
+    """Name a molecule from its positions.
+
+    Bonds and their orders come from ``rdkit.Chem.rdDetermineBonds`` (Kim and Kim 2015).
+
+    Returns
+    -------
+    Canonical SMILES with the stereochemistry of the positions, and the same without it.
+
+    Raises
+    ------
+    CoverageError
+        If no closed-shell molecule of that charge fits the positions.
+    """
+    from rdkit import Chem, RDLogger
+    from rdkit.Chem import rdDetermineBonds
+    from rdkit.Geometry import Point3D
+
+    molecule = Chem.RWMol()
+    conformer = Chem.Conformer(len(atoms))
+    for index, (number, position) in enumerate(zip(atoms.numbers, atoms.positions, strict=True)):
+        molecule.AddAtom(Chem.Atom(int(number)))
+        conformer.SetAtomPosition(index, Point3D(*map(float, position)))
+    molecule.AddConformer(conformer)
+    RDLogger.DisableLog("rdApp.*")
+    try:
+        rdDetermineBonds.DetermineBonds(molecule, charge=charge)
+        Chem.AssignStereochemistryFrom3D(molecule)
+        bare = Chem.RemoveHs(molecule)
+        if any(atom.GetNumRadicalElectrons() for atom in bare.GetAtoms()):
+            raise ValueError("unpaired electrons")
+    except (ValueError, RuntimeError) as error:
+        raise CoverageError(
+            f"no closed-shell molecule of charge {charge:+d} fits the positions of "
+            f"{atoms.get_chemical_formula()}; check that no atom is missing or misplaced"
+        ) from error
+    finally:
+        RDLogger.EnableLog("rdApp.*")
+    # Written and read once, so that both sides of a comparison went through the same canonicaliser.
+    return tuple(
+        canonical(Chem.MolToSmiles(bare, isomericSmiles=isomeric)) for isomeric in (True, False)
+    )
