@@ -1,0 +1,304 @@
+"""Many bursts in parallel processes, such that a kill loses at most those under way.
+
+Each finished burst is a file of its own in ``<name>.bursts/``; once all that can be made are, they
+are merged into ``<name>.h5`` and the folder goes. A later run with the same settings finds what is
+there and makes what is missing, so it resumes a killed run and extends a finished one.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
+from multiprocessing.connection import wait as wait_for_connections
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from ase_atom.errors import ConfigError, DataError
+from training.dynamics import Settings, run_burst
+from training.engines import get_engine
+from training.molecules import Molecule
+from training.store import file_attributes, keys, merge, read_burst, write_burst
+
+THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+@dataclass
+class Outcome:
+    """What became of a run.
+
+    Attributes
+    ----------
+    finished
+        Keys of the bursts made in this run.
+    failed
+        Reason by key for the bursts that could not be made.
+    stopped
+        The signal that ended the run early, if one did.
+    merged
+        Files that are complete but for the failed bursts.
+    """
+
+    finished: list[str] = field(default_factory=list)
+    failed: dict[str, str] = field(default_factory=dict)
+    stopped: int | None = None
+    merged: list[Path] = field(default_factory=list)
+
+
+class Target:
+    """One molecule's files in the data folder."""
+
+    def __init__(self, folder: Path, molecule: Molecule, settings: Settings) -> None:
+        self.molecule = molecule
+        self.settings = settings
+        self.merged = folder / f"{molecule.name}.h5"
+        self.parts = folder / f"{molecule.name}.bursts"
+        self.lock = folder / f".{molecule.name}.lock"
+        self.record = self.parts / "settings.json"
+
+    def key(self, index: int) -> str:
+        """Return the key of a burst."""
+        return f"{self.molecule.name}/{index:05d}"
+
+    def part(self, index: int) -> Path:
+        """Return the file of a single burst."""
+        return self.parts / f"{index:05d}.h5"
+
+    def provenance(self) -> dict[str, Any]:
+        """Return all that must be the same for bursts to lie in one file."""
+        engine = get_engine(self.settings.engine, self.settings.engine_options)
+        known = json.loads(self.settings.model_dump_json())
+        known |= {"smiles": self.molecule.smiles, "engine_version": engine.version}
+        if self.molecule.structures is not None:
+            known["structures"] = self.molecule.structures_checksum()
+        return known
+
+    def check_unchanged(self) -> None:
+        """Check that bursts already there were made with the same settings.
+
+        Raises
+        ------
+        ConfigError
+            Naming every setting that differs.
+        """
+        recorded = []
+        if self.merged.exists():
+            recorded.append((self.merged, file_attributes(self.merged).get("settings", "{}")))
+        if self.record.exists():
+            recorded.append((self.parts, self.record.read_text()))
+        current = self.provenance()
+        for path, text in recorded:
+            previous = json.loads(text)
+            differing = [
+                f"{name} was {previous.get(name)!r} and is now {current.get(name)!r}"
+                for name in sorted(current.keys() | previous.keys())
+                if current.get(name) != previous.get(name)
+            ]
+            if differing:
+                raise ConfigError(
+                    f"{path} holds bursts made with other settings ({'; '.join(differing)}): "
+                    "give another --name, or remove it"
+                )
+
+    def missing(self, bursts: int) -> list[int]:
+        """Return the indices of the bursts to make; damaged part files count as missing."""
+        present = set(keys(self.merged)) if self.merged.exists() else set()
+        return [
+            index
+            for index in range(bursts)
+            if self.key(index) not in present and not self._is_sound(index)
+        ]
+
+    def prepare(self) -> None:
+        """Make the folder of parts, with the settings recorded and leftovers of a kill removed."""
+        self.parts.mkdir(parents=True, exist_ok=True)
+        for leftover in self.parts.glob(".*.tmp"):
+            leftover.unlink()
+        unfinished = self.parts / ".settings.json.tmp"
+        unfinished.write_text(json.dumps(self.provenance(), indent=2) + "\n")
+        os.replace(unfinished, self.record)
+
+    def finish(self, wanted: range) -> bool:
+        """Merge the parts into the file; say whether there is one now."""
+        for path in self.parts.glob("[!.]*.h5"):
+            if not self._is_sound(int(path.stem)):
+                path.unlink()
+        sources = [self.merged] if self.merged.exists() else []
+        parts = sorted(self.parts.glob("[!.]*.h5"))
+        if parts:
+            settings = json.dumps(self.provenance())
+            merge(self.merged, [*sources, *parts], {"settings": settings})
+        if self.parts.exists():
+            shutil.rmtree(self.parts)
+        return self.merged.exists()
+
+    def _is_sound(self, index: int) -> bool:
+        try:
+            read_burst(self.part(index), self.key(index))
+        except DataError:
+            return False
+        return True
+
+
+def run_campaign(
+    folder: Path,
+    molecules: Sequence[Molecule],
+    settings: Settings,
+    bursts: int,
+    workers: int,
+    report: Callable[[int, int, str], None],
+) -> Outcome:
+    """Make all missing bursts of some molecules.
+
+    Parameters
+    ----------
+    folder
+        Where the files are; made if missing.
+    bursts
+        Number of bursts of each molecule.
+    workers
+        Number of processes, each with one thread.
+    report
+        Called with the number of bursts finished or failed, the number of all, and a line about
+        the latest.
+
+    Raises
+    ------
+    ConfigError
+        If bursts are there that were made with other settings, or another run works on them.
+    """
+    targets = [Target(folder, molecule, settings) for molecule in molecules]
+    for target in targets:
+        target.check_unchanged()
+    folder.mkdir(parents=True, exist_ok=True)
+    with ExitStack() as stack:
+        for target in targets:
+            _lock(stack, target)
+        missing = [(target, index) for target in targets for index in target.missing(bursts)]
+        for target in {id(target): target for target, _ in missing}.values():
+            target.prepare()
+        outcome = _run_jobs(missing, len(targets) * bursts, workers, report)
+        if outcome.stopped is None:
+            for target in targets:
+                if target.finish(range(bursts)):
+                    outcome.merged.append(target.merged)
+    return outcome
+
+
+def _lock(stack: ExitStack, target: Target) -> None:
+    try:
+        stack.enter_context(FileLock(target.lock, timeout=0))
+    except Timeout as error:
+        raise ConfigError(
+            f"another run is working on {target.merged}: wait for it, or give another --name"
+        ) from error
+
+
+def _run_jobs(
+    jobs: Sequence[tuple[Target, int]],
+    total: int,
+    workers: int,
+    report: Callable[[int, int, str], None],
+) -> Outcome:
+    outcome = Outcome()
+    done = total - len(jobs)
+    if done:
+        report(done, total, f"{done} of {total} bursts are already there")
+    if not jobs:
+        return outcome
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    pool = ProcessPoolExecutor(
+        max_workers=min(workers, len(jobs)),
+        mp_context=multiprocessing.get_context("spawn"),
+        initializer=_start_worker,
+    )
+    with _noted_signals() as signals:
+        try:
+            futures = {
+                pool.submit(_make, target.part(index), target.molecule, index, target.settings): (
+                    target.key(index)
+                )
+                for target, index in jobs
+            }
+            pending: set[Future] = set(futures)
+            while pending and not signals:
+                ready, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
+                if signals:
+                    break
+                for future in sorted(ready, key=futures.__getitem__):
+                    done += 1
+                    key, (reason, line) = futures[future], future.result()
+                    if reason is None:
+                        outcome.finished.append(key)
+                    else:
+                        outcome.failed[key] = reason
+                    report(done, total, f"{key}: {line}")
+        except BrokenProcessPool as error:
+            if not signals:
+                raise DataError(
+                    "a worker process died (out of memory, or a crash of the engine); finished "
+                    "bursts are kept, and the same command goes on"
+                ) from error
+        finally:
+            if signals:
+                outcome.stopped = signals[0]
+            for process in multiprocessing.active_children():
+                process.terminate()
+            pool.shutdown(wait=True, cancel_futures=True)
+    return outcome
+
+
+def _make(path: Path, molecule: Molecule, index: int, settings: Settings) -> tuple[str | None, str]:
+    """Make one burst in a worker; return the reason of a failure, if any, and a line about it."""
+    try:
+        burst = run_burst(molecule, index, settings)
+        write_burst(path, burst)
+    except Exception as error:
+        reason = " ".join(f"{error}".split()) or type(error).__name__
+        if not isinstance(error, DataError):
+            reason = f"{type(error).__name__}: {reason}"
+        return reason, f"failed: {reason}"
+    kinetic = float(np.mean(burst.kinetic_energies()))
+    line = f"{burst.temperature_K:g} K, mean kinetic energy {kinetic:.3f} eV"
+    if "energy_error_eV" in burst.attrs:
+        line += f", energy error {1000 * burst.attrs['energy_error_eV']:.2f} meV"
+    return None, line
+
+
+def _start_worker() -> None:
+    """Leave the end of a run to the parent process, and end with it even if it is killed."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    parent = multiprocessing.parent_process()
+
+    def follow() -> None:
+        wait_for_connections([parent.sentinel])
+        os._exit(1)
+
+    threading.Thread(target=follow, daemon=True).start()
+
+
+@contextmanager
+def _noted_signals():
+    """Collect interrupts and terminations in a list in place of acting on them."""
+    noted: list[int] = []
+    previous = {
+        number: signal.signal(number, lambda number, _: noted.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield noted
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

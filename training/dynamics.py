@@ -1,0 +1,212 @@
+"""One burst of reference dynamics: start, thermalise, record, check."""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Annotated, Literal
+
+import ase
+import numpy as np
+from ase import Atoms
+from ase import units as ase_units
+from ase.md.langevin import Langevin
+from ase.md.md import MolecularDynamics
+from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.verlet import VelocityVerlet
+from ase.optimize import BFGS
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ase_atom.errors import DataError
+from ase_atom.units import velocities_from_ase
+from training.engines import get_engine
+from training.molecules import Molecule
+from training.store import Burst
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+BROKEN_STRETCH = 1.5
+"""A bond longer than this multiple of its relaxed length is lost, as in rollouts."""
+
+
+class Settings(BaseModel):
+    """All that decides what a burst contains, besides its molecule and index.
+
+    Times in fs, temperatures in K, frictions in 1/fs, energies in eV.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    engine: str = "gfn2"
+    engine_options: str = "{}"
+    ensemble: Literal["nve", "langevin"] = "nve"
+    duration: Positive = 1000.0
+    timestep: Positive = 0.5
+    interval: Positive = 1.0
+    temperatures: tuple[Positive, ...] = Field((300.0, 400.0, 500.0), min_length=1)
+    friction: Positive = 0.01
+    thermalise: NotNegative = 600.0
+    thermal_timestep: Positive = 1.0
+    thermal_friction: Positive = 0.02
+    relax_steps: int = Field(30, ge=0)
+    max_energy_error: Positive = 0.01
+    seed: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _check_multiples(self) -> Settings:
+        for name, unit in (
+            ("interval", "timestep"),
+            ("duration", "interval"),
+            ("thermalise", "thermal_timestep"),
+        ):
+            value, step = getattr(self, name), getattr(self, unit)
+            ratio = value / step
+            if abs(ratio - round(ratio)) > 1e-6:
+                raise ValueError(f"{name} ({value:g} fs) is no multiple of {unit} ({step:g} fs)")
+        return self
+
+
+def burst_seed(root: int, molecule: str, index: int) -> int:
+    """Return the seed of a burst, independent of how many others there are and of their order."""
+    words = np.frombuffer(hashlib.sha256(molecule.encode()).digest(), dtype="<u4")
+    sequence = np.random.SeedSequence([root, *words.tolist(), index])
+    return int(sequence.generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def run_burst(molecule: Molecule, index: int, settings: Settings) -> Burst:
+    """Simulate one burst.
+
+    A conformer is relaxed for a few steps, given velocities and thermalised with ASE's `Langevin`
+    (``fixcm=False``, which samples the stated temperature in every degree of freedom). Then the
+    centre of mass is put at the origin and at rest; rotation stays as it is. Microcanonical bursts
+    are recorded with velocity Verlet, thermostatted ones with the same Langevin integrator at the
+    settings' friction.
+
+    Raises
+    ------
+    DataError
+        If no conformer is found, a bond is lost, or the total energy of a microcanonical burst
+        strays by more than ``max_energy_error`` per atom.
+    """
+    seed = burst_seed(settings.seed, molecule.name, index)
+    rng = np.random.default_rng(seed)
+    temperature = settings.temperatures[index % len(settings.temperatures)]
+    engine = get_engine(settings.engine, settings.engine_options)
+
+    atoms = molecule.start(index, seed)
+    atoms.calc = engine.make()
+    BFGS(atoms, logfile=None).run(fmax=0.05, steps=settings.relax_steps)
+    bonds = molecule.bonds()
+    lengths = _lengths(atoms.positions, bonds)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
+    thermostat = _langevin(
+        atoms, settings.thermal_timestep, temperature, settings.thermal_friction, rng
+    )
+    thermostat.run(round(settings.thermalise / settings.thermal_timestep))
+    _check_bonds(atoms.positions[None], bonds, lengths, "while it was thermalised")
+    stop_centre_of_mass(atoms)
+
+    if settings.ensemble == "nve":
+        dynamics: MolecularDynamics = VelocityVerlet(atoms, settings.timestep * ase_units.fs)
+    else:
+        dynamics = _langevin(atoms, settings.timestep, temperature, settings.friction, rng)
+    frames = round(settings.duration / settings.interval) + 1
+    arrays = _record(atoms, dynamics, frames, round(settings.interval / settings.timestep))
+    _check_bonds(arrays["positions"], bonds, lengths, "while it was recorded")
+
+    burst = Burst(
+        key=f"{molecule.name}/{index:05d}",
+        smiles=molecule.smiles,
+        numbers=atoms.numbers,
+        masses=atoms.get_masses(),
+        interval=settings.interval,
+        temperature_K=temperature,
+        seed=seed,
+        attrs={
+            "engine": settings.engine,
+            "engine_options": settings.engine_options,
+            "program": engine.program,
+            "version": engine.version,
+            "theory": engine.theory,
+            "ensemble": settings.ensemble,
+            "timestep_fs": settings.timestep,
+            "ase_version": ase.__version__,
+            "root_seed": settings.seed,
+        },
+        **arrays,
+    )
+    if settings.ensemble == "nve":
+        burst.attrs |= _energy_conservation(burst, settings.max_energy_error)
+    else:
+        burst.attrs["friction_per_fs"] = settings.friction
+    return burst
+
+
+def stop_centre_of_mass(atoms: Atoms) -> None:
+    """Put the centre of mass at the origin and at rest; rotation and shape stay."""
+    masses = atoms.get_masses()[:, None]
+    atoms.positions -= (masses * atoms.positions).sum(0) / masses.sum()
+    velocities = atoms.get_velocities()
+    atoms.set_velocities(velocities - (masses * velocities).sum(0) / masses.sum())
+
+
+def _langevin(
+    atoms: Atoms, timestep: float, temperature: float, friction: float, rng: np.random.Generator
+) -> Langevin:
+    return Langevin(
+        atoms,
+        timestep * ase_units.fs,
+        temperature_K=temperature,
+        friction=friction / ase_units.fs,
+        fixcm=False,
+        rng=rng,
+    )
+
+
+def _record(
+    atoms: Atoms, dynamics: MolecularDynamics, frames: int, steps: int
+) -> dict[str, np.ndarray]:
+    shape = (frames, len(atoms), 3)
+    positions, velocities, forces = np.empty(shape), np.empty(shape), np.empty(shape)
+    energies = np.empty(frames)
+    for frame in range(frames):
+        if frame:
+            dynamics.run(steps)
+        positions[frame] = atoms.positions
+        velocities[frame] = velocities_from_ase(atoms.get_velocities())
+        energies[frame] = atoms.get_potential_energy()
+        forces[frame] = atoms.get_forces()
+    return {
+        "positions": positions,
+        "velocities": velocities,
+        "energies": energies,
+        "forces": forces,
+    }
+
+
+def _lengths(positions: np.ndarray, bonds: np.ndarray) -> np.ndarray:
+    return np.linalg.norm(positions[..., bonds[:, 0], :] - positions[..., bonds[:, 1], :], axis=-1)
+
+
+def _check_bonds(positions: np.ndarray, bonds: np.ndarray, lengths: np.ndarray, when: str) -> None:
+    stretch = _lengths(positions, bonds) / lengths
+    if (stretch > BROKEN_STRETCH).any():
+        worst = np.unravel_index(stretch.argmax(), stretch.shape)[1]
+        i, j = bonds[worst].tolist()
+        raise DataError(
+            f"the bond between atoms {i} and {j} was lost {when}: stretched to "
+            f"{stretch.max():.2f} of its length"
+        )
+
+
+def _energy_conservation(burst: Burst, limit: float) -> dict[str, float]:
+    total = burst.total_energies()
+    error = float(np.abs(total - total[0]).max())
+    allowed = limit * len(burst.numbers)
+    if not error <= allowed:
+        raise DataError(
+            f"its total energy strays by {error:.3g} eV, more than the {allowed:.3g} eV allowed: "
+            "a shorter time step, or a tighter engine?"
+        )
+    slope = float(np.polyfit(burst.times, total, 1)[0]) if len(total) > 1 else 0.0
+    return {"energy_error_eV": error, "energy_drift_eV_per_ps": 1000 * slope}

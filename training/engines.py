@@ -1,0 +1,133 @@
+"""Reference engines by name: what computes the energies and forces that an operator learns.
+
+``gfn2`` (the default) and ``gfn1`` through tblite, ``pyscf:<functional>/<basis>`` through PySCF,
+and any other ASE calculator as ``<module>:<class>``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from ase.calculators.calculator import Calculator
+
+from ase_atom.errors import ConfigError
+
+XTB = {"gfn2": "GFN2-xTB", "gfn1": "GFN1-xTB"}
+ACCURACY = 0.1
+"""tblite's accuracy: ten times tighter than its default, for forces smooth enough for bursts."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A reference engine.
+
+    Attributes
+    ----------
+    name
+        As given on the command line.
+    program, version
+        The package that computes and its version.
+    theory
+        Level of theory for people: ``GFN2-xTB (tblite 0.8.0)``.
+    make
+        Returns a fresh ASE calculator; each burst gets its own, so that none depends on another.
+    """
+
+    name: str
+    program: str
+    version: str
+    theory: str
+    make: Callable[[], Calculator]
+
+
+def get_engine(name: str, options: str = "{}") -> Engine:
+    """Look an engine up.
+
+    Parameters
+    ----------
+    name
+        ``gfn2``, ``gfn1``, ``pyscf:<functional>/<basis>`` or ``<module>:<class>``.
+    options
+        JSON object of keyword arguments for the calculator.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such engine, it is not installed, or it does not take the options.
+    """
+    keywords = _parse(options)
+    if name in XTB:
+        engine = _xtb(name, keywords)
+    elif name.startswith("pyscf:"):
+        engine = _pyscf(name, keywords)
+    elif name.count(":") == 1:
+        engine = _dotted(name, keywords)
+    else:
+        raise ConfigError(
+            f"unknown engine {name!r}: there are {', '.join(XTB)}, pyscf:<functional>/<basis> such "
+            "as pyscf:pbe/def2-svp, and any ASE calculator as <module>:<class>"
+        )
+    try:
+        engine.make()
+    except Exception as error:
+        raise ConfigError(f"engine {name} does not start: {error}") from error
+    return engine
+
+
+def _xtb(name: str, keywords: dict[str, Any]) -> Engine:
+    calculator = _load("tblite.ase", "TBLite", name, "pip install tblite")
+    settings = {"method": XTB[name], "verbosity": 0, "accuracy": ACCURACY} | keywords
+    release = version("tblite")
+    theory = f"{settings['method']} (tblite {release})"
+    return Engine(name, "tblite", release, theory, lambda: calculator(**settings))
+
+
+def _pyscf(name: str, keywords: dict[str, Any]) -> Engine:
+    functional, slash, basis = name.removeprefix("pyscf:").partition("/")
+    if not (functional and slash and basis):
+        raise ConfigError(
+            f"engine {name!r} should be pyscf:<functional>/<basis>, such as pyscf:pbe/def2-svp"
+        )
+    calculator = _load("training.dft", "DensityFunctional", name, "pip install pyscf")
+    release = version("pyscf")
+    settings = {"functional": functional, "basis": basis} | keywords
+    theory = f"{functional}/{basis}, density fitting (PySCF {release})"
+    return Engine(name, "pyscf", release, theory, lambda: calculator(**settings))
+
+
+def _dotted(name: str, keywords: dict[str, Any]) -> Engine:
+    module, _, attribute = name.partition(":")
+    calculator = _load(module, attribute, name, "check the module's name")
+    package = module.partition(".")[0]
+    try:
+        release = version(package)
+    except PackageNotFoundError:
+        release = str(getattr(importlib.import_module(package), "__version__", "unknown"))
+    theory = f"{attribute}{keywords or ''} ({package} {release})"
+    return Engine(name, package, release, theory, lambda: calculator(**keywords))
+
+
+def _load(module: str, attribute: str, name: str, remedy: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise ConfigError(f"engine {name} cannot be imported ({error}): {remedy}") from error
+    except AttributeError as error:
+        raise ConfigError(f"engine {name}: {module} has no {attribute}") from error
+
+
+def _parse(options: str) -> dict[str, Any]:
+    try:
+        keywords = json.loads(options)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"engine options are no JSON ({error}): {options}") from error
+    if not isinstance(keywords, dict):
+        raise ConfigError(
+            f'engine options must be a JSON object such as {{"charge": 0}}: {options}'
+        )
+    return keywords

@@ -1,0 +1,180 @@
+"""The molecules that reference data is made for: what they are, and where a burst starts."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.io import read
+
+from ase_atom.coverage import check_isolated, total_charge
+from ase_atom.errors import CoverageError, DataError
+from ase_atom.topology import perceive_bonds, perceive_smiles
+
+
+@dataclass(frozen=True)
+class Molecule:
+    """A molecule to simulate.
+
+    Attributes
+    ----------
+    name
+        Names its files and keys.
+    smiles
+        Canonical SMILES.
+    structures
+        Starting structures in turn for the bursts; if None, each burst gets a conformer of its own.
+    """
+
+    name: str
+    smiles: str
+    structures: tuple[Atoms, ...] | None = None
+
+    def start(self, index: int, seed: int) -> Atoms:
+        """Return the starting structure of a burst, unrelaxed and at rest.
+
+        Conformers come from RDKit's ETKDG version 3 (Wang, Witek, Landrum and Riniker 2020).
+
+        Raises
+        ------
+        DataError
+            If no conformer can be embedded.
+        """
+        if self.structures is not None:
+            atoms = self.structures[index % len(self.structures)]
+            return Atoms(atoms.numbers, atoms.positions)
+        return embed(self.smiles, seed)
+
+    def structures_checksum(self) -> str:
+        """Return the SHA-256 of the starting structures."""
+        digest = hashlib.sha256()
+        for atoms in self.structures or ():
+            digest.update(atoms.numbers.astype("<i8").tobytes())
+            digest.update(atoms.positions.astype("<f8").tobytes())
+        return digest.hexdigest()
+
+    def bonds(self) -> np.ndarray:
+        """Return the bonded pairs ``[M, 2]``, in the order of the atoms of `start`."""
+        if self.structures is not None:
+            return np.array(perceive_bonds(self.structures[0])).reshape(-1, 2)
+        molecule = _hydrogenated(self.smiles)
+        pairs = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in molecule.GetBonds()]
+        return np.array(pairs, dtype=int).reshape(-1, 2)
+
+
+def from_smiles(smiles: str, name: str | None = None) -> Molecule:
+    """Make a molecule from SMILES.
+
+    Parameters
+    ----------
+    smiles
+        One neutral closed-shell molecule of ordinary isotopes.
+    name
+        By default its formula.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read or is none of that.
+    """
+    from rdkit import Chem, RDLogger
+    from rdkit.Chem.rdMolDescriptors import CalcMolFormula
+
+    RDLogger.DisableLog("rdApp.*")
+    parsed = Chem.MolFromSmiles(smiles)
+    if parsed is None or parsed.GetNumAtoms() == 0:
+        raise DataError(f"{smiles!r} is not a SMILES string that RDKit can read")
+    fragments = len(Chem.GetMolFrags(parsed))
+    charge = Chem.GetFormalCharge(parsed)
+    if fragments > 1:
+        raise DataError(f"{smiles!r} holds {fragments} molecules or ions; give one molecule")
+    if charge:
+        raise DataError(f"{smiles!r} has a total charge of {charge:+d}; only neutral molecules")
+    for atom in parsed.GetAtoms():
+        if atom.GetNumRadicalElectrons():
+            raise DataError(f"{smiles!r} has unpaired electrons; only closed-shell molecules")
+        if atom.GetIsotope():
+            raise DataError(
+                f"{smiles!r} names the isotope {atom.GetIsotope()}{atom.GetSymbol()}; bursts are "
+                "run with standard atomic masses"
+            )
+        if atom.GetAtomicNum() == 0:
+            raise DataError(f"{smiles!r} has an atom of no element (*)")
+    canonical = Chem.MolToSmiles(parsed)
+    return Molecule(checked_name(name or CalcMolFormula(parsed)), canonical)
+
+
+def from_structure(path: Path, name: str | None = None) -> Molecule:
+    """Make a molecule from a structure file of any kind that ASE reads; its frames are starts.
+
+    Raises
+    ------
+    DataError
+        If the file cannot be read, or is not one neutral closed-shell molecule in each frame.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    try:
+        frames = read(path, index=":")
+    except Exception as error:
+        raise DataError(f"{path}: is no structure that ASE can read: {error}") from error
+    if not frames:
+        raise DataError(f"{path}: holds no structure")
+    names = []
+    for number, atoms in enumerate(frames):
+        try:
+            check_isolated(atoms)
+            if abs(charge := total_charge(atoms)) > 1e-3:
+                raise CoverageError(f"total charge of {charge:+g}; only neutral molecules")
+            names.append(perceive_smiles(atoms)[1])
+        except CoverageError as error:
+            raise DataError(f"{path}, frame {number}: {error}") from error
+        if names[-1] != names[0] or (atoms.numbers != frames[0].numbers).any():
+            raise DataError(
+                f"{path}: frame {number} is {names[-1]} and frame 0 {names[0]}, or their atoms are "
+                "in another order; one file is for one molecule"
+            )
+    return Molecule(checked_name(name or path.stem), names[0], tuple(frames))
+
+
+def embed(smiles: str, seed: int) -> Atoms:
+    """Return a random conformer of a molecule with all its hydrogens.
+
+    Raises
+    ------
+    DataError
+        If RDKit finds none.
+    """
+    from rdkit.Chem import rdDistGeom
+
+    molecule = _hydrogenated(smiles)
+    parameters = rdDistGeom.ETKDGv3()
+    parameters.randomSeed = seed % 2**31
+    if rdDistGeom.EmbedMolecule(molecule, parameters) != 0:
+        parameters.useRandomCoords = True
+        if rdDistGeom.EmbedMolecule(molecule, parameters) != 0:
+            raise DataError(f"no conformer of {smiles} could be embedded")
+    numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
+    return Atoms(numbers, molecule.GetConformer().GetPositions())
+
+
+def checked_name(name: str) -> str:
+    """Return a name if it can name a file and an HDF5 group.
+
+    Raises
+    ------
+    DataError
+        If it cannot.
+    """
+    if not name or name.startswith(".") or set(name) & set('/\\:*?"<>| '):
+        raise DataError(f"{name!r} cannot name a file; use letters, digits, - and _")
+    return name
+
+
+def _hydrogenated(smiles: str):
+    from rdkit import Chem
+
+    return Chem.AddHs(Chem.MolFromSmiles(smiles))

@@ -1,0 +1,320 @@
+"""Reference trajectories on disk: HDF5, one file a burst while they are made, merged at the end.
+
+Layout: a group ``/<molecule>/<index>`` for each burst, with the datasets ``numbers [N]``,
+``masses [N]`` (amu), ``positions [T, N, 3]`` (Å), ``velocities [T, N, 3]`` (Å/fs), ``energies [T]``
+(eV, potential) and ``forces [T, N, 3]`` (eV/Å), and as attributes its SMILES, frame interval (fs),
+temperature (K), seed, everything else known about its origin, and a checksum of all of these. A
+merged file holds many such groups, a part file one. Files appear under their name complete or not
+at all: they are written beside it, flushed to the disk and renamed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from ase_atom.errors import DataError
+
+FORMAT = "ase-atom bursts 1"
+DATA_VARIABLE = "ASE_ATOM_DATA"
+ARRAYS = ("numbers", "masses", "positions", "velocities", "energies", "forces")
+SCALARS = ("smiles", "interval", "temperature_K", "seed")
+
+
+@dataclass
+class Burst:
+    """One continuous piece of reference trajectory of one molecule.
+
+    Attributes
+    ----------
+    key
+        ``<molecule>/<index>``, such as ``ethanol/00012``.
+    smiles
+        Canonical SMILES of the molecule.
+    numbers, masses
+        Atomic numbers ``[N]`` and masses ``[N]`` in amu.
+    positions, velocities, forces
+        ``[T, N, 3]`` in Å, Å/fs and eV/Å.
+    energies
+        Potential energy ``[T]`` in eV.
+    interval
+        Time between frames in fs.
+    temperature_K
+        Temperature in K at which the start was thermalised.
+    seed
+        Seed of everything random in it.
+    attrs
+        Its origin: engine, version, theory, ensemble, time step and so on; numbers and strings.
+    """
+
+    key: str
+    smiles: str
+    numbers: np.ndarray
+    masses: np.ndarray
+    positions: np.ndarray
+    velocities: np.ndarray
+    energies: np.ndarray
+    forces: np.ndarray
+    interval: float
+    temperature_K: float
+    seed: int
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def molecule(self) -> str:
+        """Name of the molecule, the key's first half."""
+        return self.key.split("/")[0]
+
+    @property
+    def times(self) -> np.ndarray:
+        """Times of the frames ``[T]`` in fs from the burst's start."""
+        return self.interval * np.arange(len(self.energies))
+
+    def kinetic_energies(self) -> np.ndarray:
+        """Return the kinetic energy of each frame ``[T]`` in eV."""
+        from ase_atom.units import AMU_A2_FS2_IN_EV
+
+        squares = (self.velocities**2).sum(-1)
+        return 0.5 * AMU_A2_FS2_IN_EV * (squares * self.masses).sum(-1)
+
+    def total_energies(self) -> np.ndarray:
+        """Return potential plus kinetic energy of each frame ``[T]`` in eV."""
+        return self.energies + self.kinetic_energies()
+
+    def checksum(self) -> str:
+        """Return the SHA-256 over the key, every array and every attribute."""
+        digest = hashlib.sha256(self.key.encode())
+        for name in ARRAYS:
+            array = _plain(name, getattr(self, name))
+            digest.update(f"{name}{array.shape}{array.dtype.str}".encode())
+            digest.update(array.tobytes())
+        digest.update(json.dumps(self._attributes(), sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def check(self) -> None:
+        """Check that shapes fit together and every number is finite.
+
+        Raises
+        ------
+        DataError
+            Naming the burst and the array at fault.
+        """
+        frames, atoms = len(self.energies), len(self.numbers)
+        wanted = {"masses": (atoms,), "energies": (frames,)}
+        wanted |= dict.fromkeys(("positions", "velocities", "forces"), (frames, atoms, 3))
+        for name, shape in wanted.items():
+            array = np.asarray(getattr(self, name))
+            if array.shape != shape:
+                raise DataError(f"{self.key}: {name} has shape {array.shape}, not {shape}")
+            if not np.isfinite(array).all():
+                raise DataError(f"{self.key}: {name} holds a value that is not finite")
+
+    def _attributes(self) -> dict[str, Any]:
+        own = {
+            "smiles": str(self.smiles),
+            "interval": float(self.interval),
+            "temperature_K": float(self.temperature_K),
+            "seed": int(self.seed),
+        }
+        return own | {name: _scalar(value) for name, value in self.attrs.items()}
+
+
+def data_folder() -> Path:
+    """Return the folder of reference data: ``$ASE_ATOM_DATA``, or one in the user's data folder."""
+    if chosen := os.environ.get(DATA_VARIABLE):
+        return Path(chosen).expanduser()
+    home = Path.home()
+    if sys.platform == "win32":
+        base = Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local")
+    elif sys.platform == "darwin":
+        base = home / "Library" / "Application Support"
+    else:
+        base = Path(os.environ.get("XDG_DATA_HOME") or home / ".local" / "share")
+    return base / "ase-atom"
+
+
+def write_bursts(path: Path, bursts: Iterable[Burst], attrs: dict[str, Any] | None = None) -> None:
+    """Write bursts to one file, which appears complete or not at all.
+
+    Parameters
+    ----------
+    path
+        The file; an existing one is replaced.
+    bursts
+        May be an iterator: one burst is in memory at a time.
+    attrs
+        Attributes of the whole file.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with h5py.File(unfinished, "w") as file:
+            file.attrs["format"] = FORMAT
+            file.attrs.update(attrs or {})
+            for burst in bursts:
+                _write_group(file, burst)
+        with open(unfinished, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        _sync_folder(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def write_burst(path: Path, burst: Burst) -> None:
+    """Write one burst to a file of its own, which appears complete or not at all."""
+    write_bursts(path, [burst])
+
+
+def merge(path: Path, sources: Iterable[Path], attrs: dict[str, Any] | None = None) -> int:
+    """Write all bursts of some files and folders to one file, in the order of their keys.
+
+    The target may be among the sources. The first burst of a key wins.
+
+    Returns
+    -------
+    The number of bursts in the merged file.
+    """
+    where: dict[str, Path] = {}
+    for source in sources:
+        for file in _files(source):
+            for key in keys(file):
+                where.setdefault(key, file)
+    write_bursts(path, (read_burst(where[key], key) for key in sorted(where)), attrs)
+    return len(where)
+
+
+def keys(path: Path) -> list[str]:
+    """Return the keys of the bursts in one file, sorted.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged or of another kind.
+    """
+    with _open(path) as file:
+        return sorted(f"{molecule}/{index}" for molecule in file for index in file[molecule])
+
+
+def file_attributes(path: Path) -> dict[str, Any]:
+    """Return the attributes of a whole file."""
+    with _open(path) as file:
+        return {name: _scalar(value) for name, value in file.attrs.items()}
+
+
+def read_burst(path: Path, key: str | None = None) -> Burst:
+    """Read one burst, by default the only one of the file, and verify its checksum.
+
+    Raises
+    ------
+    DataError
+        If the file is missing, damaged or altered, or has no such burst.
+    """
+    if key is None:
+        present = keys(path)
+        if len(present) != 1:
+            raise DataError(f"{path}: holds {len(present)} bursts, not one: name it by its key")
+        key = present[0]
+    with _open(path) as file:
+        if key not in file:
+            raise DataError(f"{path}: has no burst {key}")
+        try:
+            return _read_group(file[key], key)
+        except (OSError, KeyError, RuntimeError, ValueError) as error:
+            raise DataError(f"{path}: burst {key} is damaged: {error}") from error
+
+
+def iterate_bursts(path: str | Path) -> Iterator[Burst]:
+    """Yield the bursts of a merged file or of a folder of files, in the order of their keys.
+
+    Raises
+    ------
+    DataError
+        If there is nothing at the path, or something damaged.
+    """
+    where = {key: file for file in _files(Path(path)) for key in keys(file)}
+    if not where:
+        raise DataError(f"{path}: holds no bursts")
+    for key in sorted(where):
+        yield read_burst(where[key], key)
+
+
+def read_bursts(path: str | Path) -> list[Burst]:
+    """Read all bursts of a merged file or of a folder of files; see `iterate_bursts`."""
+    return list(iterate_bursts(path))
+
+
+def fingerprint(path: str | Path) -> str:
+    """Return the SHA-256 of the bursts' keys and contents, whichever files they lie in."""
+    digest = hashlib.sha256()
+    for burst in iterate_bursts(path):
+        digest.update(f"{burst.key} {burst.checksum()}\n".encode())
+    return digest.hexdigest()
+
+
+def _files(path: Path) -> list[Path]:
+    if path.is_dir():
+        return sorted(path.glob("[!.]*.h5"))
+    return [path]
+
+
+def _open(path: Path) -> h5py.File:
+    if not Path(path).is_file():
+        raise DataError(f"{path}: there is no such file")
+    try:
+        file = h5py.File(path, "r")
+    except OSError as error:
+        raise DataError(f"{path}: is truncated, damaged or no HDF5 file") from error
+    found = file.attrs.get("format")
+    if found != FORMAT:
+        file.close()
+        raise DataError(
+            f"{path}: is no file of reference bursts (format {found!r}, not {FORMAT!r})"
+        )
+    return file
+
+
+def _write_group(file: h5py.File, burst: Burst) -> None:
+    burst.check()
+    group = file.create_group(burst.key)
+    for name in ARRAYS:
+        group.create_dataset(name, data=_plain(name, getattr(burst, name)))
+    group.attrs.update(burst._attributes())
+    group.attrs["checksum"] = burst.checksum()
+
+
+def _read_group(group: h5py.Group, key: str) -> Burst:
+    arrays = {name: group[name][()] for name in ARRAYS}
+    attrs = {name: _scalar(value) for name, value in group.attrs.items()}
+    checksum = attrs.pop("checksum")
+    own = {name: attrs.pop(name) for name in SCALARS}
+    burst = Burst(key=key, **own, **arrays, attrs=attrs)
+    if burst.checksum() != checksum:
+        raise ValueError("its checksum does not fit its contents")
+    return burst
+
+
+def _plain(name: str, array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array, dtype="<i8" if name == "numbers" else "<f8")
+
+
+def _scalar(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
