@@ -1,0 +1,352 @@
+"""Reference bursts in memory: divided by burst, and sampled as windows of frames."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from ase_atom.errors import DataError
+from training.store import Burst
+
+PARTS = ("train", "validation", "test")
+Split = dict[str, list[str]]
+
+
+def split_bursts(
+    bursts: Sequence[Burst],
+    validation: float,
+    test: float,
+    seed: int,
+    given: Mapping[str, Sequence[str]] | None = None,
+) -> Split:
+    """Divide bursts, never frames, into training, validation and test.
+
+    Bursts are put in order of molecule and temperature, shuffled within each, and every
+    ``1/fraction``-th is held out, so that each molecule and temperature has its share.
+
+    Parameters
+    ----------
+    bursts
+        Reference bursts.
+    validation, test
+        Share to hold out: a fraction below 1, or a count.
+    seed
+        Of the shuffling; the same seed and bursts give the same division.
+    given
+        An earlier division whose bursts stay where they are; only new ones are divided.
+
+    Returns
+    -------
+    dict
+        Sorted keys of the bursts in ``train``, ``validation`` and ``test``.
+
+    Raises
+    ------
+    DataError
+        If no burst is left to train on.
+    """
+    fixed = {key: part for part in PARTS for key in (given or {}).get(part, ())}
+    split: Split = {part: [] for part in PARTS}
+    order: list[tuple] = []
+    for burst in bursts:
+        if burst.key in fixed:
+            split[fixed[burst.key]].append(burst.key)
+        else:
+            order.append((burst.smiles, burst.temperature_K, burst.key))
+    order.sort()
+    rng = np.random.default_rng(seed)
+    shuffled = [(*stratum, rng.random(), key) for *stratum, key in order]
+    keys = [entry[-1] for entry in sorted(shuffled)]
+    split["test"] += _every(keys, test, rng.random())
+    held = set(split["test"])
+    keys = [key for key in keys if key not in held]
+    # The share of validation is one of all bursts, not of those that the test left.
+    share = validation if validation >= 1 else validation * len(order) / max(len(keys), 1)
+    split["validation"] += _every(keys, share, rng.random())
+    held.update(split["validation"])
+    split["train"] += [key for key in keys if key not in held]
+    if not split["train"]:
+        raise DataError(
+            f"{len(bursts)} bursts leave none to train on beside validation {validation:g} and "
+            f"test {test:g}: generate more, or hold out fewer"
+        )
+    return {part: sorted(names) for part, names in split.items()}
+
+
+def _every(keys: Sequence[str], share: float, phase: float) -> list[str]:
+    """Evenly spaced keys: a fraction of them, rounded, or a count; at least one if share > 0."""
+    count = min(len(keys), int(share) if share >= 1 else round(share * len(keys)))
+    if share > 0 and len(keys) > 2:
+        count = max(count, 1)
+    return [keys[int((n + phase) * len(keys) / count)] for n in range(count)]
+
+
+@dataclass(frozen=True)
+class FrameData:
+    """Frames of all bursts one after another, about a centre of mass at rest.
+
+    Shapes: S bursts, F frames, N atoms of the largest molecule.
+
+    Attributes
+    ----------
+    numbers, masses
+        Of each burst's molecule, 0 on padding, ``[S, N]``; masses in amu.
+    positions, velocities, forces
+        Å, Å/fs and eV/Å, ``[F, N, 3]``, float32.
+    energies
+        eV less the offsets given, ``[F]``, float32.
+    burst
+        Burst of each frame, ``[F]``.
+    first, length
+        First frame and number of frames of each burst, ``[S]``.
+    interval
+        Time between frames, fs.
+    """
+
+    numbers: Tensor
+    masses: Tensor
+    positions: Tensor
+    velocities: Tensor
+    forces: Tensor
+    energies: Tensor
+    burst: Tensor
+    first: Tensor
+    length: Tensor
+    interval: float
+
+    @classmethod
+    def from_bursts(
+        cls, bursts: Sequence[Burst], offsets: Mapping[int, float] | None = None
+    ) -> FrameData:
+        """Join bursts.
+
+        Parameters
+        ----------
+        bursts
+            At least one; all with the same frame interval.
+        offsets
+            Energy per atom of each element to take off, eV; see `energy_offsets`.
+
+        Raises
+        ------
+        DataError
+            If the bursts' intervals differ.
+        """
+        intervals = sorted({burst.interval for burst in bursts})
+        if len(intervals) != 1:
+            raise DataError(f"bursts must share one frame interval, not {intervals} fs")
+        size = max(len(burst.numbers) for burst in bursts)
+        lengths = [len(burst.positions) for burst in bursts]
+        total = sum(lengths)
+        numbers = np.zeros((len(bursts), size), np.int64)
+        masses = np.zeros((len(bursts), size), np.float32)
+        frames = {
+            name: np.zeros((total, size, 3), np.float32)
+            for name in ("positions", "velocities", "forces")
+        }
+        energies = np.zeros(total, np.float32)
+        start = 0
+        for row, burst in enumerate(bursts):
+            atoms, stop = len(burst.numbers), start + len(burst.positions)
+            numbers[row, :atoms], masses[row, :atoms] = burst.numbers, burst.masses
+            weights = (burst.masses / np.sum(burst.masses))[:, None]
+            for name in ("positions", "velocities"):
+                values = np.asarray(getattr(burst, name), np.float64)
+                centre = (weights * values).sum(1, keepdims=True)
+                frames[name][start:stop, :atoms] = values - centre
+            frames["forces"][start:stop, :atoms] = burst.forces
+            shift = sum((offsets or {}).get(int(number), 0.0) for number in burst.numbers)
+            energies[start:stop] = np.asarray(burst.energies, np.float64) - shift
+            start = stop
+        length = torch.tensor(lengths)
+        return cls(
+            numbers=torch.from_numpy(numbers),
+            masses=torch.from_numpy(masses),
+            **{name: torch.from_numpy(values) for name, values in frames.items()},
+            energies=torch.from_numpy(energies),
+            burst=torch.repeat_interleave(length),
+            first=length.cumsum(0) - length,
+            length=length,
+            interval=intervals[0],
+        )
+
+    def to(self, device: torch.device) -> FrameData:
+        """The same on another device."""
+        tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "interval"}
+        return replace(self, **{name: tensor.to(device) for name, tensor in tensors.items()})
+
+    def frames_of(self, fs: float, name: str) -> int:
+        """A time as a whole number of frames.
+
+        Raises
+        ------
+        DataError
+            If it is none, or longer than the shortest burst.
+        """
+        count = round(fs / self.interval)
+        if abs(count * self.interval - fs) > 1e-6 or count < 1:
+            raise DataError(
+                f"{name} ({fs:g} fs) is no multiple of the data's frame interval "
+                f"({self.interval:g} fs)"
+            )
+        longest = (int(self.length.min()) - 1) * self.interval
+        if fs > longest + 1e-6:
+            raise DataError(
+                f"{name} ({fs:g} fs) is longer than the shortest burst ({longest:g} fs)"
+            )
+        return count
+
+
+def energy_offsets(bursts: Sequence[Burst]) -> dict[int, float]:
+    """Energy per atom of each element that best explains the molecules' mean energies, eV.
+
+    The least-squares solution of smallest norm: with one molecule it hits its mean energy exactly.
+    """
+    elements = sorted({int(number) for burst in bursts for number in burst.numbers})
+    counts = [[int(np.sum(burst.numbers == element)) for element in elements] for burst in bursts]
+    means = [float(np.mean(burst.energies)) for burst in bursts]
+    solution = np.linalg.lstsq(np.array(counts, float), np.array(means), rcond=None)[0]
+    return dict(zip(elements, solution.tolist(), strict=True))
+
+
+@dataclass(frozen=True)
+class Windows:
+    """A batch of paths; frame 0 is the start. Shapes: B windows, L lags, N atoms.
+
+    Attributes
+    ----------
+    numbers, masses
+        ``[B, N]``.
+    positions, velocities
+        Å and Å/fs at the start and at each lag, ``[B, 1 + L, N, 3]``.
+    lags
+        Frames between the start and the others, ``[L]``.
+    """
+
+    numbers: Tensor
+    masses: Tensor
+    positions: Tensor
+    velocities: Tensor
+    lags: Tensor
+
+
+@dataclass(frozen=True)
+class States:
+    """Single frames with what the energy head learns: shapes as in `FrameData`, B first."""
+
+    numbers: Tensor
+    masses: Tensor
+    positions: Tensor
+    forces: Tensor
+    energies: Tensor
+
+
+class Sampler:
+    """Random windows and states, fixed by (seed, rank, step) alone.
+
+    So a run that resumes at a step sees what it would have seen without the interruption.
+
+    Parameters
+    ----------
+    data
+        Frames to sample from.
+    window
+        Frames of one jump.
+    chain
+        Jumps in a window.
+    lags_per_jump
+        Random lags of each jump, the same for a whole batch; all by default. With more than one
+        jump the end of each is always among them, since the next starts there.
+    batch_size, state_batch_size
+        Windows and states in a batch.
+    seed, rank
+        Of the run and of the process.
+    """
+
+    def __init__(
+        self,
+        data: FrameData,
+        *,
+        window: int,
+        chain: int = 1,
+        lags_per_jump: int | None = None,
+        batch_size: int,
+        state_batch_size: int,
+        seed: int,
+        rank: int = 0,
+    ) -> None:
+        self.data = data
+        self.window, self.chain = window, chain
+        self.lags_per_jump = min(lags_per_jump or window, window)
+        self.batch_size, self.state_batch_size = batch_size, state_batch_size
+        self.seed, self.rank = seed, rank
+        self._last_start = (data.length - 1 - window * chain).cpu()
+        self._windows = (self._last_start + 1).cumsum(0)
+        self._first = data.first.cpu()
+
+    def generator(self, step: int) -> torch.Generator:
+        """Random numbers of one step."""
+        words = np.random.SeedSequence([self.seed, self.rank, step]).generate_state(1, np.uint64)
+        return torch.Generator().manual_seed(int(words[0] >> np.uint64(1)))
+
+    def windows(self, generator: torch.Generator) -> Windows:
+        """Draw windows, every one as likely; half of them run backwards in time.
+
+        Microcanonical dynamics is reversible: the frames in reverse order with the velocities
+        negated are a trajectory too.
+        """
+        lags = self._lags(generator)
+        chosen = torch.randint(int(self._windows[-1]), (self.batch_size,), generator=generator)
+        reverse = torch.rand(self.batch_size, generator=generator) < 0.5
+        burst = torch.searchsorted(self._windows, chosen, right=True)
+        before = torch.cat([self._windows.new_zeros(1), self._windows])[burst]
+        start = self._first[burst] + chosen - before
+        steps = torch.cat([lags.new_zeros(1), lags])
+        frames = start[:, None] + torch.where(
+            reverse[:, None], self.window * self.chain - steps, steps
+        )
+        data, device = self.data, self.data.positions.device
+        frames, burst = frames.to(device), burst.to(device)
+        sign = torch.where(reverse, -1.0, 1.0).to(device)[:, None, None, None]
+        return Windows(
+            numbers=data.numbers[burst],
+            masses=data.masses[burst],
+            positions=data.positions[frames],
+            velocities=data.velocities[frames] * sign,
+            lags=lags,
+        )
+
+    def states(self, generator: torch.Generator) -> States:
+        """Draw frames, every one as likely."""
+        count = len(self.data.energies)
+        frames = torch.randint(count, (self.state_batch_size,), generator=generator)
+        return select_states(self.data, frames.to(self.data.positions.device))
+
+    def _lags(self, generator: torch.Generator) -> Tensor:
+        if self.lags_per_jump == self.window:
+            return torch.arange(1, self.window * self.chain + 1)
+        pieces = []
+        for jump in range(self.chain):
+            if self.chain == 1:
+                lags = torch.randperm(self.window, generator=generator)[: self.lags_per_jump] + 1
+            else:
+                inner = torch.randperm(self.window - 1, generator=generator) + 1
+                lags = torch.cat([inner[: self.lags_per_jump - 1], torch.tensor([self.window])])
+            pieces.append(lags.sort().values + jump * self.window)
+        return torch.cat(pieces)
+
+
+def select_states(data: FrameData, frames: Tensor) -> States:
+    """The frames of the given indices as `States`."""
+    burst = data.burst[frames]
+    return States(
+        numbers=data.numbers[burst],
+        masses=data.masses[burst],
+        positions=data.positions[frames],
+        forces=data.forces[frames],
+        energies=data.energies[frames],
+    )

@@ -1,0 +1,147 @@
+"""Losses: every term is dimensionless, and about one for a model that has learned nothing.
+
+Positions
+    mean over windows and atoms of |x − x_ref|², divided by the mean squared displacement at that
+    lag over the training data, averaged over lags. So short lags count as much as long ones, and
+    a molecule that stays where it is scores one.
+Velocities
+    mean over windows, atoms and directions of (v − v_ref)² / (k_B T/m), with T a reference
+    temperature, averaged over lags. A molecule at rest scores T_data/T.
+Forces
+    mean over states, atoms and directions of (F − F_ref)² / mean F_ref² of the training data.
+Energies
+    mean over states of (E − E_ref)² / variance of E_ref in the training data, molecule by molecule.
+
+Padding enters none of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from ase_atom.operator import Operator
+from ase_atom.operator.lifting import thermal_speeds
+from training.data import FrameData, States
+
+
+@dataclass(frozen=True)
+class Scales:
+    """What errors are measured against, from the training data alone.
+
+    Attributes
+    ----------
+    displacement
+        RMS displacement (of the vector) at lags of 1, 2, ... frames, Å, ``[L]``.
+    force
+        RMS force component, eV/Å.
+    energy
+        RMS deviation of the potential energy from its molecule's mean, eV.
+    temperature
+        K.
+    """
+
+    displacement: Tensor
+    force: float
+    energy: float
+    temperature: float
+
+    @classmethod
+    def from_data(cls, data: FrameData, longest: int, temperature: float) -> Scales:
+        """Measure them.
+
+        Parameters
+        ----------
+        data
+            Training frames.
+        longest
+            Longest lag, frames.
+        temperature
+            Of the velocity scale, K.
+        """
+        atoms = (data.numbers > 0).sum(1)
+        weight = atoms[data.burst]
+        squares, counts = torch.zeros(longest, dtype=torch.float64), torch.zeros(longest)
+        for first, length, number in zip(
+            data.first.tolist(), data.length.tolist(), atoms.tolist(), strict=True
+        ):
+            path = data.positions[first : first + length]
+            for lag in range(1, longest + 1):
+                moved = path[lag:] - path[:-lag]
+                squares[lag - 1] += moved.square().sum().double()
+                counts[lag - 1] += len(moved) * number
+        # Bursts of one molecule share a mean energy; their own means differ with temperature.
+        molecules = torch.unique(data.numbers, dim=0, return_inverse=True)[1][data.burst]
+        energies = data.energies.double()
+        size = int(molecules.max()) + 1
+        mean = torch.zeros(size, dtype=torch.float64).index_add_(0, molecules, energies)
+        mean /= torch.bincount(molecules, minlength=size)
+        spread = (energies - mean[molecules]).square().mean().sqrt()
+        force = (data.forces.double().square().sum() / (3 * weight.sum())).sqrt()
+        return cls(
+            displacement=(squares / counts).sqrt().float(),
+            force=max(float(force), 1e-6),
+            energy=max(float(spread), 1e-6),
+            temperature=temperature,
+        )
+
+    def to(self, device: torch.device) -> Scales:
+        """The same on another device."""
+        return replace(self, displacement=self.displacement.to(device))
+
+
+def path_losses(
+    predicted: tuple[Tensor, Tensor],
+    reference: tuple[Tensor, Tensor],
+    masses: Tensor,
+    displacement: Tensor,
+    temperature: float,
+) -> tuple[Tensor, Tensor]:
+    """Position and velocity loss of a batch of paths.
+
+    Parameters
+    ----------
+    predicted, reference
+        Positions in Å and velocities in Å/fs, each ``[B, L, N, 3]``.
+    masses
+        amu, ``[B, N]``; 0 on padding.
+    displacement
+        RMS displacement at each lag, Å, ``[L]``.
+    temperature
+        Of the velocity scale, K.
+
+    Returns
+    -------
+    Two scalars.
+    """
+    real = (masses > 0).to(masses.dtype)
+    atoms = real.sum()
+    position = (predicted[0] - reference[0]).square().sum(-1) * real[:, None]
+    by_lag = position.sum((0, 2)) / atoms
+    inverse = (real / thermal_speeds(masses, temperature).squeeze(-1).square())[:, None]
+    velocity = (predicted[1] - reference[1]).square().sum(-1) * inverse
+    count = 3 * atoms * velocity.shape[1]
+    return (by_lag / displacement.square()).mean(), velocity.sum() / count
+
+
+def energy_losses(operator: Operator, states: States, scales: Scales) -> tuple[Tensor, Tensor]:
+    """Force and energy loss of a batch of states, with a graph for the backward pass.
+
+    The head's output times ``operator.energy_scale`` is the energy in eV less the offsets that
+    `training.data.energy_offsets` gave; the force is its negative gradient.
+    """
+    species = operator.species_of[states.numbers]
+    positions = states.positions.detach().requires_grad_(True)
+    with torch.enable_grad():
+        output = operator.energy_output(species, states.masses, positions)
+        (gradient,) = torch.autograd.grad(output.sum(), positions, create_graph=True)
+    real = (states.numbers > 0).to(positions.dtype)
+    force = -gradient * operator.energy_scale
+    wrong = (force - states.forces).square().sum(-1) * real
+    energy = output * operator.energy_scale - states.energies
+    return (
+        wrong.sum() / (3 * real.sum() * scales.force**2),
+        energy.square().mean() / scales.energy**2,
+    )

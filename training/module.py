@@ -1,0 +1,218 @@
+"""The training step and the validation of one operator, as Lightning wants them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import lightning
+import torch
+from torch import Tensor
+
+from ase_atom.errors import DataError
+from ase_atom.operator import Operator
+from training.config import TrainingConfig
+from training.data import Sampler
+from training.losses import Scales, energy_losses, path_losses
+from training.optimisers import build_optimiser, build_schedule
+from training.validation import Validation
+
+
+class Steps:
+    """An endless loader: what a step sees follows from its number alone, see `Sampler`.
+
+    It has a state to save only so that Lightning knows that a run can resume between epochs.
+    """
+
+    def __iter__(self) -> Iterator[int]:
+        while True:
+            yield 0
+
+    def state_dict(self) -> dict[str, Any]:
+        """Nothing."""
+        return {}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Take nothing."""
+
+
+class TrainingModule(lightning.LightningModule):
+    """An operator in training.
+
+    Parameters
+    ----------
+    operator
+        What to train; its energy scale and offsets are set.
+    config
+        The run's settings.
+    sampler
+        Of the training windows.
+    scales
+        Of the losses.
+    validation
+        Held-out states, or None.
+    """
+
+    def __init__(
+        self,
+        operator: Operator,
+        config: TrainingConfig,
+        sampler: Sampler,
+        scales: Scales,
+        validation: Validation | None,
+    ) -> None:
+        super().__init__()
+        self.operator = operator
+        self.config = config
+        self.sampler, self.scales, self.held_out = sampler, scales, validation
+        segment = operator.segment
+        self.segment = torch.compile(segment, dynamic=False) if config.trainer.compile else segment
+        self.average: list[Tensor] | None = None
+        if config.optimiser.ema:
+            self.average = [p.detach().clone() for p in operator.parameters()]
+        self._sums: dict[str, Tensor] = {}
+        self._summed = 0
+
+    # -- training --------------------------------------------------------------------------------
+
+    def on_fit_start(self) -> None:
+        """Put data and scales where the weights are."""
+        self.sampler.rank = self.global_rank
+        self.sampler.data = self.sampler.data.to(self.device)
+        self.scales = self.scales.to(self.device)
+        if self.average is not None:
+            self.average = [value.to(self.device) for value in self.average]
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """Loss of the step whose number is ``global_step``."""
+        weights = self.config.loss
+        generator = self.sampler.generator(self.global_step)
+        terms: dict[str, Tensor] = {}
+        if weights.position or weights.velocity:
+            terms["position"], terms["velocity"] = self.path_terms(generator)
+        if weights.force or weights.energy:
+            states = self.sampler.states(generator)
+            # Second derivatives in half precision lose too much: this term is always float32.
+            with torch.autocast(self.device.type, enabled=False):
+                terms["force"], terms["energy"] = energy_losses(self.operator, states, self.scales)
+        loss = sum(getattr(weights, name) * term for name, term in terms.items())
+        self._note({"loss": loss, **terms})
+        return loss
+
+    def path_terms(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Position and velocity loss of windows drawn with a generator."""
+        windows = self.sampler.windows(generator)
+        species = self.operator.species_of[windows.numbers]
+        lags, length = windows.lags, self.sampler.window
+        interval = self.sampler.data.interval
+        x, v = windows.positions[:, 0], windows.velocities[:, 0]
+        paths = []
+        for jump in lags.view(self.sampler.chain, -1) - length * torch.arange(
+            self.sampler.chain
+        ).unsqueeze(1):
+            times = (jump * interval).to(x)
+            path = self.segment(species, windows.masses, x, v, times)
+            x, v = path[0][:, -1], path[1][:, -1]
+            paths.append(path)
+        predicted = paths[0]
+        if len(paths) > 1:
+            predicted = tuple(torch.cat(side, dim=1) for side in zip(*paths, strict=True))
+        return path_losses(
+            predicted,
+            (windows.positions[:, 1:], windows.velocities[:, 1:]),
+            windows.masses,
+            self.scales.displacement[(lags - 1).to(self.device)],
+            self.scales.temperature,
+        )
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Average the weights and, now and then, log."""
+        if self.average is not None:
+            rate = 1 - min(self.config.optimiser.ema, self.global_step / (self.global_step + 10))
+            torch._foreach_lerp_(
+                self.average, [p.detach() for p in self.operator.parameters()], rate
+            )
+        if self.global_step % self.config.trainer.log_every == 0:
+            self._log_sums()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """Optimiser and schedule of the configuration."""
+        settings = self.config.optimiser
+        optimiser = build_optimiser(self.operator, settings)
+        schedule = build_schedule(optimiser, settings.warmup, self.config.trainer.steps)
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }
+
+    def train_dataloader(self) -> Steps:
+        """An endless loader."""
+        return Steps()
+
+    # -- validation ------------------------------------------------------------------------------
+
+    def val_dataloader(self) -> list[int]:
+        """Numbers of the batches of held-out states."""
+        return list(range(self.held_out.batches)) if self.held_out else []
+
+    def on_validation_epoch_start(self) -> None:
+        """Use the averaged weights."""
+        self.swap_average()
+        self.held_out.reset(self.device)
+
+    def validation_step(self, batch: int, batch_idx: int) -> None:
+        """Errors of one batch; each process takes its share."""
+        if batch % self.trainer.world_size == self.global_rank:
+            with torch.autocast(self.device.type, enabled=False):
+                self.held_out.add(self.operator, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log errors over all held-out states."""
+        self.swap_average()
+        sums = self.trainer.strategy.reduce(self.held_out.sums, reduce_op="sum")
+        for name, value in self.held_out.metrics(sums).items():
+            self.log(f"validation/{name}", value, rank_zero_only=True)
+
+    # -- state -----------------------------------------------------------------------------------
+
+    def swap_average(self) -> None:
+        """Exchange the weights and their running average, if there is one."""
+        if self.average is None:
+            return
+        with torch.no_grad():
+            for parameter, average in zip(self.operator.parameters(), self.average, strict=True):
+                kept = parameter.clone()
+                parameter.copy_(average)
+                average.copy_(kept)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Keep the average, and no checkpoint of a run that has diverged."""
+        self._check_finite()
+        if self.average is not None:
+            checkpoint["average"] = self.average
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the average back."""
+        if self.average is not None:
+            self.average = checkpoint["average"]
+
+    def _note(self, terms: dict[str, Tensor]) -> None:
+        for name, term in terms.items():
+            value = term.detach()
+            self._sums[name] = self._sums[name] + value if self._summed else value
+        self._summed += 1
+
+    def _check_finite(self) -> None:
+        if self._summed and not bool(torch.isfinite(self._sums["loss"])):
+            raise DataError(
+                f"the loss is no longer finite by step {self.global_step}: lower optimiser.lr, "
+                "lengthen optimiser.warmup or clip harder, and begin anew with --restart"
+            )
+
+    def _log_sums(self) -> None:
+        self._check_finite()
+        for name, total in self._sums.items():
+            self.log(f"train/{name}", total / self._summed, sync_dist=True)
+        self.log("loss", self._sums["loss"] / self._summed, prog_bar=True, logger=False)
+        self.log("lr", self.optimizers().param_groups[-1]["lr"])
+        self._sums, self._summed = {}, 0

@@ -1,0 +1,279 @@
+"""One training run: its data, its operator, its folder, and how it resumes."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import yaml
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from rdkit import Chem
+
+from ase_atom.errors import ConfigError, DataError
+from ase_atom.operator import Operator, OperatorCard, build_operator, load_operator
+from training.config import TrainingConfig, differences
+from training.data import FrameData, Sampler, Split, energy_offsets, split_bursts
+from training.losses import Scales
+from training.module import TrainingModule
+from training.store import Burst, data_folder, read_bursts
+from training.validation import Validation
+
+# What may change between the two sides of an interruption: nothing that changes what is learned,
+# but for the number of steps, which stretches or cuts the schedule.
+_FREE = (
+    "notes",
+    "stride",
+    "trainer.steps",
+    "trainer.threads",
+    "trainer.compile",
+    "trainer.accelerator",
+    "trainer.checkpoint_every",
+    "trainer.validate_every",
+    "trainer.validate_starts",
+    "trainer.log_every",
+)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The bursts of a run.
+
+    Attributes
+    ----------
+    bursts
+        By key.
+    split
+        Keys in training, validation and test.
+    fingerprint
+        SHA-256 over the stored data.
+    """
+
+    bursts: dict[str, Burst]
+    split: Split
+    fingerprint: str
+
+    def part(self, name: str) -> list[Burst]:
+        """Bursts of ``train``, ``validation`` or ``test``."""
+        return [self.bursts[key] for key in self.split[name]]
+
+
+class RunFolder:
+    """Where a run keeps its settings, division of the data, checkpoints, logs and operator."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.checkpoints = path / "checkpoints"
+
+    @property
+    def started(self) -> bool:
+        """Whether a run was begun here."""
+        return (self.path / "config.yaml").exists()
+
+    def begin(self, config: TrainingConfig, reference: Reference) -> None:
+        """Write what defines the run; the settings come last and mark it as begun."""
+        self.checkpoints.mkdir(parents=True, exist_ok=True)
+        facts = {"fingerprint": reference.fingerprint, **reference.split}
+        _replace(self.path / "split.json", json.dumps(facts, indent=1))
+        _replace(self.path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json")))
+
+    def discard(self) -> None:
+        """Remove what a run has left here, and nothing else."""
+        shutil.rmtree(self.checkpoints, ignore_errors=True)
+        for pattern in ("config.yaml", "split.json", "metrics.csv", "events.out.*", "hparams.yaml"):
+            for file in self.path.glob(pattern):
+                file.unlink()
+
+    def check_same(self, config: TrainingConfig) -> None:
+        """Refuse to go on with other settings.
+
+        Raises
+        ------
+        ConfigError
+            If a setting that changes what is learned differs from the folder's run.
+        """
+        stored = yaml.safe_load((self.path / "config.yaml").read_text())
+        changed = differences(stored, config.model_dump(mode="json"))
+        changed = {key: change for key, change in changed.items() if key not in _FREE}
+        if changed:
+            listed = ", ".join(f"{key}: {change}" for key, change in changed.items())
+            raise ConfigError(
+                f"{self.path} holds a run with other settings ({listed}): choose another --output, "
+                "or discard that run with --restart"
+            )
+
+    def split(self) -> tuple[Split, str]:
+        """Division of the data and fingerprint of the run that was begun here."""
+        facts = json.loads((self.path / "split.json").read_text())
+        return facts, facts.pop("fingerprint")
+
+    def last_checkpoint(self) -> Path | None:
+        """The checkpoint to resume from, if there is one."""
+        found = self.checkpoints.glob("step=*.ckpt")
+        return max(found, key=lambda path: int(path.stem.partition("=")[2]), default=None)
+
+
+def load_reference(config: TrainingConfig, folder: RunFolder) -> Reference:
+    """Read the bursts and divide them, or take the division that the run began with.
+
+    Bursts that were added after the run began are left out of it.
+
+    Raises
+    ------
+    DataError
+        If data is missing, empty, or no longer holds the bursts that the run began with.
+    """
+    bursts: dict[str, Burst] = {}
+    for given in config.data.paths:
+        path = data_folder() / Path(given).expanduser()
+        if not path.exists():
+            raise DataError(
+                f"there is no reference data at {path}: generate it with "
+                "python -m training.generate, or correct data.paths or ASE_ATOM_DATA"
+            )
+        for burst in read_bursts(path):
+            if burst.key in bursts:
+                raise DataError(f"burst {burst.key} is in more than one of data.paths")
+            if burst.attrs.get("ensemble", "nve") != "nve":
+                raise DataError(
+                    f"burst {burst.key} is of ensemble {burst.attrs['ensemble']}: a thermostat's "
+                    "noise cannot be learned, train on nve bursts"
+                )
+            bursts[burst.key] = burst
+    if folder.started:
+        split, begun = folder.split()
+        missing = [key for keys in split.values() for key in keys if key not in bursts]
+        if missing:
+            raise DataError(
+                f"{len(missing)} bursts that this run began with are gone from its data, the first "
+                f"{missing[0]}: restore them, or begin anew with --restart"
+            )
+    else:
+        given = load_operator(config.start_from).card.split if config.start_from else None
+        shares = (config.data.validation, config.data.test, config.data.split_seed)
+        split = split_bursts(list(bursts.values()), *shares, given)
+        begun = None
+    digest = hashlib.sha256()  # as training.store.fingerprint has it
+    for key in sorted(key for keys in split.values() for key in keys):
+        digest.update(f"{key} {bursts[key].checksum()}\n".encode())
+    if begun not in (None, digest.hexdigest()):
+        raise DataError(
+            f"the data in {', '.join(config.data.paths)} changed after this run began: "
+            "restore it, or begin anew with --restart"
+        )
+    return Reference(bursts, split, digest.hexdigest())
+
+
+def make_operator(config: TrainingConfig, train: Sequence[Burst]) -> Operator:
+    """An operator to train, with its energy scale set: new, or as ``start_from`` left it.
+
+    Raises
+    ------
+    ConfigError
+        If the operator does not know an element of the data, or has another architecture than
+        the one to start from.
+    """
+    elements = sorted({int(number) for burst in train for number in burst.numbers})
+    strange = sorted(set(elements) - set(config.operator.elements))
+    if strange:
+        wanted = sorted({*elements, *config.operator.elements})
+        raise ConfigError(
+            f"the data holds atomic numbers {strange}: set operator.elements: {wanted}"
+        )
+    torch.manual_seed(config.trainer.seed)
+    operator = build_operator(config.operator)
+    if config.start_from:
+        parent = load_operator(config.start_from)
+        changed = differences(
+            parent.config.model_dump(exclude={"horizon"}),
+            config.operator.model_dump(exclude={"horizon"}),
+        )
+        if changed:
+            listed = ", ".join(f"operator.{key}: {change}" for key, change in changed.items())
+            raise ConfigError(
+                f"{config.start_from} is another operator than the config's ({listed})"
+            )
+        operator.load_state_dict(parent.state_dict())
+        return operator
+    squares = sum(float((burst.forces**2).sum()) for burst in train)
+    count = sum(burst.forces.size for burst in train)
+    # So that an output of one, over an ångström, is a force of the usual size.
+    scale = math.sqrt(squares / count) if squares else 1.0
+    operator.set_energy_scale(energy_offsets(train), scale)
+    return operator
+
+
+def make_module(config: TrainingConfig, reference: Reference, operator: Operator) -> TrainingModule:
+    """Everything that a Lightning trainer needs to know.
+
+    Raises
+    ------
+    DataError
+        If the data's frames do not fit the window, or the bursts are shorter than the horizon.
+    """
+    offsets = {
+        number: float(operator.energy_offsets[number]) for number in config.operator.elements
+    }
+    data = FrameData.from_bursts(reference.part("train"), offsets)
+    window = data.frames_of(config.window, "loss.window")
+    data.frames_of(window * config.loss.chain * data.interval, "loss.window times loss.chain")
+    data.frames_of(config.operator.horizon, "operator.horizon")
+    sampler = Sampler(
+        data,
+        window=window,
+        chain=config.loss.chain,
+        lags_per_jump=config.loss.lags_per_sample,
+        batch_size=config.trainer.batch_size,
+        state_batch_size=config.loss.force_batch,
+        seed=config.trainer.seed,
+    )
+    scales = Scales.from_data(data, window * config.loss.chain, config.loss.temperature)
+    held_out = None
+    if reference.split["validation"]:
+        held = FrameData.from_bursts(reference.part("validation"), offsets)
+        held.frames_of(config.operator.horizon, "operator.horizon")
+        wanted = {*(2.0**n for n in range(2, 20)), config.window, config.operator.horizon}
+        lags = {time / held.interval for time in wanted if time <= config.operator.horizon}
+        lags = sorted(round(lag) for lag in lags if abs(lag - round(lag)) < 1e-6 and lag >= 1)
+        held_out = Validation(held, lags, config.trainer.validate_starts)
+    return TrainingModule(operator, config, sampler, scales, held_out)
+
+
+def make_card(config: TrainingConfig, reference: Reference, command: str) -> OperatorCard:
+    """What the trained operator says of itself."""
+    bursts = [*reference.part("train"), *reference.part("validation")]
+    temperatures = [burst.temperature_K for burst in bursts]
+    masses = {
+        int(number): round(float(mass), 6)
+        for burst in bursts
+        for number, mass in zip(burst.numbers, burst.masses, strict=True)
+    }
+    theories = sorted({str(burst.attrs.get("theory", "unknown")) for burst in bursts})
+    return OperatorCard(
+        name=config.name,
+        smiles=sorted({Chem.CanonSmiles(burst.smiles) for burst in bursts}),
+        elements=sorted(masses),
+        masses=dict(sorted(masses.items())),
+        temperature_range_K=(min(temperatures), max(temperatures)),
+        horizon_fs=config.operator.horizon,
+        stride_fs=config.stride,
+        level_of_theory="; ".join(theories),
+        training_command=command,
+        training_config=config.model_dump(mode="json"),
+        data_fingerprint=reference.fingerprint,
+        split=reference.split,
+        notes=config.notes,
+    )
+
+
+@rank_zero_only
+def _replace(path: Path, text: str) -> None:
+    scratch = path.with_name(f".{path.name}.{os.getpid()}")
+    scratch.write_text(text)
+    os.replace(scratch, path)

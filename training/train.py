@@ -1,0 +1,168 @@
+"""Train an operator: ``python -m training.train CONFIG.yaml``.
+
+The same command goes on where a killed run stopped, to the same result.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import shlex
+import sys
+import warnings
+from pathlib import Path
+from typing import Annotated
+
+import lightning
+import torch
+import typer
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+from ase_atom.errors import AtomError
+from ase_atom.operator import save_operator
+from training.callbacks import Checkpoints, ExportOperator, Progress, make_loggers
+from training.config import TrainingConfig, load_config
+from training.run import RunFolder, load_reference, make_card, make_module, make_operator
+from training.store import data_folder
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+def train(
+    config: TrainingConfig, output: Path, *, command: str = "", restart: bool = False
+) -> Path:
+    """Train an operator, or go on training it.
+
+    Parameters
+    ----------
+    config
+        Settings.
+    output
+        Folder of the run. A run with the same settings that was begun there goes on.
+    command
+        Command line that goes into the operator's card.
+    restart
+        Discard the run in the folder.
+
+    Returns
+    -------
+    Path
+        File of the trained operator.
+
+    Raises
+    ------
+    ConfigError, DataError, CheckpointError
+        For settings, data or an operator to start from that do not fit.
+    """
+    if config.trainer.threads:
+        torch.set_num_threads(config.trainer.threads)
+    folder = RunFolder(output)
+    if restart and rank_zero_only.rank == 0:
+        folder.discard()
+    if folder.started:
+        folder.check_same(config)
+    reference = load_reference(config, folder)
+    operator = make_operator(config, reference.part("train"))
+    operator.card = make_card(config, reference, command)
+    module = make_module(config, reference, operator)
+    checkpoint = folder.last_checkpoint() if folder.started else None
+    trainer = _trainer(config, folder, checkpoint)
+    if rank_zero_only.rank == 0:
+        folder.begin(config, reference)
+        counts = ", ".join(f"{len(keys)} {part}" for part, keys in reference.split.items())
+        parameters = sum(p.numel() for p in operator.parameters())
+        start = f"from {checkpoint.stem}" if checkpoint else "from the beginning"
+        print(f"{config.name}: {parameters} parameters; bursts: {counts}; {start}; in {output}")
+    trainer.fit(module, ckpt_path=checkpoint, weights_only=False if checkpoint else None)
+    path = output / f"{config.name}.safetensors"
+    if trainer.global_step < config.trainer.steps:  # interrupted by a signal
+        raise KeyboardInterrupt
+    trainer.save_checkpoint(folder.checkpoints / f"step={trainer.global_step}.ckpt")
+    if trainer.is_global_zero:
+        module.swap_average()
+        save_operator(operator, path)
+        module.swap_average()
+    return path
+
+
+def _trainer(config: TrainingConfig, folder: RunFolder, resume: Path | None) -> lightning.Trainer:
+    settings, loss = config.trainer, config.loss
+    strategy = "auto"
+    if settings.devices > 1:
+        everything = (loss.position or loss.velocity) and (loss.force or loss.energy)
+        strategy = "ddp" if everything else "ddp_find_unused_parameters_true"
+    # Lightning's advice on loaders and its tips do not apply here.
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning")
+    return lightning.Trainer(
+        accelerator=settings.accelerator,
+        devices=settings.devices,
+        strategy=strategy,
+        precision=settings.precision,
+        max_steps=settings.steps,
+        max_epochs=-1,
+        gradient_clip_val=config.optimiser.clip or None,
+        logger=make_loggers(folder.path, resume),
+        callbacks=[
+            Progress(refresh_rate=min(settings.log_every, 20)),
+            ExportOperator(folder.path, settings.checkpoint_every),
+            Checkpoints(folder.checkpoints, settings.checkpoint_every),
+        ],
+        log_every_n_steps=settings.log_every,
+        val_check_interval=settings.validate_every,
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        inference_mode=False,
+        enable_model_summary=False,
+        use_distributed_sampler=False,
+    )
+
+
+@app.command()
+def run(
+    config: Annotated[Path, typer.Argument(help="YAML file of settings.")],
+    output: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run; by default runs/NAME in the data folder."),
+    ] = None,
+    set_: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Replace a setting, as in trainer.steps=100. Repeatable."),
+    ] = None,
+    restart: Annotated[
+        bool, typer.Option("--restart", help="Discard the run in the folder and begin anew.")
+    ] = False,
+) -> None:
+    """Train an operator; the same command goes on where a killed run stopped."""
+    settings = load_config(config, set_ or ())
+    folder = output or data_folder() / "runs" / settings.name
+    words = [str(config)] + [word for item in set_ or () for word in ("--set", item)]
+    command = f"python -m training.train {shlex.join(words)}"
+    path = train(settings, folder, command=command, restart=restart)
+    if rank_zero_only.rank == 0:
+        print(f"trained operator: {path}")
+
+
+def main() -> None:
+    """Run the command; a mistake is one line and exit code 2."""
+    try:
+        app()
+    except (AtomError, MisconfigurationException) as error:
+        message = str(error)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
+            raise
+        name = f"{error.filename}: " if error.filename else ""
+        message = f"{name}{error.strerror}; free some space and give the same command to go on"
+    except KeyboardInterrupt:
+        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
+        sys.exit(130)
+    else:
+        return
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
