@@ -104,8 +104,8 @@ def check_atoms(atoms: Atoms, card: OperatorCard) -> None:
     charge = total_charge(atoms)
     if abs(charge - card.charge) > 1e-3:
         raise CoverageError(
-            f"the structure has a total charge of {charge:+g}, but {card.name} was trained for "
-            f"{card.charge:+d}"
+            f"the structure has a total charge of {_signed(charge)}, but {card.name} was trained "
+            f"for {_signed(card.charge)}"
         )
     names = perceive_smiles(atoms, card.charge)
     if not covers(card, names):
@@ -165,6 +165,10 @@ def temperature_warning(temperature: float, card: OperatorCard) -> str | None:
         f"{temperature:g} K is outside the range {low:g} to {high:g} K that {card.name} was "
         "trained for; its errors there are not known"
     )
+
+
+def _signed(charge: float) -> str:
+    return f"{charge:+g}" if charge else "0"
 
 
 def _symbols(numbers: Iterable[int]) -> str:

@@ -98,7 +98,7 @@ def perceive_smiles(atoms: Atoms, charge: int = 0) -> tuple[str, str]:
             raise ValueError("unpaired electrons")
     except (ValueError, RuntimeError) as error:
         raise CoverageError(
-            f"no closed-shell molecule of charge {charge:+d} fits the positions of "
+            f"no closed-shell molecule of charge {charge:d} fits the positions of "
             f"{atoms.get_chemical_formula()}; check that no atom is missing or misplaced"
         ) from error
     finally:

@@ -70,6 +70,7 @@ def run(
         )
     _check_numbers(temperature, friction, seed, threads)
 
+    import numpy as np
     import torch
 
     from ase_atom.cli.report import report
@@ -94,20 +95,24 @@ def run(
     chosen: Ensemble = NVE()
     if ensemble is EnsembleName.langevin:
         chosen = Langevin(temperature, friction / PS)
-        warning = card and temperature_warning(temperature, card)
-        if warning:
-            _warn(warning)
-    if not bool(state.velocities.any()) and not keep_zero_velocities:
-        _warn(
+    # Two streams, so that the first velocities do not correlate with the thermostat's noise.
+    start_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
+    sample = not bool(state.velocities.any()) and not keep_zero_velocities
+    warnings = []
+    if card and (sample or ensemble is EnsembleName.langevin):
+        warnings.append(temperature_warning(temperature, card))
+    if sample:
+        warnings.append(
             f"{structure} holds no velocities: sampled at {temperature:g} K "
             "(--keep-zero-velocities starts from rest)"
         )
-        # A stream of its own, so that it does not correlate with the thermostat's noise.
-        source = torch.Generator().manual_seed(seed + 2**32)
+        source = torch.Generator().manual_seed(start_seed)
         state = sample_velocities(state, temperature, source)
-    propagator = Propagator(model, state, chosen, jump, interval, seed)
+    propagator = Propagator(model, state, chosen, jump, interval, noise_seed)
     summary = RunSummary(propagator.state, chosen)
 
+    for warning in filter(None, warnings):
+        _say(f"ase-atom: warning: {warning}")
     _say(
         f"{atoms.get_chemical_formula()} with {name}: {format_time(duration)} "
         f"in jumps of {format_time(jump)}, {_describe(ensemble, temperature, friction)}"
@@ -143,8 +148,8 @@ def _check_numbers(temperature: float, friction: float, seed: int, threads: int)
     for option, value, unit in (("temperature", temperature, "K"), ("friction", friction, "1/ps")):
         if not (value > 0 and math.isfinite(value)):
             raise ConfigError(f"--{option} must be above zero, not {value:g} {unit}")
-    if not 0 <= seed < 2**32:
-        raise ConfigError(f"--seed must be from 0 to {2**32 - 1}, not {seed}")
+    if seed < 0:
+        raise ConfigError(f"--seed must be at least 0, not {seed}")
     if threads < 1:
         raise ConfigError(f"--threads must be at least 1, not {threads}")
 
@@ -207,7 +212,3 @@ def _march(
 
 def _say(message: str) -> None:
     print(message, file=sys.stderr)
-
-
-def _warn(message: str) -> None:
-    print(f"ase-atom: warning: {message}", file=sys.stderr)

@@ -113,10 +113,12 @@ def open_trajectory(
     try:
         if len(made) > 1:
             write_pdb(made[1], atoms)
-        return writer_for(path)(Path(path), atoms, frame_interval)
+        writer = writer_for(path)(made[0], atoms, frame_interval)
     except (TrajectoryError, OSError) as error:
         for file in made:
             file.unlink(missing_ok=True)
         if isinstance(error, TrajectoryError):
             raise
         raise TrajectoryError(f"cannot write {made[1]}: {error.strerror}") from error
+    writer.beside = made[1:]
+    return writer

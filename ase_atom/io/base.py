@@ -19,7 +19,7 @@ class TrajectoryWriter(ABC):
     """Write the frames of one molecule to one file.
 
     Every frame is on the disk when `write` returns. If a frame cannot be written, the file is cut
-    back to the whole frames before it. Also a context manager.
+    back to the whole frames before it, or removed if there is none. Also a context manager.
 
     Parameters
     ----------
@@ -34,6 +34,8 @@ class TrajectoryWriter(ABC):
     ----------
     frames
         Number of frames written.
+    beside
+        Files that go with the trajectory, and go if not even its first frame can be written.
     """
 
     endings: ClassVar[tuple[str, ...]]
@@ -47,6 +49,7 @@ class TrajectoryWriter(ABC):
         self.atoms = Atoms(atoms.numbers, positions=atoms.positions, masses=atoms.get_masses())
         self.frame_interval = frame_interval
         self.frames = 0
+        self.beside: list[Path] = []
         self._closed = False
         try:
             self._open()
@@ -127,8 +130,12 @@ class TrajectoryWriter(ABC):
         # What could not be written before cannot be written at closing either.
         with contextlib.suppress(OSError, RuntimeError):
             self._close()
-        os.truncate(self.path, size)
-        self._repair()
+        if self.frames:
+            os.truncate(self.path, size)
+            self._repair()
+        else:
+            for file in (self.path, *self.beside):
+                file.unlink(missing_ok=True)
 
     def _failed(self, error: Exception) -> TrajectoryError:
         reason = getattr(error, "strerror", None) or str(error)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import struct
 
 import numpy as np
@@ -14,6 +16,9 @@ from ase_atom.units import angstrom_to_nm, fs_to_ps
 
 _DCD_COUNT = 8  # offset of the number of frames in a DCD header; the last step is at 20
 _DCD_LAST_STEP = 20
+_XTC_HEADER = 56  # magic, atoms, step, time, box, atoms again; each number four bytes, big-endian
+_XTC_PLAIN = 9  # up to so many atoms, positions follow as they are
+_XTC_LENGTH = 88  # of more atoms, where the length of the packed positions stands
 
 
 class DCDWriter(TrajectoryWriter):
@@ -62,7 +67,23 @@ class XTCWriter(TrajectoryWriter):
         self._xtc = XTCFile(str(self.path), openmm_topology(self.atoms), step)
 
     def _write_frame(self, positions: np.ndarray, velocities: np.ndarray, time: float) -> None:
+        begin = self._size()
         self._xtc.writeModel(angstrom_to_nm(positions))
+        # OpenMM says nothing when the disk takes only part of a frame.
+        if self._size() < begin + _XTC_HEADER or self._size() != begin + self._frame_size(begin):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def _frame_size(self, begin: int) -> int:
+        """Return how long the frame that begins there says that it is."""
+        if len(self.atoms) <= _XTC_PLAIN:
+            return _XTC_HEADER + 12 * len(self.atoms)
+        with self.path.open("rb") as file:
+            file.seek(begin + _XTC_LENGTH)
+            packed = file.read(4)
+        if len(packed) < 4:
+            return -1
+        (length,) = struct.unpack(">i", packed)
+        return _XTC_LENGTH + 4 + -(-length // 4) * 4
 
     def _flush(self) -> None:
         """Do nothing: OpenMM opens and closes an XTC file for every frame."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ase_atom.coverage import check_state
-from ase_atom.errors import BrokenStateError, ConfigError, HorizonError
+from ase_atom.errors import BrokenStateError, ConfigError, HorizonError, StateError
 from ase_atom.propagation.ensembles import NVE, Ensemble, OperatorLike
 from ase_atom.propagation.frames import Frames, exact
 from ase_atom.propagation.guard import Guard
@@ -91,8 +91,8 @@ class Propagator:
         For a stride beyond the operator's horizon.
     CoverageError
         For an element or a mass that the operator was not trained for.
-    BrokenStateError
-        For a state that is broken before the first jump.
+    StateError
+        For a state that the guard calls broken before the first jump.
     """
 
     def __init__(
@@ -134,7 +134,7 @@ class Propagator:
         self._pending = Frames.single(self.state)
         self._mark_broken(self._pending)
         if self.broken:
-            raise self.broken[0]
+            raise StateError(str(self.broken[0]))
 
     @property
     def time(self) -> float:

@@ -1,0 +1,89 @@
+"""Fixtures that several test files share: molecules, and a small operator on disk."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import torch
+from ase import Atoms
+from ase.data import atomic_masses
+from ase.io import read
+
+from ase_atom.operator import (
+    Operator,
+    OperatorCard,
+    OperatorConfig,
+    build_operator,
+    save_operator,
+)
+
+ROOT = Path(__file__).parents[1]
+ETHANOL = ROOT / "examples" / "ethanol.xyz"
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _one_thread() -> None:
+    torch.set_num_threads(1)
+
+
+@pytest.fixture
+def ethanol() -> Atoms:
+    """Ethanol at rest, relaxed with GFN2-xTB."""
+    return read(ETHANOL)
+
+
+def make_card(**changes: object) -> OperatorCard:
+    """Return the card of an operator for ethanol."""
+    elements = [1, 6, 8]
+    facts = {
+        "name": "tiny",
+        "smiles": ["CCO"],
+        "elements": elements,
+        "masses": {z: float(atomic_masses[z]) for z in elements},
+        "temperature_range_K": (1.0, 500.0),
+        "horizon_fs": 32.0,
+        "stride_fs": 16.0,
+        "level_of_theory": "none: random weights",
+        "training_command": "none",
+        "data_fingerprint": "0" * 64,
+    }
+    return OperatorCard(**(facts | changes))
+
+
+def make_operator(seed: int = 0, strength: float = 1.0) -> Operator:
+    """Return a small operator for ethanol with random weights and forces of some strength."""
+    torch.manual_seed(seed)
+    config = OperatorConfig(
+        horizon=32.0,
+        segment=16.0,
+        width=16,
+        pair_width=8,
+        vector_channels=8,
+        heads=2,
+        blocks=1,
+        energy_blocks=1,
+        pair_vectors=2,
+        radial_channels=4,
+        modes=4,
+    )
+    operator = build_operator(config).eval().requires_grad_(False)
+    for name, parameter in operator.named_parameters():
+        if name.startswith("decoder.from_"):
+            parameter.mul_(strength)
+    operator.card = make_card()
+    return operator
+
+
+@pytest.fixture
+def tiny_operator() -> Operator:
+    """A small operator with random weights: its paths are smooth and wrong."""
+    return make_operator()
+
+
+@pytest.fixture(scope="session")
+def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small operator's file, so weak that at 1 K a molecule coasts for 100 fs unbroken."""
+    return save_operator(
+        make_operator(strength=0.003), tmp_path_factory.mktemp("operator") / "tiny.safetensors"
+    )

@@ -1,0 +1,65 @@
+"""A test system with an exact solution: atoms on springs, moved by their normal modes."""
+
+from __future__ import annotations
+
+import torch
+from ase import Atoms
+from torch import Tensor
+
+from ase_atom.state import PhaseState
+from ase_atom.units import AMU_A2_FS2_IN_EV
+
+
+class SpringOperator:
+    """E = k/2 Σ_{i<j} |u_i - u_j|², u the displacements from a reference structure.
+
+    The energy is kept under translation but not under rotation. Every jump is exact in float64.
+
+    Parameters
+    ----------
+    reference
+        The structure without strain.
+    stiffness
+        k in eV/Å².
+    horizon
+        fs.
+    heating
+        Relative growth of all velocities per fs of a jump, for a map that does not keep energy.
+    """
+
+    def __init__(
+        self,
+        reference: Atoms,
+        stiffness: float = 10.0,
+        horizon: float = 64.0,
+        heating: float = 0.0,
+    ) -> None:
+        self.horizon = horizon
+        self.stiffness = stiffness
+        self.heating = heating
+        self.reference = torch.as_tensor(reference.positions)
+        n = len(reference)
+        laplacian = n * torch.eye(n, dtype=torch.float64) - 1.0
+        self.root = torch.as_tensor(reference.get_masses()).sqrt()
+        scaled = stiffness / AMU_A2_FS2_IN_EV * laplacian / torch.outer(self.root, self.root)
+        squared, self.modes = torch.linalg.eigh(scaled)
+        self.omega = squared.clamp(min=0).sqrt()
+        self.omega[self.omega < 1e-6] = 0.0
+
+    def __call__(self, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
+        root = self.root[:, None]
+        q = self.modes.T @ (root * (state.positions - self.reference))
+        p = self.modes.T @ (root * state.velocities)
+        q, p, t = q[:, None], p[:, None], times[None, :, None, None]
+        omega = self.omega[:, None]
+        cosine, sine = torch.cos(omega * t), torch.sin(omega * t)
+        over = torch.where(omega > 0, sine / omega.clamp(min=1e-30), t)  # sin(ωt)/ω
+        positions = self.modes @ (q * cosine + p * over) / root + self.reference
+        velocities = self.modes @ (p * cosine - q * omega * sine) / root
+        return positions, velocities * (1.0 + self.heating * t)
+
+    def energy(self, state: PhaseState) -> Tensor:
+        """Return the potential energy in eV, ``[B]``."""
+        u = state.positions - self.reference
+        n = u.shape[1]
+        return 0.5 * self.stiffness * (n * (u**2).sum(dim=(1, 2)) - u.sum(dim=1).pow(2).sum(dim=1))

@@ -1,0 +1,157 @@
+"""Bonds and names from positions, and what an operator refuses to move."""
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.build import molecule
+from conftest import make_card
+
+from ase_atom.coverage import check_atoms, check_state, find_card, temperature_warning
+from ase_atom.errors import CoverageError
+from ase_atom.state import PhaseState
+from ase_atom.topology import canonical, fragments, perceive_bonds, perceive_smiles
+
+
+def test_bonds_of_ethanol(ethanol):
+    bonds = perceive_bonds(ethanol)
+    assert bonds == [(0, 1), (0, 6), (0, 7), (0, 8), (1, 2), (1, 4), (1, 5), (2, 3)]
+
+
+def test_bonds_survive_heat(ethanol):
+    expected = perceive_bonds(ethanol)
+    rng = np.random.default_rng(0)
+    for _ in range(50):
+        hot = ethanol.copy()
+        hot.positions += rng.normal(scale=0.05, size=hot.positions.shape)
+        assert perceive_bonds(hot) == expected
+
+
+def test_fragments():
+    two = molecule("H2O") + molecule("CH4")
+    two.positions[3:] += 5.0
+    assert fragments(two) == [[0, 1, 2], [3, 4, 5, 6, 7]]
+
+
+@pytest.mark.parametrize(
+    ("name", "smiles"),
+    [("CH3CH2OH", "CCO"), ("CH3OCH3", "COC"), ("C6H6", "c1ccccc1"), ("CH3COOH", "CC(=O)O")],
+)
+def test_names_from_positions(name, smiles):
+    assert perceive_smiles(molecule(name))[0] == canonical(smiles)
+
+
+def test_stereochemistry_is_named_and_can_be_left_out():
+    from rdkit import Chem
+    from rdkit.Chem import AllChem
+
+    mol = Chem.AddHs(Chem.MolFromSmiles("C/C=C\\C"))
+    AllChem.EmbedMolecule(mol, randomSeed=1)
+    atoms = Atoms(
+        [a.GetAtomicNum() for a in mol.GetAtoms()], positions=mol.GetConformer().GetPositions()
+    )
+    with_stereo, without = perceive_smiles(atoms)
+    assert with_stereo == canonical("C/C=C\\C")
+    assert without == canonical("CC=CC")
+
+
+def test_radicals_have_no_name(ethanol):
+    del ethanol[3]
+    with pytest.raises(CoverageError, match="no closed-shell molecule"):
+        perceive_smiles(ethanol)
+
+
+def test_ethanol_is_covered(ethanol):
+    check_atoms(ethanol, make_card(smiles=["OCC"]))  # in another spelling
+    check_state(PhaseState.from_atoms(ethanol), make_card())
+
+
+def _periodic(atoms):
+    atoms.pbc = True
+    atoms.cell = [20, 20, 20]
+
+
+def _deuterated(atoms):
+    masses = atoms.get_masses()
+    masses[3] = 2.014
+    atoms.set_masses(masses)
+
+
+def _charged(atoms):
+    atoms.info["charge"] = 1
+
+
+def _partial_charges(atoms):
+    atoms.set_initial_charges([0, 0, -1, 0, 0, 0, 0, 0, 0])
+
+
+def _doubled(atoms):
+    other = atoms.copy()
+    other.positions += 6.0
+    atoms.extend(other)
+
+
+def _nan(atoms):
+    atoms.positions[2, 1] = np.nan
+
+
+def _fast(atoms):
+    atoms.set_velocities(np.full((9, 3), np.inf))
+
+
+def _sulphur(atoms):
+    atoms.numbers[2] = 16
+    atoms.positions[3] += [-0.4, 0.3, 0]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_periodic, "periodic cell"),
+        (_deuterated, r"H3 has a mass of 2\.014 amu.*1\.008"),
+        (_charged, r"total charge of \+1.*trained for 0"),
+        (_partial_charges, "total charge of -1"),
+        (_doubled, r"2 molecules \(C2H6O, C2H6O\)"),
+        (_nan, "position of atom O2 is not finite"),
+        (_fast, "velocity of atom C0 is not finite"),
+        (_sulphur, "not trained for element S; it knows H, C, O"),
+    ],
+)
+def test_what_is_refused(ethanol, change, message):
+    change(ethanol)
+    with pytest.raises(CoverageError, match=message):
+        check_atoms(ethanol, make_card())
+
+
+def test_dimethyl_ether_is_not_taken_for_ethanol():
+    with pytest.raises(CoverageError, match=r"not trained for COC \(C2H6O\), only for CCO"):
+        check_atoms(molecule("CH3OCH3"), make_card())
+
+
+def test_no_atoms_and_unknown_elements_are_refused():
+    with pytest.raises(CoverageError, match="no atoms"):
+        check_atoms(Atoms(), make_card())
+    with pytest.raises(CoverageError, match="no known element"):
+        check_atoms(Atoms("X", positions=[[0, 0, 0]]), make_card())
+
+
+def test_masses_of_a_batch_are_checked(ethanol):
+    _deuterated(ethanol)
+    with pytest.raises(CoverageError, match="H3 has a mass"):
+        check_state(PhaseState.from_atoms(ethanol), make_card())
+
+
+def test_the_matching_card_is_found(ethanol):
+    cards = [make_card(name="other", smiles=["C"]), make_card(name="mine")]
+    assert find_card(ethanol, cards).name == "mine"
+    with pytest.raises(CoverageError, match=r"no shipped operator.*COC.*other for C; mine for CCO"):
+        find_card(molecule("CH3OCH3"), cards)
+    with pytest.raises(CoverageError, match="there is none"):
+        find_card(ethanol, [])
+
+
+@pytest.mark.parametrize(("kelvin", "warned"), [(0.5, True), (1, False), (500, False), (501, True)])
+def test_temperatures_outside_the_range_are_warned_of(kelvin, warned):
+    message = temperature_warning(kelvin, make_card())
+    assert (message is not None) == warned
+    if message:
+        assert "1 to 500 K" in message
