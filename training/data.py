@@ -201,15 +201,25 @@ class FrameData:
         return count
 
 
-def energy_offsets(bursts: Sequence[Burst]) -> dict[int, float]:
+def energy_offsets(
+    bursts: Sequence[Burst], explained: Sequence[float] | None = None
+) -> dict[int, float]:
     """Energy per atom of each element that best explains the molecules' mean energies, eV.
 
     The least-squares solution of smallest norm: with one molecule it hits its mean energy exactly.
+
+    Parameters
+    ----------
+    bursts
+        Reference bursts.
+    explained
+        Energy of each burst's molecule that something else accounts for already, eV.
     """
     elements = sorted({int(number) for burst in bursts for number in burst.numbers})
     counts = [[int(np.sum(burst.numbers == element)) for element in elements] for burst in bursts]
-    means = [float(np.mean(burst.energies)) for burst in bursts]
-    solution = np.linalg.lstsq(np.array(counts, float), np.array(means), rcond=None)[0]
+    means = np.array([float(np.mean(burst.energies)) for burst in bursts])
+    means = means - np.asarray(explained if explained is not None else 0.0)
+    solution = np.linalg.lstsq(np.array(counts, float), means, rcond=None)[0]
     return dict(zip(elements, solution.tolist(), strict=True))
 
 

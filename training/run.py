@@ -13,11 +13,13 @@ from pathlib import Path
 
 import torch
 import yaml
+from ase import Atoms
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rdkit import Chem
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import Operator, OperatorCard, build_operator, load_operator
+from ase_atom.state import PhaseState
 from training.config import TrainingConfig, differences
 from training.data import FrameData, Sampler, Split, energy_offsets, split_bursts
 from training.losses import Scales
@@ -205,7 +207,13 @@ def make_operator(config: TrainingConfig, train: Sequence[Burst]) -> Operator:
     count = sum(burst.forces.size for burst in train)
     # So that an output of one, over an ångström, is a force of the usual size.
     scale = math.sqrt(squares / count) if squares else 1.0
-    operator.set_energy_scale(energy_offsets(train), scale)
+    operator.set_energy_scale({}, scale)
+    # An untrained head has an output of its own; with the offsets it starts at the mean energy.
+    with torch.no_grad():
+        outputs = [
+            float(operator.energy(PhaseState.from_atoms(_first_atoms(burst)))) for burst in train
+        ]
+    operator.set_energy_scale(energy_offsets(train, outputs), scale)
     return operator
 
 
@@ -270,6 +278,10 @@ def make_card(config: TrainingConfig, reference: Reference, command: str) -> Ope
         split=reference.split,
         notes=config.notes,
     )
+
+
+def _first_atoms(burst: Burst) -> Atoms:
+    return Atoms(burst.numbers, positions=burst.positions[0])
 
 
 @rank_zero_only
