@@ -24,10 +24,18 @@ Above the differences between tables of standard atomic masses, far below a neut
 
 
 def total_charge(atoms: Atoms) -> float:
-    """Return the charge that the atoms state: ``info["charge"]``, else their charges' sum."""
-    if "charge" in atoms.info:
-        return float(atoms.info["charge"])
-    return float(atoms.get_initial_charges().sum())
+    """Return the charge that the atoms state: ``info["charge"]``, else their charges' sum.
+
+    Raises
+    ------
+    CoverageError
+        If it is stated, but is no number.
+    """
+    stated = atoms.info.get("charge", atoms.get_initial_charges().sum())
+    try:
+        return float(stated)
+    except (TypeError, ValueError) as error:
+        raise CoverageError(f"the structure's total charge is {stated!r}, no number") from error
 
 
 def check_composition(numbers: np.ndarray, masses: np.ndarray, card: OperatorCard) -> None:
@@ -61,8 +69,8 @@ def check_isolated(atoms: Atoms) -> None:
     Raises
     ------
     CoverageError
-        For no atoms, unknown elements, non-finite coordinates, a periodic cell, or several
-        molecules.
+        For no atoms, unknown elements, non-finite coordinates, a periodic cell, constraints, or
+        several molecules.
     """
     if len(atoms) == 0:
         raise CoverageError("the structure holds no atoms")
@@ -79,6 +87,12 @@ def check_isolated(atoms: Atoms) -> None:
         raise CoverageError(
             "the structure has a periodic cell; operators are for isolated molecules: "
             "remove it with atoms.pbc = False"
+        )
+    if atoms.constraints:
+        kinds = ", ".join(sorted({type(each).__name__ for each in atoms.constraints}))
+        raise CoverageError(
+            f"the structure has constraints ({kinds}), which operators do not know; "
+            "remove them with atoms.set_constraint()"
         )
     parts = fragments(atoms)
     if len(parts) > 1:

@@ -2,9 +2,11 @@
 
 import json
 import resource
+import signal
 import subprocess
 import sys
 import sysconfig
+import time
 from pathlib import Path
 
 import MDAnalysis
@@ -139,6 +141,21 @@ def test_a_broken_simulation_keeps_the_good_frames(go, out):
     kept = mdtraj.load(out / "t.dcd", top=out / "t.pdb")
     assert f"holds the good frames, {kept.n_frames} up to {kept.n_frames - 1} fs" in notes[-1]
     assert kept.n_frames > 1
+
+
+def test_an_interrupted_run_keeps_its_frames(tmp_path, tiny_checkpoint):
+    output = tmp_path / "t.dcd"
+    command = [sys.executable, "-m", "ase_atom", "run", ETHANOL, "--output", output]
+    command += ["--operator", tiny_checkpoint, "--keep-zero-velocities", "--ensemble", "nve"]
+    command += ["--time", "100fs", "--stride", "0.001fs"]  # a hundred thousand jumps
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    while process.poll() is None and not (output.exists() and output.stat().st_size > 2000):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGINT)
+    text, notes = process.communicate()
+    assert (process.returncode, text) == (130, ""), notes
+    count = mdtraj.load(output, top=output.with_suffix(".pdb")).n_frames
+    assert f"interrupted; {output} holds the good frames, {count} up to" in notes
 
 
 def test_operators_are_listed_with_their_facts(capsys):

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.constraints import FixAtoms
 from conftest import make_card
 
 from ase_atom.coverage import check_atoms, check_state, find_card, temperature_warning
@@ -84,6 +85,14 @@ def _partial_charges(atoms):
     atoms.set_initial_charges([0, 0, -1, 0, 0, 0, 0, 0, 0])
 
 
+def _strangely_charged(atoms):
+    atoms.info["charge"] = "none"
+
+
+def _constrained(atoms):
+    atoms.set_constraint(FixAtoms([0]))
+
+
 def _doubled(atoms):
     other = atoms.copy()
     other.positions += 6.0
@@ -110,6 +119,8 @@ def _sulphur(atoms):
         (_deuterated, r"H3 has a mass of 2\.014 amu.*1\.008"),
         (_charged, r"total charge of \+1.*trained for 0"),
         (_partial_charges, "total charge of -1"),
+        (_strangely_charged, "total charge is 'none', no number"),
+        (_constrained, r"constraints \(FixAtoms\)"),
         (_doubled, r"2 molecules \(C2H6O, C2H6O\)"),
         (_nan, "position of atom O2 is not finite"),
         (_fast, "velocity of atom C0 is not finite"),

@@ -12,12 +12,11 @@ import typer
 from typer import TyperException
 
 from ase_atom.cli.operators import operators
-from ase_atom.cli.run import run
+from ase_atom.cli.run import INTERRUPTED, run
 from ase_atom.errors import AtomError, BrokenStateError
 
 BAD_INPUT = 2
 BROKEN = 3
-INTERRUPTED = 130
 
 app = typer.Typer(
     name="ase-atom",

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ase_atom.summary import RunSummary
 
 
+INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
+
+
 class EnsembleName(StrEnum):
     """Choices of ``--ensemble``."""
 
@@ -121,10 +124,12 @@ def run(
     with open_trajectory(output, atoms, interval, overwrite) as writer:
         try:
             _march(propagator, duration, writer, summary)
+        except KeyboardInterrupt as error:
+            _say(f"ase-atom: interrupted; {_kept(writer, summary)}")
+            raise typer.Exit(INTERRUPTED) from error
         except BrokenStateError as error:
             raise BrokenStateError(
-                f"{error}; {output} holds the good frames, {writer.frames} up to "
-                f"{format_time(summary.last_time)}",
+                f"{error}; {_kept(writer, summary)}",
                 replica=error.replica,
                 time=error.time,
                 atoms=error.atoms,
@@ -165,6 +170,13 @@ def _load(name: str | None, atoms: Atoms) -> Operator:
     if model.card is not None:
         check_atoms(atoms, model.card)
     return model
+
+
+def _kept(writer: TrajectoryWriter, summary: RunSummary) -> str:
+    return (
+        f"{writer.path} holds the good frames, {writer.frames} up to "
+        f"{format_time(summary.last_time)}"
+    )
 
 
 def _describe(ensemble: EnsembleName, temperature: float, friction: float) -> str:

@@ -132,8 +132,8 @@ class Langevin:
 
     Parameters
     ----------
-    temperature
-        K.
+    temperature_K
+        Temperature in K.
     friction
         γ in 1/fs.
     fix_com
