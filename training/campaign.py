@@ -7,10 +7,8 @@ there and makes what is missing, so it resumes a killed run and extends a finish
 
 from __future__ import annotations
 
-import json
 import multiprocessing
 import os
-import shutil
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -20,18 +18,21 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from multiprocessing.connection import wait as wait_for_connections
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ase_atom.errors import ConfigError, DataError
+from ase_atom.errors import AtomError, ConfigError, DataError
 from training.dynamics import Settings, run_burst
-from training.engines import get_engine
 from training.molecules import Molecule
-from training.store import file_attributes, keys, merge, read_burst, write_burst
+from training.store import write_burst
+from training.targets import Target
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+
+
+class WorkerError(AtomError):
+    """A worker process that died."""
 
 
 @dataclass
@@ -54,101 +55,6 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
     stopped: int | None = None
     merged: list[Path] = field(default_factory=list)
-
-
-class Target:
-    """One molecule's files in the data folder."""
-
-    def __init__(self, folder: Path, molecule: Molecule, settings: Settings) -> None:
-        self.molecule = molecule
-        self.settings = settings
-        self.merged = folder / f"{molecule.name}.h5"
-        self.parts = folder / f"{molecule.name}.bursts"
-        self.lock = folder / f".{molecule.name}.lock"
-        self.record = self.parts / "settings.json"
-
-    def key(self, index: int) -> str:
-        """Return the key of a burst."""
-        return f"{self.molecule.name}/{index:05d}"
-
-    def part(self, index: int) -> Path:
-        """Return the file of a single burst."""
-        return self.parts / f"{index:05d}.h5"
-
-    def provenance(self) -> dict[str, Any]:
-        """Return all that must be the same for bursts to lie in one file."""
-        engine = get_engine(self.settings.engine, self.settings.engine_options)
-        known = json.loads(self.settings.model_dump_json())
-        known |= {"smiles": self.molecule.smiles, "engine_version": engine.version}
-        if self.molecule.structures is not None:
-            known["structures"] = self.molecule.structures_checksum()
-        return known
-
-    def check_unchanged(self) -> None:
-        """Check that bursts already there were made with the same settings.
-
-        Raises
-        ------
-        ConfigError
-            Naming every setting that differs.
-        """
-        recorded = []
-        if self.merged.exists():
-            recorded.append((self.merged, file_attributes(self.merged).get("settings", "{}")))
-        if self.record.exists():
-            recorded.append((self.parts, self.record.read_text()))
-        current = self.provenance()
-        for path, text in recorded:
-            previous = json.loads(text)
-            differing = [
-                f"{name} was {previous.get(name)!r} and is now {current.get(name)!r}"
-                for name in sorted(current.keys() | previous.keys())
-                if current.get(name) != previous.get(name)
-            ]
-            if differing:
-                raise ConfigError(
-                    f"{path} holds bursts made with other settings ({'; '.join(differing)}): "
-                    "give another --name, or remove it"
-                )
-
-    def missing(self, bursts: int) -> list[int]:
-        """Return the indices of the bursts to make; damaged part files count as missing."""
-        present = set(keys(self.merged)) if self.merged.exists() else set()
-        return [
-            index
-            for index in range(bursts)
-            if self.key(index) not in present and not self._is_sound(index)
-        ]
-
-    def prepare(self) -> None:
-        """Make the folder of parts, with the settings recorded and leftovers of a kill removed."""
-        self.parts.mkdir(parents=True, exist_ok=True)
-        for leftover in self.parts.glob(".*.tmp"):
-            leftover.unlink()
-        unfinished = self.parts / ".settings.json.tmp"
-        unfinished.write_text(json.dumps(self.provenance(), indent=2) + "\n")
-        os.replace(unfinished, self.record)
-
-    def finish(self, wanted: range) -> bool:
-        """Merge the parts into the file; say whether there is one now."""
-        for path in self.parts.glob("[!.]*.h5"):
-            if not self._is_sound(int(path.stem)):
-                path.unlink()
-        sources = [self.merged] if self.merged.exists() else []
-        parts = sorted(self.parts.glob("[!.]*.h5"))
-        if parts:
-            settings = json.dumps(self.provenance())
-            merge(self.merged, [*sources, *parts], {"settings": settings})
-        if self.parts.exists():
-            shutil.rmtree(self.parts)
-        return self.merged.exists()
-
-    def _is_sound(self, index: int) -> bool:
-        try:
-            read_burst(self.part(index), self.key(index))
-        except DataError:
-            return False
-        return True
 
 
 def run_campaign(
@@ -177,6 +83,8 @@ def run_campaign(
     ------
     ConfigError
         If bursts are there that were made with other settings, or another run works on them.
+    WorkerError
+        If a worker process dies.
     """
     targets = [Target(folder, molecule, settings) for molecule in molecules]
     for target in targets:
@@ -191,7 +99,7 @@ def run_campaign(
         outcome = _run_jobs(missing, len(targets) * bursts, workers, report)
         if outcome.stopped is None:
             for target in targets:
-                if target.finish(range(bursts)):
+                if target.finish():
                     outcome.merged.append(target.merged)
     return outcome
 
@@ -246,7 +154,7 @@ def _run_jobs(
                     report(done, total, f"{key}: {line}")
         except BrokenProcessPool as error:
             if not signals:
-                raise DataError(
+                raise WorkerError(
                     "a worker process died (out of memory, or a crash of the engine); finished "
                     "bursts are kept, and the same command goes on"
                 ) from error

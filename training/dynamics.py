@@ -11,14 +11,13 @@ from ase import Atoms
 from ase import units as ase_units
 from ase.md.langevin import Langevin
 from ase.md.md import MolecularDynamics
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ase_atom.errors import DataError
 from ase_atom.units import velocities_from_ase
-from training.engines import get_engine
+from training.engines import Moving, get_engine
 from training.molecules import Molecule
 from training.store import Burst
 
@@ -94,11 +93,11 @@ def run_burst(molecule: Molecule, index: int, settings: Settings) -> Burst:
     engine = get_engine(settings.engine, settings.engine_options)
 
     atoms = molecule.start(index, seed)
-    atoms.calc = engine.make()
+    atoms.calc = Moving(engine.make())
     BFGS(atoms, logfile=None).run(fmax=0.05, steps=settings.relax_steps)
     bonds = molecule.bonds()
     lengths = _lengths(atoms.positions, bonds)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=rng)
+    atoms.set_momenta(_thermal_momenta(atoms.get_masses(), temperature, rng))
     thermostat = _langevin(
         atoms, settings.thermal_timestep, temperature, settings.thermal_friction, rng
     )
@@ -148,6 +147,14 @@ def stop_centre_of_mass(atoms: Atoms) -> None:
     atoms.positions -= (masses * atoms.positions).sum(0) / masses.sum()
     velocities = atoms.get_velocities()
     atoms.set_velocities(velocities - (masses * velocities).sum(0) / masses.sum())
+
+
+def _thermal_momenta(
+    masses: np.ndarray, temperature: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Draw Maxwell-Boltzmann momenta ``[N, 3]`` in ASE's unit, rotation and drift included."""
+    noise = rng.standard_normal((len(masses), 3))
+    return noise * np.sqrt(masses * (ase_units.kB * temperature))[:, None]
 
 
 def _langevin(

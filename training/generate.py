@@ -14,12 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from typer import TyperException
 
 from ase_atom.errors import AtomError, ConfigError
-from training.campaign import Outcome, run_campaign
+from training.campaign import Outcome, WorkerError, run_campaign
 from training.dynamics import Settings
 from training.engines import get_engine
+from training.export import export_bursts, find_data
 from training.molecules import Molecule, from_smiles, from_structure
 from training.store import data_folder, fingerprint
 
+FAILED = 1
 BAD_INPUT = 2
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 app = typer.Typer(
@@ -57,6 +59,7 @@ def generate(
     thermalise: float = typer.Option(600.0, help="Langevin dynamics before a burst in fs."),
     thermal_timestep: float = typer.Option(1.0, help="Time step meanwhile in fs."),
     thermal_friction: float = typer.Option(0.02, help="Friction meanwhile in 1/fs."),
+    relax_steps: int = typer.Option(30, min=0, help="Steps that relax the conformer first."),
     max_energy_error: float = typer.Option(
         0.01, help="Largest departure of a burst's total energy, in eV per atom."
     ),
@@ -84,6 +87,7 @@ def generate(
         thermalise=thermalise,
         thermal_timestep=thermal_timestep,
         thermal_friction=thermal_friction,
+        relax_steps=relax_steps,
         max_energy_error=max_energy_error,
         seed=seed,
     )
@@ -94,6 +98,20 @@ def generate(
     with _Bar(len(molecules) * bursts) as bar:
         outcome = run_campaign(folder, molecules, settings, bursts, workers, bar.report)
     return _conclude(outcome)
+
+
+@app.command("export")
+def export(
+    data: Path = typer.Argument(help="A file or folder of bursts, or a name in the data folder."),
+    output: Path = typer.Option(..., "--output", "-o", help="File to write."),
+    format: str = typer.Option(..., help="md17 (npz, kcal/mol) or extxyz."),
+    every: int = typer.Option(1, min=1, help="Take every so-manieth frame."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file."),
+) -> int:
+    """Write bursts in a format that other programs read."""
+    frames = export_bursts(find_data(data), output, format, every, overwrite)
+    console.print(f"{output}: {frames} frames", markup=False)
+    return 0
 
 
 class _Bar:
@@ -172,11 +190,13 @@ def _conclude(outcome: Outcome) -> int:
         return 128 + outcome.stopped
     for path in outcome.merged:
         console.print(f"{path}\n  fingerprint {fingerprint(path)}", markup=False)
-    if outcome.failed:
-        console.print(f"{len(outcome.failed)} bursts failed:")
-        for key, reason in sorted(outcome.failed.items()):
-            console.print(f"  {key}: {reason}", markup=False)
-    return 1 if outcome.failed else 0
+    by_reason: dict[str, list[str]] = {}
+    for key, reason in sorted(outcome.failed.items()):
+        by_reason.setdefault(reason, []).append(key)
+    for reason, keys in by_reason.items():
+        more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
+        console.print(f"failed: {', '.join(keys[:3])}{more}: {reason}", markup=False)
+    return FAILED if outcome.failed else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -188,12 +208,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
             standalone_mode=False,
         )
         return result if isinstance(result, int) else 0
+    except KeyboardInterrupt:
+        return _complain("interrupted; the same command goes on", 128 + signal.SIGINT)
+    except WorkerError as error:
+        return _complain(str(error), FAILED)
     except (AtomError, OSError) as error:
-        message = str(error)
+        return _complain(str(error), BAD_INPUT)
     except TyperException as error:
-        message = error.format_message()
+        return _complain(f"{error.format_message()} (see --help)", BAD_INPUT)
+
+
+def _complain(message: str, code: int) -> int:
     print(f"generate: {' '.join(message.split())}", file=sys.stderr)
-    return BAD_INPUT
+    return code
 
 
 if __name__ == "__main__":

@@ -11,121 +11,19 @@ at all: they are written beside it, flushed to the disk and renamed.
 from __future__ import annotations
 
 import hashlib
-import json
 import os
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import h5py
-import numpy as np
 
 from ase_atom.errors import DataError
+from training.burst import ARRAYS, SCALARS, Burst, plain, plain_scalar
 
 FORMAT = "ase-atom bursts 1"
 DATA_VARIABLE = "ASE_ATOM_DATA"
-ARRAYS = ("numbers", "masses", "positions", "velocities", "energies", "forces")
-SCALARS = ("smiles", "interval", "temperature_K", "seed")
-
-
-@dataclass
-class Burst:
-    """One continuous piece of reference trajectory of one molecule.
-
-    Attributes
-    ----------
-    key
-        ``<molecule>/<index>``, such as ``ethanol/00012``.
-    smiles
-        Canonical SMILES of the molecule.
-    numbers, masses
-        Atomic numbers ``[N]`` and masses ``[N]`` in amu.
-    positions, velocities, forces
-        ``[T, N, 3]`` in Å, Å/fs and eV/Å.
-    energies
-        Potential energy ``[T]`` in eV.
-    interval
-        Time between frames in fs.
-    temperature_K
-        Temperature in K at which the start was thermalised.
-    seed
-        Seed of everything random in it.
-    attrs
-        Its origin: engine, version, theory, ensemble, time step and so on; numbers and strings.
-    """
-
-    key: str
-    smiles: str
-    numbers: np.ndarray
-    masses: np.ndarray
-    positions: np.ndarray
-    velocities: np.ndarray
-    energies: np.ndarray
-    forces: np.ndarray
-    interval: float
-    temperature_K: float
-    seed: int
-    attrs: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def molecule(self) -> str:
-        """Name of the molecule, the key's first half."""
-        return self.key.split("/")[0]
-
-    @property
-    def times(self) -> np.ndarray:
-        """Times of the frames ``[T]`` in fs from the burst's start."""
-        return self.interval * np.arange(len(self.energies))
-
-    def kinetic_energies(self) -> np.ndarray:
-        """Return the kinetic energy of each frame ``[T]`` in eV."""
-        from ase_atom.units import AMU_A2_FS2_IN_EV
-
-        squares = (self.velocities**2).sum(-1)
-        return 0.5 * AMU_A2_FS2_IN_EV * (squares * self.masses).sum(-1)
-
-    def total_energies(self) -> np.ndarray:
-        """Return potential plus kinetic energy of each frame ``[T]`` in eV."""
-        return self.energies + self.kinetic_energies()
-
-    def checksum(self) -> str:
-        """Return the SHA-256 over the key, every array and every attribute."""
-        digest = hashlib.sha256(self.key.encode())
-        for name in ARRAYS:
-            array = _plain(name, getattr(self, name))
-            digest.update(f"{name}{array.shape}{array.dtype.str}".encode())
-            digest.update(array.tobytes())
-        digest.update(json.dumps(self._attributes(), sort_keys=True).encode())
-        return digest.hexdigest()
-
-    def check(self) -> None:
-        """Check that shapes fit together and every number is finite.
-
-        Raises
-        ------
-        DataError
-            Naming the burst and the array at fault.
-        """
-        frames, atoms = len(self.energies), len(self.numbers)
-        wanted = {"masses": (atoms,), "energies": (frames,)}
-        wanted |= dict.fromkeys(("positions", "velocities", "forces"), (frames, atoms, 3))
-        for name, shape in wanted.items():
-            array = np.asarray(getattr(self, name))
-            if array.shape != shape:
-                raise DataError(f"{self.key}: {name} has shape {array.shape}, not {shape}")
-            if not np.isfinite(array).all():
-                raise DataError(f"{self.key}: {name} holds a value that is not finite")
-
-    def _attributes(self) -> dict[str, Any]:
-        own = {
-            "smiles": str(self.smiles),
-            "interval": float(self.interval),
-            "temperature_K": float(self.temperature_K),
-            "seed": int(self.seed),
-        }
-        return own | {name: _scalar(value) for name, value in self.attrs.items()}
 
 
 def data_folder() -> Path:
@@ -208,7 +106,7 @@ def keys(path: Path) -> list[str]:
 def file_attributes(path: Path) -> dict[str, Any]:
     """Return the attributes of a whole file."""
     with _open(path) as file:
-        return {name: _scalar(value) for name, value in file.attrs.items()}
+        return {name: plain_scalar(value) for name, value in file.attrs.items()}
 
 
 def read_burst(path: Path, key: str | None = None) -> Burst:
@@ -287,28 +185,20 @@ def _write_group(file: h5py.File, burst: Burst) -> None:
     burst.check()
     group = file.create_group(burst.key)
     for name in ARRAYS:
-        group.create_dataset(name, data=_plain(name, getattr(burst, name)))
-    group.attrs.update(burst._attributes())
+        group.create_dataset(name, data=plain(name, getattr(burst, name)))
+    group.attrs.update(burst.attributes())
     group.attrs["checksum"] = burst.checksum()
 
 
 def _read_group(group: h5py.Group, key: str) -> Burst:
     arrays = {name: group[name][()] for name in ARRAYS}
-    attrs = {name: _scalar(value) for name, value in group.attrs.items()}
+    attrs = {name: plain_scalar(value) for name, value in group.attrs.items()}
     checksum = attrs.pop("checksum")
     own = {name: attrs.pop(name) for name in SCALARS}
     burst = Burst(key=key, **own, **arrays, attrs=attrs)
     if burst.checksum() != checksum:
         raise ValueError("its checksum does not fit its contents")
     return burst
-
-
-def _plain(name: str, array: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(array, dtype="<i8" if name == "numbers" else "<f8")
-
-
-def _scalar(value: Any) -> Any:
-    return value.item() if isinstance(value, np.generic) else value
 
 
 def _sync_folder(folder: Path) -> None:

@@ -1,0 +1,123 @@
+"""What a piece of reference trajectory is."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from ase_atom.errors import DataError
+from ase_atom.units import AMU_A2_FS2_IN_EV
+
+ARRAYS = ("numbers", "masses", "positions", "velocities", "energies", "forces")
+SCALARS = ("smiles", "interval", "temperature_K", "seed")
+
+
+@dataclass
+class Burst:
+    """One continuous piece of reference trajectory of one molecule.
+
+    Attributes
+    ----------
+    key
+        ``<molecule>/<index>``, such as ``ethanol/00012``.
+    smiles
+        Canonical SMILES of the molecule.
+    numbers, masses
+        Atomic numbers ``[N]`` and masses ``[N]`` in amu.
+    positions, velocities, forces
+        ``[T, N, 3]`` in Å, Å/fs and eV/Å.
+    energies
+        Potential energy ``[T]`` in eV.
+    interval
+        Time between frames in fs.
+    temperature_K
+        Temperature in K at which the start was thermalised.
+    seed
+        Seed of everything random in it.
+    attrs
+        Its origin: engine, version, theory, ensemble, time step and so on; numbers and strings.
+    """
+
+    key: str
+    smiles: str
+    numbers: np.ndarray
+    masses: np.ndarray
+    positions: np.ndarray
+    velocities: np.ndarray
+    energies: np.ndarray
+    forces: np.ndarray
+    interval: float
+    temperature_K: float
+    seed: int
+    attrs: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def molecule(self) -> str:
+        """Name of the molecule, the key's first half."""
+        return self.key.split("/")[0]
+
+    @property
+    def times(self) -> np.ndarray:
+        """Times of the frames ``[T]`` in fs from the burst's start."""
+        return self.interval * np.arange(len(self.energies))
+
+    def kinetic_energies(self) -> np.ndarray:
+        """Return the kinetic energy of each frame ``[T]`` in eV."""
+        squares = (self.velocities**2).sum(-1)
+        return 0.5 * AMU_A2_FS2_IN_EV * (squares * self.masses).sum(-1)
+
+    def total_energies(self) -> np.ndarray:
+        """Return potential plus kinetic energy of each frame ``[T]`` in eV."""
+        return self.energies + self.kinetic_energies()
+
+    def checksum(self) -> str:
+        """Return the SHA-256 over the key, every array and every attribute."""
+        digest = hashlib.sha256(self.key.encode())
+        for name in ARRAYS:
+            array = plain(name, getattr(self, name))
+            digest.update(f"{name}{array.shape}{array.dtype.str}".encode())
+            digest.update(array.tobytes())
+        digest.update(json.dumps(self.attributes(), sort_keys=True).encode())
+        return digest.hexdigest()
+
+    def check(self) -> None:
+        """Check that shapes fit together and every number is finite.
+
+        Raises
+        ------
+        DataError
+            Naming the burst and the array at fault.
+        """
+        frames, atoms = len(self.energies), len(self.numbers)
+        wanted = {"masses": (atoms,), "energies": (frames,)}
+        wanted |= dict.fromkeys(("positions", "velocities", "forces"), (frames, atoms, 3))
+        for name, shape in wanted.items():
+            array = np.asarray(getattr(self, name))
+            if array.shape != shape:
+                raise DataError(f"{self.key}: {name} has shape {array.shape}, not {shape}")
+            if not np.isfinite(array).all():
+                raise DataError(f"{self.key}: {name} holds a value that is not finite")
+
+    def attributes(self) -> dict[str, Any]:
+        """Return all that is not an array, by name, as plain numbers and strings."""
+        own = {
+            "smiles": str(self.smiles),
+            "interval": float(self.interval),
+            "temperature_K": float(self.temperature_K),
+            "seed": int(self.seed),
+        }
+        return own | {name: plain_scalar(value) for name, value in self.attrs.items()}
+
+
+def plain(name: str, array: np.ndarray) -> np.ndarray:
+    """Return one of the `ARRAYS` in the type in which it is stored."""
+    return np.ascontiguousarray(array, dtype="<i8" if name == "numbers" else "<f8")
+
+
+def plain_scalar(value: Any) -> Any:
+    """Return a number or string without numpy's type around it."""
+    return value.item() if isinstance(value, np.generic) else value
