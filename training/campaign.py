@@ -93,6 +93,7 @@ def run_campaign(
     with ExitStack() as stack:
         for target in targets:
             _lock(stack, target)
+            target.clean()
         missing = [(target, index) for target in targets for index in target.missing(bursts)]
         for target in {id(target): target for target, _ in missing}.values():
             target.prepare()
@@ -121,8 +122,7 @@ def _run_jobs(
 ) -> Outcome:
     outcome = Outcome()
     done = total - len(jobs)
-    if done:
-        report(done, total, f"{done} of {total} bursts are already there")
+    report(done, total, f"{len(jobs)} to make, {done} are there")
     if not jobs:
         return outcome
     os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
 from collections.abc import Sequence
@@ -64,7 +65,9 @@ def generate(
         0.01, help="Largest departure of a burst's total energy, in eV per atom."
     ),
     seed: int = typer.Option(0, min=0, help="Root of all bursts' seeds."),
-    workers: int = typer.Option(1, min=1, help="Processes, one thread each."),
+    workers: int | None = typer.Option(
+        None, min=1, help="Processes, one thread each. [default: one for each core]"
+    ),
     data: Path | None = typer.Option(
         None, help="Data folder. [default: $ASE_ATOM_DATA, else the user's data folder]"
     ),
@@ -94,9 +97,9 @@ def generate(
     molecules = _molecules(smiles, structure, name)
     theory = get_engine(settings.engine, settings.engine_options).theory
     folder = data or data_folder()
-    console.print(f"{theory}, {len(molecules)} × {bursts} bursts of {duration:g} fs in {folder}")
-    with _Bar(len(molecules) * bursts) as bar:
-        outcome = run_campaign(folder, molecules, settings, bursts, workers, bar.report)
+    title = f"{theory}, {len(molecules)} × {bursts} bursts of {duration:g} fs in {folder}"
+    with _Bar(title) as bar:
+        outcome = run_campaign(folder, molecules, settings, bursts, workers or _cores(), bar.report)
     return _conclude(outcome)
 
 
@@ -115,31 +118,41 @@ def export(
 
 
 class _Bar:
-    """A progress bar on a terminal, lines in a log file."""
+    """A title and a progress bar on a terminal, a line for each burst in a log file."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, title: str) -> None:
+        self._title = title
         self._progress = Progress(
             TextColumn("bursts"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             console=console,
             disable=not console.is_terminal,
         )
-        self._task = self._progress.add_task("", total=total)
+        self._task = self._progress.add_task("", total=None)
 
     def __enter__(self) -> _Bar:
-        self._progress.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._progress.stop()
 
     def report(self, done: int, total: int, line: str) -> None:
-        self._progress.update(self._task, completed=done, description=line)
+        """Show how far it is; the first call, after all checks, starts the display."""
+        if self._title:
+            console.print(self._title, markup=False)
+            self._title = ""
+            self._progress.start()
+        latest = line.partition(":")[0]  # the whole line would push the bar off a narrow terminal
+        self._progress.update(self._task, completed=done, total=total, description=latest)
         if not console.is_terminal:
             console.print(f"[{done}/{total}] {line}", markup=False)
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _settings(**values: object) -> Settings:
@@ -212,8 +225,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _complain("interrupted; the same command goes on", 128 + signal.SIGINT)
     except WorkerError as error:
         return _complain(str(error), FAILED)
-    except (AtomError, OSError) as error:
+    except AtomError as error:
         return _complain(str(error), BAD_INPUT)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{where}{error.strerror or error}", BAD_INPUT)
     except TyperException as error:
         return _complain(f"{error.format_message()} (see --help)", BAD_INPUT)
 

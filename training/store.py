@@ -10,10 +10,14 @@ at all: they are written beside it, flushed to the disk and renamed.
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import io
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +44,24 @@ def data_folder() -> Path:
     return base / "ase-atom"
 
 
+def write_burst(path: Path, burst: Burst) -> None:
+    """Write one burst to a file of its own, which appears complete or not at all.
+
+    Raises
+    ------
+    DataError
+        If the burst's arrays do not fit together or hold a value that is not finite.
+    OSError
+        If the disk is full or the folder cannot be written.
+    """
+    with _replacing(path) as unfinished:
+        # In memory first: HDF5 can crash the process where a plain write reports a full disk.
+        image = io.BytesIO()
+        with h5py.File(image, "w") as file:
+            _fill(file, [burst], {})
+        unfinished.write_bytes(image.getbuffer())
+
+
 def write_bursts(path: Path, bursts: Iterable[Burst], attrs: dict[str, Any] | None = None) -> None:
     """Write bursts to one file, which appears complete or not at all.
 
@@ -51,26 +73,14 @@ def write_bursts(path: Path, bursts: Iterable[Burst], attrs: dict[str, Any] | No
         May be an iterator: one burst is in memory at a time.
     attrs
         Attributes of the whole file.
+
+    Raises
+    ------
+    DataError
+        If a burst's arrays do not fit together or hold a value that is not finite.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        with h5py.File(unfinished, "w") as file:
-            file.attrs["format"] = FORMAT
-            file.attrs.update(attrs or {})
-            for burst in bursts:
-                _write_group(file, burst)
-        with open(unfinished, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        _sync_folder(path.parent)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
-def write_burst(path: Path, burst: Burst) -> None:
-    """Write one burst to a file of its own, which appears complete or not at all."""
-    write_bursts(path, [burst])
+    with _replacing(path) as unfinished, h5py.File(unfinished, "w") as file:
+        _fill(file, bursts, attrs or {})
 
 
 def merge(path: Path, sources: Iterable[Path], attrs: dict[str, Any] | None = None) -> int:
@@ -81,12 +91,21 @@ def merge(path: Path, sources: Iterable[Path], attrs: dict[str, Any] | None = No
     Returns
     -------
     The number of bursts in the merged file.
+
+    Raises
+    ------
+    OSError
+        If the disk has no room for it.
     """
     where: dict[str, Path] = {}
     for source in sources:
         for file in _files(source):
             for key in keys(file):
                 where.setdefault(key, file)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    needed = sum(file.stat().st_size for file in set(where.values()))
+    if shutil.disk_usage(path.parent).free < 1.05 * needed:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path))
     write_bursts(path, (read_burst(where[key], key) for key in sorted(where)), attrs)
     return len(where)
 
@@ -179,6 +198,28 @@ def _open(path: Path) -> h5py.File:
             f"{path}: is no file of reference bursts (format {found!r}, not {FORMAT!r})"
         )
     return file
+
+
+@contextmanager
+def _replacing(path: Path) -> Iterator[Path]:
+    """Yield a name to write to, which replaces the file once it is complete and on the disk."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield unfinished
+        with open(unfinished, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        _sync_folder(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def _fill(file: h5py.File, bursts: Iterable[Burst], attrs: dict[str, Any]) -> None:
+    file.attrs["format"] = FORMAT
+    file.attrs.update(attrs)
+    for burst in bursts:
+        _write_group(file, burst)
 
 
 def _write_group(file: h5py.File, burst: Burst) -> None:

@@ -79,11 +79,16 @@ class Target:
             if self.key(index) not in present and not self._is_sound(index)
         ]
 
-    def prepare(self) -> None:
-        """Make the folder of parts, with the settings recorded and leftovers of a kill removed."""
-        self.parts.mkdir(parents=True, exist_ok=True)
+    def clean(self) -> None:
+        """Remove what a killed run left half written."""
+        for leftover in self.merged.parent.glob(f".{self.merged.name}.*.tmp"):
+            leftover.unlink()
         for leftover in self.parts.glob(".*.tmp"):
             leftover.unlink()
+
+    def prepare(self) -> None:
+        """Make the folder of parts, with the settings recorded."""
+        self.parts.mkdir(parents=True, exist_ok=True)
         unfinished = self.parts / ".settings.json.tmp"
         unfinished.write_text(json.dumps(self.provenance(), indent=2) + "\n")
         os.replace(unfinished, self.record)
