@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import load_operator
 from training.config import load_config
+from training.module import Steps
 from training.optimisers import Muon, build_optimiser, build_schedule, orthogonalise
 from training.run import RunFolder, load_reference
 from training.store import fingerprint, write_bursts
@@ -198,6 +199,34 @@ def test_what_does_not_fit_is_one_line_and_exit_code_2(
     for word in words:
         assert word in message
     assert not output.exists()
+
+
+def test_ctrl_c_says_how_to_go_on(
+    config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def interrupted(_: Steps) -> Iterator[int]:
+        yield from range(7)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Steps, "__iter__", interrupted)
+    monkeypatch.setattr("sys.argv", ["train", str(config), "--output", str(tmp_path / "run")])
+    handler = signal.getsignal(signal.SIGINT)
+    try:
+        with pytest.raises(SystemExit) as caught:
+            main()
+    finally:
+        signal.signal(signal.SIGINT, handler)
+    assert caught.value.code == 130
+    assert "the same command goes on" in capsys.readouterr().err
+    assert RunFolder(tmp_path / "run").last_checkpoint().name == "step=5.ckpt"
+
+
+def test_a_run_that_diverges_says_so(config: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"no longer finite by step \d+: lower optimiser.lr"):
+        train(load_config(config, ["optimiser.name=adamw", "optimiser.lr=1e30"]), tmp_path / "run")
 
 
 def test_bursts_of_a_thermostat_are_refused(config: Path, tmp_path: Path) -> None:

@@ -23,6 +23,16 @@ class Progress(TQDMProgressBar):
         """Steps of the whole run."""
         return self.trainer.max_steps
 
+    def init_train_tqdm(self) -> Tqdm:
+        """A bar that counts steps, not epochs."""
+        bar = super().init_train_tqdm()
+        bar.total = self.total_train_batches
+        bar.set_description(module_name(self.trainer))
+        return bar
+
+    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
+        """Keep the bar as it is: there is one epoch."""
+
     def init_validation_tqdm(self) -> Tqdm:
         """No bar of its own for the validation's second or two."""
         return Tqdm(disable=True)
@@ -32,11 +42,6 @@ class Progress(TQDMProgressBar):
         metrics = super().get_metrics(trainer, module)
         metrics.pop("v_num", None)
         return metrics
-
-    def on_train_epoch_start(self, trainer: Trainer, *_: Any) -> None:
-        """Count steps, not epochs."""
-        super().on_train_epoch_start(trainer, *_)
-        self.train_progress_bar.set_description(module_name(trainer))
 
     def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Print relative errors by lag and the force error."""

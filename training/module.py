@@ -9,7 +9,7 @@ import lightning
 import torch
 from torch import Tensor
 
-from ase_atom.errors import DataError
+from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator
 from training.config import TrainingConfig
 from training.data import Sampler
@@ -125,13 +125,17 @@ class TrainingModule(lightning.LightningModule):
             self.scales.temperature,
         )
 
-    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
-        """Average the weights and, now and then, log."""
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step, and let the averaged weights follow: before any checkpoint of this step."""
+        super().optimizer_step(*args, **kwargs)
         if self.average is not None:
-            rate = 1 - min(self.config.optimiser.ema, self.global_step / (self.global_step + 10))
-            torch._foreach_lerp_(
-                self.average, [p.detach() for p in self.operator.parameters()], rate
-            )
+            count = self.global_step
+            rate = 1 - min(self.config.optimiser.ema, count / (count + 10))
+            weights = [parameter.detach() for parameter in self.operator.parameters()]
+            torch._foreach_lerp_(self.average, weights, rate)
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Log now and then."""
         if self.global_step % self.config.trainer.log_every == 0:
             self._log_sums()
 
@@ -204,7 +208,7 @@ class TrainingModule(lightning.LightningModule):
 
     def _check_finite(self) -> None:
         if self._summed and not bool(torch.isfinite(self._sums["loss"])):
-            raise DataError(
+            raise ConfigError(
                 f"the loss is no longer finite by step {self.global_step}: lower optimiser.lr, "
                 "lengthen optimiser.warmup or clip harder, and begin anew with --restart"
             )

@@ -88,7 +88,8 @@ class RunFolder:
     def discard(self) -> None:
         """Remove what a run has left here, and nothing else."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
-        for pattern in ("config.yaml", "split.json", "metrics.csv", "events.out.*", "hparams.yaml"):
+        marks = ("config.yaml", "split.json")
+        for pattern in (*marks, "metrics.csv", "events.out.*", "hparams.yaml", "*-unfinished.*"):
             for file in self.path.glob(pattern):
                 file.unlink()
 

@@ -54,6 +54,8 @@ def train(
     ------
     ConfigError, DataError, CheckpointError
         For settings, data or an operator to start from that do not fit.
+    KeyboardInterrupt
+        If the run was stopped.
     """
     if config.trainer.threads:
         torch.set_num_threads(config.trainer.threads)
@@ -74,10 +76,11 @@ def train(
         parameters = sum(p.numel() for p in operator.parameters())
         start = f"from {checkpoint.stem}" if checkpoint else "from the beginning"
         print(f"{config.name}: {parameters} parameters; bursts: {counts}; {start}; in {output}")
-    trainer.fit(module, ckpt_path=checkpoint, weights_only=False if checkpoint else None)
+    try:
+        trainer.fit(module, ckpt_path=checkpoint, weights_only=False if checkpoint else None)
+    except SystemExit as stop:  # what Lightning makes of Ctrl-C and of a signal to end
+        raise KeyboardInterrupt from stop
     path = output / f"{config.name}.safetensors"
-    if trainer.global_step < config.trainer.steps:  # interrupted by a signal
-        raise KeyboardInterrupt
     trainer.save_checkpoint(folder.checkpoints / f"step={trainer.global_step}.ckpt")
     if trainer.is_global_zero:
         module.swap_average()
@@ -139,7 +142,11 @@ def run(
     folder = output or data_folder() / "runs" / settings.name
     words = [str(config)] + [word for item in set_ or () for word in ("--set", item)]
     command = f"python -m training.train {shlex.join(words)}"
-    path = train(settings, folder, command=command, restart=restart)
+    try:
+        path = train(settings, folder, command=command, restart=restart)
+    except KeyboardInterrupt:
+        typer.echo("\nstopped; the same command goes on from the last checkpoint", err=True)
+        raise typer.Exit(130) from None
     if rank_zero_only.rank == 0:
         print(f"trained operator: {path}")
 
@@ -155,9 +162,6 @@ def main() -> None:
             raise
         name = f"{error.filename}: " if error.filename else ""
         message = f"{name}{error.strerror}; free some space and give the same command to go on"
-    except KeyboardInterrupt:
-        print("stopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
     else:
         return
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
