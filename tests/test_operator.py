@@ -92,9 +92,7 @@ def test_rotations_commute_to_rounding_in_single_precision(operator, state):
 def test_translations_and_boosts_move_the_path_and_nothing_else(operator, state):
     shift = torch.tensor([5.0, -3.0, 1.0], dtype=torch.float64)
     boost = torch.tensor([0.01, 0.02, -0.03], dtype=torch.float64)
-    moved = state.replace(
-        positions=state.positions + shift, velocities=state.velocities + boost
-    )
+    moved = state.replace(positions=state.positions + shift, velocities=state.velocities + boost)
     x, v = operator(state, TIMES)
     y, w = operator(moved, TIMES)
     expected = x + shift + boost * TIMES.double()[None, :, None, None]

@@ -109,7 +109,9 @@ def find_operator(name_or_path: str | Path) -> Path:
     if path.is_file():
         return path
     names = ", ".join(sorted(shipped)) or "none"
-    raise CheckpointError(f"no operator named {text!r} and no such file; shipped operators: {names}")
+    raise CheckpointError(
+        f"no operator {text!r} is shipped and no such file exists; shipped: {names}"
+    )
 
 
 def list_operators() -> list[OperatorCard]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ase_atom.operator.config import OperatorConfig
-from ase_atom.units import AMU_A2_FS2_IN_EV, KB
+from ase_atom.units import thermal_speed
 
 # Bonds deviate from their length by hundredths of an ångström, so the near basis is narrow.
 _NEAR = (0.8, 2.8, 24, 0.1)
@@ -140,6 +140,6 @@ def thermal_speeds(masses: Tensor, temperature: float) -> Tensor:
     temperature
         K.
     """
-    safe = torch.where(masses > 0, masses, torch.full_like(masses, KB * temperature))
-    speeds = (KB * temperature / (safe * AMU_A2_FS2_IN_EV)).sqrt()
-    return torch.where(masses > 0, speeds, torch.ones_like(speeds)).unsqueeze(-1)
+    real = masses > 0
+    speeds = thermal_speed(torch.where(real, masses, torch.ones_like(masses)), temperature)
+    return torch.where(real, speeds, torch.ones_like(speeds)).unsqueeze(-1)

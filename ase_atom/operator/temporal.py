@@ -40,9 +40,7 @@ class SpectralDecoder(nn.Module):
         own = self.from_vectors(features.vectors * gate.unsqueeze(-2))
         hidden = nn.functional.silu(self.pair_hidden(self.norm_pairs(features.pairs)))
         radial, relative = self.from_pairs(hidden).chunk(2, dim=-1)
-        own = own + torch.matmul(
-            features.directions.transpose(-1, -2), radial * features.pair_mask
-        )
+        own = own + torch.matmul(features.directions.transpose(-1, -2), radial * features.pair_mask)
         return own + torch.matmul(features.relative_velocities.transpose(-1, -2), relative)
 
     def basis(self, times: Tensor) -> tuple[Tensor, Tensor]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from ase_atom.operator.config import OperatorConfig
 from ase_atom.operator.lifting import Features
