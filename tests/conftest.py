@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from ase import Atoms
 from ase.data import atomic_masses
 from ase.io import read
 
+from ase_atom.cli import main
 from ase_atom.operator import (
     Operator,
     OperatorCard,
@@ -20,6 +22,9 @@ from ase_atom.operator import (
 
 ROOT = Path(__file__).parents[1]
 ETHANOL = ROOT / "examples" / "ethanol.xyz"
+
+# With next to no forces a molecule coasts; at 1 K it holds together for a while.
+CALM = ["--temperature", "1", "--time", "80fs", "--stride", "2fs"]
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -87,3 +92,29 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return save_operator(
         make_operator(strength=0.003), tmp_path_factory.mktemp("operator") / "tiny.safetensors"
     )
+
+
+@pytest.fixture
+def go(
+    tmp_path: Path, tiny_checkpoint: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, list[str]]]:
+    """Return a function that runs ``ase-atom run`` into an empty folder: code, out, err lines."""
+
+    def run(
+        *options: object, structure: Path = ETHANOL, output: str = "t.dcd", operator: object = None
+    ):
+        folder = tmp_path / "out"
+        folder.mkdir(exist_ok=True)
+        arguments = ["run", structure, "--output", folder / output]
+        arguments += ["--operator", operator or tiny_checkpoint, *options]
+        code = main([str(argument) for argument in arguments])
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err.strip().splitlines()
+
+    return run
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Where `go` writes."""
+    return tmp_path / "out"
