@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from ase_atom.errors import CheckpointError
@@ -56,7 +56,8 @@ def save_operator(operator: Operator, path: str | Path) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        save_file(tensors, scratch, metadata=facts)
+        # Written here and not by safetensors, whose files only their owner may read.
+        scratch.write_bytes(save(tensors, metadata=facts))
         os.replace(scratch, path)
     finally:
         scratch.unlink(missing_ok=True)
