@@ -118,7 +118,14 @@ def test_an_interrupted_run_keeps_its_frames(tmp_path, tiny_checkpoint):
     command = [sys.executable, "-m", "ase_atom", "run", ETHANOL, "--output", output]
     command += ["--operator", tiny_checkpoint, "--keep-zero-velocities", "--ensemble", "nve"]
     command += ["--time", "100fs", "--stride", "0.001fs"]  # a hundred thousand jumps
-    process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # Shells start background jobs with the signal ignored, and children inherit that.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     while process.poll() is None and not (output.exists() and output.stat().st_size > 2000):
         time.sleep(0.05)
     process.send_signal(signal.SIGINT)
