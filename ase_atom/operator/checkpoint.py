@@ -111,7 +111,7 @@ def find_operator(name_or_path: str | Path) -> Path:
         return path
     names = ", ".join(sorted(shipped)) or "none"
     raise CheckpointError(
-        f"no operator {text!r} is shipped and no such file exists; shipped: {names}"
+        f"no operator named {text!r} and no such file; shipped operators: {names}"
     )
 
 
