@@ -68,14 +68,36 @@ class Checkpoints(ModelCheckpoint):
     """The latest state of the run, replaced every so many steps, each written atomically."""
 
     def __init__(self, folder: Path, every: int) -> None:
+        self.folder = folder
         super().__init__(
             dirpath=folder,
             filename="{step}",
             every_n_train_steps=every,
-            save_top_k=1,
+            save_top_k=-1,
             save_on_train_epoch_end=False,
             enable_version_counter=False,
         )
+
+    def on_train_batch_end(self, trainer: Trainer, *rest: Any) -> None:
+        """Save now and then."""
+        super().on_train_batch_end(trainer, *rest)
+        self.prune(trainer)
+
+    def finish(self, trainer: Trainer) -> None:
+        """Save the last step, whatever its number."""
+        trainer.save_checkpoint(self.folder / f"step={trainer.global_step}.ckpt")
+        self.prune(trainer)
+
+    def prune(self, trainer: Trainer) -> None:
+        """Remove all checkpoints but the one of this step, if there is one.
+
+        Lightning's own ``save_top_k=1`` forgets those that a killed run has left.
+        """
+        latest = self.folder / f"step={trainer.global_step}.ckpt"
+        if trainer.is_global_zero and latest.exists():
+            for path in self.folder.glob("step=*.ckpt"):
+                if path != latest:
+                    path.unlink()
 
 
 class ExportOperator(Callback):

@@ -81,7 +81,7 @@ def train(
     except SystemExit as stop:  # what Lightning makes of Ctrl-C and of a signal to end
         raise KeyboardInterrupt from stop
     path = output / f"{config.name}.safetensors"
-    trainer.save_checkpoint(folder.checkpoints / f"step={trainer.global_step}.ckpt")
+    next(call for call in trainer.callbacks if isinstance(call, Checkpoints)).finish(trainer)
     if trainer.is_global_zero:
         module.swap_average()
         save_operator(operator, path)
