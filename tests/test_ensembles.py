@@ -222,3 +222,19 @@ def test_energy_correction_keeps_the_energy_that_the_operator_loses(ethanol):
 
     assert drift(NVE()) > 0.01
     assert drift(NVE(energy_correction=True)) < 1e-10
+
+
+def test_energy_correction_leaves_the_thermostat_nothing_to_replace(ethanol):
+    operator = SpringOperator(ethanol, heating=1e-3)
+    state = thermal(ethanol, copies=2).without_drift()
+    start = state.kinetic_energy() + operator.energy(state)
+
+    def drift(corrected: bool) -> float:
+        ensemble = Langevin(300.0, 1e-12, energy_correction=corrected)
+        propagator = Propagator(operator, state, ensemble, stride=16.0, seed=1)
+        for frames in propagator.run(160.0):
+            last = frames.state(-1)
+        return float((last.kinetic_energy() + operator.energy(last) - start).abs().max())
+
+    assert drift(False) > 0.01
+    assert drift(True) < 1e-4

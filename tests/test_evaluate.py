@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import ClassVar
 
@@ -23,6 +25,7 @@ from ase_atom.units import KB
 from training.burst import Burst
 from training.dynamics import Settings, run_burst
 from training.evaluate import main, parse_lags
+from training.evaluation import report as screen
 from training.evaluation.bonds import bond_classes
 from training.evaluation.rollouts import Plan, roll_out
 from training.evaluation.selection import digest, select_bursts
@@ -280,14 +283,14 @@ def test_the_whole_command(
     assert "none of these 2 bursts was used for training or selection" in printed
     for words in ("RMS displacement", "ballistic", "harmonic", "N_f = 3", "drift of total energy"):
         assert words in printed
-    report = json.loads((folder / "report.json").read_text())
-    assert set(report) == {
+    written = json.loads((folder / "report.json").read_text())
+    assert set(written) == {
         *("command", "checkpoint", "data", "harmonic", "lag_errors", "chained_errors"),
         *("energy_head", "frequencies", "langevin", "nve"),
     }
-    assert report["data"]["unseen"] is True
-    assert report["data"]["bursts"] == ["nitrogen/00003", "nitrogen/00004"]
-    single = report["lag_errors"]
+    assert written["data"]["unseen"] is True
+    assert written["data"]["bursts"] == ["nitrogen/00003", "nitrogen/00004"]
+    single = written["lag_errors"]
     assert single["lags_fs"] == [8.0, 16.0, 32.0]
     assert set(single["predictors"]) == {"operator", "stay", "ballistic", "harmonic"}
     assert single["predictors"]["stay"]["position"] == pytest.approx([1, 1, 1])
@@ -296,12 +299,12 @@ def test_the_whole_command(
     harmonic = single["predictors"]["harmonic"]["position"]
     assert harmonic[0] < 0.3 < single["predictors"]["operator"]["position"][0]
     assert set(single["by_element"]) == {"N"}
-    assert report["chained_errors"]["lags_fs"] == [16.0, 32.0, 64.0]
-    assert report["harmonic"]["minima"] == {"N#N": 1}
-    assert len(report["langevin"]["temperature"]) == 3
-    assert report["langevin"]["temperature"]["rotation"]["degrees_of_freedom"] == 2
-    assert report["langevin"]["comparison"]["bonds"][0]["bond"] == "N0–N1"
-    assert report["nve"]["replicas"] == 3
+    assert written["chained_errors"]["lags_fs"] == [16.0, 32.0, 64.0]
+    assert written["harmonic"]["minima"] == {"N#N": 1}
+    assert len(written["langevin"]["temperature"]) == 3
+    assert written["langevin"]["temperature"]["rotation"]["degrees_of_freedom"] == 2
+    assert written["langevin"]["comparison"]["bonds"][0]["bond"] == "N0–N1"
+    assert written["nve"]["replicas"] == 3
     for name in ("error_by_lag", "temperature", "bonds", "langevin_energy", "nve_energy"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
     before = (folder / "report.json").read_bytes()
@@ -316,13 +319,36 @@ def test_without_the_engine_the_harmonic_guess_is_skipped_with_its_reason(
     folder = tmp_path / "out"
     command = [str(checkpoint), str(data), "--output", str(folder), "--no-engine", "--no-rollouts"]
     assert main([*command, "--split", "all", "--lags", "4,8"]) == 0
-    report = json.loads((folder / "report.json").read_text())
-    assert report["harmonic"]["skipped"] == "left out by --no-engine"
-    assert set(report["lag_errors"]["predictors"]) == {"operator", "stay", "ballistic"}
-    assert report["lag_errors"]["bursts"] == 5
-    assert report["data"]["unseen"] is False
-    assert "frequencies" not in report
-    assert "langevin" not in report
+    written = json.loads((folder / "report.json").read_text())
+    assert written["harmonic"]["skipped"] == "left out by --no-engine"
+    assert set(written["lag_errors"]["predictors"]) == {"operator", "stay", "ballistic"}
+    assert written["lag_errors"]["bursts"] == 5
+    assert written["data"]["unseen"] is False
+    assert "frequencies" not in written
+    assert "langevin" not in written
+
+
+def test_ctrl_c_in_a_rollout_writes_what_there_is(
+    checkpoint: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    @contextmanager
+    def keyboard(label: str, total: int) -> Iterator[Callable[[int], None]]:
+        presses = iter([False] * 3 + [label.startswith("Langevin")])
+
+        def advance(count: int) -> None:
+            if next(presses, False):
+                raise KeyboardInterrupt
+
+        yield advance
+
+    monkeypatch.setattr(screen, "progress", keyboard)
+    command = [str(checkpoint), str(data), "--output", str(tmp_path), "--replicas", "2"]
+    assert main([*command, "--no-engine", "--langevin", "0.16", "--stride", "2"]) == 130
+    written = json.loads((tmp_path / "report.json").read_text())
+    assert written["langevin"]["interrupted"] is True
+    assert written["langevin"]["duration_ps"] == pytest.approx(0.008)
+    assert "lag_errors" in written
+    assert "nve" not in written
 
 
 @pytest.mark.parametrize(

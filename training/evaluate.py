@@ -65,6 +65,12 @@ def evaluate(
     replicas: Annotated[int, typer.Option(min=1, help="Replicas of each rollout.")] = 64,
     temperature: Annotated[float, typer.Option(help="Of the rollouts, K.")] = 300.0,
     friction: Annotated[float, typer.Option(help="Of Langevin dynamics, 1/fs.")] = 0.01,
+    uncorrected: Annotated[
+        bool,
+        typer.Option(
+            "--uncorrected", help="Do not restore the operator's energy after jumps of rollouts."
+        ),
+    ] = False,
     molecule: Annotated[
         str | None, typer.Option(help="SMILES to roll out, if the data hold several.")
     ] = None,
@@ -100,6 +106,7 @@ def evaluate(
             replicas=replicas,
             temperature=temperature,
             friction=friction,
+            energy_correction=not uncorrected,
             molecule=molecule,
             reference=reference,
             seed=seed,

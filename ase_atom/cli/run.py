@@ -49,6 +49,9 @@ def run(
     ),
     ensemble: EnsembleName = typer.Option(EnsembleName.langevin, help="Dynamics."),
     friction: float = typer.Option(10.0, help="Langevin friction in 1/ps."),
+    uncorrected: bool = typer.Option(
+        False, "--uncorrected", help="Do not restore the operator's energy after each jump."
+    ),
     seed: int = typer.Option(0, help="Seed of noise and sampled velocities."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace output files."),
     keep_zero_velocities: bool = typer.Option(
@@ -95,9 +98,9 @@ def run(
             f"at most {format_time(model.horizon)}"
         )
     state = PhaseState.from_atoms(atoms)
-    chosen: Ensemble = NVE()
+    chosen: Ensemble = NVE(energy_correction=not uncorrected)
     if ensemble is EnsembleName.langevin:
-        chosen = Langevin(temperature, friction / PS)
+        chosen = Langevin(temperature, friction / PS, energy_correction=not uncorrected)
     # Two streams, so that the first velocities do not correlate with the thermostat's noise.
     start_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
     sample = not bool(state.velocities.any()) and not keep_zero_velocities

@@ -205,7 +205,9 @@ class Propagator:
         finite = finite.flatten(1).all(dim=1)
         end = start.replace(positions=positions[:, -1], velocities=velocities[:, -1])
         end = _choose(finite, end, start)
-        end = self.ensemble.leave(end, stride, self._generator, self._conserved, self.operator)
+        end = self.ensemble.leave(
+            end, start, stride, self._generator, self._conserved, self.operator
+        )
         velocities[:, -1] = torch.where(finite[:, None, None], end.velocities, velocities[:, -1])
 
         frames = Frames(

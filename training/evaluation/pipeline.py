@@ -268,6 +268,7 @@ class Evaluation:
             stride=self.it.stride,
             temperature=settings.temperature,
             friction=settings.friction,
+            energy_correction=settings.energy_correction,
             seed=settings.seed,
         )
 

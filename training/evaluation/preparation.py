@@ -45,6 +45,7 @@ class Settings:
     replicas: int = 64
     temperature: float = 300.0
     friction: float = 0.01
+    energy_correction: bool = True
     molecule: str | None = None
     reference: Path | None = None
     seed: int = 0

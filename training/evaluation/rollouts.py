@@ -41,6 +41,8 @@ class Plan:
         K.
     friction
         1/fs, of Langevin dynamics.
+    energy_correction
+        Keep the operator's own energy over each jump.
     seed
         Of the noise.
     snapshots
@@ -51,6 +53,7 @@ class Plan:
     stride: float
     temperature: float
     friction: float = 0.01
+    energy_correction: bool = True
     seed: int = 0
     snapshots: int = 21
 
