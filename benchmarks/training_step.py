@@ -48,9 +48,11 @@ def made_up_burst(atoms: Atoms, seed: int, frames: int = 201) -> Burst:
     )
 
 
-def prepare(config: Path, batch: int, threads: int) -> TrainingModule:
+def prepare(config: Path, batch: int, threads: int, eager: bool) -> TrainingModule:
     """The module that training would make of the configuration and made-up data."""
     changes = (f"trainer.batch_size={batch}", f"trainer.threads={threads}")
+    if eager:
+        changes += ("trainer.compile=false",)
     settings = load_config(config, changes)
     atoms = read(_ROOT / "examples" / "ethanol.xyz")
     bursts = {burst.key: burst for burst in (made_up_burst(atoms, seed) for seed in range(4))}
@@ -84,10 +86,11 @@ def main(
     batch: Annotated[int, typer.Option(help="Windows a step.")] = 128,
     threads: Annotated[int, typer.Option(help="CPU threads.")] = 2,
     repetitions: Annotated[int, typer.Option(help="Steps to take the median of.")] = 20,
+    eager: Annotated[bool, typer.Option("--eager", help="Do not compile.")] = False,
 ) -> None:
     """Print the median time of a training step."""
     torch.set_num_threads(threads)
-    module = prepare(config, batch, threads)
+    module = prepare(config, batch, threads, eager)
     first, median = seconds_per_step(module, repetitions)
     size = sum(parameter.numel() for parameter in module.operator.parameters())
     Console().print(
