@@ -399,7 +399,7 @@ def test_missing_and_damaged_files_are_one_line(
     bad.write_bytes(checkpoint.read_bytes()[:-10])
     for command, reason in (
         ([str(bad), str(data)], "truncated"),
-        (["no-such-operator", str(data)], "no operator named"),
+        (["no-such-operator", str(data)], "no-such-operator"),
         ([str(checkpoint), str(tmp_path / "none.h5")], "none.h5"),
         ([str(checkpoint), str(torn)], "torn.h5"),
         ([str(checkpoint), str(data), str(data)], "more than one"),
