@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import functools
 import os
 import resource
 import signal
@@ -22,7 +23,7 @@ from ase_atom.operator import load_operator
 from training.config import load_config
 from training.module import Steps
 from training.optimisers import Muon, build_optimiser, build_schedule, orthogonalise
-from training.run import RunFolder, load_reference
+from training.run import RunFolder, load_reference, make_module, make_operator
 from training.store import fingerprint, write_bursts
 from training.train import main, train
 
@@ -133,6 +134,27 @@ def test_training_learns(config: Path, tmp_path: Path) -> None:
     assert float(last["validation/velocity_4fs"]) < 0.5
     size = torch.tensor(water_bursts(1)[0].forces).square().mean().sqrt()
     assert float(last["validation/force_meV_A"]) < 500 * float(size)
+
+
+def test_compiled_functions_trace_and_agree(
+    config: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Traced as for `trainer.compile`, but run without the minutes of making machine code."""
+    traced = functools.partial(torch.compile, backend="aot_eager")
+    monkeypatch.setattr(torch, "compile", traced)
+    losses, gradients = [], []
+    for flag in ("false", "true"):
+        settings = load_config(config, [f"trainer.compile={flag}"])
+        reference = load_reference(settings, RunFolder(tmp_path / "run"))
+        operator = make_operator(settings, reference.part("train"))
+        module = make_module(settings, reference, operator)
+        loss = module.loss_of_step(0)["loss"]
+        loss.backward()
+        losses.append(loss.item())
+        gradients.append([p.grad for p in operator.parameters()])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    for one, other in zip(*gradients, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-4)
 
 
 def test_other_settings_do_not_go_on_with_a_run(config: Path, tmp_path: Path) -> None:

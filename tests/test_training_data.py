@@ -204,3 +204,14 @@ def test_energy_losses_are_errors_of_the_operators_energy_and_forces() -> None:
     assert energy.item() == pytest.approx(float(wrong.square().mean()) / scales.energy**2, rel=1e-4)
     expected = float((forces - states.forces).square().sum()) / (3 * atoms) / scales.force**2
     assert force.item() == pytest.approx(expected, rel=1e-4)
+
+    # The force loss reaches the weights: compare with a backward pass through a backward pass.
+    positions = states.positions.clone().requires_grad_(True)
+    output = operator.energy_output(operator.species_of[states.numbers], states.masses, positions)
+    (gradient,) = torch.autograd.grad(output.sum(), positions, create_graph=True)
+    same = (-2.0 * gradient - states.forces).square().sum() / (3 * atoms) / scales.force**2
+    weights = [operator.lift.pair_in.weight, operator.energy_pairs.weight]
+    for one, other in zip(
+        torch.autograd.grad(force, weights), torch.autograd.grad(same, weights), strict=True
+    ):
+        torch.testing.assert_close(one, other, rtol=1e-3, atol=1e-5)

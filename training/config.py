@@ -127,7 +127,7 @@ class TrainerConfig(_Section):
     threads
         CPU threads of each process; PyTorch's own choice by default.
     compile
-        Compile the path's forward and backward pass (a minute at the start).
+        Compile the path and the energy with their gradients: some minutes at the first start.
     checkpoint_every, validate_every, log_every
         In steps.
     validate_starts

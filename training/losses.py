@@ -17,6 +17,7 @@ Padding enters none of them.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -126,18 +127,48 @@ def path_losses(
     return (by_lag / displacement.square()).mean(), velocity.sum() / count
 
 
-def energy_losses(operator: Operator, states: States, scales: Scales) -> tuple[Tensor, Tensor]:
-    """Force and energy loss of a batch of states, with a graph for the backward pass.
+def energy_and_gradient(
+    operator: Operator, species: Tensor, masses: Tensor, positions: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The energy head's output, ``[B]``, and its gradient, ``[B, N, 3]``, both differentiable.
+
+    The gradient is taken by a function transform rather than by a backward pass within the
+    forward pass, which `torch.compile` could not see through.
+    """
+
+    def total(x: Tensor) -> tuple[Tensor, Tensor]:
+        output = operator.energy_output(species, masses, x)
+        return output.sum(), output
+
+    gradient, output = torch.func.grad(total, has_aux=True)(positions)
+    return output, gradient
+
+
+def energy_losses(
+    operator: Operator,
+    states: States,
+    scales: Scales,
+    evaluate: Callable[..., tuple[Tensor, Tensor]] = energy_and_gradient,
+) -> tuple[Tensor, Tensor]:
+    """Force and energy loss of a batch of states.
 
     The head's output times ``operator.energy_scale`` is the energy in eV less the offsets that
     `training.data.energy_offsets` gave; the force is its negative gradient.
+
+    Parameters
+    ----------
+    operator
+        What is trained.
+    states
+        Frames with reference energies and forces.
+    scales
+        Of the losses.
+    evaluate
+        `energy_and_gradient`, or the same compiled.
     """
     species = operator.species_of[states.numbers]
-    positions = states.positions.detach().requires_grad_(True)
-    with torch.enable_grad():
-        output = operator.energy_output(species, states.masses, positions)
-        (gradient,) = torch.autograd.grad(output.sum(), positions, create_graph=True)
-    real = (states.numbers > 0).to(positions.dtype)
+    output, gradient = evaluate(operator, species, states.masses, states.positions)
+    real = (states.numbers > 0).to(states.positions.dtype)
     force = -gradient * operator.energy_scale
     wrong = (force - states.forces).square().sum(-1) * real
     energy = output * operator.energy_scale - states.energies

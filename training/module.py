@@ -13,7 +13,7 @@ from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator
 from training.config import TrainingConfig
 from training.data import Sampler
-from training.losses import Scales, energy_losses, path_losses
+from training.losses import Scales, energy_and_gradient, energy_losses, path_losses
 from training.optimisers import build_optimiser, build_schedule
 from training.validation import Validation
 
@@ -65,8 +65,10 @@ class TrainingModule(lightning.LightningModule):
         self.operator = operator
         self.config = config
         self.sampler, self.scales, self.held_out = sampler, scales, validation
-        segment = operator.segment
-        self.segment = torch.compile(segment, dynamic=False) if config.trainer.compile else segment
+        self.segment, self.energy = operator.segment, energy_and_gradient
+        if config.trainer.compile:
+            self.segment = torch.compile(self.segment, dynamic=False)
+            self.energy = torch.compile(self.energy, dynamic=False)
         self.average: list[Tensor] | None = None
         if config.optimiser.ema:
             self.average = [p.detach().clone() for p in operator.parameters()]
@@ -85,8 +87,14 @@ class TrainingModule(lightning.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Loss of the step whose number is ``global_step``."""
+        terms = self.loss_of_step(self.global_step)
+        self._note(terms)
+        return terms["loss"]
+
+    def loss_of_step(self, step: int) -> dict[str, Tensor]:
+        """Terms of the loss, and their weighted sum ``loss``, at one step."""
         weights = self.config.loss
-        generator = self.sampler.generator(self.global_step)
+        generator = self.sampler.generator(step)
         terms: dict[str, Tensor] = {}
         if weights.position or weights.velocity:
             terms["position"], terms["velocity"] = self.path_terms(generator)
@@ -94,10 +102,11 @@ class TrainingModule(lightning.LightningModule):
             states = self.sampler.states(generator)
             # Second derivatives in half precision lose too much: this term is always float32.
             with torch.autocast(self.device.type, enabled=False):
-                terms["force"], terms["energy"] = energy_losses(self.operator, states, self.scales)
+                terms["force"], terms["energy"] = energy_losses(
+                    self.operator, states, self.scales, self.energy
+                )
         loss = sum(getattr(weights, name) * term for name, term in terms.items())
-        self._note({"loss": loss, **terms})
-        return loss
+        return {"loss": loss, **terms}
 
     def path_terms(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Position and velocity loss of windows drawn with a generator."""
