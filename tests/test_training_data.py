@@ -13,8 +13,9 @@ from ase_atom.errors import DataError
 from ase_atom.operator import OperatorConfig, build_operator
 from ase_atom.state import PhaseState
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
-from training.data import FrameData, Sampler, energy_offsets, select_states, split_bursts
+from training.data import FrameData, Sampler, energy_offsets, select_states
 from training.losses import Scales, energy_losses, path_losses
+from training.split import split_bursts
 
 
 def make_sampler(data: FrameData, **changes: int | None) -> Sampler:

@@ -21,9 +21,10 @@ from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import Operator, OperatorCard, build_operator, load_operator
 from ase_atom.state import PhaseState
 from training.config import TrainingConfig, differences
-from training.data import FrameData, Sampler, Split, energy_offsets, split_bursts
+from training.data import FrameData, Sampler, energy_offsets
 from training.losses import Scales
 from training.module import TrainingModule
+from training.split import Split, split_bursts
 from training.store import Burst, data_folder, read_bursts
 from training.validation import Validation
 
