@@ -9,16 +9,22 @@ from ase import Atoms
 from ase.build import molecule
 from springs import SpringOperator
 
-from ase_atom.errors import ConfigError
+from ase_atom.errors import ConfigError, HorizonError, StateError
 from ase_atom.propagation import (
     NVE,
+    Bussi,
+    CachedPotential,
     Langevin,
     Propagator,
+    Step,
     jump,
     ornstein_uhlenbeck,
+    rescale_kinetic_energy,
     restore_angular_momentum,
     restore_energy,
     sample_velocities,
+    steps_per_stride,
+    torch_noise,
 )
 from ase_atom.propagation.conservation import inertia_tensor
 from ase_atom.state import PhaseState
@@ -79,7 +85,8 @@ def test_sampled_velocities_have_the_temperature_of_their_degrees_of_freedom(fix
 def test_padding_is_never_kicked():
     state = thermal([molecule("CH3CH2OH"), molecule("H2O")])
     assert float(state.velocities[1, 3:].abs().max()) == 0.0
-    stepped = Langevin().enter(state, 16.0, generator())
+    step = Step(16.0, torch_noise(0), SpringOperator(molecule("CH3CH2OH")).energy)
+    stepped = Langevin().enter(state, step)
     assert float(stepped.velocities[1, 3:].abs().max()) == 0.0
 
 
@@ -238,3 +245,123 @@ def test_energy_correction_leaves_the_thermostat_nothing_to_replace(ethanol):
 
     assert drift(False) > 0.01
     assert drift(True) < 1e-4
+
+
+# -- stochastic velocity rescaling ----------------------------------------------------------------
+
+
+def test_rescaling_has_the_exact_mean_and_variance_of_the_kinetic_energy():
+    """Equations of Bussi et al. for the first two moments after a time t from a given K."""
+    start = thermal(molecule("H2O")).repeat(40_000)
+    kinetic = start.kinetic_energy()
+    dof, tau, t = 6, 50.0, 30.0
+    noise = torch_noise(3)(torch.Size((40_000, 9)))
+    after = rescale_kinetic_energy(start, torch.full((40_000,), dof), 300.0, tau, t, noise)
+    keep, unit = math.exp(-t / tau), 0.5 * KB * 300.0
+    mean = keep * kinetic[0] + (1 - keep) * dof * unit
+    variance = (1 - keep) ** 2 * 2 * dof * unit**2 + 4 * keep * (1 - keep) * kinetic[0] * unit
+    sample = after.kinetic_energy()
+    assert float(sample.mean()) == pytest.approx(
+        float(mean), abs=4 * float((variance / 4e4).sqrt())
+    )
+    assert float(sample.var()) == pytest.approx(float(variance), rel=0.04)
+    # Nothing but the size of the velocities has changed.
+    factors = after.velocities / start.velocities
+    torch.testing.assert_close(factors, factors[:, :1, :1].expand_as(factors))
+
+
+@pytest.mark.parametrize(("fixed", "dof"), [(True, 6), (False, 9)])
+def test_bussi_samples_the_canonical_kinetic_energy(fixed, dof):
+    atoms = molecule("H2O")
+    ensemble = Bussi(temperature_K=300.0, taut=40.0, fix_com=fixed)
+    propagator = Propagator(SpringOperator(atoms), thermal(atoms, 600), ensemble, 16.0, seed=2)
+    temperatures = torch.stack(
+        [ensemble.temperature(frames.state(-1)) for frames in propagator.run(2400.0)][30:]
+    )
+    assert ensemble.degrees_of_freedom(propagator.state).tolist()[0] == dof
+    assert float(temperatures.mean()) == pytest.approx(300.0, rel=0.01)
+    # Of a chi-square distribution of N_f degrees of freedom.
+    assert float(temperatures.std()) == pytest.approx(300.0 * math.sqrt(2 / dof), rel=0.03)
+
+
+def test_bussi_leaves_the_direction_of_the_angular_momentum(ethanol):
+    """The springs themselves do not."""
+    state = thermal(ethanol).without_drift()
+    propagator = Propagator(SpringOperator(ethanol), state, Bussi(300.0, 50.0), stride=4.0)
+    *_, last = propagator.run(40.0)
+    before, after = state.angular_momentum(), last.state(-1).angular_momentum()
+    cosine = torch.nn.functional.cosine_similarity(before, after)
+    assert abs(float(cosine)) == pytest.approx(1.0, abs=1e-12)
+    assert float((after - before).norm()) > 1e-3 * float(before.norm())
+
+
+def test_bussi_refuses_what_it_cannot_do():
+    with pytest.raises(ConfigError, match="relaxation time must be above 0"):
+        Bussi(taut=0.0)
+    with pytest.raises(StateError, match="molecule 0 is at rest"):
+        Bussi().prepare(PhaseState.from_atoms(molecule("H2O")))
+
+
+# -- the potential that remembers ------------------------------------------------------------------
+
+
+def test_a_cached_potential_computes_only_what_moved(ethanol):
+    asked = []
+
+    def potential(state: PhaseState) -> torch.Tensor:
+        asked.append(state.batch_size)
+        return state.positions.sum(dim=(1, 2))
+
+    cached = CachedPotential(potential)
+    state = thermal(ethanol, copies=3)
+    moved = state.positions.clone()
+    moved[1] += 0.1
+    for each in (
+        state,
+        state.replace(velocities=2 * state.velocities),
+        state.replace(positions=moved),
+    ):
+        torch.testing.assert_close(cached(each), each.positions.sum(dim=(1, 2)))
+    assert asked == [3, 1]
+    torch.testing.assert_close(
+        cached(state.select(torch.tensor([0, 2]))), state.positions.sum(dim=(1, 2))[[0, 2]]
+    )
+
+
+def test_a_corrected_run_evaluates_the_energy_once_a_jump(ethanol):
+    operator = SpringOperator(ethanol)
+    count = 0
+
+    def potential(state: PhaseState) -> torch.Tensor:
+        nonlocal count
+        count += 1
+        return operator.energy(state)
+
+    for ensemble in (NVE(True), Langevin(energy_correction=True), Bussi(energy_correction=True)):
+        count = 0
+        propagator = Propagator(operator, thermal(ethanol, 2), ensemble, 16.0, potential=potential)
+        list(propagator.run(160.0))
+        assert count == 11
+
+
+# -- strides in whole steps ------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("stride", "timestep", "steps"), [(16, 0.5, 32), (0.3, 0.1, 3), (5, 5, 1)])
+def test_steps_of_a_stride(stride, timestep, steps):
+    assert steps_per_stride(stride, timestep) == steps
+
+
+@pytest.mark.parametrize(
+    ("stride", "timestep", "error", "message"),
+    [
+        (16.0, 0.7, ConfigError, r"no multiple .* of 0\.7 fs; near ones are 15\.4 fs or 16\.1 fs"),
+        (0.2, 0.5, ConfigError, r"near ones are 0\.5 fs"),
+        (128.0, 0.5, HorizonError, "beyond the operator's horizon of 64 fs"),
+        (math.nan, 0.5, ConfigError, "stride must be above 0"),
+        (16.0, -0.5, ConfigError, "time step must be above 0"),
+    ],
+)
+def test_strides_that_do_not_fit_are_refused(stride, timestep, error, message):
+    with pytest.raises(error, match=message):
+        steps_per_stride(stride, timestep, horizon=64.0)

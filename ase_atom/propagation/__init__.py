@@ -3,29 +3,48 @@
 from ase_atom.propagation.conservation import restore_angular_momentum, restore_energy
 from ase_atom.propagation.ensembles import (
     NVE,
-    Conserved,
+    Bussi,
+    CachedPotential,
     Ensemble,
     Langevin,
-    OperatorLike,
-    ornstein_uhlenbeck,
-    sample_velocities,
+    Potential,
+    Step,
+    Thermostat,
 )
 from ase_atom.propagation.frames import Frames
+from ase_atom.propagation.grid import steps_per_stride
 from ase_atom.propagation.guard import Guard
-from ase_atom.propagation.propagator import Propagator, jump
+from ase_atom.propagation.propagator import Propagator
+from ase_atom.propagation.steps import OperatorLike, advance, jump
+from ase_atom.propagation.stochastic import (
+    Noise,
+    ornstein_uhlenbeck,
+    rescale_kinetic_energy,
+    sample_velocities,
+    torch_noise,
+)
 
 __all__ = [
     "NVE",
-    "Conserved",
+    "Bussi",
+    "CachedPotential",
     "Ensemble",
     "Frames",
     "Guard",
     "Langevin",
+    "Noise",
     "OperatorLike",
+    "Potential",
     "Propagator",
+    "Step",
+    "Thermostat",
+    "advance",
     "jump",
     "ornstein_uhlenbeck",
+    "rescale_kinetic_energy",
     "restore_angular_momentum",
     "restore_energy",
     "sample_velocities",
+    "steps_per_stride",
+    "torch_noise",
 ]

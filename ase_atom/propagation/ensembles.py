@@ -1,51 +1,90 @@
-"""Ensembles: what happens to the velocities between two jumps."""
+"""Ensembles: what happens to the velocities between two jumps.
+
+An ensemble remembers nothing from one jump to the next: all that a step keeps, it keeps from the
+start of its own jump. So a run can be cut, continued and resumed at any point of the grid.
+"""
 
 from __future__ import annotations
 
 import math
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
-from ase_atom.errors import ConfigError
+from ase_atom.errors import ConfigError, StateError
 from ase_atom.propagation.conservation import restore_angular_momentum, restore_energy
+from ase_atom.propagation.stochastic import Noise, ornstein_uhlenbeck, rescale_kinetic_energy
 from ase_atom.state import PhaseState
-from ase_atom.units import thermal_speed
+
+Potential = Callable[[PhaseState], Tensor]
+"""Gives potential energies in eV, ``[B]``."""
 
 
-class OperatorLike(Protocol):
-    """What propagation needs of an operator; see `ase_atom.operator.Operator`."""
+@dataclass(frozen=True)
+class Step:
+    """What an ensemble needs for one step.
 
-    horizon: float
+    Parameters
+    ----------
+    stride
+        Distance of the points of the grid in fs.
+    noise
+        Source of standard normal numbers.
+    potential
+        Potential energy, asked for by ensembles with ``energy_correction`` at the start and the
+        end of each jump; see `CachedPotential`.
+    """
 
-    def __call__(self, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]: ...
+    stride: float
+    noise: Noise
+    potential: Potential
 
-    def energy(self, state: PhaseState) -> Tensor: ...
+
+class CachedPotential:
+    """A potential that remembers its latest answer.
+
+    Between the end of a jump and the start of the next only velocities change, so the second
+    question has the answer of the first.
+    """
+
+    def __init__(self, potential: Potential) -> None:
+        self._potential = potential
+        self._asked: PhaseState | None = None
+        self._answer = torch.empty(0)
+
+    def __call__(self, state: PhaseState) -> Tensor:
+        """Return potential energies in eV, ``[B]``, computing only those of moved molecules."""
+        last = self._asked
+        if last is None or not torch.equal(last.numbers, state.numbers):
+            self._answer = self._potential(state)
+        else:
+            moved = (last.positions != state.positions).flatten(1).any(dim=1)
+            if bool(moved.all()):
+                self._answer = self._potential(state)
+            elif bool(moved.any()):
+                self._answer = self._answer.clone()
+                self._answer[moved] = self._potential(state.select(moved.nonzero().flatten()))
+        self._asked = state
+        return self._answer
 
 
 class Ensemble(Protocol):
-    """A step is ``enter``, the operator's jump, ``leave``; ``begin`` comes once before all."""
+    """A step is ``enter``, the operator's jump, ``leave``; ``prepare`` comes once before all."""
 
-    def begin(self, state: PhaseState, operator: OperatorLike) -> tuple[PhaseState, Conserved]:
-        """Prepare the first state and measure what is to be conserved."""
+    def prepare(self, state: PhaseState) -> PhaseState:
+        """Return the first state, with what the ensemble does not allow taken out."""
         ...
 
-    def enter(self, state: PhaseState, stride: float, generator: torch.Generator) -> PhaseState:
+    def enter(self, state: PhaseState, step: Step) -> PhaseState:
         """Return the state from which the operator jumps."""
         ...
 
-    def leave(
-        self,
-        state: PhaseState,
-        start: PhaseState,
-        stride: float,
-        generator: torch.Generator,
-        conserved: Conserved,
-        operator: OperatorLike,
-    ) -> PhaseState:
-        """Return the state on the next grid point from the start and the end of the jump."""
+    def leave(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
+        """Return the state on the next grid point from the end and the start of the jump."""
         ...
 
     def degrees_of_freedom(self, state: PhaseState) -> Tensor:
@@ -57,17 +96,15 @@ class Ensemble(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Conserved:
-    """Measured at the start of a run: amu Å²/fs ``[B, 3]`` and eV ``[B]``, None if not kept."""
-
-    angular_momentum: Tensor | None = None
-    energy: Tensor | None = None
+def keep_energy(end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
+    """Scale the vibrational velocities of a jump's end so that its total energy is the start's."""
+    before = step.potential(start)
+    return restore_energy(end, step.potential(end), before + start.kinetic_energy())
 
 
 @dataclass(frozen=True)
 class NVE:
-    """Microcanonical dynamics: the operator's jumps, with the momenta of the start kept.
+    """Microcanonical dynamics: the operator's jumps, with both momenta kept.
 
     The operator moves the centre of mass exactly. At the end of each jump, and only there so that
     velocities inside a jump stay the derivatives of the positions, a rigid rotation restores the
@@ -78,38 +115,24 @@ class NVE:
     Parameters
     ----------
     energy_correction
-        Also scale the vibrational velocities at the end of each jump so that kinetic energy plus
-        `operator.energy` keeps its value at the start. One energy evaluation a jump.
+        Also scale the vibrational velocities at the end of each jump so that kinetic plus
+        potential energy is kept. One energy evaluation a jump.
     """
 
     energy_correction: bool = False
 
-    def begin(self, state: PhaseState, operator: OperatorLike) -> tuple[PhaseState, Conserved]:
-        """Measure angular momentum and, if it is to be kept, energy."""
-        energy = None
-        if self.energy_correction:
-            energy = state.kinetic_energy() + operator.energy(state)
-        return state, Conserved(state.angular_momentum(), energy)
-
-    def enter(self, state: PhaseState, stride: float, generator: torch.Generator) -> PhaseState:
+    def prepare(self, state: PhaseState) -> PhaseState:
         """Return the state as it is."""
         return state
 
-    def leave(
-        self,
-        state: PhaseState,
-        start: PhaseState,
-        stride: float,
-        generator: torch.Generator,
-        conserved: Conserved,
-        operator: OperatorLike,
-    ) -> PhaseState:
-        """Restore the angular momentum and, if asked to, the energy."""
-        if conserved.angular_momentum is not None:
-            state = restore_angular_momentum(state, conserved.angular_momentum)
-        if conserved.energy is not None:
-            state = restore_energy(state, operator.energy(state), conserved.energy)
+    def enter(self, state: PhaseState, step: Step) -> PhaseState:
+        """Return the state as it is."""
         return state
+
+    def leave(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
+        """Restore the angular momentum and, if asked to, the energy."""
+        end = restore_angular_momentum(end, start.angular_momentum())
+        return keep_energy(end, start, step) if self.energy_correction else end
 
     def degrees_of_freedom(self, state: PhaseState) -> Tensor:
         """Return 3N - 3, ``[B]``."""
@@ -120,33 +143,72 @@ class NVE:
         return state.without_drift().temperature(self.degrees_of_freedom(state))
 
 
+class Thermostat(ABC):
+    """Canonical dynamics by the splitting T(h/2) Φ_h T(h/2).
+
+    Φ_h is the operator's jump over a stride h and T a map of the velocities that keeps the
+    canonical distribution, in the manner of the splittings of Leimkuhler and Matthews (2013). Both
+    parts keep it, so their composition does for any stride, up to the operator's own error.
+
+    By default the centre of mass is fixed: its part is projected out of noise and velocities, and
+    temperatures count N_f = 3N - 3 degrees of freedom. Otherwise it is free and N_f = 3N. Noise is
+    never rescaled to make up for a fixed centre of mass.
+    """
+
+    temperature_K: float
+    fix_com: bool
+    energy_correction: bool
+
+    def __post_init__(self) -> None:
+        if not (self.temperature_K > 0 and math.isfinite(self.temperature_K)):
+            raise ConfigError(f"the temperature must be above 0 K, not {self.temperature_K:g}")
+
+    @abstractmethod
+    def thermalise(self, state: PhaseState, duration: float, noise: Noise) -> PhaseState:
+        """Apply the thermostat's map T over a time in fs."""
+
+    def prepare(self, state: PhaseState) -> PhaseState:
+        """Bring the centre of mass to rest if it is to be fixed."""
+        return state.without_drift() if self.fix_com else state
+
+    def enter(self, state: PhaseState, step: Step) -> PhaseState:
+        """Apply T(h/2) before the jump."""
+        return self.prepare(self.thermalise(state, 0.5 * step.stride, step.noise))
+
+    def leave(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
+        """Restore the energy of the jump if asked to, and apply T(h/2)."""
+        if self.energy_correction:
+            end = keep_energy(end, start, step)
+        return self.prepare(self.thermalise(end, 0.5 * step.stride, step.noise))
+
+    def degrees_of_freedom(self, state: PhaseState) -> Tensor:
+        """Return 3N - 3 with a fixed centre of mass, else 3N, ``[B]``."""
+        return 3 * state.num_atoms - (3 if self.fix_com else 0)
+
+    def temperature(self, state: PhaseState) -> Tensor:
+        """Return the kinetic temperature in K that goes with N_f, ``[B]``."""
+        return self.prepare(state).temperature(self.degrees_of_freedom(state))
+
+
 @dataclass(frozen=True)
-class Langevin:
-    """Canonical dynamics by the splitting O(h/2) Φ_h O(h/2).
+class Langevin(Thermostat):
+    """Langevin dynamics: the thermostat is the exact Ornstein-Uhlenbeck map
 
-    Φ_h is the operator's jump over a stride h and O the exact Ornstein-Uhlenbeck map
+        v ← c v + sqrt((1 - c²) k_B T / m) ξ,  c = exp(-γ t),
 
-        v ← c v + sqrt((1 - c²) k_B T / m) ξ,  c = exp(-γ h/2),
-
-    with standard normal ξ, in the manner of the splittings of Leimkuhler and Matthews (2013).
-    Both parts keep the canonical distribution, so their composition does for any stride and
-    friction, up to the operator's own error.
+    with standard normal ξ; see `Thermostat`.
 
     Parameters
     ----------
     temperature_K
-        Temperature in K.
+        K.
     friction
         γ in 1/fs.
     fix_com
-        Keep the centre of mass at rest: its part is projected out of noise and velocities, and
-        N_f = 3N - 3. Otherwise it is thermostatted like the rest, and N_f = 3N. The noise is
-        never rescaled to make up for the difference.
+        Keep the centre of mass where it is.
     energy_correction
-        Scale the vibrational velocities at the end of each jump, before the thermostat, so that
-        kinetic energy plus `operator.energy` is what it was at the jump's start. A learned jump
-        loses a little energy on average, which the thermostat would otherwise have to replace at
-        the price of a lower temperature. One evaluation of both energies a jump.
+        Also scale the vibrational velocities at the end of each jump so that the jump itself
+        keeps the total energy. One energy evaluation a jump.
 
     Raises
     ------
@@ -160,111 +222,84 @@ class Langevin:
     energy_correction: bool = False
 
     def __post_init__(self) -> None:
-        if not (self.temperature_K > 0 and math.isfinite(self.temperature_K)):
-            raise ConfigError(f"the temperature must be above 0 K, not {self.temperature_K:g}")
+        super().__post_init__()
         if not (self.friction > 0 and math.isfinite(self.friction)):
             raise ConfigError(
                 f"the friction must be above zero, not {self.friction:g} per fs; "
                 "without friction the ensemble is NVE"
             )
 
-    def begin(self, state: PhaseState, operator: OperatorLike) -> tuple[PhaseState, Conserved]:
-        """Bring the centre of mass to rest if it is to be fixed."""
-        return (state.without_drift() if self.fix_com else state), Conserved()
-
-    def enter(self, state: PhaseState, stride: float, generator: torch.Generator) -> PhaseState:
-        """Apply O(h/2) before the jump."""
-        return self._half_step(state, stride, generator)
-
-    def leave(
-        self,
-        state: PhaseState,
-        start: PhaseState,
-        stride: float,
-        generator: torch.Generator,
-        conserved: Conserved,
-        operator: OperatorLike,
-    ) -> PhaseState:
-        """Restore the energy of the jump if asked to, and apply O(h/2)."""
-        if self.energy_correction:
-            before, after = operator.energy(PhaseState.cat([start, state])).chunk(2)
-            state = restore_energy(state, after, before + start.kinetic_energy())
-        return self._half_step(state, stride, generator)
-
-    def degrees_of_freedom(self, state: PhaseState) -> Tensor:
-        """Return 3N - 3 with a fixed centre of mass, else 3N, ``[B]``."""
-        return 3 * state.num_atoms - (3 if self.fix_com else 0)
-
-    def temperature(self, state: PhaseState) -> Tensor:
-        """Return the kinetic temperature in K that goes with N_f, ``[B]``."""
-        moving = state.without_drift() if self.fix_com else state
-        return moving.temperature(self.degrees_of_freedom(state))
-
-    def _half_step(
-        self, state: PhaseState, stride: float, generator: torch.Generator
-    ) -> PhaseState:
-        noise = standard_normal(state, generator)
-        state = ornstein_uhlenbeck(state, self.temperature_K, self.friction, 0.5 * stride, noise)
-        return state.without_drift() if self.fix_com else state
+    def thermalise(self, state: PhaseState, duration: float, noise: Noise) -> PhaseState:
+        """Apply the Ornstein-Uhlenbeck map over a time in fs."""
+        kicks = noise(state.velocities.shape).to(state.velocities)
+        return ornstein_uhlenbeck(state, self.temperature_K, self.friction, duration, kicks)
 
 
-def ornstein_uhlenbeck(
-    state: PhaseState, temperature: float, friction: float, duration: float, noise: Tensor
-) -> PhaseState:
-    """Apply the exact Ornstein-Uhlenbeck map to the velocities.
+@dataclass(frozen=True)
+class Bussi(Thermostat):
+    """Stochastic velocity rescaling (Bussi, Donadio and Parrinello 2007); see `Thermostat`.
+
+    All velocities are scaled by one random factor, so the thermostat disturbs the dynamics least.
+    The angular momentum of an isolated molecule changes in size only: the operator's jumps keep
+    it, and at the end of each a rigid rotation makes sure.
 
     Parameters
     ----------
-    state
-        The molecules.
-    temperature
+    temperature_K
         K.
-    friction
-        1/fs.
-    duration
-        fs.
-    noise
-        Standard normal numbers, ``[B, N, 3]``.
-    """
-    keep = math.exp(-friction * duration)
-    strength = math.sqrt(-math.expm1(-2.0 * friction * duration))  # sqrt(1 - keep²), exactly
-    kick = strength * _speeds(state, temperature) * noise
-    return state.replace(velocities=keep * state.velocities + kick)
-
-
-def sample_velocities(
-    state: PhaseState, temperature: float, generator: torch.Generator, fix_com: bool = True
-) -> PhaseState:
-    """Draw velocities from the Maxwell-Boltzmann distribution.
-
-    Parameters
-    ----------
-    state
-        The molecules, whose velocities are replaced.
-    temperature
-        K.
-    generator
-        Source of the random numbers, on the CPU.
+    taut
+        Relaxation time τ in fs.
     fix_com
-        Take the centre of mass's part out, which leaves the other 3N - 3 degrees of freedom at
-        the temperature.
+        Keep the centre of mass where it is.
+    energy_correction
+        As in `Langevin`.
+
+    Raises
+    ------
+    ConfigError
+        For a temperature or a relaxation time that is not above zero.
     """
-    velocities = _speeds(state, temperature) * standard_normal(state, generator)
-    state = state.replace(velocities=velocities)
-    return state.without_drift() if fix_com else state
 
+    temperature_K: float = 300.0
+    taut: float = 100.0
+    fix_com: bool = True
+    energy_correction: bool = False
 
-def standard_normal(state: PhaseState, generator: torch.Generator) -> Tensor:
-    """Draw standard normal numbers ``[B, N, 3]``, in float64 on the CPU whatever the state's type.
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.taut > 0 and math.isfinite(self.taut)):
+            raise ConfigError(f"the relaxation time must be above 0 fs, not {self.taut:g} fs")
 
-    So a seed gives the same noise on every device.
-    """
-    noise = torch.randn(state.velocities.shape, generator=generator, dtype=torch.float64)
-    return noise.to(device=state.device, dtype=state.dtype)
+    def prepare(self, state: PhaseState) -> PhaseState:
+        """Bring the centre of mass to rest if it is to be fixed.
 
+        Raises
+        ------
+        StateError
+            For a molecule at rest, which no scaling can set in motion.
+        """
+        state = super().prepare(state)
+        still = (state.kinetic_energy() <= 0).nonzero().flatten().tolist()
+        if still:
+            raise StateError(
+                f"molecule {still[0]} is at rest, and scaling cannot set it in motion: give it "
+                "thermal velocities first"
+            )
+        return state
 
-def _speeds(state: PhaseState, temperature: float) -> Tensor:
-    """Return thermal speeds in Å/fs, ``[B, N, 1]``, zero on padding."""
-    mask = state.mask
-    safe = torch.where(mask, state.masses, torch.ones_like(state.masses))
-    return (thermal_speed(safe, temperature) * mask).unsqueeze(-1)
+    def leave(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
+        """Restore the angular momentum of the jump before all else."""
+        end = restore_angular_momentum(end, start.angular_momentum())
+        return super().leave(end, start, step)
+
+    def thermalise(self, state: PhaseState, duration: float, noise: Noise) -> PhaseState:
+        """Scale the velocities by the random factor that belongs to a time in fs."""
+        numbers = noise(torch.Size((state.batch_size, state.velocities[0].numel())))
+        return rescale_kinetic_energy(
+            state,
+            self.degrees_of_freedom(state),
+            self.temperature_K,
+            self.taut,
+            duration,
+            numbers.to(state.velocities),
+        )

@@ -7,44 +7,15 @@ from collections.abc import Iterator
 from fractions import Fraction
 
 import torch
-from torch import Tensor
 
 from ase_atom.coverage import check_state
 from ase_atom.errors import BrokenStateError, ConfigError, HorizonError, StateError
-from ase_atom.propagation.ensembles import NVE, Ensemble, OperatorLike
+from ase_atom.propagation.ensembles import NVE, CachedPotential, Ensemble, Potential, Step
 from ase_atom.propagation.frames import Frames, exact
 from ase_atom.propagation.guard import Guard
+from ase_atom.propagation.steps import OperatorLike, advance, choose
+from ase_atom.propagation.stochastic import torch_noise
 from ase_atom.state import PhaseState
-
-
-@torch.no_grad()
-def jump(operator: OperatorLike, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
-    """Return the path of one jump, with the centre of mass moved exactly.
-
-    The operator computes in its own precision; what that rounds off the uniform motion of the
-    centre of mass is put back here in the state's.
-
-    Parameters
-    ----------
-    operator
-        Maps a state and times to frames.
-    state
-        The molecules, ``[B, N]``.
-    times
-        Times from the state in fs, ``[T]``, from 0 to the operator's horizon.
-
-    Returns
-    -------
-    Positions in Å and velocities in Å/fs, ``[B, T, N, 3]``, zero on padding.
-    """
-    positions, velocities = operator(state, times)
-    x_cm, v_cm = (value[:, None, None] for value in state.center_of_mass())
-    weights = (state.masses / state.masses.sum(dim=1, keepdim=True))[:, None, :, None]
-    moved = x_cm + v_cm * times.to(positions)[None, :, None, None]
-    mask = state.mask[:, None, :, None]
-    positions = positions + moved - (weights * positions).sum(dim=2, keepdim=True)
-    velocities = velocities + v_cm - (weights * velocities).sum(dim=2, keepdim=True)
-    return positions * mask, velocities * mask
 
 
 class Propagator:
@@ -62,7 +33,7 @@ class Propagator:
     state
         The molecules, ``[B, N]``; each is a replica with its own noise.
     ensemble
-        `NVE` or `Langevin`.
+        `NVE`, `Langevin` or `Bussi`.
     stride
         Length of a jump in fs.
     frame_interval
@@ -72,6 +43,9 @@ class Propagator:
     drop_broken
         Go on without replicas that break (see `Guard`), which `broken` lists, instead of stopping
         at the first.
+    potential
+        Gives the potential energy in eV, ``[B]``, that ensembles with ``energy_correction`` keep;
+        the operator's own by default.
 
     Attributes
     ----------
@@ -104,6 +78,7 @@ class Propagator:
         frame_interval: float | None = None,
         seed: int = 0,
         drop_broken: bool = False,
+        potential: Potential | None = None,
     ) -> None:
         frame_interval = stride if frame_interval is None else frame_interval
         for name, value in (("stride", stride), ("frame interval", frame_interval)):
@@ -124,9 +99,9 @@ class Propagator:
         self.frames_given = 0
         self._stride = exact(stride)
         self._interval = exact(frame_interval)
-        self._generator = torch.Generator().manual_seed(seed)
-        with torch.no_grad():
-            self.state, self._conserved = self.ensemble.begin(state, operator)
+        potential = CachedPotential(operator.energy if potential is None else potential)
+        self._step_of_grid = Step(stride, torch_noise(seed), potential)
+        self.state = self.ensemble.prepare(state)
         self._guard = Guard.watch(self.state)
         self._alive = torch.ones(state.batch_size, dtype=torch.bool)
         self._end = Fraction(0)
@@ -188,38 +163,27 @@ class Propagator:
                 return
             self._step()
 
-    @torch.no_grad()
     def _step(self) -> None:
         """Make one jump and put its frames on `_pending`."""
-        stride = float(self._stride)
         begin = self._jumps * self._stride
         end_of_jump = begin + self._stride
         wanted = [n * self._interval for n in self._frame_numbers()]
         instants = [t for t in wanted if t < end_of_jump] + [end_of_jump]
 
-        start = self.ensemble.enter(self.state, stride, self._generator)
         offsets = torch.tensor([float(t - begin) for t in instants], dtype=torch.float64)
-        positions, velocities = jump(self.operator, start, offsets.to(start.device))
-        # A jump that ended in no number would upset the linear algebra of the conservation laws.
-        finite = torch.isfinite(positions[:, -1]) & torch.isfinite(velocities[:, -1])
-        finite = finite.flatten(1).all(dim=1)
-        end = start.replace(positions=positions[:, -1], velocities=velocities[:, -1])
-        end = _choose(finite, end, start)
-        end = self.ensemble.leave(
-            end, start, stride, self._generator, self._conserved, self.operator
+        positions, velocities = advance(
+            self.operator, self.ensemble, self.state, offsets, self._step_of_grid
         )
-        velocities[:, -1] = torch.where(finite[:, None, None], end.velocities, velocities[:, -1])
-
         frames = Frames(
-            end.numbers,
-            end.masses,
+            self.state.numbers,
+            self.state.masses,
             torch.tensor([float(t) for t in instants], dtype=torch.float64),
             positions,
             velocities,
             self._alive[:, None].repeat(1, len(instants)),
         )
         first = self._mark_broken(frames)
-        self.state = _choose(self._alive.to(end.device), end, self.state)
+        self.state = choose(self._alive.to(self.state.device), frames.state(-1), self.state)
         frames = frames.part(0, len(wanted))
         self._pending = frames.without_invalid() if self.drop_broken else frames.part(0, first)
         self._jumps += 1
@@ -252,12 +216,3 @@ class Propagator:
             )
         self._alive &= ~newly
         return int(first[newly].min()) if bool(newly.any()) else count
-
-
-def _choose(rows: Tensor, yes: PhaseState, no: PhaseState) -> PhaseState:
-    """Take whole molecules, by a boolean ``[B]``, from one state or the other."""
-    pick = rows[:, None, None]
-    return no.replace(
-        positions=torch.where(pick, yes.positions, no.positions),
-        velocities=torch.where(pick, yes.velocities, no.velocities),
-    )

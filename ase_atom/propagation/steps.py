@@ -1,0 +1,104 @@
+"""One step of an ensemble: the operator's jump between two acts of the ensemble."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from ase_atom.propagation.ensembles import Ensemble, Step
+from ase_atom.state import PhaseState
+
+
+class OperatorLike(Protocol):
+    """What propagation needs of an operator; see `ase_atom.operator.Operator`."""
+
+    horizon: float
+
+    def __call__(self, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]: ...
+
+    def energy(self, state: PhaseState) -> Tensor: ...
+
+
+@torch.no_grad()
+def jump(operator: OperatorLike, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the path of one jump, with the centre of mass moved exactly.
+
+    The operator computes in its own precision; what that rounds off the uniform motion of the
+    centre of mass is put back here in the state's.
+
+    Parameters
+    ----------
+    operator
+        Maps a state and times to frames.
+    state
+        The molecules, ``[B, N]``.
+    times
+        Times from the state in fs, ``[T]``, from 0 to the operator's horizon.
+
+    Returns
+    -------
+    Positions in Å and velocities in Å/fs, ``[B, T, N, 3]``, zero on padding.
+    """
+    positions, velocities = operator(state, times)
+    x_cm, v_cm = (value[:, None, None] for value in state.center_of_mass())
+    weights = (state.masses / state.masses.sum(dim=1, keepdim=True))[:, None, :, None]
+    moved = x_cm + v_cm * times.to(positions)[None, :, None, None]
+    mask = state.mask[:, None, :, None]
+    positions = positions + moved - (weights * positions).sum(dim=2, keepdim=True)
+    velocities = velocities + v_cm - (weights * velocities).sum(dim=2, keepdim=True)
+    return positions * mask, velocities * mask
+
+
+@torch.no_grad()
+def advance(
+    operator: OperatorLike,
+    ensemble: Ensemble,
+    state: PhaseState,
+    offsets: Tensor,
+    step: Step,
+    entered: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """Return the frames of one step of an ensemble.
+
+    Parameters
+    ----------
+    operator
+        Maps a state and times to frames.
+    ensemble
+        What happens before and after the jump.
+    state
+        The molecules, ``[B, N]``.
+    offsets
+        Times of the frames in fs from the state, ``[T]``, rising; the last is the grid's next
+        point, where the jump ends.
+    step
+        The grid's stride, noise and potential.
+    entered
+        The state lies inside a step whose start is past: the jump goes on from it to the next
+        point of the grid, without `Ensemble.enter`.
+
+    Returns
+    -------
+    Positions in Å and velocities in Å/fs, ``[B, T, N, 3]``. The last frame is the state on the
+    grid, after `Ensemble.leave`; those before lie on the path of the jump.
+    """
+    start = state if entered else ensemble.enter(state, step)
+    positions, velocities = jump(operator, start, offsets.to(start.device))
+    # A jump that ended in no number would upset the linear algebra of the conservation laws.
+    finite = torch.isfinite(positions[:, -1]) & torch.isfinite(velocities[:, -1])
+    finite = finite.flatten(1).all(dim=1)
+    end = start.replace(positions=positions[:, -1], velocities=velocities[:, -1])
+    end = ensemble.leave(choose(finite, end, start), start, step)
+    velocities[:, -1] = torch.where(finite[:, None, None], end.velocities, velocities[:, -1])
+    return positions, velocities
+
+
+def choose(rows: Tensor, yes: PhaseState, no: PhaseState) -> PhaseState:
+    """Take whole molecules, by a boolean ``[B]``, from one state or the other."""
+    pick = rows[:, None, None]
+    return no.replace(
+        positions=torch.where(pick, yes.positions, no.positions),
+        velocities=torch.where(pick, yes.velocities, no.velocities),
+    )

@@ -1,0 +1,126 @@
+"""Random velocities: Maxwell-Boltzmann samples and the exact maps of two thermostats."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ase_atom.state import PhaseState
+from ase_atom.units import KB, thermal_speed
+
+Noise = Callable[[torch.Size], Tensor]
+"""Gives independent standard normal numbers of a shape, float64 on the CPU."""
+
+
+def torch_noise(source: int | torch.Generator) -> Noise:
+    """Return a source of noise from a seed or a CPU generator.
+
+    Noise is float64 on the CPU whatever it is used for, so a seed means the same on every device.
+    """
+    generator = torch.Generator().manual_seed(source) if isinstance(source, int) else source
+
+    def draw(shape: torch.Size) -> Tensor:
+        return torch.randn(shape, generator=generator, dtype=torch.float64)
+
+    return draw
+
+
+def sample_velocities(
+    state: PhaseState, temperature: float, generator: torch.Generator, fix_com: bool = True
+) -> PhaseState:
+    """Draw velocities from the Maxwell-Boltzmann distribution.
+
+    Parameters
+    ----------
+    state
+        The molecules, whose velocities are replaced.
+    temperature
+        K.
+    generator
+        Source of the random numbers, on the CPU.
+    fix_com
+        Take the centre of mass's part out, which leaves the other 3N - 3 degrees of freedom at
+        the temperature.
+    """
+    noise = torch_noise(generator)(state.velocities.shape).to(state.velocities)
+    state = state.replace(velocities=_speeds(state, temperature) * noise)
+    return state.without_drift() if fix_com else state
+
+
+def ornstein_uhlenbeck(
+    state: PhaseState, temperature: float, friction: float, duration: float, noise: Tensor
+) -> PhaseState:
+    """Apply the exact Ornstein-Uhlenbeck map to the velocities.
+
+    Parameters
+    ----------
+    state
+        The molecules.
+    temperature
+        K.
+    friction
+        1/fs.
+    duration
+        fs.
+    noise
+        Standard normal numbers, ``[B, N, 3]``.
+    """
+    keep = math.exp(-friction * duration)
+    strength = math.sqrt(-math.expm1(-2.0 * friction * duration))  # sqrt(1 - keep²), exactly
+    kick = strength * _speeds(state, temperature) * noise
+    return state.replace(velocities=keep * state.velocities + kick)
+
+
+def rescale_kinetic_energy(
+    state: PhaseState,
+    degrees_of_freedom: Tensor,
+    temperature: float,
+    relaxation: float,
+    duration: float,
+    noise: Tensor,
+) -> PhaseState:
+    """Apply the exact map of stochastic velocity rescaling (Bussi, Donadio and Parrinello 2007).
+
+    With c = exp(-t/τ), the mean kinetic energy K̄ = N_f k_B T / 2, and standard normal R_1 … R_Nf,
+    all velocities are multiplied by α,
+
+        α² K = c K + (1 - c) (K̄ / N_f) Σ_i R_i² + 2 R_1 sqrt(c (1 - c) K K̄ / N_f),
+
+    with α of the sign of R_1 + sqrt(c N_f K / ((1 - c) K̄)).
+
+    Parameters
+    ----------
+    state
+        The molecules; the kinetic energy of each must be above zero.
+    degrees_of_freedom
+        N_f, ``[B]``.
+    temperature
+        K.
+    relaxation
+        τ in fs.
+    duration
+        t in fs.
+    noise
+        Standard normal numbers, ``[B, F]`` with F at least the largest N_f.
+    """
+    kinetic = state.kinetic_energy()
+    unit = 0.5 * KB * temperature  # K̄ / N_f
+    counted = torch.arange(noise.shape[1], device=noise.device) < degrees_of_freedom[:, None]
+    keep, give = math.exp(-duration / relaxation), -math.expm1(-duration / relaxation)
+    first, squares = noise[:, 0], (noise.square() * counted).sum(dim=1)
+    cross = (keep * give * unit * kinetic).sqrt()
+    wanted = keep * kinetic + give * unit * squares + 2.0 * first * cross
+    sign = torch.sign(first + (keep * kinetic / (give * unit)).sqrt())
+    tiny = torch.finfo(kinetic.dtype).tiny
+    factor = sign * (wanted.clamp(min=0) / kinetic.clamp(min=tiny)).sqrt()
+    return state.replace(velocities=factor[:, None, None] * state.velocities)
+
+
+def _speeds(state: PhaseState, temperature: float) -> Tensor:
+    """Return thermal speeds in Å/fs, ``[B, N, 1]``, zero on padding."""
+    mask = state.mask
+    safe = torch.where(mask, state.masses, torch.ones_like(state.masses))
+    return (thermal_speed(safe, temperature) * mask).unsqueeze(-1)
