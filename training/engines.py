@@ -127,7 +127,7 @@ def get_engine(name: str, options: str = "{}") -> Engine:
 
 
 def _xtb(name: str, keywords: dict[str, Any]) -> Engine:
-    calculator = _load("tblite.ase", "TBLite", name, "pip install tblite")
+    calculator = _load("training.xtb", "EnergyAndForces", name, "pip install tblite")
     for option in keywords:
         if option not in calculator.default_parameters:
             known = ", ".join(calculator.default_parameters)
