@@ -1,0 +1,122 @@
+"""What ASE scripts say, in the terms of propagation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from ase import Atoms
+from ase.calculators.abc import GetPropertiesMixin
+from ase.constraints import FixAtoms, FixCom
+from torch import Tensor
+
+from ase_atom.calculator import ATOMCalculator
+from ase_atom.catalogue import operator_for
+from ase_atom.errors import ConfigError, CoverageError
+from ase_atom.operator import Operator
+from ase_atom.propagation import NVE, Bussi, Ensemble, Langevin, OperatorLike, Potential
+from ase_atom.state import PhaseState
+from ase_atom.units import FS
+
+
+def choose_operator(atoms: Atoms, operator: str | Path | Operator | None) -> Operator:
+    """Return the operator that moves the atoms, checked to be trained for them.
+
+    Parameters
+    ----------
+    atoms
+        The molecule; its constraints are for `fixes_centre_of_mass` to judge.
+    operator
+        A name, a file or an operator; by default that of an `ATOMCalculator` on the atoms.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    CheckpointError, CoverageError
+        As `operator_for`.
+    """
+    bare = atoms.copy()
+    bare.set_constraint()
+    if operator is None:
+        if not isinstance(atoms.calc, ATOMCalculator):
+            has = type(atoms.calc).__name__ if atoms.calc is not None else "no calculator"
+            raise ConfigError(
+                f"the atoms have {has}: set atoms.calc = ATOMCalculator(...), or name the operator "
+                "that moves them with operator="
+            )
+        operator = atoms.calc.operator
+    return operator_for(bare, operator)
+
+
+def choose_ensemble(
+    temperature_K: float | None,
+    friction: float | None,
+    taut: float | None,
+    *,
+    fix_com: bool,
+    energy_correction: bool,
+) -> Ensemble:
+    """Return the ensemble that goes with a thermostat's settings, all in ASE's units.
+
+    Raises
+    ------
+    ConfigError
+        For settings that contradict each other, or have impossible values.
+    """
+    if friction is not None and taut is not None:
+        raise ConfigError("friction is Langevin's and taut is Bussi's: give one of them")
+    if temperature_K is None:
+        if friction is not None or taut is not None:
+            name = "friction" if taut is None else "taut"
+            raise ConfigError(f"{name} makes a thermostat, which needs temperature_K as well")
+        return NVE(energy_correction)
+    if friction is not None:
+        return Langevin(temperature_K, float(friction) * FS, fix_com, energy_correction)
+    if taut is not None:
+        return Bussi(temperature_K, float(taut) / FS, fix_com, energy_correction)
+    raise ConfigError(
+        f"temperature_K={temperature_K:g} needs a thermostat: friction= for Langevin dynamics, or "
+        "taut= for stochastic velocity rescaling"
+    )
+
+
+def choose_potential(
+    energy_correction: bool | GetPropertiesMixin, operator: OperatorLike
+) -> Potential:
+    """Return the potential energy that a correction keeps: a calculator's, or the operator's."""
+    if isinstance(energy_correction, bool):
+        return operator.energy
+    if not hasattr(energy_correction, "get_potential_energy"):
+        raise ConfigError(
+            "energy_correction is True, False or an ASE calculator, not "
+            f"{type(energy_correction).__name__}"
+        )
+
+    def potential(state: PhaseState) -> Tensor:
+        energies = [energy_correction.get_potential_energy(atoms) for atoms in state.to_atoms()]
+        return torch.tensor(energies, dtype=state.dtype, device=state.device)
+
+    return potential
+
+
+def fixes_centre_of_mass(atoms: Atoms) -> bool:
+    """Say whether the atoms' constraints fix the centre of mass, and nothing else.
+
+    Raises
+    ------
+    CoverageError
+        For any other constraint: a molecule with fixed atoms, lengths or planes moves in ways that
+        no operator has learned, and moving it back afterwards would be another dynamics.
+    """
+    fixed = False
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixCom):
+            fixed = True
+        elif not (isinstance(constraint, FixAtoms) and len(constraint.index) == 0):
+            raise CoverageError(
+                f"the constraint {type(constraint).__name__} cannot be kept: operators are trained "
+                "on molecules that move freely, and a jump knows no forces to project; FixCom can, "
+                "others go with atoms.set_constraint()"
+            )
+    return fixed

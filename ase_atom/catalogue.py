@@ -1,0 +1,37 @@
+"""Finding the operator for a molecule, by name, by file, or among those shipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from ase import Atoms
+
+from ase_atom.coverage import check_atoms, find_card
+from ase_atom.operator import Operator, list_operators, load_operator
+
+
+def operator_for(atoms: Atoms, operator: str | Path | Operator | None = None) -> Operator:
+    """Return an operator, checked to be trained for the molecule.
+
+    Parameters
+    ----------
+    atoms
+        The molecule.
+    operator
+        A shipped operator's name, a checkpoint file, or an operator; the shipped one that lists
+        the molecule by default.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such operator, or its file is damaged.
+    CoverageError
+        If it was not trained for the molecule, or none that is shipped was.
+    """
+    if operator is None:
+        return load_operator(find_card(atoms, list_operators()).name)
+    if not isinstance(operator, Operator):
+        operator = load_operator(operator)
+    if operator.card is not None:
+        check_atoms(atoms, operator.card)
+    return operator

@@ -1,0 +1,325 @@
+"""Operator jumps in the place of ASE's integrators."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.abc import GetPropertiesMixin
+from ase.md.md import MolecularDynamics
+
+from ase_atom.ase_terms import (
+    choose_ensemble,
+    choose_operator,
+    choose_potential,
+    fixes_centre_of_mass,
+)
+from ase_atom.errors import ConfigError, StateError
+from ase_atom.operator import Operator
+from ase_atom.propagation import (
+    CachedPotential,
+    Guard,
+    Step,
+    Thermostat,
+    advance,
+    steps_per_stride,
+)
+from ase_atom.state import PhaseState
+from ase_atom.threads import torch_threads
+from ase_atom.topology import atom_label
+from ase_atom.units import FS
+
+DEFAULT_STRIDE = 16.0
+"""fs, for operators without a card."""
+
+
+class ATOMPropagator(MolecularDynamics):
+    """Molecular dynamics by jumps of an operator, with the interface of `ase.md`.
+
+    One forward pass covers a stride. The frames in between are decoded from it, so that after
+    each time step the atoms hold the positions and momenta of that time, and observers, loggers
+    and trajectories see what they saw with a step-by-step integrator. Energy and forces are
+    computed only at steps where an observer is due.
+
+    Strides lie on a grid of multiples of ``stride`` from step 0, however a run is cut into calls.
+    On the grid the atoms hold the state of the ensemble, after its thermostat; between, the path
+    of the jump. Whatever an observer changes is where the next step starts: the rest of the jump
+    is then decoded anew from there.
+
+    The temperature that ASE's loggers print divides by 3N degrees of freedom. With a fixed centre
+    of mass N_f is 3N - 3 (see `degrees_of_freedom` and `get_temperature`); set the constraint
+    ``ase.constraints.FixCom()`` on the atoms for ASE to count the same.
+
+    Parameters
+    ----------
+    atoms
+        One isolated molecule; without constraints but for ``FixCom``.
+    timestep
+        Time between frames, in ASE's unit.
+    stride
+        Length of a jump in ASE's unit, a multiple of the time step; the card's recommendation
+        (16 fs in general) by default.
+    operator
+        A shipped operator's name, a checkpoint file, or an operator. By default that of
+        ``atoms.calc`` if it is an `ATOMCalculator`.
+    temperature_K, friction
+        Langevin dynamics at a temperature in K with a friction in ASE's inverse unit of time.
+    taut
+        Stochastic velocity rescaling (Bussi) with this relaxation time in ASE's unit, instead of
+        ``friction``.
+    fixcm
+        Keep the centre of mass of thermostatted dynamics where it is. Noise is not rescaled for
+        it, unlike ASE's Langevin.
+    energy_correction
+        True scales the vibrational momenta at the end of each jump so that the total energy with
+        the operator's own potential is kept; an ASE calculator does so with its potential; False
+        leaves the jump as it is.
+    evaluate
+        Have ``atoms.calc`` compute energy and forces at steps where an observer is due, as ASE
+        does after every step, so that trajectories hold them. False computes nothing but what an
+        observer itself asks for.
+    rng
+        Source of the thermostat's noise, with numpy's ``standard_normal``; ``numpy.random`` by
+        default.
+    threads
+        Torch's threads while the operator computes; None leaves torch's own setting.
+    **kwargs
+        ``trajectory``, ``logfile``, ``loginterval`` and so on, as in `ase.md`.
+
+    Raises
+    ------
+    ConfigError
+        For a stride that is no multiple of the time step, or settings that contradict each other.
+    CoverageError
+        For a molecule, element, mass, charge, cell or constraint that the operator cannot serve.
+    HorizonError
+        For a stride past the operator's horizon.
+    StateError
+        For a molecule that is broken before the first step.
+    """
+
+    def __init__(
+        self,
+        atoms: Atoms,
+        timestep: float,
+        *,
+        stride: float | None = None,
+        operator: str | Path | Operator | None = None,
+        temperature_K: float | None = None,
+        friction: float | None = None,
+        taut: float | None = None,
+        fixcm: bool = True,
+        energy_correction: bool | GetPropertiesMixin = True,
+        evaluate: bool = True,
+        rng: Any = None,
+        threads: int | None = 1,
+        **kwargs: Any,
+    ) -> None:
+        fixed = fixes_centre_of_mass(atoms)
+        self.operator = choose_operator(atoms, operator)
+        corrected = energy_correction is not False
+        self.ensemble = choose_ensemble(
+            temperature_K, friction, taut, fix_com=fixcm or fixed, energy_correction=corrected
+        )
+        card = self.operator.card
+        length = (card.stride_fs if card else DEFAULT_STRIDE) if stride is None else stride / FS
+        self.steps_per_stride = steps_per_stride(length, timestep / FS, self.operator.horizon)
+        self.evaluate = evaluate
+        self.threads = threads
+        self._rng = np.random if rng is None else rng
+        potential = choose_potential(energy_correction, self.operator)
+        self._step_of_grid = Step(
+            self.steps_per_stride * timestep / FS, self._noise, CachedPotential(potential)
+        )
+        self._numbers, self._masses = atoms.numbers.copy(), atoms.get_masses()
+        self._formula = atoms.get_chemical_formula()
+        self._mass_over_fs = self._masses[:, None] / FS
+        self.nsteps = 0
+        state = self.ensemble.prepare(self._checked_state(atoms))
+        self._watch(state)
+        # All is checked: only now files are opened and momenta changed.
+        super().__init__(atoms, timestep, **kwargs)
+        self._positions = self._momenta = np.empty((0, len(atoms), 3))
+        self._frame = -1  # which of these the atoms hold; -1 before the first step
+        self._broken = -1
+        atoms.arrays["momenta"][...] = state.velocities[0].numpy() * self._mass_over_fs
+
+    @property
+    def degrees_of_freedom(self) -> int:
+        """N_f, the number of thermal degrees of freedom."""
+        return int(self.ensemble.degrees_of_freedom(PhaseState.from_atoms(self.atoms))[0])
+
+    def get_temperature(self) -> float:
+        """Return the kinetic temperature in K that goes with `degrees_of_freedom`."""
+        return float(self.ensemble.temperature(PhaseState.from_atoms(self.atoms))[0])
+
+    def todict(self) -> dict[str, Any]:
+        """Return what trajectory files note about the dynamics."""
+        card = self.operator.card
+        return super().todict() | {
+            "stride": self.steps_per_stride * self.dt,
+            "operator": card.name if card else "unnamed",
+            "ensemble": repr(self.ensemble),
+        }
+
+    def irun(self, steps: int = 50) -> Iterator[bool]:
+        """Run some steps as a generator, which yields after each whether it was the last.
+
+        Raises
+        ------
+        BrokenStateError
+            At the first step whose state is no molecule any more; observers have seen all before.
+        """
+        self.max_steps = self.nsteps + steps
+        if self.nsteps == 0:
+            self._show()
+        yield self.nsteps == self.max_steps
+        while self.nsteps < self.max_steps:
+            self.step()
+            self.nsteps += 1
+            self._show()
+            yield self.nsteps == self.max_steps
+
+    def step(self) -> None:
+        """Move the atoms by one time step.
+
+        Raises
+        ------
+        BrokenStateError
+            If the state after it is no molecule any more; the atoms stay as they were.
+        """
+        atoms, frame = self.atoms, self._frame
+        last = len(self._positions) - 1
+        changed = frame >= 0 and not self._is_as_left()
+        if changed or frame == last:
+            self._decode(entered=changed and frame < last)
+            frame = -1
+        frame += 1
+        if frame == self._broken:
+            self._raise_broken(frame)
+        atoms.arrays["positions"][...] = self._positions[frame]
+        atoms.arrays["momenta"][...] = self._momenta[frame]
+        self._frame = frame
+
+    def _is_where_left(self) -> bool:
+        """Say whether the atoms are still where the latest step put them."""
+        return np.array_equal(self.atoms.arrays["positions"], self._positions[self._frame])
+
+    def _is_as_left(self) -> bool:
+        """Say whether the atoms still have the positions and momenta of the latest step."""
+        return self._is_where_left() and np.array_equal(
+            self.atoms.arrays["momenta"], self._momenta[self._frame]
+        )
+
+    def _decode(self, entered: bool) -> None:
+        """Decode the frames from the atoms as they are to the next point of the grid."""
+        state = self._checked_state(self.atoms)
+        if self._frame >= 0 and not self._is_where_left():
+            self._watch(state)
+        count = self.steps_per_stride - self.nsteps % self.steps_per_stride
+        offsets = torch.arange(1, count + 1, dtype=torch.float64) * (self.dt / FS)
+        with torch_threads(self.threads):
+            positions, velocities = advance(
+                self.operator, self.ensemble, state, offsets, self._step_of_grid, entered
+            )
+            self._broken = int(self._guard.first_broken(positions, velocities)[0])
+        self._positions = positions[0].numpy()
+        self._momenta = velocities[0].numpy() * self._mass_over_fs
+
+    def _checked_state(self, atoms: Atoms) -> PhaseState:
+        """Return the state of the atoms, to whom observers may have done anything."""
+        if not np.array_equal(atoms.numbers, self._numbers):
+            raise StateError(
+                f"the molecule was {self._formula} and is now {atoms.get_chemical_formula()}, or "
+                "its atoms have another order: make a new propagator for it"
+            )
+        if atoms.pbc.any() or not np.array_equal(atoms.get_masses(), self._masses):
+            choose_operator(atoms, self.operator)  # which says what it does not cover
+        fixed = fixes_centre_of_mass(atoms)
+        state = PhaseState.from_atoms(atoms)
+        for name, values in (("position", state.positions), ("velocity", state.velocities)):
+            bad = (~torch.isfinite(values[0]).all(dim=1)).nonzero().flatten().tolist()
+            if bad:
+                raise StateError(
+                    f"the {name} of atom {atom_label(atoms.numbers, bad[0])} is not finite at step "
+                    f"{self.nsteps}"
+                )
+        if fixed:
+            state = state.without_drift()
+            if isinstance(self.ensemble, Thermostat) and not self.ensemble.fix_com:
+                self.ensemble = replace(self.ensemble, fix_com=True)
+        return state
+
+    def _watch(self, state: PhaseState) -> None:
+        """Take the guard's limits from a state that did not come out of a jump."""
+        guard = Guard.watch(state)
+        if int(guard.first_broken(state.positions[:, None], state.velocities[:, None])[0]) == 0:
+            raise StateError(str(guard.explain(0, 0.0, state.positions[0], state.velocities[0])))
+        self._guard = guard
+
+    def _raise_broken(self, frame: int) -> None:
+        time = (self.nsteps + 1) * self.dt / FS
+        velocities = self._momenta[frame] / self._mass_over_fs
+        raise self._guard.explain(
+            0, time, torch.from_numpy(self._positions[frame]), torch.from_numpy(velocities)
+        )
+
+    def _show(self) -> None:
+        """Do what ASE does after a step, but evaluate only for those who look."""
+        if self.evaluate and self.atoms.calc is not None and self._is_observer_due():
+            self.atoms.get_forces()
+        self.log()
+        self.call_observers()
+
+    def _is_observer_due(self) -> bool:
+        now = self.nsteps
+        return any(
+            now % interval == 0 if interval > 0 else now == -interval
+            for _, interval, *_ in self.observers
+        )
+
+    def _noise(self, shape: torch.Size) -> torch.Tensor:
+        return torch.as_tensor(self._rng.standard_normal(tuple(shape)), dtype=torch.float64)
+
+
+class ATOMVerlet(ATOMPropagator):
+    """Microcanonical dynamics by jumps, in the place of ``ase.md.verlet.VelocityVerlet``."""
+
+    def __init__(self, atoms: Atoms, timestep: float, **kwargs: Any) -> None:
+        for name in ("temperature_K", "friction", "taut"):
+            if kwargs.get(name) is not None:
+                raise ConfigError(f"ATOMVerlet is microcanonical and takes no {name}")
+        super().__init__(atoms, timestep, **kwargs)
+
+
+class ATOMLangevin(ATOMPropagator):
+    """Langevin dynamics by jumps, in the place of ``ase.md.langevin.Langevin``.
+
+    ``fixcm=True`` fixes the centre of mass without rescaling the noise: N_f = 3N - 3 degrees of
+    freedom have the temperature.
+    """
+
+    def __init__(
+        self, atoms: Atoms, timestep: float, *, temperature_K: float, friction: float, **kwargs: Any
+    ) -> None:
+        super().__init__(atoms, timestep, temperature_K=temperature_K, friction=friction, **kwargs)
+
+
+class ATOMBussi(ATOMPropagator):
+    """Stochastic velocity rescaling by jumps, in the place of ``ase.md.bussi.Bussi``."""
+
+    def __init__(
+        self,
+        atoms: Atoms,
+        timestep: float,
+        temperature_K: float,
+        taut: float,
+        rng: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(atoms, timestep, temperature_K=temperature_K, taut=taut, rng=rng, **kwargs)
