@@ -24,7 +24,7 @@ import torch
 from torch import Tensor
 
 from ase_atom.operator import Operator
-from ase_atom.operator.lifting import thermal_speeds
+from ase_atom.operator.scaling import thermal_speeds
 from training.data import FrameData, States
 
 

@@ -1,17 +1,25 @@
 """The neural operator: torch alone, no files but its own checkpoints, no ASE, no OpenMM."""
 
+from ase_atom.operator.base import Operator
 from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.checkpoint import list_operators, load_operator, read_card, save_operator
-from ase_atom.operator.config import OperatorConfig
-from ase_atom.operator.model import Operator, build_operator
+from ase_atom.operator.config import ArchitectureConfig
+from ase_atom.operator.registry import AnyConfig, build_operator, parse_config
+from ase_atom.operator.spectral import SpectralConfig
+
+OperatorConfig = SpectralConfig  # of the default architecture
 
 __all__ = [
+    "AnyConfig",
+    "ArchitectureConfig",
     "Operator",
     "OperatorCard",
     "OperatorConfig",
+    "SpectralConfig",
     "build_operator",
     "list_operators",
     "load_operator",
+    "parse_config",
     "read_card",
     "save_operator",
 ]

@@ -15,9 +15,9 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ase_atom.errors import CheckpointError
+from ase_atom.operator.base import Operator
 from ase_atom.operator.card import OperatorCard
-from ase_atom.operator.config import OperatorConfig
-from ase_atom.operator.model import Operator, build_operator
+from ase_atom.operator.registry import build_operator, parse_config
 
 FORMAT = "ase-atom-operator/1"
 SUFFIX = ".safetensors"
@@ -85,7 +85,7 @@ def load_operator(name_or_path: str | Path) -> Operator:
     path = find_operator(name_or_path)
     facts, tensors = _read(path)
     try:
-        operator = build_operator(OperatorConfig.model_validate_json(facts["config"]))
+        operator = build_operator(parse_config(facts["config"]))
         operator.card = OperatorCard.model_validate_json(facts["card"])
         operator.load_state_dict(tensors)
     except (ValidationError, RuntimeError) as error:

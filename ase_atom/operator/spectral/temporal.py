@@ -5,8 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ase_atom.operator.config import OperatorConfig
-from ase_atom.operator.lifting import Features
+from ase_atom.operator.spectral.config import SpectralConfig
+from ase_atom.operator.spectral.lifting import Features
 
 
 class SpectralDecoder(nn.Module):
@@ -18,7 +18,7 @@ class SpectralDecoder(nn.Module):
     along r̂_ij and v_ij. This class returns the sum; the caller adds the ballistic part.
     """
 
-    def __init__(self, config: OperatorConfig) -> None:
+    def __init__(self, config: SpectralConfig) -> None:
         super().__init__()
         count = 2 * config.modes
         low, high = config.frequency_range

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ase_atom.operator.config import OperatorConfig
-from ase_atom.units import thermal_speed
+from ase_atom.operator.spectral.config import SpectralConfig
 
 # Bonds deviate from their length by hundredths of an ångström, so the near basis is narrow.
 _NEAR = (0.8, 2.8, 24, 0.1)
@@ -55,7 +54,7 @@ class Lift(nn.Module):
     thermal speed, gated by the element.
     """
 
-    def __init__(self, config: OperatorConfig) -> None:
+    def __init__(self, config: SpectralConfig) -> None:
         super().__init__()
         count = len(config.elements)
         self.embedding = nn.Embedding(count + 1, config.width)
@@ -128,18 +127,3 @@ class Lift(nn.Module):
             pair_mask=pair_mask,
             atom_mask=atom_mask,
         )
-
-
-def thermal_speeds(masses: Tensor, temperature: float) -> Tensor:
-    """√(k_B T/m) per Cartesian direction, Å/fs, ``[B, N, 1]``; 1 where the mass is zero.
-
-    Parameters
-    ----------
-    masses
-        amu, ``[B, N]``.
-    temperature
-        K.
-    """
-    real = masses > 0
-    speeds = thermal_speed(torch.where(real, masses, torch.ones_like(masses)), temperature)
-    return torch.where(real, speeds, torch.ones_like(speeds)).unsqueeze(-1)

@@ -1,0 +1,275 @@
+"""What every operator has: one interface for propagation, and a narrow one for training."""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor, nn
+
+from ase_atom.errors import ConfigError, CoverageError, HorizonError
+from ase_atom.operator.config import ArchitectureConfig
+from ase_atom.state import PhaseState
+
+if TYPE_CHECKING:
+    from ase_atom.operator.card import OperatorCard
+
+
+class Operator(nn.Module, ABC):
+    """Φ_t: (x₀, v₀, Z) ↦ (x(t), v(t)) for every t from 0 to the horizon, and a potential energy.
+
+    The centre of mass is taken out before the network and put back after it, where it moves as
+    x + V t exactly, so the map is Galilean invariant. A horizon longer than one segment is
+    covered by chained segments with the same weights, all inside one call.
+
+    An architecture supplies `segment` and, if it has an energy head, `energy_output`. Propagation
+    calls the operator itself, `energy` and `energy_and_forces`; training calls `segment`,
+    `energy_output`, `species_of` and `set_energy_scale` as well.
+
+    Attributes
+    ----------
+    config
+        Architecture, see `ArchitectureConfig` and its subclasses.
+    card
+        What the operator was trained for; None on one that has never been trained.
+    equivariant
+        Whether rotations commute with the map exactly, so that training needs no random rotations.
+    predicts_velocities
+        Whether the map gives velocities, without which a state cannot be propagated.
+    has_energy
+        Whether there is an energy head.
+    species_of
+        Index of each atomic number among the operator's elements, counted from 1; 0 for padding
+        and for elements that it does not know. ``[largest number + 1]``.
+    energy_scale, energy_offsets
+        Affine map from the energy head's output to eV: the scale, and the energy of an atom of
+        each atomic number, ``[largest number + 1]``.
+    """
+
+    equivariant: bool = True
+    predicts_velocities: bool = True
+    has_energy: bool = True
+
+    def __init__(self, config: ArchitectureConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.card: OperatorCard | None = None
+        # Total energies are thousands of eV: the offsets stay in float64, outside the network.
+        largest = max(config.elements)
+        lookup = torch.zeros(largest + 1, dtype=torch.long)
+        for index, number in enumerate(config.elements):
+            lookup[number] = index + 1
+        self.register_buffer("species_of", lookup, persistent=False)
+        self.register_buffer("energy_scale", torch.tensor(1.0))
+        self.register_buffer("energy_offsets", torch.zeros(largest + 1, dtype=torch.float64))
+
+    # -- what an architecture supplies -------------------------------------------------------------
+
+    @abstractmethod
+    def segment(
+        self,
+        species: Tensor,
+        masses: Tensor,
+        x: Tensor,
+        v: Tensor,
+        times: Tensor,
+        graph: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """One piece of the path, in the frame of reference that the network works in.
+
+        Parameters
+        ----------
+        species
+            Index into the elements, 0 for padding, ``[B, N]``.
+        masses
+            amu, ``[B, N]``.
+        x, v
+            Å and Å/fs, ``[B, N, 3]``; about a centre of mass at the origin and at rest, unless the
+            architecture works in the laboratory frame.
+        times
+            fs from the piece's start, ``[T]``, from 0 to ``config.segment``.
+        graph
+            Positions from which an architecture that uses bonds reads them, Å, ``[B, N, 3]``;
+            by default ``x``.
+
+        Returns
+        -------
+        positions, velocities
+            Each ``[B, T, N, 3]`` in the precision of ``x``; velocities are None if the
+            architecture does not predict them.
+        """
+
+    def energy_output(self, species: Tensor, masses: Tensor, x: Tensor) -> Tensor:
+        """The energy head's dimensionless output, ``[B]``; arguments as for `segment`.
+
+        Raises
+        ------
+        ConfigError
+            If the operator has no energy head.
+        """
+        raise ConfigError(
+            f"{self.name} has no energy head: propagate it without an energy correction "
+            "(--uncorrected), and take energies and forces from another source"
+        )
+
+    # -- the map -----------------------------------------------------------------------------------
+
+    @property
+    def name(self) -> str:
+        """Name on the card, or that of the architecture."""
+        return self.card.name if self.card else f"this {self.config.architecture} operator"
+
+    @property
+    def horizon(self) -> float:
+        """Longest time that one call may ask for, fs."""
+        return self.config.horizon
+
+    def forward(
+        self, state: PhaseState, times: Tensor, graph: Tensor | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """Decode the state at ``times``.
+
+        Parameters
+        ----------
+        state
+            ``B`` molecules of up to ``N`` atoms.
+        times
+            Instants in fs after the state, ``[T]``, each from 0 to the horizon.
+        graph
+            Positions from which an architecture that uses bonds reads them, Å, ``[B, N, 3]``; by
+            default those of the state.
+
+        Returns
+        -------
+        positions, velocities
+            Å and Å/fs, each ``[B, T, N, 3]``, in the state's precision.
+
+        Raises
+        ------
+        HorizonError
+            For a time below 0 or beyond the horizon.
+        CoverageError
+            For an element that the operator does not know.
+        ConfigError
+            If the operator predicts positions alone.
+        """
+        if not self.predicts_velocities:
+            raise ConfigError(
+                f"{self.name} predicts no velocities and cannot be propagated: call its positions()"
+            )
+        return self._path(state, times, graph)
+
+    def positions(self, state: PhaseState, times: Tensor, graph: Tensor | None = None) -> Tensor:
+        """Positions at ``times``, ``[B, T, N, 3]``, also of an operator without velocities.
+
+        Arguments and errors as for a call of the operator.
+        """
+        return self._path(state, times, graph)[0]
+
+    def _path(
+        self, state: PhaseState, times: Tensor, graph: Tensor | None
+    ) -> tuple[Tensor, Tensor | None]:
+        times = torch.as_tensor(times, dtype=torch.float64).reshape(-1)
+        self._check_times(times)
+        mask = state.mask.unsqueeze(-1).to(state.positions.dtype)
+        centre, drift = self._frame(state)
+        x = (state.positions - centre[:, None]) * mask
+        v = (state.velocities - drift[:, None]) * mask
+        species = self._species(state.numbers)
+        graph = x if graph is None else graph
+        # A time on a boundary belongs to the segment that ends there.
+        length = self.config.segment
+        index = torch.clamp(torch.ceil(times / length - 1e-9).long() - 1, min=0)
+        pieces = int(index.max()) + 1 if len(times) else 0
+        out_x = x.new_empty(x.shape[0], len(times), *x.shape[1:])
+        out_v = torch.empty_like(out_x) if self.predicts_velocities else None
+        for piece in range(pieces):
+            here = torch.nonzero(index == piece).flatten()
+            local = times[here] - piece * length
+            asked = local if piece == pieces - 1 else torch.cat([local, local.new_tensor([length])])
+            path_x, path_v = self.segment(species, state.masses, x, v, asked, graph)
+            out_x[:, here] = path_x[:, : len(here)]
+            if out_v is not None:
+                out_v[:, here] = path_v[:, : len(here)]
+            if piece < pieces - 1:
+                x, v = path_x[:, -1], path_v[:, -1]
+        moved = centre[:, None] + drift[:, None] * times.to(centre)[:, None]
+        frame_mask = mask.unsqueeze(1)
+        out_x = (out_x + moved.unsqueeze(2)) * frame_mask
+        if out_v is not None:
+            out_v = (out_v + drift[:, None, None]) * frame_mask
+        return out_x, out_v
+
+    def _frame(self, state: PhaseState) -> tuple[Tensor, Tensor]:
+        """Origin and velocity of the frame that the network works in, each ``[B, 3]``."""
+        return state.center_of_mass()
+
+    # -- energies ----------------------------------------------------------------------------------
+
+    def set_energy_scale(self, offsets: Mapping[int, float], scale: float) -> None:
+        """Fix the affine map from the head's output to eV.
+
+        Parameters
+        ----------
+        offsets
+            Energy per atom of each element, eV, by atomic number.
+        scale
+            Energy that an output of one stands for, eV.
+        """
+        for number, offset in offsets.items():
+            self.energy_offsets[number] = offset
+        self.energy_scale.fill_(scale)
+
+    def energy(self, state: PhaseState) -> Tensor:
+        """Potential energy in eV, ``[B]``, float64. Velocities are ignored.
+
+        Raises
+        ------
+        ConfigError
+            If the operator has no energy head.
+        CoverageError
+            For an element that the operator does not know.
+        """
+        species = self._species(state.numbers)
+        working = next(self.parameters()).dtype
+        centre, _ = state.center_of_mass()
+        x = (state.positions - centre[:, None]).to(working)
+        output = self.energy_output(species, state.masses.to(working), x)
+        offsets = self.energy_offsets[state.numbers].sum(1)
+        return output.double() * self.energy_scale.double() + offsets
+
+    def energy_and_forces(self, state: PhaseState) -> tuple[Tensor, Tensor]:
+        """Potential energy in eV, ``[B]``, and forces −∇E in eV/Å, ``[B, N, 3]``."""
+        with torch.enable_grad():
+            positions = state.positions.detach().requires_grad_(True)
+            energy = self.energy(state.replace(positions=positions))
+            (gradient,) = torch.autograd.grad(energy.sum(), positions)
+        return energy.detach(), -gradient
+
+    # -- checks ------------------------------------------------------------------------------------
+
+    def _species(self, numbers: Tensor) -> Tensor:
+        known = self.species_of
+        inside = numbers.clamp(max=len(known) - 1)
+        species = known[inside]
+        strange = (numbers > 0) & ((species == 0) | (numbers != inside))
+        if bool(strange.any()):
+            found = sorted(set(numbers[strange].tolist()))
+            raise CoverageError(
+                f"atomic numbers {found} are not among this operator's {self.config.elements}"
+            )
+        return species
+
+    def _check_times(self, times: Tensor) -> None:
+        if len(times) == 0:
+            return
+        low, high = float(times.min()), float(times.max())
+        if not (math.isfinite(low) and math.isfinite(high)) or low < 0:
+            raise HorizonError(f"times must be at least 0 fs, not {low:g}")
+        if high > self.horizon * (1 + 1e-9):
+            raise HorizonError(
+                f"{high:g} fs lies beyond this operator's horizon of {self.horizon:g} fs"
+            )

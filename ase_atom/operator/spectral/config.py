@@ -1,0 +1,57 @@
+"""Hyper-parameters of the spectral architecture."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import Field, model_validator
+
+from ase_atom.operator.config import ArchitectureConfig
+
+
+class SpectralConfig(ArchitectureConfig):
+    """Hyper-parameters of a spectral operator, beside those that every operator has.
+
+    Attributes
+    ----------
+    width, pair_width, vector_channels
+        Channels of the atoms' scalars, of the pair features and of the atoms' vectors.
+    blocks, heads
+        Number of trunk blocks and of attention heads in each.
+    pair_vectors
+        Vector channels from which a block builds its directional pair invariants.
+    radial_channels
+        Number of learned radial vector messages per block.
+    energy_blocks
+        Trunk blocks that the energy head stands on.
+    modes
+        Number of frequencies of the decoder.
+    frequency_range
+        Lowest and highest initial angular frequency, rad/fs.
+    """
+
+    architecture: Literal["spectral"] = "spectral"
+    width: int = Field(default=128, ge=8)
+    pair_width: int = Field(default=48, ge=8)
+    vector_channels: int = Field(default=48, ge=4)
+    blocks: int = Field(default=4, ge=1)
+    heads: int = Field(default=8, ge=1)
+    pair_vectors: int = Field(default=12, ge=1)
+    radial_channels: int = Field(default=32, ge=1)
+    energy_blocks: int = Field(default=2, ge=1)
+    modes: int = Field(default=16, ge=1)
+    frequency_range: tuple[float, float] = (0.04, 0.85)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SpectralConfig:
+        if self.width % self.heads or self.vector_channels % self.heads:
+            raise ValueError(
+                f"width ({self.width}) and vector_channels ({self.vector_channels}) must be "
+                f"multiples of heads ({self.heads})"
+            )
+        if self.energy_blocks > self.blocks:
+            raise ValueError(f"energy_blocks ({self.energy_blocks}) exceeds blocks ({self.blocks})")
+        low, high = self.frequency_range
+        if not 0 < low < high:
+            raise ValueError(f"frequency_range must rise from above zero, not {low} to {high}")
+        return self

@@ -1,0 +1,82 @@
+"""The spectral operator: lift, trunk, decode."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ase_atom.operator.base import Operator
+from ase_atom.operator.scaling import thermal_speeds
+from ase_atom.operator.spectral.config import SpectralConfig
+from ase_atom.operator.spectral.lifting import Features, Lift
+from ase_atom.operator.spectral.temporal import SpectralDecoder
+from ase_atom.operator.spectral.trunk import Trunk
+
+
+class SpectralOperator(Operator):
+    """Equivariant messages, and paths as sums over learned frequencies.
+
+    Rotations, reflections and permutations of like atoms commute with the map exactly; paths
+    start at the given state, and velocities are the derivatives of positions, exactly too.
+    """
+
+    config: SpectralConfig
+
+    def __init__(self, config: SpectralConfig) -> None:
+        super().__init__(config)
+        self.lift = Lift(config)
+        self.trunk = Trunk(config)
+        self.decoder = SpectralDecoder(config)
+        self.energy_atoms = nn.Sequential(
+            nn.RMSNorm(config.width),
+            nn.Linear(config.width, config.width),
+            nn.SiLU(),
+            nn.Linear(config.width, 1),
+        )
+        self.energy_pairs = nn.Linear(config.pair_width, 1, bias=False)
+
+    def segment(
+        self,
+        species: Tensor,
+        masses: Tensor,
+        x: Tensor,
+        v: Tensor,
+        times: Tensor,
+        graph: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """One piece of the path; see `Operator.segment`. There is no graph: all pairs speak."""
+        working = self.decoder.frequencies.dtype
+        speeds = thermal_speeds(masses, self.config.temperature_scale).to(working)
+        coefficients = self.path_coefficients(
+            species, masses.to(working), x.to(working), v.to(working), speeds
+        )
+        basis_x, basis_v = self.decoder.basis(times.to(working))
+        shift_x = torch.einsum("bnxk,kt->btnx", coefficients, basis_x).to(x.dtype)
+        shift_v = torch.einsum("bnxk,kt->btnx", coefficients, basis_v).to(x.dtype)
+        lag = times.to(x.dtype)[:, None, None]
+        return x[:, None] + v[:, None] * lag + shift_x, v[:, None] + shift_v
+
+    def path_coefficients(
+        self, species: Tensor, masses: Tensor, x: Tensor, v: Tensor, speeds: Tensor
+    ) -> Tensor:
+        """Coefficient vectors of the decoder's basis in Å/fs, ``[B, N, 3, 2 K]``.
+
+        Their mass-weighted mean is taken out, so that the centre of mass keeps its place.
+        """
+        features = self.trunk(self.lift(species, x, v, speeds))
+        coefficients = self.decoder.coefficients(features) * speeds.unsqueeze(-1)
+        weights = (masses / masses.sum(1, keepdim=True))[:, :, None, None]
+        mean = (weights * coefficients).sum(1, keepdim=True)
+        return (coefficients - mean) * features.atom_mask.unsqueeze(-1)
+
+    def energy_output(self, species: Tensor, masses: Tensor, x: Tensor) -> Tensor:
+        """The energy head's dimensionless output, ``[B]``, at zero velocity."""
+        speeds = thermal_speeds(masses, self.config.temperature_scale)
+        features = self.lift(species, x, torch.zeros_like(x), speeds)
+        features = self.trunk(features, depth=self.config.energy_blocks)
+        return self._energy_readout(features)
+
+    def _energy_readout(self, features: Features) -> Tensor:
+        atoms = self.energy_atoms(features.scalars) * features.atom_mask
+        pairs = self.energy_pairs(features.pairs) * features.pair_mask
+        return atoms.sum((1, 2)) + pairs.sum((1, 2, 3))
