@@ -18,7 +18,7 @@ class EnergyAndForces(TBLite):
     which for ethanol takes a quarter of a step.
     """
 
-    implemented_properties = ("energy", "forces")
+    implemented_properties = ("energy", "free_energy", "forces")
 
     def calculate(
         self,
@@ -26,7 +26,7 @@ class EnergyAndForces(TBLite):
         properties: Sequence[str] | None = None,
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Compute ``energy`` (eV) and ``forces`` (eV/Å).
+        """Compute ``energy`` (eV; ``free_energy`` is the same) and ``forces`` (eV/Å).
 
         Raises
         ------
@@ -43,7 +43,9 @@ class EnergyAndForces(TBLite):
             self._res = self._xtb.singlepoint(self._res)
         except RuntimeError as error:
             raise CalculationFailed(str(error)) from error
+        energy = self._res["energy"] * Hartree
         self.results = {
-            "energy": self._res["energy"] * Hartree,
+            "energy": energy,
+            "free_energy": energy,
             "forces": -self._res["gradient"] * Hartree / Bohr,
         }
