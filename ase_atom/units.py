@@ -33,6 +33,12 @@ NM: float = 10.0
 PS: float = 1000.0
 """One picosecond in fs."""
 
+NM_PS: float = NM / PS
+"""One nm/ps, OpenMM's unit of velocity, in Å/fs."""
+
+KJ_MOL: float = float(_ase.kJ / _ase.mol)
+"""One kJ/mol in eV."""
+
 
 def velocities_from_ase(velocities: Scalable) -> Scalable:
     """Convert velocities from ASE's unit to Å/fs."""

@@ -1,0 +1,16 @@
+"""Operators in OpenMM: an integrator that jumps, and a force for ordinary integrators.
+
+`ATOMIntegrator` is a `openmm.CustomIntegrator` that works with one `openmm.PythonForce`:
+
+- `program`: what the integrator computes in each step, and the parameters both share;
+- `jumps`: the callback of the force, which makes the jumps;
+- `checks`: what is refused before anything is built;
+- `potential`: the operator's energy as a force, `ATOMForce`;
+- `source`: operators that travel in serialised Systems by name and checksum;
+- `ml`: the potential that openmmml finds under the name ``ase-atom``.
+"""
+
+from ase_atom.openmm.integrator import ATOMIntegrator
+from ase_atom.openmm.potential import ATOMForce
+
+__all__ = ["ATOMForce", "ATOMIntegrator"]

@@ -1,0 +1,242 @@
+"""Operator jumps in the place of OpenMM's integrators."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+
+import openmm
+from openmm import unit
+from openmm.app import Topology
+
+from ase_atom.coverage import temperature_warning
+from ase_atom.errors import ConfigError
+from ase_atom.openmm.checks import FORCE_NAME, SystemForces, check_molecule, check_system
+from ase_atom.openmm.jumps import JumpCallback, Plan
+from ase_atom.openmm.program import TARGET, parameters, write_program
+from ase_atom.openmm.source import OperatorSource
+from ase_atom.operator import Operator
+from ase_atom.propagation import NVE, Bussi, Ensemble, Langevin, Thermostat, steps_per_stride
+from ase_atom.units import PS, fs_to_ps
+
+Quantity = unit.Quantity | float
+"""With a unit, or a plain number in OpenMM's: ps, K, 1/ps."""
+
+
+class ATOMIntegrator(openmm.CustomIntegrator):
+    """Molecular dynamics by jumps of an operator, with the interface of OpenMM's integrators.
+
+    A step is one frame that is decoded from a jump, and a jump spans ``stride``. Jumps lie on a
+    grid of multiples of the stride from the first step, however `step` is called. On the grid the
+    Context holds the state of the ensemble, after its thermostat; between, the path of the jump.
+    Positions or velocities that are set from outside are where the next step starts: the rest of
+    the jump is then decoded anew from there.
+
+    The System gets one more force, through which the operator answers, and if the centre of mass
+    is held and it has none, a `CMMotionRemover`, by which OpenMM's reporters know that the
+    molecule has 3N - 3 degrees of freedom. A System without forces of its own reports the
+    operator's energy and forces, so `minimizeEnergy` works on it.
+
+    Parameters
+    ----------
+    system
+        One isolated molecule; gets the integrator's force.
+    topology
+        What the System was made from.
+    operator
+        A shipped operator's name, a checkpoint file, or an operator.
+    timestep
+        Time between frames.
+    stride
+        Length of a jump, a multiple of the time step; the card's recommendation by default.
+    temperature, friction
+        Langevin dynamics.
+    taut
+        Stochastic velocity rescaling (Bussi) with this relaxation time, instead of ``friction``.
+    fix_com
+        Hold the centre of mass. By default thermostatted dynamics do, and microcanonical ones if
+        the System has a `CMMotionRemover`.
+    energy_correction
+        Scale the vibrational velocities at the end of each jump so that the total energy with the
+        operator's own potential is kept.
+    system_forces
+        "refuse" a System with forces, which do not act on jumps; "report" says that its force
+        field is there for reporters to evaluate. Biases, restraints and barostats are refused
+        even so.
+
+    Raises
+    ------
+    ConfigError
+        For a stride that is no multiple of the time step, settings that contradict each other, or
+        forces that would have to act.
+    CoverageError
+        For a molecule, element, mass, box, constraint or particle that the operator cannot serve.
+    HorizonError
+        For a stride past the operator's horizon.
+    StateError
+        For a System and a topology that do not go together.
+    """
+
+    def __init__(
+        self,
+        system: openmm.System,
+        topology: Topology,
+        operator: str | Path | Operator,
+        timestep: Quantity,
+        stride: Quantity | None = None,
+        temperature: Quantity | None = None,
+        friction: Quantity | None = None,
+        taut: Quantity | None = None,
+        fix_com: bool | None = None,
+        energy_correction: bool = True,
+        system_forces: SystemForces = "refuse",
+    ) -> None:
+        step_length = _value(timestep, unit.picosecond) * PS
+        removes = any(type(force) is openmm.CMMotionRemover for force in system.getForces())
+        if fix_com is None:
+            fix_com = removes or temperature is not None
+        elif removes and not fix_com:
+            raise ConfigError(
+                "the System has a CMMotionRemover, and fix_com=False asks for a free centre of "
+                "mass: leave one of them out"
+            )
+        ensemble = _ensemble(temperature, friction, taut, fix_com, energy_correction)
+        source = OperatorSource(operator)
+        card = getattr(source.operator, "card", None)
+        if stride is None and card is None:
+            raise ConfigError("an operator without a card recommends no stride: give stride=")
+        length = card.stride_fs if stride is None else _value(stride, unit.picosecond) * PS
+        frames = steps_per_stride(length, step_length, source.operator.horizon)
+        numbers, masses = check_molecule(topology, source.operator)
+        check_system(system, numbers, masses, system_forces)
+        group = _free_group(system)
+
+        super().__init__(fs_to_ps(step_length))
+        self._thermostatted = isinstance(ensemble, Thermostat)
+        target = ensemble.temperature_K if self._thermostatted else 0.0
+        if self._thermostatted and card and (warning := temperature_warning(target, card)):
+            warnings.warn(warning, stacklevel=2)
+        plan = Plan(ensemble, step_length, frames, fix_com, own_energy=system_forces == "refuse")
+        self._callback = JumpCallback(source, numbers, masses, plan)
+        force = openmm.PythonForce(self._callback, parameters(frames, target))
+        force.setForceGroup(group)
+        force.setName(FORCE_NAME)
+        write_program(self, frames, group, target)
+        if fix_com and not removes:
+            system.addForce(openmm.CMMotionRemover())
+        system.addForce(force)
+
+    def step(self, steps: int) -> None:
+        """Advance by some time steps.
+
+        Raises
+        ------
+        BrokenStateError
+            At the first step whose state is no molecule any more; the Context keeps the last good
+            one.
+        StateError
+            For positions or velocities that were set to what is no number.
+        CoverageError
+            For positions of a molecule that the operator was not trained for.
+        """
+        try:
+            super().step(steps)
+        except openmm.OpenMMException as error:
+            raised, self._callback.raised = self._callback.raised, None
+            if raised is None:
+                raise
+            raise raised from error
+
+    def getTemperature(self) -> unit.Quantity:
+        """Return the thermostat's temperature.
+
+        Raises
+        ------
+        ConfigError
+            If there is no thermostat.
+        """
+        self._need_thermostat()
+        return self.getGlobalVariableByName(TARGET) * unit.kelvin
+
+    def setTemperature(self, temperature: Quantity) -> None:
+        """Set the thermostat's temperature, from the next jump on.
+
+        Raises
+        ------
+        ConfigError
+            If there is no thermostat, or for a temperature that is not above zero.
+        """
+        self._need_thermostat()
+        value = _value(temperature, unit.kelvin)
+        Langevin(value)  # which refuses impossible ones
+        self.setGlobalVariableByName(TARGET, value)
+
+    def setStepSize(self, size: Quantity) -> None:
+        """Refuse another time step than the one that jumps are divided by.
+
+        Raises
+        ------
+        ConfigError
+            For another time step.
+        """
+        value, present = _value(size, unit.picosecond), self.getStepSize()._value
+        if abs(value - present) > 1e-9 * present:
+            raise ConfigError(
+                f"jumps are divided into time steps of {present * PS:g} fs, not {value * PS:g} fs: "
+                "make a new integrator"
+            )
+
+    def _need_thermostat(self) -> None:
+        if not self._thermostatted:
+            raise ConfigError("the integrator is microcanonical and has no temperature to set")
+
+
+def _value(quantity: Quantity, wanted: unit.Unit) -> float:
+    """Return a number in OpenMM's unit.
+
+    Raises
+    ------
+    ConfigError
+        For a quantity of another dimension.
+    """
+    if not unit.is_quantity(quantity):
+        return float(quantity)
+    try:
+        return float(quantity.value_in_unit(wanted))
+    except TypeError as error:
+        raise ConfigError(f"{quantity} cannot be given in {wanted}") from error
+
+
+def _ensemble(
+    temperature: Quantity | None,
+    friction: Quantity | None,
+    taut: Quantity | None,
+    fix_com: bool,
+    energy_correction: bool,
+) -> Ensemble:
+    if friction is not None and taut is not None:
+        raise ConfigError("friction is Langevin's and taut is Bussi's: give one of them")
+    if temperature is None:
+        if friction is not None or taut is not None:
+            name = "friction" if taut is None else "taut"
+            raise ConfigError(f"{name} makes a thermostat, which needs a temperature as well")
+        return NVE(energy_correction)
+    kelvin = _value(temperature, unit.kelvin)
+    if friction is not None:
+        rate = _value(friction, unit.picosecond**-1) / PS
+        return Langevin(kelvin, rate, fix_com, energy_correction)
+    if taut is not None:
+        return Bussi(kelvin, _value(taut, unit.picosecond) * PS, fix_com, energy_correction)
+    raise ConfigError(
+        f"a temperature of {kelvin:g} K needs a thermostat: friction= for Langevin dynamics, or "
+        "taut= for stochastic velocity rescaling"
+    )
+
+
+def _free_group(system: openmm.System) -> int:
+    """Return a force group that no force of the System is in."""
+    taken = {force.getForceGroup() for force in system.getForces()}
+    free = [group for group in range(32) if group not in taken]
+    if not free:
+        raise ConfigError("the System's forces take all 32 force groups: leave one for the jumps")
+    return free[-1]

@@ -1,0 +1,214 @@
+"""The callback of the integrator's force: it makes the jumps and hands out their frames."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import openmm
+import torch
+from torch import Tensor
+
+from ase_atom.errors import BrokenStateError, StateError
+from ase_atom.openmm.potential import EnergyCallback, check_positions, molecule_state, positions_of
+from ase_atom.openmm.program import FIRST, FRAME, LABEL, PHASE, SEEDS, TEMPERATURE, Answer, Phase
+from ase_atom.openmm.source import OperatorSource
+from ase_atom.propagation import CachedPotential, Ensemble, Guard, Noise, Step, Thermostat, advance
+from ase_atom.threads import torch_threads
+from ase_atom.units import NM, NM_PS, PS
+
+SAME_PLACE = 1e-6
+"""Å within which a jump's start is a frame of the jump before, and needs no second look."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How jumps are made.
+
+    Parameters
+    ----------
+    ensemble
+        The ensemble; its temperature is only that at the start of a simulation.
+    timestep
+        fs.
+    frames
+        Time steps of a stride.
+    still
+        Take the drift of the centre of mass out at the start of each jump.
+    own_energy
+        Answer with the operator's energy and forces when energies are asked for; else with zero.
+    """
+
+    ensemble: Ensemble
+    timestep: float
+    frames: int
+    still: bool
+    own_energy: bool
+
+
+@dataclass(frozen=True)
+class Jump:
+    """The frames of a jump from its start to the grid's next point.
+
+    Parameters
+    ----------
+    label
+        Parameters that tell it from any other jump.
+    positions, velocities
+        Å and Å/fs, ``[T, N, 3]``.
+    good
+        Number of frames before the first that the guard calls broken.
+    x_shifts, v_shifts
+        Differences from the start in nm and nm/ps, ``[T, N, 3]``.
+    """
+
+    label: tuple[float, ...]
+    positions: Tensor
+    velocities: Tensor
+    good: int
+    x_shifts: np.ndarray
+    v_shifts: np.ndarray
+
+
+class JumpCallback:
+    """Answers of the integrator's `openmm.PythonForce`; see `program` for the questions.
+
+    What it remembers of a jump can be computed again from what the integrator keeps. The guard's
+    limits are those of the positions that it first saw, or that were set from outside since.
+
+    Parameters
+    ----------
+    source
+        The operator.
+    numbers, masses
+        Of the atoms, ``[N]``; masses in amu.
+    plan
+        How jumps are made.
+    """
+
+    def __init__(
+        self, source: OperatorSource, numbers: np.ndarray, masses: np.ndarray, plan: Plan
+    ) -> None:
+        self.source, self.numbers, self.masses, self.plan = source, numbers, masses, plan
+        self.raised: BaseException | None = None
+        """The error that the latest step ended with."""
+        self._pending: BaseException | None = None
+        self._energy = EnergyCallback(source, numbers, masses)
+        self._potential: CachedPotential | None = None
+        self._guard: Guard | None = None
+        self._jump: Jump | None = None
+        self._start_velocities: np.ndarray | None = None
+        self._zero = np.zeros((len(numbers), 3))
+
+    def __reduce__(self) -> tuple:
+        return JumpCallback, (self.source, self.numbers, self.masses, self.plan)
+
+    def __call__(self, state: openmm.State) -> tuple[float, np.ndarray]:
+        """Return an answer as energy and forces ``[N, 3]``, see `Phase`."""
+        while True:
+            try:
+                return self._answer(state)
+            except KeyboardInterrupt as interrupt:
+                # Positions may be lent to velocities now: first the step ends or is taken back.
+                self._pending = interrupt
+
+    def _answer(self, state: openmm.State) -> tuple[float, np.ndarray]:
+        values = state.getParameters()
+        phase = values[PHASE]
+        if phase == Phase.POSITIONS:
+            return self._answer_positions(values, state)
+        if phase == Phase.VELOCITIES:
+            return 0.0, self._jump.v_shifts[_frame(values)]
+        if phase == Phase.START:
+            self._start_velocities = state.getPositions(asNumpy=True)._value * NM_PS
+            return 0.0, self._zero
+        if self._pending is not None:
+            self.raised, self._pending = self._pending, None
+            raise self.raised
+        return self._energy(state) if self.plan.own_energy else (0.0, self._zero)
+
+    def _answer_positions(self, values: dict, state: openmm.State) -> tuple[float, np.ndarray]:
+        if self._pending is not None:
+            return Answer.FAILED, self._zero
+        label = tuple(values[name] for name in (FIRST, *SEEDS, LABEL, TEMPERATURE))
+        if self._jump is None or label != self._jump.label:
+            velocities, self._start_velocities = self._start_velocities, None
+            if velocities is None:
+                return Answer.NEEDS_START, self._zero
+            try:
+                self._jump = self._make(label, values, positions_of(state), velocities)
+            except Exception as error:
+                self._pending = error
+                return Answer.FAILED, self._zero
+        frame = _frame(values)
+        if frame >= self._jump.good:
+            now = state.getTime()._value * PS - frame * self.plan.timestep
+            self._pending = self._explain(now + (self._jump.good + 1) * self.plan.timestep)
+            return Answer.FAILED, self._zero
+        return Answer.READY, self._jump.x_shifts[frame]
+
+    def _make(
+        self, label: tuple[float, ...], values: dict, positions: np.ndarray, velocities: np.ndarray
+    ) -> Jump:
+        """Compute the frames from a start in Å and Å/fs, ``[N, 3]``, to the grid's next point."""
+        plan, operator = self.plan, self.source.operator
+        start = molecule_state(self.numbers, self.masses, positions, velocities)
+        if not self._is_known(positions, velocities):
+            check_positions(operator, self.numbers, self.masses, positions, velocities)
+            self._watch(start)
+        if plan.still:
+            start = start.without_drift()
+        ensemble = plan.ensemble
+        if isinstance(ensemble, Thermostat):
+            ensemble = replace(ensemble, temperature_K=values[TEMPERATURE])
+        if self._potential is None:
+            self._potential = CachedPotential(operator.energy)
+        first = int(values[FIRST])
+        offsets = torch.arange(1, plan.frames - first + 1, dtype=torch.float64) * plan.timestep
+        noise = seeded_noise(*(values[name] for name in SEEDS))
+        step = Step(plan.frames * plan.timestep, noise, self._potential)
+        with torch_threads(1):
+            start = ensemble.prepare(start)
+            x, v = advance(operator, ensemble, start, offsets, step, entered=first > 0)
+            good = int(self._guard.first_broken(x, v)[0])
+        x_shifts = (x[0].numpy() - positions) / NM
+        v_shifts = (v[0].numpy() - velocities) / NM_PS
+        return Jump(label, x[0], v[0], good, x_shifts, v_shifts)
+
+    def _is_known(self, positions: np.ndarray, velocities: np.ndarray) -> bool:
+        """Say whether a start is where the jump before passed."""
+        if self._jump is None or not np.isfinite(velocities).all():
+            return False
+        distance = np.abs(self._jump.positions.numpy() - positions).max(axis=(1, 2))
+        return bool(distance.min() < SAME_PLACE)
+
+    def _watch(self, start) -> None:
+        """Take the guard's limits from a state."""
+        guard = Guard.watch(start)
+        if int(guard.first_broken(start.positions[:, None], start.velocities[:, None])[0]) == 0:
+            raise StateError(str(guard.explain(0, 0.0, start.positions[0], start.velocities[0])))
+        self._guard = guard
+
+    def _explain(self, time: float) -> BrokenStateError:
+        jump = self._jump
+        return self._guard.explain(0, time, jump.positions[jump.good], jump.velocities[jump.good])
+
+
+def _frame(values: dict) -> int:
+    """Return the index in the jump of the frame that is asked for."""
+    return int(values[FRAME] - values[FIRST])
+
+
+def seeded_noise(first: float, second: float) -> Noise:
+    """Return the noise that belongs to a jump's two random numbers.
+
+    They key a counter-based generator, so that no two jumps share a stream; torch's own would
+    look at 32 bits of a seed only.
+    """
+    key = [int(number * 2**32) for number in (first, second)]
+    generator = np.random.Generator(np.random.Philox(key=key))
+
+    def draw(shape: torch.Size) -> Tensor:
+        return torch.from_numpy(generator.standard_normal(tuple(shape)))
+
+    return draw

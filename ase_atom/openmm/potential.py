@@ -1,0 +1,172 @@
+"""The operator's energy as an OpenMM force."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from copy import deepcopy
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import openmm
+import torch
+from ase import Atoms
+from openmm.app import Topology
+
+from ase_atom.coverage import check_atoms
+from ase_atom.errors import ConfigError, StateError
+from ase_atom.openmm.checks import check_molecule
+from ase_atom.openmm.source import OperatorSource
+from ase_atom.operator import Operator
+from ase_atom.state import PhaseState
+from ase_atom.threads import torch_threads
+from ase_atom.topology import atom_label
+from ase_atom.units import KJ_MOL, NM
+
+Precision = Literal["single", "double"]
+
+
+class ATOMForce(openmm.PythonForce):
+    """Energy and forces of an operator's energy head, for OpenMM's ordinary integrators.
+
+    The head was trained on thermal geometries of the molecules on the operator's card, and knows
+    nothing beyond their basins. Forces are the exact gradient of the energy.
+
+    Serialised Systems hold the operator's name or path and a checksum of its file; where they are
+    read, the same operator must be found.
+
+    Parameters
+    ----------
+    operator
+        A shipped operator's name, a checkpoint file, or an operator.
+    topology
+        What the System was made from.
+    atoms
+        Indices of the molecule's atoms, where it is part of a larger System; it must be whole,
+        not wrapped into a periodic box.
+    precision
+        Of the energy head. In single precision, the faster, energies are smooth to about a µeV.
+
+    Raises
+    ------
+    CheckpointError
+        If there is no such operator, or its file is damaged.
+    CoverageError
+        For a molecule that the operator was not trained for, or a periodic topology. What only
+        positions can tell is checked when they are first seen.
+    ConfigError
+        For another precision.
+    """
+
+    def __init__(
+        self,
+        operator: str | Path | Operator,
+        topology: Topology,
+        atoms: Iterable[int] | None = None,
+        precision: Precision = "single",
+    ) -> None:
+        if precision not in ("single", "double"):
+            raise ConfigError(f"precision is 'single' or 'double', not {precision!r}")
+        source = OperatorSource(operator)
+        chosen = None if atoms is None else [int(index) for index in atoms]
+        numbers, masses = check_molecule(topology, source.operator, chosen)
+        super().__init__(EnergyCallback(source, numbers, masses, precision))
+        if chosen is not None:
+            self.setParticles(chosen)
+        self.setName("ATOMForce")
+
+
+class EnergyCallback:
+    """The callback of `ATOMForce`: energy in kJ/mol and forces ``[N, 3]`` in kJ/mol/nm.
+
+    Parameters
+    ----------
+    source
+        The operator.
+    numbers, masses
+        Of the atoms, ``[N]``; masses in amu.
+    precision
+        Of the energy head.
+    """
+
+    def __init__(
+        self,
+        source: OperatorSource,
+        numbers: np.ndarray,
+        masses: np.ndarray,
+        precision: Precision = "single",
+    ) -> None:
+        self.source, self.numbers, self.masses = source, numbers, masses
+        self.precision = precision
+        self._head: Operator | None = None
+        self._admitted = False
+
+    def __reduce__(self) -> tuple:
+        return EnergyCallback, (self.source, self.numbers, self.masses, self.precision)
+
+    def __call__(self, state: openmm.State) -> tuple[float, np.ndarray]:
+        """Return energy and forces at the positions of a State."""
+        positions = positions_of(state)
+        if not (self._admitted and np.isfinite(positions).all()):
+            check_positions(self.source.operator, self.numbers, self.masses, positions)
+            self._admitted = True
+        if self._head is None:
+            self._head = self.source.operator
+            if self.precision == "double":
+                self._head = deepcopy(self._head).double()
+        molecule = molecule_state(self.numbers, self.masses, positions)
+        with torch_threads(1):
+            energy, forces = self._head.energy_and_forces(molecule)
+        return float(energy[0]) / KJ_MOL, forces[0].numpy() * (NM / KJ_MOL)
+
+
+def positions_of(state: openmm.State) -> np.ndarray:
+    """Return the positions of a State in Å, ``[N, 3]``."""
+    return state.getPositions(asNumpy=True)._value * NM
+
+
+def molecule_state(
+    numbers: np.ndarray,
+    masses: np.ndarray,
+    positions: np.ndarray,
+    velocities: np.ndarray | None = None,
+) -> PhaseState:
+    """Return one molecule as a batch; positions in Å and velocities in Å/fs, zero by default."""
+    velocities = np.zeros_like(positions) if velocities is None else velocities
+    return PhaseState(*(torch.as_tensor(a)[None] for a in (numbers, masses, positions, velocities)))
+
+
+def check_positions(
+    operator: Operator,
+    numbers: np.ndarray,
+    masses: np.ndarray,
+    positions: np.ndarray,
+    velocities: np.ndarray | None = None,
+) -> None:
+    """Check what could not be known before there were positions.
+
+    Parameters
+    ----------
+    operator
+        The one that shall serve the molecule.
+    numbers, masses
+        ``[N]``; masses in amu.
+    positions, velocities
+        Å and Å/fs, ``[N, 3]``.
+
+    Raises
+    ------
+    StateError
+        For a number that is not finite.
+    CoverageError
+        For a molecule, by its bonds, that the operator was not trained for.
+    """
+    for name, values in (("position", positions), ("velocity", velocities)):
+        bad = [] if values is None else np.flatnonzero(~np.isfinite(values).all(axis=1))
+        if len(bad):
+            raise StateError(f"the {name} of atom {atom_label(numbers, bad[0])} is not finite")
+    card = getattr(operator, "card", None)
+    if card is not None:
+        atoms = Atoms(numbers, positions, masses=masses)
+        atoms.info["charge"] = card.charge
+        check_atoms(atoms, card)

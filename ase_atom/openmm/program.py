@@ -1,0 +1,150 @@
+"""What the integrator computes in every step, in the language of `openmm.CustomIntegrator`.
+
+A `PythonForce` sees positions and global parameters, and no velocities. So the integrator says by
+a parameter, the phase, what it asks for, and lends the positions to the velocities where the
+callback must see those. The force's answers are shifts of positions and velocities from the start
+of the jump under way, which the integrator keeps. Together with the parameters, which number the
+frame and hold the jump's random numbers, that start determines the jump: a checkpoint holds all of
+it, and the callback keeps only what it can compute again.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import openmm
+
+
+class Phase(IntEnum):
+    """What an evaluation of the force means."""
+
+    ENERGY = 0
+    """Energy and forces for whoever asks; raises what went wrong in the step."""
+
+    START = 1
+    """The positions are the velocities at the jump's start: remember them."""
+
+    POSITIONS = 2
+    """Answer with the positions' shift and an `Answer`; the positions may be the jump's start."""
+
+    VELOCITIES = 3
+    """Answer with the velocities' shift."""
+
+
+class Answer(IntEnum):
+    """The energy that the force answers with in `Phase.POSITIONS`."""
+
+    READY = 0
+    NEEDS_START = 1
+    FAILED = -1
+
+
+PHASE = "atom_phase"
+FRAME = "atom_frame"
+"""Frames of the stride under way that are done."""
+FIRST = "atom_first"
+"""`FRAME` when the jump began: above zero if positions or velocities were changed since."""
+SEEDS = ("atom_seed_1", "atom_seed_2")
+"""The jump's random numbers, uniform from 0 to 1, of 32 bits each."""
+LABEL = "atom_label"
+"""A random weighted sum over the jump's start, by which the callback tells jumps apart."""
+TEMPERATURE = "atom_temperature"
+"""Of the thermostat during this jump, K; 0 without one."""
+
+TARGET = "temperature"
+"""The integrator's own variable, which `TEMPERATURE` follows at the start of each jump."""
+
+TOLERANCE = 1e-12
+"""Relative difference up to which positions and velocities are those that the last step left.
+
+Mixed precision keeps positions to about 1e-15.
+"""
+
+
+def parameters(frames: int, temperature: float) -> dict[str, float]:
+    """Return the force's global parameters and their values in a new Context.
+
+    Parameters
+    ----------
+    frames
+        Frames of a stride; as `FRAME` it makes the first step begin a stride.
+    temperature
+        K; 0 without a thermostat.
+    """
+    names = (PHASE, FRAME, FIRST, *SEEDS, LABEL, TEMPERATURE)
+    return dict.fromkeys(names, 0.0) | {FRAME: float(frames), TEMPERATURE: temperature}
+
+
+def write_program(
+    integrator: openmm.CustomIntegrator, frames: int, group: int, temperature: float
+) -> None:
+    """Add the variables and computations of one step.
+
+    Parameters
+    ----------
+    integrator
+        Without any yet.
+    frames
+        Frames of a stride.
+    group
+        The force group that holds nothing but the callback's force.
+    temperature
+        K; 0 without a thermostat.
+    """
+    shift, answer = f"f{group}", f"energy{group}"
+    for name in ("x_start", "v_start", "x_left", "v_left", "x_shift"):
+        integrator.addPerDofVariable(name, 0.0)
+    integrator.addGlobalVariable(TARGET, temperature)
+    for name in ("changed", "due", "weighted", "answer"):
+        integrator.addGlobalVariable(name, 0.0)
+
+    # A jump begins on the grid, or where the last step's end was changed. A comparison with NaN
+    # is false, so that a NaN counts as a change.
+    same = "step({tol}*(1+abs({a}))-abs({a}-{b}))"
+    same_x = same.format(tol=TOLERANCE, a="x", b="x_left")
+    same_v = same.format(tol=TOLERANCE, a="v", b="v_left")
+    integrator.addComputeSum("changed", f"2-{same_x}-{same_v}")
+    integrator.addComputeGlobal("due", f"max(step({FRAME}-{frames}),step(changed-1))")
+    integrator.beginIfBlock("due > 0")
+    integrator.addComputeGlobal(FRAME, f"select(step({FRAME}-{frames}),0,{FRAME})")
+    integrator.addComputeGlobal(FIRST, FRAME)
+    for ours, theirs in (("x_start", "x"), ("v_start", "v"), ("x_left", "x"), ("v_left", "v")):
+        integrator.addComputePerDof(ours, theirs)
+    for name in SEEDS:
+        integrator.addComputeGlobal(name, "uniform")
+    integrator.addComputeSum("weighted", "x*gaussian+v*uniform")
+    integrator.addComputeGlobal(LABEL, "weighted")
+    integrator.addComputeGlobal(TEMPERATURE, TARGET)
+    integrator.endBlock()
+
+    _ask(integrator, Phase.POSITIONS, answer, shift)
+    integrator.beginIfBlock(f"answer = {Answer.NEEDS_START:d}")
+    integrator.addComputePerDof("x", "v_start")
+    integrator.addComputeGlobal(PHASE, f"{Phase.START:d}")
+    integrator.addComputeGlobal("answer", answer)
+    integrator.addComputePerDof("x", "x_start")
+    _ask(integrator, Phase.POSITIONS, answer, shift)
+    integrator.addComputePerDof("x", "x_left")
+    integrator.endBlock()
+
+    # The callback raises its error in this phase only, so that who catches it finds the Context
+    # with the last good frame and in its normal phase.
+    integrator.beginIfBlock("answer < 0")
+    integrator.addComputeGlobal(PHASE, f"{Phase.ENERGY:d}")
+    integrator.addComputeGlobal("answer", answer)
+    integrator.endBlock()
+
+    integrator.addComputePerDof("x", "x_start+x_shift")
+    integrator.addComputeGlobal(PHASE, f"{Phase.VELOCITIES:d}")
+    integrator.addComputePerDof("v", f"v_start+{shift}")
+    integrator.addComputePerDof("x_left", "x")
+    integrator.addComputePerDof("v_left", "v")
+    integrator.addComputeGlobal(FRAME, f"{FRAME}+1")
+    integrator.addComputeGlobal(PHASE, f"{Phase.ENERGY:d}")
+
+
+def _ask(integrator: openmm.CustomIntegrator, phase: Phase, answer: str, shift: str) -> None:
+    """Evaluate the force once, for both the answer and the shift."""
+    integrator.addComputeGlobal(PHASE, f"{phase:d}")
+    integrator.addComputeGlobal("answer", answer)
+    integrator.addComputePerDof("x_shift", shift)
