@@ -23,6 +23,8 @@ _HOMES = {
     "list_operators": "ase_atom.operator",
     "ATOMBussi": "ase_atom.propagator",
     "ATOMCalculator": "ase_atom.calculator",
+    "ATOMForce": "ase_atom.openmm",
+    "ATOMIntegrator": "ase_atom.openmm",
     "ATOMLangevin": "ase_atom.propagator",
     "ATOMPropagator": "ase_atom.propagator",
     "ATOMVerlet": "ase_atom.propagator",
