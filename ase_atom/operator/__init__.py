@@ -4,6 +4,7 @@ from ase_atom.operator.base import Operator
 from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.checkpoint import list_operators, load_operator, read_card, save_operator
 from ase_atom.operator.config import ArchitectureConfig
+from ase_atom.operator.paper import EnergyConfig, PaperConfig
 from ase_atom.operator.registry import AnyConfig, build_operator, parse_config
 from ase_atom.operator.spectral import SpectralConfig
 
@@ -12,9 +13,11 @@ OperatorConfig = SpectralConfig  # of the default architecture
 __all__ = [
     "AnyConfig",
     "ArchitectureConfig",
+    "EnergyConfig",
     "Operator",
     "OperatorCard",
     "OperatorConfig",
+    "PaperConfig",
     "SpectralConfig",
     "build_operator",
     "list_operators",

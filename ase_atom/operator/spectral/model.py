@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ase_atom.operator.base import Operator
 from ase_atom.operator.scaling import thermal_speeds
 from ase_atom.operator.spectral.config import SpectralConfig
-from ase_atom.operator.spectral.lifting import Features, Lift
+from ase_atom.operator.spectral.energy import read_energy, readouts
+from ase_atom.operator.spectral.lifting import Lift
 from ase_atom.operator.spectral.temporal import SpectralDecoder
 from ase_atom.operator.spectral.trunk import Trunk
 
@@ -27,13 +28,7 @@ class SpectralOperator(Operator):
         self.lift = Lift(config)
         self.trunk = Trunk(config)
         self.decoder = SpectralDecoder(config)
-        self.energy_atoms = nn.Sequential(
-            nn.RMSNorm(config.width),
-            nn.Linear(config.width, config.width),
-            nn.SiLU(),
-            nn.Linear(config.width, 1),
-        )
-        self.energy_pairs = nn.Linear(config.pair_width, 1, bias=False)
+        self.energy_atoms, self.energy_pairs = readouts(config)
 
     def segment(
         self,
@@ -74,9 +69,4 @@ class SpectralOperator(Operator):
         speeds = thermal_speeds(masses, self.config.temperature_scale)
         features = self.lift(species, x, torch.zeros_like(x), speeds)
         features = self.trunk(features, depth=self.config.energy_blocks)
-        return self._energy_readout(features)
-
-    def _energy_readout(self, features: Features) -> Tensor:
-        atoms = self.energy_atoms(features.scalars) * features.atom_mask
-        pairs = self.energy_pairs(features.pairs) * features.pair_mask
-        return atoms.sum((1, 2)) + pairs.sum((1, 2, 3))
+        return read_energy(features, self.energy_atoms, self.energy_pairs)

@@ -1,0 +1,55 @@
+"""From features to vectors: one or several equivariant maps, mixed by a gate."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ase_atom.operator.paper.config import PaperConfig
+from ase_atom.operator.paper.equivariant import EquivariantLinear, Irreps
+from ase_atom.operator.paper.layers import FeedForward
+
+
+class OutputHeads(nn.Module):
+    """Equivariant linear maps to one vector per token, or to two where velocities are predicted.
+
+    With several heads a small network on the mean phase-space feature of a molecule gives each its
+    share. The mean is over real atoms, so that padding has no say.
+    """
+
+    def __init__(self, config: PaperConfig) -> None:
+        super().__init__()
+        self.count = config.output_heads
+        outputs = 2 if config.velocities else 1
+        irreps = Irreps.of_width(config.width)
+        self.maps = EquivariantLinear(irreps, Irreps(self.count * outputs, 0))
+        self.gate = None
+        if self.count > 1:
+            self.gate = FeedForward(
+                config.width, config.width // 4, self.count, config.activation, config.dropout
+            )
+
+    def forward(self, rows: Tensor, phase: Tensor, real: Tensor) -> Tensor:
+        """Vectors for tokens.
+
+        Parameters
+        ----------
+        rows
+            Features, ``[B, T, N, width]``.
+        phase
+            Lifted phase space, ``[B, T or 1, N, width]``.
+        real
+            True where there is an atom, ``[B, N]``.
+
+        Returns
+        -------
+        Tensor
+            ``[B, T, N, 1 or 2, 3]``.
+        """
+        vectors = self.maps(rows).unflatten(-1, (self.count, -1, 3))
+        if self.gate is None:
+            return vectors[..., 0, :, :]
+        weights = real.to(phase.dtype)[:, None, :, None]
+        pooled = (phase * weights).sum((1, 2)) / (weights.sum((1, 2)) * phase.shape[1])
+        shares = torch.softmax(self.gate(pooled), dim=-1)
+        return (vectors * shares[:, None, None, :, None, None]).sum(-3)

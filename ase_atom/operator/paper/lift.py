@@ -1,0 +1,149 @@
+"""Inputs of the published architecture, and their equivariant lift."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from ase_atom.operator.paper.config import PaperConfig
+from ase_atom.operator.paper.equivariant import EquivariantLinear, Irreps, TensorProduct
+
+_LONGEST_BOND = 10.0  # Å; no graph is sought beyond
+
+
+class Lifted(NamedTuple):
+    """Features of each token; T is 1 where all copies of the state are the same.
+
+    Attributes
+    ----------
+    x, v, phase
+        Lifted positions, velocities and phase space, ``[B, T, N, width]``.
+    inputs
+        Positions and velocities as they were lifted, noise included, each ``[B, T, N, 3]``.
+    """
+
+    x: Tensor
+    v: Tensor
+    phase: Tensor
+    inputs: tuple[Tensor, Tensor]
+
+
+class Lift(nn.Module):
+    """Lift (x, ‖x‖), (v, ‖v‖) and, as phase space, both with Z and return probabilities.
+
+    With ``lift: tensor_product`` the phase space is the tensor product of the lifted positions
+    with a lift of (v, ‖v‖, Z, walks); with ``equivariant`` or ``plain``, one linear map of it all.
+    """
+
+    def __init__(self, config: PaperConfig) -> None:
+        super().__init__()
+        self.kind = config.lift
+        self.constant = config.constant_input
+        irreps = Irreps.of_width(config.width)
+        one = 1 if config.constant_input else 0
+        rest = 1 + config.walks
+        if config.lift == "plain":
+            self.positions = nn.Linear(4 + one, config.width)
+            self.velocities = nn.Linear(4 + one, config.width)
+            self.phase = nn.Linear(8 + one + rest, config.width)
+            return
+        self.positions = EquivariantLinear(Irreps(1, 1 + one), irreps)
+        self.velocities = EquivariantLinear(Irreps(1, 1 + one), irreps)
+        if config.lift == "tensor_product":
+            self.partner = EquivariantLinear(Irreps(1, 1 + one + rest), irreps)
+            self.phase = TensorProduct(irreps)
+        else:
+            self.phase = EquivariantLinear(Irreps(2, 2 + one + rest), irreps)
+
+    def forward(self, x: Tensor, v: Tensor, extra: Tensor, noise: float, copies: int) -> Lifted:
+        """Lift positions and velocities.
+
+        Parameters
+        ----------
+        x, v
+            Å and the velocities' unit, ``[B, N, 3]``; zero on padding.
+        extra
+            Atomic numbers and return probabilities, ``[B, N, 1 + walks]``; zero on padding.
+        noise
+            Standard deviation of the noise on what is lifted; 0 for none, and then one copy.
+        copies
+            Copies of the state if there is noise, each with its own.
+
+        Returns
+        -------
+        Lifted
+        """
+        position, velocity = (_with_norm(side)[:, None] for side in (x, v))
+        extra = extra[:, None]
+        again = (position, velocity, extra)
+        if noise:
+            again = tuple(row.expand(-1, copies, -1, -1) for row in again)
+            real = (extra[..., :1] != 0).to(x.dtype) * noise
+            position, velocity, *others = (
+                row + torch.randn_like(row) * real for row in (*again[:2], *again[:2])
+            )
+            # The last channel of all is exempt: with walks Z is noised, without it is not.
+            shaken = extra.expand(-1, copies, -1, -1).clone()
+            shaken[..., :-1] += torch.randn_like(shaken[..., :-1]) * real
+            again = (*others, shaken)
+        return self._lift(position, velocity, again)
+
+    def _lift(self, position: Tensor, velocity: Tensor, again: tuple[Tensor, ...]) -> Lifted:
+        one = (again[2][..., :1] != 0).to(position.dtype) if self.constant else None
+        lifted_x = self.positions(_beside(position, one))
+        lifted_v = self.velocities(_beside(velocity, one))
+        x, v, extra = again
+        if self.kind == "tensor_product":
+            phase = self.phase(lifted_x, self.partner(_beside(v, one, extra)))
+        elif self.kind == "plain":
+            phase = self.phase(_beside(x, v, one, extra))
+        else:
+            vectors = (x[..., :3], v[..., :3], x[..., 3:], v[..., 3:])
+            phase = self.phase(_beside(*vectors, one, extra))
+        return Lifted(lifted_x, lifted_v, phase, (position[..., :3], velocity[..., :3]))
+
+
+def return_probabilities(positions: Tensor, real: Tensor, steps: int, radius: float) -> Tensor:
+    """Probabilities that a random walk along bonds is back after 1, 2, ..., ``steps`` steps.
+
+    A pair closer than ``radius`` is a bond; where a molecule has none, the radius grows by half
+    until it has, up to 10 Å or a little beyond.
+
+    Parameters
+    ----------
+    positions
+        Å, ``[B, N, 3]``.
+    real
+        True where there is an atom, ``[B, N]``.
+
+    Returns
+    -------
+    Tensor
+        ``[B, N, steps]``; zero for an atom without bonds.
+    """
+    gap = (positions[:, :, None] - positions[:, None]).square().sum(-1).sqrt()
+    pair = real[:, :, None] & real[:, None] & ~torch.eye(real.shape[1], dtype=torch.bool).to(real)
+    closest = gap.masked_fill(~pair, torch.inf).amin((1, 2))
+    reach = torch.full_like(closest, radius)
+    for _ in range(16):
+        reach = torch.where((closest >= reach) & (reach < _LONGEST_BOND), 1.5 * reach, reach)
+    bonds = (pair & (gap < reach[:, None, None])).to(positions.dtype)
+    step = bonds / bonds.sum(-1, keepdim=True).clamp(min=1)
+    walk, back = step, []
+    for _ in range(steps):
+        back.append(walk.diagonal(dim1=1, dim2=2))
+        walk = walk @ step
+    return torch.stack(back, dim=-1)
+
+
+def _with_norm(vectors: Tensor) -> Tensor:
+    # The norm has no derivative at zero, where padding and lone atoms sit.
+    squared = vectors.square().sum(-1, keepdim=True)
+    norm = torch.where(squared > 0, squared, torch.ones_like(squared)).sqrt()
+    return torch.cat([vectors, torch.where(squared > 0, norm, torch.zeros_like(norm))], dim=-1)
+
+
+def _beside(*parts: Tensor | None) -> Tensor:
+    return torch.cat([part for part in parts if part is not None], dim=-1)

@@ -1,0 +1,104 @@
+"""The published operator: lift, transformer over (time, atom) tokens, projection to vectors."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from ase_atom.operator.base import Operator
+from ase_atom.operator.paper.config import PaperConfig
+from ase_atom.operator.paper.heads import OutputHeads
+from ase_atom.operator.paper.layers import initialise
+from ase_atom.operator.paper.lift import Lift, return_probabilities
+from ase_atom.operator.paper.times import plan_times
+from ase_atom.operator.paper.tokens import Tokens
+from ase_atom.operator.paper.trunk import build_trunk
+from ase_atom.operator.scaling import thermal_speeds
+from ase_atom.operator.spectral.energy import EnergyHead
+from ase_atom.state import PhaseState
+
+
+class PaperOperator(Operator):
+    """The published ATOM; docs/paper-architecture.md describes it and every switch."""
+
+    config: PaperConfig
+
+    def __init__(self, config: PaperConfig) -> None:
+        super().__init__(config)
+        self.equivariant = config.trunk == "equivariant"
+        self.predicts_velocities = config.velocities
+        self.has_energy = config.energy is not None
+        self.register_buffer("number_of", torch.tensor([0, *config.elements]), persistent=False)
+        self.lift = Lift(config)
+        self.trunk = build_trunk(config)
+        self.heads = OutputHeads(config)
+        initialise(self)
+        if config.update == "path":
+            # A bend of nothing is a good first guess; see `_assemble`.
+            with torch.no_grad():
+                self.heads.maps.vectors.mul_(0.1)
+        self.energy_head = None
+        if config.energy is not None:
+            self.energy_head = EnergyHead(config.elements, **config.energy.model_dump())
+
+    def segment(
+        self,
+        species: Tensor,
+        masses: Tensor,
+        x: Tensor,
+        v: Tensor,
+        times: Tensor,
+        graph: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor | None]:
+        """One piece of the path; see `Operator.segment`."""
+        config = self.config
+        working = self.heads.maps.vectors.dtype
+        real = species > 0
+        plan = plan_times(times, config.segment, config.timesteps, config.anchor)
+        tokens = Tokens(config, plan, real, working)
+
+        speeds = thermal_speeds(masses, config.temperature_scale)
+        unit = speeds if config.frame_interval is None else 1 / config.frame_interval
+        atoms = real.unsqueeze(-1)
+        x_in, v_in = (x * atoms).to(working), (v / unit * atoms).to(working)
+        extra = self.number_of[species].to(working).unsqueeze(-1)
+        if config.walks:
+            bonds = x if graph is None else graph
+            back = return_probabilities(bonds, real, config.walks, config.radius)
+            extra = torch.cat([extra, back.to(working)], dim=-1)
+        noise = config.noise if self.training else 0.0
+        lifted = self.lift(x_in, v_in, extra, noise, tokens.number)
+        rows = self.trunk(lifted, tokens)
+        read = plan.read.to(x.device)
+        outputs = self.heads(rows, lifted.phase, real)[:, read].to(x.dtype)
+        if config.update == "absolute":
+            path = outputs[..., 0, :], outputs[..., -1, :] * unit
+        elif config.update == "delta":
+            x_in, v_in = (tokens.place(side)[:, read].to(x.dtype) for side in lifted.inputs)
+            path = x_in + outputs[..., 0, :], (v_in + outputs[..., -1, :]) * unit
+        else:
+            lag = times.to(x)[:, None, None]
+            # At short lags the bend is that of an acceleration, t²/2 a and t a.
+            onset = 1 - torch.exp(-lag * config.timesteps / config.segment)
+            bend = (outputs * (onset * speeds[:, None]).unsqueeze(-2)).unbind(-2)
+            path = x[:, None] + lag * (v[:, None] + bend[0]), v[:, None] + bend[1]
+        if config.frame == "centre_of_mass":
+            path = tuple(_about_centre(side, masses) for side in path)
+        return path[0], path[1] if config.velocities else None
+
+    def energy_output(self, species: Tensor, masses: Tensor, x: Tensor) -> Tensor:
+        """The energy head's dimensionless output, ``[B]``; see `Operator.energy_output`."""
+        if self.energy_head is None:
+            return super().energy_output(species, masses, x)
+        return self.energy_head(species, masses, x)
+
+    def _frame(self, state: PhaseState) -> tuple[Tensor, Tensor]:
+        if self.config.frame == "centre_of_mass":
+            return super()._frame(state)
+        nowhere = torch.zeros_like(state.positions[:, 0])
+        return nowhere, nowhere
+
+
+def _about_centre(vectors: Tensor, masses: Tensor) -> Tensor:
+    weights = (masses / masses.sum(1, keepdim=True))[:, None, :, None]
+    return vectors - (weights * vectors).sum(2, keepdim=True)
