@@ -13,6 +13,7 @@ from ase_atom.errors import DataError
 from ase_atom.units import AMU_A2_FS2_IN_EV
 
 ARRAYS = ("numbers", "masses", "positions", "velocities", "energies", "forces")
+PATHS = ("positions", "velocities", "forces")
 SCALARS = ("smiles", "interval", "temperature_K", "seed")
 
 
@@ -29,7 +30,7 @@ class Burst:
     numbers, masses
         Atomic numbers ``[N]`` and masses ``[N]`` in amu.
     positions, velocities, forces
-        ``[T, N, 3]`` in Å, Å/fs and eV/Å.
+        ``[T, N, 3]`` in Å, Å/fs and eV/Å, in double or single precision.
     energies
         Potential energy ``[T]`` in eV.
     interval
@@ -94,7 +95,7 @@ class Burst:
         """
         frames, atoms = len(self.energies), len(self.numbers)
         wanted = {"masses": (atoms,), "energies": (frames,)}
-        wanted |= dict.fromkeys(("positions", "velocities", "forces"), (frames, atoms, 3))
+        wanted |= dict.fromkeys(PATHS, (frames, atoms, 3))
         for name, shape in wanted.items():
             array = np.asarray(getattr(self, name))
             if array.shape != shape:
@@ -114,8 +115,18 @@ class Burst:
 
 
 def plain(name: str, array: np.ndarray) -> np.ndarray:
-    """Return one of the `ARRAYS` in the type in which it is stored."""
-    return np.ascontiguousarray(array, dtype="<i8" if name == "numbers" else "<f8")
+    """Return one of the `ARRAYS` in the type in which it is stored.
+
+    Positions, velocities and forces in single precision stay so: 6e-7 Å in a coordinate of 10 Å.
+    Energies are always in double, of which a total one of -1000 eV leaves 1e-13 eV.
+    """
+    if name == "numbers":
+        kind = "<i8"
+    elif name in PATHS and np.asarray(array).dtype == np.float32:
+        kind = "<f4"
+    else:
+        kind = "<f8"
+    return np.ascontiguousarray(array, dtype=kind)
 
 
 def plain_scalar(value: Any) -> Any:

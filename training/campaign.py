@@ -94,7 +94,11 @@ def run_campaign(
         for target in targets:
             _lock(stack, target)
             target.clean()
-        missing = [(target, index) for target in targets for index in target.missing(bursts)]
+        # Breadth first, so that a run that is stopped has something of every molecule.
+        missing = sorted(
+            ((target, index) for target in targets for index in target.missing(bursts)),
+            key=lambda job: job[1],
+        )
         for target in {id(target): target for target, _ in missing}.values():
             target.prepare()
         outcome = _run_jobs(missing, len(targets) * bursts, workers, report)

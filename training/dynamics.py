@@ -17,21 +17,24 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ase_atom.errors import DataError
 from ase_atom.units import velocities_from_ase
+from training.burst import Burst
 from training.engines import Moving, get_engine
+from training.forcefield import ForceField
 from training.molecules import Molecule
-from training.store import Burst
+from training.verification import Connectivity, energy_conservation
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NotNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 
-BROKEN_STRETCH = 1.5
-"""A bond longer than this multiple of its relaxed length is lost, as in rollouts."""
+FORCE_FIELD_STEPS = 200
 
 
 class Settings(BaseModel):
     """All that decides what a burst contains, besides its molecule and index.
 
-    Times in fs, temperatures in K, frictions in 1/fs, energies in eV.
+    Times in fs, temperatures in K, frictions in 1/fs, energies in eV. Files record these settings;
+    a field that an older record lacks had its default, so new fields default to what was done
+    before them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -48,6 +51,9 @@ class Settings(BaseModel):
     thermal_timestep: Positive = 1.0
     thermal_friction: Positive = 0.02
     relax_steps: int = Field(30, ge=0)
+    force_field: NotNegative = 0.0
+    bond_changes: Literal["drop", "keep"] = "drop"
+    precision: Literal["double", "single"] = "double"
     max_energy_error: Positive = 0.01
     seed: int = Field(0, ge=0)
 
@@ -57,6 +63,7 @@ class Settings(BaseModel):
             ("interval", "timestep"),
             ("duration", "interval"),
             ("thermalise", "thermal_timestep"),
+            ("force_field", "thermal_timestep"),
         ):
             value, step = getattr(self, name), getattr(self, unit)
             ratio = value / step
@@ -76,16 +83,19 @@ def run_burst(molecule: Molecule, index: int, settings: Settings) -> Burst:
     """Simulate one burst.
 
     A conformer is relaxed for a few steps, given velocities and thermalised with ASE's `Langevin`
-    (``fixcm=False``, which samples the stated temperature in every degree of freedom). Then the
-    centre of mass is put at the origin and at rest; rotation stays as it is. Microcanonical bursts
-    are recorded with velocity Verlet, thermostatted ones with the same Langevin integrator at the
-    settings' friction.
+    (``fixcm=False``, which samples the stated temperature in every degree of freedom). With
+    ``force_field``, a force field relaxes it instead and shakes it for that long, which spreads
+    the soft modes at next to no cost; the engine's own thermalisation then has only the
+    differences of the stiff ones to settle. Then the centre of mass is put at the origin and at
+    rest; rotation stays as it is. Microcanonical bursts are recorded with velocity Verlet,
+    thermostatted ones with the same Langevin integrator at the settings' friction.
 
     Raises
     ------
     DataError
-        If no conformer is found, a bond is lost, or the total energy of a microcanonical burst
-        strays by more than ``max_energy_error`` per atom.
+        If no conformer is found, a bond breaks or forms (unless ``bond_changes`` says to keep such
+        bursts), or the total energy of a microcanonical burst strays by more than
+        ``max_energy_error`` per atom.
     """
     seed = burst_seed(settings.seed, molecule.name, index)
     rng = np.random.default_rng(seed)
@@ -93,16 +103,25 @@ def run_burst(molecule: Molecule, index: int, settings: Settings) -> Burst:
     engine = get_engine(settings.engine, settings.engine_options)
 
     atoms = molecule.start(index, seed)
-    atoms.calc = Moving(engine.make())
-    BFGS(atoms, logfile=None).run(fmax=0.05, steps=settings.relax_steps)
-    bonds = molecule.bonds()
-    lengths = _lengths(atoms.positions, bonds)
+    calculator = Moving(engine.make())
+    if settings.force_field:
+        atoms.calc = Moving(ForceField(molecule.smiles))
+        BFGS(atoms, logfile=None).run(fmax=0.05, steps=FORCE_FIELD_STEPS)
+    else:
+        atoms.calc = calculator
+        BFGS(atoms, logfile=None).run(fmax=0.05, steps=settings.relax_steps)
+    connectivity = Connectivity.of(atoms.numbers, atoms.positions, molecule.bonds())
     atoms.set_momenta(_thermal_momenta(atoms.get_masses(), temperature, rng))
-    thermostat = _langevin(
-        atoms, settings.thermal_timestep, temperature, settings.thermal_friction, rng
-    )
-    thermostat.run(round(settings.thermalise / settings.thermal_timestep))
-    _check_bonds(atoms.positions[None], bonds, lengths, "while it was thermalised")
+    for length, forces in ((settings.force_field, atoms.calc), (settings.thermalise, calculator)):
+        if not length:
+            continue
+        atoms.calc = forces
+        thermostat = _langevin(
+            atoms, settings.thermal_timestep, temperature, settings.thermal_friction, rng
+        )
+        thermostat.run(round(length / settings.thermal_timestep))
+    atoms.calc = calculator
+    changes = [_changes(connectivity, atoms.positions[None], "while it was thermalised", settings)]
     stop_centre_of_mass(atoms)
 
     if settings.ensemble == "nve":
@@ -111,7 +130,7 @@ def run_burst(molecule: Molecule, index: int, settings: Settings) -> Burst:
         dynamics = _langevin(atoms, settings.timestep, temperature, settings.friction, rng)
     frames = round(settings.duration / settings.interval) + 1
     arrays = _record(atoms, dynamics, frames, round(settings.interval / settings.timestep))
-    _check_bonds(arrays["positions"], bonds, lengths, "while it was recorded")
+    changes.append(_changes(connectivity, arrays["positions"], "while it was recorded", settings))
 
     burst = Burst(
         key=f"{molecule.name}/{index:05d}",
@@ -135,9 +154,14 @@ def run_burst(molecule: Molecule, index: int, settings: Settings) -> Burst:
         **arrays,
     )
     if settings.ensemble == "nve":
-        burst.attrs |= _energy_conservation(burst, settings.max_energy_error)
+        burst.attrs |= energy_conservation(burst, settings.max_energy_error)
     else:
         burst.attrs["friction_per_fs"] = settings.friction
+    if found := "; ".join(filter(None, changes)):
+        burst.attrs["bond_changes"] = found
+    if settings.precision == "single":
+        for name in ("positions", "velocities", "forces"):
+            setattr(burst, name, getattr(burst, name).astype(np.float32))
     return burst
 
 
@@ -191,29 +215,11 @@ def _record(
     }
 
 
-def _lengths(positions: np.ndarray, bonds: np.ndarray) -> np.ndarray:
-    return np.linalg.norm(positions[..., bonds[:, 0], :] - positions[..., bonds[:, 1], :], axis=-1)
-
-
-def _check_bonds(positions: np.ndarray, bonds: np.ndarray, lengths: np.ndarray, when: str) -> None:
-    stretch = _lengths(positions, bonds) / lengths
-    if (stretch > BROKEN_STRETCH).any():
-        worst = np.unravel_index(stretch.argmax(), stretch.shape)[1]
-        i, j = bonds[worst].tolist()
-        raise DataError(
-            f"the bond between atoms {i} and {j} was lost {when}: stretched to "
-            f"{stretch.max():.2f} of its length"
-        )
-
-
-def _energy_conservation(burst: Burst, limit: float) -> dict[str, float]:
-    total = burst.total_energies()
-    error = float(np.abs(total - total[0]).max())
-    allowed = limit * len(burst.numbers)
-    if not error <= allowed:
-        raise DataError(
-            f"its total energy strays by {error:.3g} eV, more than the {allowed:.3g} eV allowed: "
-            "a shorter time step, or a tighter engine?"
-        )
-    slope = float(np.polyfit(burst.times, total, 1)[0]) if len(total) > 1 else 0.0
-    return {"energy_error_eV": error, "energy_drift_eV_per_ps": 1000 * slope}
+def _changes(
+    connectivity: Connectivity, positions: np.ndarray, when: str, settings: Settings
+) -> str:
+    """Say which bonds broke and formed; refuse the burst for it unless such bursts are kept."""
+    found = connectivity.changes(positions)
+    if found and settings.bond_changes == "drop":
+        raise DataError(f"{found} {when}")
+    return f"{found} {when}" if found else ""

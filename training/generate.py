@@ -20,6 +20,7 @@ from training.dynamics import Settings
 from training.engines import get_engine
 from training.export import export_bursts, find_data
 from training.molecules import Molecule, from_smiles, from_structure
+from training.presets import Part, get_preset, read_compounds
 from training.store import data_folder, fingerprint
 
 FAILED = 1
@@ -42,7 +43,14 @@ def generate(
     name: list[str] = typer.Option(
         [], help="Names the molecule's data; once for each, SMILES first. [default: formula, file]"
     ),
-    bursts: int = typer.Option(100, min=1, help="Bursts of each molecule."),
+    preset: str | None = typer.Option(
+        None, help="A whole collection, tg80 or tg80-plus, in place of molecules and settings."
+    ),
+    bursts: int | None = typer.Option(
+        None,
+        min=1,
+        help="Bursts of each molecule; with a preset, only its first so many. [default: 100]",
+    ),
     duration: float = typer.Option(1000.0, help="Length of a burst in fs."),
     temperatures: str = typer.Option("300,400,500", help="In K, in turn for the bursts."),
     ensemble: str = typer.Option(
@@ -78,6 +86,9 @@ def generate(
     """
     if context.invoked_subcommand is not None:
         return 0
+    if preset is not None:
+        return _collection(get_preset(preset, bursts), data or data_folder(), workers or _cores())
+    bursts = bursts or 100
     settings = _settings(
         engine=engine,
         engine_options=engine_options,
@@ -115,6 +126,24 @@ def export(
     frames = export_bursts(find_data(data), output, format, every, overwrite)
     console.print(f"{output}: {frames} frames", markup=False)
     return 0
+
+
+def _collection(parts: Sequence[Part], folder: Path, workers: int) -> int:
+    result = 0
+    for part in parts:
+        molecules = read_compounds(part.compounds)
+        title = (
+            f"{len(molecules)} × {part.bursts} {part.settings.ensemble} bursts of "
+            f"{part.settings.duration:g} fs in {folder / part.folder}"
+        )
+        with _Bar(title) as bar:
+            outcome = run_campaign(
+                folder / part.folder, molecules, part.settings, part.bursts, workers, bar.report
+            )
+        result = max(result, _conclude(outcome))
+        if outcome.stopped is not None:
+            break
+    return result
 
 
 class _Bar:

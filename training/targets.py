@@ -46,6 +46,8 @@ class Target:
     def check_unchanged(self) -> None:
         """Check that bursts already there were made with the same settings.
 
+        A setting that a record lacks is younger than it and had its default.
+
         Raises
         ------
         ConfigError
@@ -57,8 +59,9 @@ class Target:
         if self.record.exists():
             recorded.append((self.parts, self.record.read_text()))
         current = self.provenance()
+        defaults = json.loads(Settings().model_dump_json())
         for path, text in recorded:
-            previous = json.loads(text)
+            previous = defaults | json.loads(text)
             differing = [
                 f"{name} was {previous.get(name)!r} and is now {current.get(name)!r}"
                 for name in sorted(current.keys() | previous.keys())

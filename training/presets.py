@@ -1,0 +1,123 @@
+"""Collections of reference data that one command makes: ``--preset tg80``."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ase_atom.errors import ConfigError, DataError
+from training.dynamics import Settings
+from training.molecules import Molecule, from_smiles
+
+COMPOUNDS = Path(__file__).parent / "data"
+
+COMMON = {
+    "engine": "gfn2",
+    # tblite's own default: forces within 0.03 meV/Å of the converged ones (RMS), a sixth faster
+    # than the tighter one of single molecules.
+    "engine_options": '{"accuracy": 1.0}',
+    "timestep": 0.5,
+    "interval": 1.0,
+    "force_field": 1000.0,
+    "thermalise": 80.0,
+    "thermal_friction": 0.04,
+    "precision": "single",
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Bursts of one kind for a list of compounds.
+
+    Attributes
+    ----------
+    folder
+        Where they go, inside the data folder.
+    compounds
+        File of the compounds.
+    settings, bursts
+        What each compound gets.
+    """
+
+    folder: str
+    compounds: Path
+    settings: Settings
+    bursts: int
+
+
+def presets() -> dict[str, list[Part]]:
+    """Return the collections by name, each as the parts to make in turn."""
+    learning = Settings(**COMMON, duration=400.0, temperatures=(300.0, 400.0, 500.0))
+    protocol = Settings(
+        **COMMON, ensemble="langevin", duration=16000.0, friction=0.01, temperatures=(500.0,)
+    )
+    short = learning.model_copy(update={"duration": 240.0})
+    return {
+        "tg80": [
+            Part("tg80", COMPOUNDS / "tg80.csv", learning, 40),
+            Part("tg80/thermostatted", COMPOUNDS / "tg80.csv", protocol, 1),
+        ],
+        "tg80-plus": [Part("tg80-plus", COMPOUNDS / "tg80_plus.csv", short, 6)],
+    }
+
+
+def get_preset(name: str, bursts: int | None = None) -> list[Part]:
+    """Look a collection up.
+
+    Parameters
+    ----------
+    bursts
+        Make only the first so many microcanonical bursts of each compound.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of the name.
+    """
+    known = presets()
+    if name not in known:
+        raise ConfigError(f"unknown preset {name!r}: there are {', '.join(known)}")
+    if bursts is None:
+        return known[name]
+    return [
+        Part(part.folder, part.compounds, part.settings, bursts)
+        for part in known[name]
+        if part.settings.ensemble == "nve"
+    ]
+
+
+def read_compounds(path: Path, refused: Callable[[str, str], None] | None = None) -> list[Molecule]:
+    """Read a list of compounds: CSV with the columns ``name`` and ``smiles``.
+
+    Parameters
+    ----------
+    refused
+        Called with the name and the reason for each compound that cannot be simulated; without
+        it, the first such compound raises.
+
+    Raises
+    ------
+    DataError
+        If the file is missing or has no such columns, or a name or compound stands there twice.
+    """
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    molecules: list[Molecule] = []
+    with open(path, newline="") as file:
+        reader = csv.DictReader(file)
+        if not {"name", "smiles"} <= set(reader.fieldnames or ()):
+            raise DataError(f"{path}: has no columns name and smiles")
+        for row in reader:
+            try:
+                molecules.append(from_smiles(row["smiles"], row["name"]))
+            except DataError as error:
+                if refused is None:
+                    raise DataError(f"{path}, {row['name']}: {error}") from error
+                refused(row["name"], str(error))
+    for column in ("name", "smiles"):
+        values = [getattr(molecule, column) for molecule in molecules]
+        for twice in sorted({value for value in values if values.count(value) > 1}):
+            raise DataError(f"{path}: {twice} stands there twice")
+    return molecules
