@@ -30,8 +30,9 @@ def operator_for(atoms: Atoms, operator: str | Path | Operator | None = None) ->
     """
     if operator is None:
         return load_operator(find_card(atoms, list_operators()).name)
-    if not isinstance(operator, Operator):
+    if isinstance(operator, str | Path):
         operator = load_operator(operator)
-    if operator.card is not None:
-        check_atoms(atoms, operator.card)
+    card = getattr(operator, "card", None)  # one without a card is its maker's to answer for
+    if card is not None:
+        check_atoms(atoms, card)
     return operator

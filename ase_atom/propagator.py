@@ -126,7 +126,7 @@ class ATOMPropagator(MolecularDynamics):
         self.ensemble = choose_ensemble(
             temperature_K, friction, taut, fix_com=fixcm or fixed, energy_correction=corrected
         )
-        card = self.operator.card
+        card = getattr(self.operator, "card", None)
         length = (card.stride_fs if card else DEFAULT_STRIDE) if stride is None else stride / FS
         self.steps_per_stride = steps_per_stride(length, timestep / FS, self.operator.horizon)
         self.evaluate = evaluate
@@ -136,18 +136,19 @@ class ATOMPropagator(MolecularDynamics):
         self._step_of_grid = Step(
             self.steps_per_stride * timestep / FS, self._noise, CachedPotential(potential)
         )
-        self._numbers, self._masses = atoms.numbers.copy(), atoms.get_masses()
-        self._formula = atoms.get_chemical_formula()
-        self._mass_over_fs = self._masses[:, None] / FS
-        self.nsteps = 0
-        state = self.ensemble.prepare(self._checked_state(atoms))
-        self._watch(state)
+        state = PhaseState.from_atoms(atoms)
+        state = self.ensemble.prepare(state.without_drift() if fixed else state)
+        self._guard = _watch(state)
         # All is checked: only now files are opened and momenta changed.
         super().__init__(atoms, timestep, **kwargs)
-        self._positions = self._momenta = np.empty((0, len(atoms), 3))
-        self._frame = -1  # which of these the atoms hold; -1 before the first step
-        self._broken = -1
+        self._template = state
+        self._mass_over_fs = atoms.get_masses()[:, None] / FS
         atoms.arrays["momenta"][...] = state.velocities[0].numpy() * self._mass_over_fs
+        # The path under way: its frames, which of them the atoms hold, and what they were left as.
+        self._positions = self._momenta = np.empty((0, len(atoms), 3))
+        self._frame = -1
+        self._broken = -1
+        self._left = atoms.arrays["positions"].tobytes(), atoms.arrays["momenta"].tobytes()
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -160,7 +161,7 @@ class ATOMPropagator(MolecularDynamics):
 
     def todict(self) -> dict[str, Any]:
         """Return what trajectory files note about the dynamics."""
-        card = self.operator.card
+        card = getattr(self.operator, "card", None)
         return super().todict() | {
             "stride": self.steps_per_stride * self.dt,
             "operator": card.name if card else "unnamed",
@@ -193,34 +194,27 @@ class ATOMPropagator(MolecularDynamics):
         BrokenStateError
             If the state after it is no molecule any more; the atoms stay as they were.
         """
-        atoms, frame = self.atoms, self._frame
-        last = len(self._positions) - 1
-        changed = frame >= 0 and not self._is_as_left()
-        if changed or frame == last:
-            self._decode(entered=changed and frame < last)
+        arrays, frame = self.atoms.arrays, self._frame
+        positions, momenta = arrays["positions"].tobytes(), arrays["momenta"].tobytes()
+        moved = positions != self._left[0]
+        changed = moved or momenta != self._left[1]
+        if changed or frame == len(self._positions) - 1:
+            inside = 0 <= frame < len(self._positions) - 1
+            self._decode(self._state(), entered=inside, moved=moved)
             frame = -1
         frame += 1
         if frame == self._broken:
             self._raise_broken(frame)
-        atoms.arrays["positions"][...] = self._positions[frame]
-        atoms.arrays["momenta"][...] = self._momenta[frame]
+        x, p = self._positions[frame], self._momenta[frame]
+        arrays["positions"][...] = x
+        arrays["momenta"][...] = p
         self._frame = frame
+        self._left = x.tobytes(), p.tobytes()
 
-    def _is_where_left(self) -> bool:
-        """Say whether the atoms are still where the latest step put them."""
-        return np.array_equal(self.atoms.arrays["positions"], self._positions[self._frame])
-
-    def _is_as_left(self) -> bool:
-        """Say whether the atoms still have the positions and momenta of the latest step."""
-        return self._is_where_left() and np.array_equal(
-            self.atoms.arrays["momenta"], self._momenta[self._frame]
-        )
-
-    def _decode(self, entered: bool) -> None:
-        """Decode the frames from the atoms as they are to the next point of the grid."""
-        state = self._checked_state(self.atoms)
-        if self._frame >= 0 and not self._is_where_left():
-            self._watch(state)
+    def _decode(self, state: PhaseState, entered: bool, moved: bool) -> None:
+        """Decode the frames from a state to the next point of the grid."""
+        if moved:
+            self._guard = _watch(state)
         count = self.steps_per_stride - self.nsteps % self.steps_per_stride
         offsets = torch.arange(1, count + 1, dtype=torch.float64) * (self.dt / FS)
         with torch_threads(self.threads):
@@ -231,36 +225,39 @@ class ATOMPropagator(MolecularDynamics):
         self._positions = positions[0].numpy()
         self._momenta = velocities[0].numpy() * self._mass_over_fs
 
-    def _checked_state(self, atoms: Atoms) -> PhaseState:
-        """Return the state of the atoms, to whom observers may have done anything."""
-        if not np.array_equal(atoms.numbers, self._numbers):
+    def _state(self) -> PhaseState:
+        """Return the state of the atoms, to whom observers may have done anything.
+
+        Raises
+        ------
+        StateError
+            If they are other atoms now, or a number is not finite.
+        CoverageError
+            If their masses, cell or constraints have become ones that the operator does not know.
+        """
+        atoms = self.atoms
+        if not np.array_equal(atoms.numbers, self._template.numbers[0].numpy()):
             raise StateError(
-                f"the molecule was {self._formula} and is now {atoms.get_chemical_formula()}, or "
-                "its atoms have another order: make a new propagator for it"
+                f"the molecule has become {atoms.get_chemical_formula()}, or its atoms are in "
+                "another order: make a new propagator for it"
             )
-        if atoms.pbc.any() or not np.array_equal(atoms.get_masses(), self._masses):
+        if atoms.pbc.any() or not np.array_equal(atoms.get_masses(), self.masses[:, 0]):
             choose_operator(atoms, self.operator)  # which says what it does not cover
         fixed = fixes_centre_of_mass(atoms)
-        state = PhaseState.from_atoms(atoms)
-        for name, values in (("position", state.positions), ("velocity", state.velocities)):
-            bad = (~torch.isfinite(values[0]).all(dim=1)).nonzero().flatten().tolist()
-            if bad:
-                raise StateError(
-                    f"the {name} of atom {atom_label(atoms.numbers, bad[0])} is not finite at step "
-                    f"{self.nsteps}"
-                )
+        velocities = atoms.arrays["momenta"] / self._mass_over_fs
+        for name, values in (("position", atoms.positions), ("momentum", velocities)):
+            finite = np.isfinite(values)
+            if not finite.all():
+                label = atom_label(atoms.numbers, int(np.flatnonzero(~finite.all(axis=1))[0]))
+                raise StateError(f"the {name} of atom {label} is not finite at step {self.nsteps}")
+        state = self._template.replace(
+            positions=torch.tensor(atoms.positions)[None], velocities=torch.tensor(velocities)[None]
+        )
         if fixed:
             state = state.without_drift()
             if isinstance(self.ensemble, Thermostat) and not self.ensemble.fix_com:
                 self.ensemble = replace(self.ensemble, fix_com=True)
         return state
-
-    def _watch(self, state: PhaseState) -> None:
-        """Take the guard's limits from a state that did not come out of a jump."""
-        guard = Guard.watch(state)
-        if int(guard.first_broken(state.positions[:, None], state.velocities[:, None])[0]) == 0:
-            raise StateError(str(guard.explain(0, 0.0, state.positions[0], state.velocities[0])))
-        self._guard = guard
 
     def _raise_broken(self, frame: int) -> None:
         time = (self.nsteps + 1) * self.dt / FS
@@ -285,6 +282,20 @@ class ATOMPropagator(MolecularDynamics):
 
     def _noise(self, shape: torch.Size) -> torch.Tensor:
         return torch.as_tensor(self._rng.standard_normal(tuple(shape)), dtype=torch.float64)
+
+
+def _watch(state: PhaseState) -> Guard:
+    """Return a guard with its limits from a state that no jump has led to.
+
+    Raises
+    ------
+    StateError
+        If that is broken itself.
+    """
+    guard = Guard.watch(state)
+    if int(guard.first_broken(state.positions[:, None], state.velocities[:, None])[0]) == 0:
+        raise StateError(str(guard.explain(0, 0.0, state.positions[0], state.velocities[0])))
+    return guard
 
 
 class ATOMVerlet(ATOMPropagator):

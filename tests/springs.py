@@ -37,7 +37,7 @@ class SpringOperator:
         self.horizon = horizon
         self.stiffness = stiffness
         self.heating = heating
-        self.reference = torch.as_tensor(reference.positions)
+        self.reference = torch.tensor(reference.positions)
         n = len(reference)
         laplacian = n * torch.eye(n, dtype=torch.float64) - 1.0
         self.root = torch.as_tensor(reference.get_masses()).sqrt()

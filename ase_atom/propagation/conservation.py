@@ -19,8 +19,7 @@ component is left alone.
 def inertia_tensor(state: PhaseState) -> Tensor:
     """Return the inertia tensor about the centre of mass in amu Å², ``[B, 3, 3]``."""
     x = state.positions - state.center_of_mass()[0].unsqueeze(1)
-    weighted = state.masses.unsqueeze(-1) * x
-    outer = weighted.transpose(1, 2) @ x
+    outer = (state.masses.unsqueeze(-1) * x).transpose(1, 2) @ x
     trace = outer.diagonal(dim1=1, dim2=2).sum(-1)
     return trace[:, None, None] * torch.eye(3, dtype=x.dtype, device=x.device) - outer
 
@@ -40,8 +39,10 @@ def angular_velocity(state: PhaseState, angular_momentum: Tensor) -> Tensor:
     ω = I⁺ L in rad/fs, ``[B, 3]``, with the pseudo-inverse of the inertia tensor, so that the
     component along the axis of a linear molecule (see `LINEAR_TOLERANCE`) is zero.
     """
-    inverse = torch.linalg.pinv(inertia_tensor(state), rtol=LINEAR_TOLERANCE, hermitian=True)
-    return (inverse @ angular_momentum.unsqueeze(-1)).squeeze(-1)
+    moments, axes = torch.linalg.eigh(inertia_tensor(state))
+    inverse = torch.where(moments > LINEAR_TOLERANCE * moments[:, -1:], 1.0 / moments, 0.0)
+    about = (angular_momentum.unsqueeze(1) @ axes) * inverse.unsqueeze(1)
+    return (about @ axes.transpose(1, 2)).squeeze(1)
 
 
 def _rotation(state: PhaseState, omega: Tensor) -> Tensor:
