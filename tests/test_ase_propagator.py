@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
-from ase.build import molecule
 from ase.calculators.calculator import Calculator, all_changes
 from ase.constraints import FixAtoms, FixBondLength, FixCom
 from ase.io import Trajectory, read
@@ -22,6 +21,8 @@ from ase_atom import (
     ATOMLangevin,
     ATOMPropagator,
     ATOMVerlet,
+    Bussi,
+    Langevin,
     PhaseState,
     Propagator,
 )
@@ -187,7 +188,7 @@ def test_irun_yields_at_every_step(warm, springs):
     assert list(dynamics.irun(5)) == [False] * 5 + [True]
 
 
-def test_the_same_as_the_propagator_below_it(warm):
+def test_the_same_with_a_trained_operator(warm):
     warm.calc = ATOMCalculator("ethanol-gfn2")
     start = PhaseState.from_atoms(warm)
     dynamics = ATOMPropagator(warm, 0.5 * FS, stride=16 * FS)
@@ -269,29 +270,49 @@ def test_the_guard_takes_its_limits_from_where_an_observer_put_the_atoms(warm, s
 # -- ensembles -------------------------------------------------------------------------------------
 
 
+class TorchNoise:
+    """The noise of `Propagator`, with numpy's interface."""
+
+    def __init__(self, seed: int) -> None:
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def standard_normal(self, size: tuple[int, ...]) -> np.ndarray:
+        return torch.randn(size, generator=self.generator, dtype=torch.float64).numpy()
+
+
 @pytest.mark.parametrize(
-    ("settings", "fixcm", "dof"),
-    [("Langevin", True, 6), ("Langevin", False, 9), ("Bussi", True, 6)],
+    ("settings", "ensemble", "dof"),
+    [
+        ({}, NVE(True), 24),
+        ({"temperature_K": 350, "friction": 0.02 / FS}, Langevin(350.0, 0.02, True, True), 24),
+        (
+            {"temperature_K": 350, "friction": 0.02 / FS, "fixcm": False},
+            Langevin(350.0, 0.02, False, True),
+            27,
+        ),
+        (
+            {"temperature_K": 350, "taut": 40 * FS, "energy_correction": False},
+            Bussi(350.0, 40.0),
+            24,
+        ),
+    ],
 )
-def test_thermostats_sample_their_temperature(settings, fixcm, dof):
-    atoms = thermal(molecule("H2O"))
+def test_ensembles_are_those_of_the_propagator_below(warm, springs, settings, ensemble, dof):
+    """Whose statistics are tested on their own."""
+    start = PhaseState.from_atoms(warm)
     dynamics = ATOMPropagator(
-        atoms,
-        4 * FS,
-        operator=SpringOperator(atoms),
-        stride=16 * FS,
-        fixcm=fixcm,
-        energy_correction=False,
-        rng=np.random.default_rng(3),
-        **THERMOSTATS[settings],
+        warm, 2 * FS, operator=springs, stride=16 * FS, rng=TorchNoise(3), **settings
     )
+    seen = record(dynamics)
+    dynamics.run(200)
     assert dynamics.degrees_of_freedom == dof
-    temperatures = []
-    dynamics.attach(lambda: temperatures.append(dynamics.get_temperature()), interval=4)
-    dynamics.run(4 * 6000)
-    # Correlated over some 8 samples; the standard error is near 1.7 % for the smallest N_f.
-    assert np.mean(temperatures[50:]) == pytest.approx(300.0, rel=0.06)
-    assert np.std(temperatures[50:]) == pytest.approx(300 * math.sqrt(2 / dof), rel=0.15)
+    below = Propagator(springs, start, ensemble, 16.0, 2.0, seed=3)
+    frames = list(below.run(400.0))
+    positions = torch.cat([each.positions for each in frames], dim=1)[0].numpy()
+    for step, x, _ in seen:
+        np.testing.assert_allclose(x, positions[step], atol=1e-9)
+    temperature = float(ensemble.temperature(below.state)[0])
+    assert dynamics.get_temperature() == pytest.approx(temperature, rel=1e-9)
 
 
 def test_a_fixed_centre_of_mass_is_fixed_and_ase_counts_it_with_fixcom(warm, springs):
