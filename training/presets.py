@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -36,13 +36,13 @@ class Part:
     folder
         Where they go, inside the data folder.
     compounds
-        File of the compounds.
+        Files of the compounds.
     settings, bursts
         What each compound gets.
     """
 
     folder: str
-    compounds: Path
+    compounds: tuple[Path, ...]
     settings: Settings
     bursts: int
 
@@ -56,10 +56,17 @@ def presets() -> dict[str, list[Part]]:
     short = learning.model_copy(update={"duration": 240.0})
     return {
         "tg80": [
-            Part("tg80", COMPOUNDS / "tg80.csv", learning, 40),
-            Part("tg80/thermostatted", COMPOUNDS / "tg80.csv", protocol, 1),
+            Part("tg80", (COMPOUNDS / "tg80.csv",), learning, 40),
+            Part("tg80/thermostatted", (COMPOUNDS / "tg80.csv",), protocol, 1),
         ],
-        "tg80-plus": [Part("tg80-plus", COMPOUNDS / "tg80_plus.csv", short, 6)],
+        "tg80-plus": [
+            Part(
+                "tg80-plus",
+                (COMPOUNDS / "tg80_plus.csv", COMPOUNDS / "tg80_edits.csv"),
+                short,
+                6,
+            )
+        ],
     }
 
 
@@ -88,8 +95,10 @@ def get_preset(name: str, bursts: int | None = None) -> list[Part]:
     ]
 
 
-def read_compounds(path: Path, refused: Callable[[str, str], None] | None = None) -> list[Molecule]:
-    """Read a list of compounds: CSV with the columns ``name`` and ``smiles``.
+def read_compounds(
+    paths: Sequence[Path], refused: Callable[[str, str], None] | None = None
+) -> list[Molecule]:
+    """Read lists of compounds: CSV with the columns ``name`` and ``smiles``.
 
     Parameters
     ----------
@@ -100,24 +109,29 @@ def read_compounds(path: Path, refused: Callable[[str, str], None] | None = None
     Raises
     ------
     DataError
-        If the file is missing or has no such columns, or a name or compound stands there twice.
+        If a file is missing or has no such columns, or a name or compound stands there twice.
     """
+    molecules: list[Molecule] = []
+    for path in paths:
+        for name, smiles in _rows(path):
+            try:
+                molecules.append(from_smiles(smiles, name))
+            except DataError as error:
+                if refused is None:
+                    raise DataError(f"{path}, {name}: {error}") from error
+                refused(name, str(error))
+    for field in ("name", "smiles"):
+        values = [getattr(molecule, field) for molecule in molecules]
+        for twice in sorted({value for value in values if values.count(value) > 1}):
+            raise DataError(f"{' and '.join(map(str, paths))}: {twice} stands there twice")
+    return molecules
+
+
+def _rows(path: Path) -> list[tuple[str, str]]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
-    molecules: list[Molecule] = []
     with open(path, newline="") as file:
         reader = csv.DictReader(file)
         if not {"name", "smiles"} <= set(reader.fieldnames or ()):
             raise DataError(f"{path}: has no columns name and smiles")
-        for row in reader:
-            try:
-                molecules.append(from_smiles(row["smiles"], row["name"]))
-            except DataError as error:
-                if refused is None:
-                    raise DataError(f"{path}, {row['name']}: {error}") from error
-                refused(row["name"], str(error))
-    for column in ("name", "smiles"):
-        values = [getattr(molecule, column) for molecule in molecules]
-        for twice in sorted({value for value in values if values.count(value) > 1}):
-            raise DataError(f"{path}: {twice} stands there twice")
-    return molecules
+        return [(row["name"], row["smiles"]) for row in reader]

@@ -1,0 +1,221 @@
+"""Choice of the compounds to simulate: ``python -m training.curate select FILE ...``."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from typer import TyperException
+
+from ase_atom.errors import AtomError, ConfigError, DataError
+from training.curation.candidates import parse, read_candidates
+from training.curation.criteria import REASONS, Criteria
+from training.curation.enumeration import enumerate_edits
+from training.curation.scaffolds import divide, scaffold
+from training.curation.selection import CurationError, Selection, select, write_selection
+
+FAILED = 1
+BAD_INPUT = 2
+SEEDS = Path(__file__).parent / "data" / "tg80_released.csv"
+COMPOUNDS = SEEDS.with_name("tg80.csv")
+DEFAULTS = Criteria()
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+app = typer.Typer(
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Choose the compounds to simulate.",
+)
+
+
+@app.command("select")
+def select_command(
+    candidates: Path = typer.Argument(
+        help="File of SMILES (also PubChem's CID-SMILES), CSV or SDF, perhaps with .gz."
+    ),
+    output: Path = typer.Option(..., "--output", "-o", help="CSV to write."),
+    seeds: list[Path] = typer.Option(
+        [SEEDS], help="File of the seeds, of the same kinds; may be repeated."
+    ),
+    elements: str = typer.Option(",".join(DEFAULTS.elements), help="Elements allowed."),
+    max_oxygens: int = typer.Option(DEFAULTS.max_oxygens, help="Most O atoms."),
+    max_nitrogens: int = typer.Option(DEFAULTS.max_nitrogens, help="Most N atoms."),
+    max_heavy_atoms: int | None = typer.Option(
+        None, help="Most heavy atoms, besides no more than the candidate's seed."
+    ),
+    min_similarity: float = typer.Option(
+        DEFAULTS.min_similarity, help="The Tanimoto similarity to a seed must be above this."
+    ),
+    max_similarity: float = typer.Option(DEFAULTS.max_similarity, help="And below this."),
+    max_accepted_similarity: float = typer.Option(
+        DEFAULTS.max_accepted_similarity,
+        help="Largest similarity to any candidate accepted before; the paper's text says 0.2.",
+    ),
+    seeds_count: bool = typer.Option(
+        False, "--seeds-count", help="Count the seeds as accepted before all others."
+    ),
+    held_out: Path | None = typer.Option(
+        None, help="Division as by divide, whose test and validation scaffolds must not occur."
+    ),
+    limit: int | None = typer.Option(None, min=1, help="Accept no more than this."),
+    with_seeds: bool = typer.Option(False, "--with-seeds", help="Write the seeds too, first."),
+    workers: int | None = typer.Option(None, min=1, help="Processes. [default: one for each core]"),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file."),
+) -> int:
+    """Select candidates near seeds and unlike one another.
+
+    The same command resumes a run that was killed.
+    """
+    _check_output(output, overwrite)
+    criteria = _criteria(
+        elements=tuple(elements.split(",")),
+        max_oxygens=max_oxygens,
+        max_nitrogens=max_nitrogens,
+        max_heavy_atoms=max_heavy_atoms,
+        min_similarity=min_similarity,
+        max_similarity=max_similarity,
+        max_accepted_similarity=max_accepted_similarity,
+        seeds_count=seeds_count,
+    )
+    known = [seed for path in seeds for seed in _named(path)]
+    selection = select(
+        candidates,
+        known,
+        criteria,
+        output,
+        held_out=_held_out(held_out) if held_out else (),
+        limit=limit,
+        workers=workers or len(os.sched_getaffinity(0)),
+        report=lambda read, passed: console.print(f"{read} judged, {passed} passed"),
+    )
+    write_selection(output, selection, known if with_seeds else None, candidates.name)
+    _print(selection)
+    return 0
+
+
+@app.command("edits")
+def edits_command(
+    output: Path = typer.Option(..., "--output", "-o", help="File of SMILES to write."),
+    seeds: list[Path] = typer.Option(
+        [SEEDS], help="File of the compounds to edit; may be repeated."
+    ),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file."),
+) -> int:
+    """Write all likely single edits of the seeds, in the order of their SHA-256."""
+    _check_output(output, overwrite)
+    known = [smiles for path in seeds for _, smiles in _named(path)]
+    found = sorted(enumerate_edits(known), key=_digest)
+    output.write_text("".join(f"{smiles}\n" for smiles in found))
+    console.print(f"{output}: {len(found)} candidates", markup=False)
+    return 0
+
+
+@app.command("divide")
+def divide_command(
+    output: Path = typer.Option(..., "--output", "-o", help="CSV to write."),
+    compounds: Path = typer.Option(COMPOUNDS, help="File of the compounds, each with a name."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file."),
+) -> int:
+    """Divide compounds into training, validation and test by scaffold."""
+    _check_output(output, overwrite)
+    known = _named(compounds)
+    parts = divide(known)
+    with open(output, "w", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("name", "smiles", "part", "scaffold"))
+        writer.writerows((name, smiles, parts[name], scaffold(smiles)) for name, smiles in known)
+    for part in ("test", "validation"):
+        names = ", ".join(name for name in parts if parts[name] == part)
+        console.print(f"{part}: {names}", markup=False)
+    return 0
+
+
+def _held_out(path: Path) -> list[str]:
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    with open(path, newline="") as file:
+        reader = csv.DictReader(file)
+        if not {"smiles", "part"} <= set(reader.fieldnames or ()):
+            raise DataError(f"{path}: has no columns smiles and part")
+        return [row["smiles"] for row in reader if row["part"] != "train"]
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _check_output(output: Path, overwrite: bool) -> None:
+    if output.exists() and not overwrite:
+        raise ConfigError(f"{output} exists: give another --output, or --overwrite")
+    if not output.parent.is_dir():
+        raise ConfigError(f"{output}: there is no folder {output.parent}")
+
+
+def _named(path: Path) -> list[tuple[str, str]]:
+    from rdkit import Chem
+
+    found = []
+    for number, record in enumerate(read_candidates(path)):
+        molecule = parse(record)
+        if molecule is None:
+            raise DataError(f"{path}: RDKit cannot read {record[1] or f'record {number}'}")
+        smiles = Chem.MolToSmiles(molecule)
+        found.append((record[1] or smiles, smiles))
+    return found
+
+
+def _criteria(**values: object) -> Criteria:
+    try:
+        return Criteria(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        option = "--" + str(first["loc"][0]).replace("_", "-")
+        message = first["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{option}: {message[0].lower()}{message[1:]}") from error
+
+
+def _print(selection: Selection) -> None:
+    print(f"{selection.read:>10} candidates")
+    known = [reason for reason in REASONS if selection.removed[reason]]
+    for reason in known + sorted(set(selection.removed) - set(REASONS)):
+        print(f"{-selection.removed[reason]:>10} {reason}")
+    print(f"{len(selection.accepted):>10} accepted")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 for success, 1 if a worker died, 2 for bad input."""
+    try:
+        result = app(
+            args=None if arguments is None else list(arguments),
+            prog_name="python -m training.curate",
+            standalone_mode=False,
+        )
+        return result if isinstance(result, int) else 0
+    except KeyboardInterrupt:
+        return _complain("interrupted; the same command goes on", 128 + signal.SIGINT)
+    except CurationError as error:
+        return _complain(str(error), FAILED)
+    except AtomError as error:
+        return _complain(str(error), BAD_INPUT)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _complain(f"{where}{error.strerror or error}", BAD_INPUT)
+    except TyperException as error:
+        return _complain(f"{error.format_message()} (see --help)", BAD_INPUT)
+
+
+def _complain(message: str, code: int) -> int:
+    print(f"curate: {' '.join(message.split())}", file=sys.stderr)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Choice of compounds: candidates, criteria, selection and division by scaffold."""
