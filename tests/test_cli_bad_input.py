@@ -113,10 +113,10 @@ def test_bad_options(go, out, options, message):
 
 
 def test_bad_outputs(go, out, tmp_path):
-    code, _, notes = go(output="t.trr")
+    code, _, notes = go(output="t.pdb")
     assert code == 2
     assert len(notes) == 1
-    assert "one of .dcd, .xtc, .xyz, .extxyz, .traj" in notes[0]
+    assert "one of .dcd, .xtc, .trr, .nc, .h5, .xyz, .extxyz, .traj" in notes[0]
     code, _, notes = go(output="missing/t.dcd")
     assert code == 2
     assert "does not exist" in notes[0]

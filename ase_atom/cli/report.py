@@ -50,6 +50,11 @@ def report(summary: RunSummary, wall: float, atoms: Atoms, output: Path) -> None
     trajectory, *topology = output_files(output)
     lines.append(("trajectory", str(trajectory)))
     lines.extend(("topology", str(file)) for file in topology)
+    print_table(lines)
+
+
+def print_table(lines: list[tuple[str, str]]) -> None:
+    """Print names and values in two columns."""
     width = max(len(name) for name, _ in lines)
     for name, value in lines:
         typer.echo(f"{name:<{width}}  {value}")

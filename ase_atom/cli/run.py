@@ -36,7 +36,10 @@ class EnsembleName(StrEnum):
 def run(
     structure: Path = typer.Argument(help="Structure file, anything that ASE reads."),
     output: Path = typer.Option(
-        ..., "--output", "-o", help="Trajectory file: .dcd, .xtc, .xyz, .extxyz or .traj."
+        ...,
+        "--output",
+        "-o",
+        help="Trajectory file: .dcd, .xtc, .trr, .nc, .h5, .xyz, .extxyz or .traj.",
     ),
     operator: str | None = typer.Option(
         None, help="Name or file of an operator.", show_default="the one for the molecule"
@@ -124,7 +127,9 @@ def run(
         f"in jumps of {format_time(jump)}, {_describe(ensemble, temperature, friction)}"
     )
     started = clock.perf_counter()
-    with open_trajectory(output, atoms, interval, overwrite) as writer:
+    with open_trajectory(
+        output, atoms, "w" if overwrite else "x", frame_interval=interval
+    ) as writer:
         try:
             _march(propagator, duration, writer, summary)
         except KeyboardInterrupt as error:
@@ -210,7 +215,7 @@ def _march(
     with progress:
         task = progress.add_task("", total=duration, rate="")
         for frames in propagator.run(duration):
-            writer.write(
+            writer.write_frames(
                 frames.positions[0].cpu().numpy(),
                 frames.velocities[0].cpu().numpy(),
                 frames.times.tolist(),

@@ -1,94 +1,207 @@
-"""What every trajectory writer shares: whole frames on disk, whatever happens."""
+"""What every trajectory writer shares: checked frames, their times, whole frames on disk."""
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 from ase import Atoms
 
 from ase_atom.errors import TrajectoryError
+from ase_atom.io.frames import FrameBlock
+from ase_atom.units import velocities_from_ase
+
+if TYPE_CHECKING:
+    from ase_atom.io.reader import TrajectoryReader
 
 
 class TrajectoryWriter(ABC):
-    """Write the frames of one molecule to one file.
+    """Write the frames of one molecule or system to one file.
 
-    Every frame is on the disk when `write` returns. If a frame cannot be written, the file is cut
-    back to the whole frames before it, or removed if there is none. Also a context manager.
+    Every frame is with the operating system when `write` or `write_frames` returns. If a frame
+    cannot be written, the file is cut back to the whole frames before it, or removed if there is
+    none. `write` serves as an ASE observer, and the writer as a context manager.
 
     Parameters
     ----------
     path
-        File to write; replaced if it exists (see `ase_atom.io.open_trajectory`).
+        The file; see `ase_atom.io.open_trajectory`, which makes writers.
     atoms
-        The molecule; its elements and masses.
+        The molecule; its elements, masses and cell. `write` without an argument writes it.
+    reader
+        The reader of the same format, of a file to append to; None makes a new file.
     frame_interval
-        Time between frames in fs.
+        Time between frames in fs, for frames that come without their times.
+    start_time
+        Time of the first frame to be written, in fs.
 
     Attributes
     ----------
     frames
-        Number of frames written.
+        Number of whole frames in the file.
     beside
         Files that go with the trajectory, and go if not even its first frame can be written.
     """
 
-    endings: ClassVar[tuple[str, ...]]
-    """File name endings, lower case with their dots."""
+    holds_velocities: ClassVar[bool] = False
+    holds_energies: ClassVar[bool] = False
 
-    has_topology: ClassVar[bool]
-    """Whether the format itself says which elements its atoms are."""
-
-    def __init__(self, path: Path, atoms: Atoms, frame_interval: float) -> None:
+    def __init__(
+        self,
+        path: Path,
+        atoms: Atoms,
+        reader: TrajectoryReader | None = None,
+        frame_interval: float | None = None,
+        start_time: float | None = None,
+    ) -> None:
         self.path = path
-        self.atoms = Atoms(atoms.numbers, positions=atoms.positions, masses=atoms.get_masses())
-        self.frame_interval = frame_interval
+        self.atoms = atoms
+        self.numbers = atoms.numbers.copy()
+        self.masses = atoms.get_masses()
+        self.pbc = atoms.pbc.copy()
+        self.periodic = bool(atoms.pbc.any())
         self.frames = 0
         self.beside: list[Path] = []
+        self.frame_interval = frame_interval
+        # Frames without times are counted from here.
+        self._origin = 0.0 if start_time is None else start_time
+        self._since_origin = 0
         self._closed = False
+        if reader is not None:
+            self._continue(reader, start_time)
         try:
-            self._open()
+            self._open(reader)
         except OSError as error:
             raise self._failed(error) from error
 
-    def write(self, positions: np.ndarray, velocities: np.ndarray, times: Iterable[float]) -> None:
+    def write(self, atoms: Atoms | None = None, *, time: float | None = None) -> None:
+        """Append one frame; made for ``dyn.attach(writer.write, interval=10)``.
+
+        Energy and forces that the calculator has at hand are stored where the format holds them;
+        nothing is calculated.
+
+        Parameters
+        ----------
+        atoms
+            What to write; by default the atoms that the trajectory was opened with, as they are
+            now.
+        time
+            In fs; by default one frame interval after the frame before.
+
+        Raises
+        ------
+        TrajectoryError
+            As `write_frames`, or if these are other atoms.
+        """
+        atoms = self.atoms if atoms is None else atoms
+        if not np.array_equal(atoms.numbers, self.numbers):
+            raise TrajectoryError(
+                f"{self.path} holds {len(self.numbers)} atoms, {_formula(self.numbers)}; these are "
+                f"{len(atoms)}, {_formula(atoms.numbers)}"
+                + (", in another order" if sorted(atoms.numbers) == sorted(self.numbers) else "")
+            )
+        if not np.array_equal(atoms.pbc, self.pbc):
+            raise TrajectoryError(
+                f"{self.path} was opened with pbc = {self.pbc.tolist()}, and cannot take a frame "
+                f"with {atoms.pbc.tolist()}"
+            )
+        velocities = energies = forces = None
+        if self.holds_velocities and atoms.has("momenta"):
+            velocities = velocities_from_ase(atoms.get_velocities())[None]
+        if self.holds_energies and atoms.calc is not None:
+            energies, forces = _results(atoms)
+        self.write_frames(
+            atoms.positions[None],
+            velocities,
+            None if time is None else [time],
+            cells=atoms.cell.array[None] if self.periodic else None,
+            energies=energies,
+            forces=forces,
+        )
+
+    def write_frames(
+        self,
+        positions: np.ndarray,
+        velocities: np.ndarray | None = None,
+        times: Sequence[float] | np.ndarray | None = None,
+        *,
+        cells: np.ndarray | None = None,
+        energies: np.ndarray | None = None,
+        forces: np.ndarray | None = None,
+    ) -> None:
         """Append frames.
 
         Parameters
         ----------
         positions, velocities
-            Å and Å/fs, ``[T, N, 3]``.
+            Å and Å/fs, ``[T, N, 3]``. Formats without velocities leave them out.
         times
-            fs, ``[T]``.
+            fs, ``[T]``; by default frame intervals are counted on from the frame before.
+        cells
+            Cell vectors in Å, ``[T, 3, 3]``; by default those of the atoms, if periodic.
+        energies, forces
+            eV, ``[T]``, and eV/Å, ``[T, N, 3]``, for the formats that hold them.
 
         Raises
         ------
         TrajectoryError
-            If the writer is closed, shapes do not fit, a number is not finite, or the disk does
-            not take the frames. Those before the first bad one are kept.
+            If the writer is closed, shapes do not fit, a time is unknown or does not fit the
+            format, a number is not finite, or the disk does not take the frames. Frames before
+            the first bad one are kept.
         """
         if self._closed:
             raise TrajectoryError(f"{self.path} is closed: no frame can be added")
-        for x, v, time in zip(positions, velocities, times, strict=True):
-            if x.shape != (len(self.atoms), 3) or v.shape != x.shape:
+        positions = np.asarray(positions)
+        count, shape = len(positions), (len(self.numbers), 3)
+        for what, array, expected in (
+            ("positions", positions, (count, *shape)),
+            ("velocities", velocities, (count, *shape)),
+            ("forces", forces, (count, *shape)),
+            ("cells", cells, (count, 3, 3)),
+            ("energies", energies, (count,)),
+            ("times", times, (count,)),
+        ):
+            if array is not None and np.shape(array) != expected:
                 raise TrajectoryError(
-                    f"a frame of {self.path} is [{len(self.atoms)}, 3], not {list(x.shape)}"
+                    f"{what} of {count} frames of {self.path} are {list(expected)}, "
+                    f"not {list(np.shape(array))}"
                 )
-            if not (np.isfinite(x).all() and np.isfinite(v).all()):
-                raise TrajectoryError(f"the frame at {time:g} fs for {self.path} is not finite")
-            whole = self._size()
-            try:
-                self._write_frame(x, v, float(time))
-                self._flush()
-            except (OSError, RuntimeError) as error:
-                self._cut_back(whole)
-                raise self._failed(error) from error
-            self.frames += 1
+        if not self.periodic and cells is not None:
+            raise TrajectoryError(f"{self.path} was opened for atoms without a cell")
+        if self.periodic and cells is None:
+            cells = np.repeat(self.atoms.cell.array[None], count, axis=0)
+        block = FrameBlock(
+            positions,
+            None if velocities is None else np.asarray(velocities),
+            self._times(times, count),
+            cells,
+            None if energies is None else np.asarray(energies),
+            None if forces is None else np.asarray(forces),
+        )
+        good = _finite(block)
+        if good:
+            self._put(block[:good] if good < count else block)
+            if times is None:
+                self._since_origin += good
+            else:
+                self._origin, self._since_origin = float(block.times[good - 1]), 1
+        if good < count:
+            raise TrajectoryError(
+                f"the frame at {block.times[good]:g} fs for {self.path} is not finite"
+            )
+
+    @property
+    def last_time(self) -> float | None:
+        """Time of the last frame in fs, None before the first."""
+        if not self._since_origin:
+            return None
+        return self._origin + (self.frame_interval or 0.0) * (self._since_origin - 1)
 
     def close(self) -> None:
         """Close the file; a second call does nothing."""
@@ -103,41 +216,155 @@ class TrajectoryWriter(ABC):
         self.close()
 
     @abstractmethod
-    def _open(self) -> None:
-        """Create the file with whatever comes before the first frame."""
+    def _open(self, reader: TrajectoryReader | None) -> None:
+        """Make the file, or get ready to append to that of the reader."""
 
     @abstractmethod
-    def _write_frame(self, positions: np.ndarray, velocities: np.ndarray, time: float) -> None:
-        """Append one frame in Å, Å/fs and fs."""
-
-    @abstractmethod
-    def _flush(self) -> None:
-        """Hand what is written to the operating system."""
+    def _append(self, block: FrameBlock) -> None:
+        """Append frames that are known to be good, counting `frames` as they get whole."""
 
     @abstractmethod
     def _close(self) -> None:
         """Close the file; may raise OSError if something is left to write."""
 
-    def _repair(self) -> None:  # noqa: B027 - most formats have nothing to mend
-        """Mend a header that counts a frame which is no longer there."""
+    @abstractmethod
+    def _cut_back(self) -> None:
+        """Drop what was written of a frame that did not get whole, from the closed file."""
 
-    def _size(self) -> int:
-        return os.path.getsize(self.path)
+    def _put(self, block: FrameBlock) -> None:
+        self._check(block)
+        try:
+            self._append(block)
+        except (OSError, RuntimeError) as error:
+            self._closed = True
+            # What could not be written before cannot be written at closing either.
+            with contextlib.suppress(OSError, RuntimeError):
+                self._close()
+            if self.frames:
+                self._cut_back()
+            else:
+                for file in (self.path, *self.beside):
+                    file.unlink(missing_ok=True)
+            raise self._failed(error) from error
 
-    def _cut_back(self, size: int) -> None:
-        """Close, and undo a frame that was written in part."""
-        self._closed = True
-        # What could not be written before cannot be written at closing either.
-        with contextlib.suppress(OSError, RuntimeError):
-            self._close()
-        if self.frames:
-            os.truncate(self.path, size)
-            self._repair()
-        else:
-            for file in (self.path, *self.beside):
-                file.unlink(missing_ok=True)
+    def _check(self, block: FrameBlock) -> None:  # noqa: B027 - most formats take any frame
+        """Raise TrajectoryError for frames that the format cannot hold."""
+
+    def _times(self, times: Sequence[float] | np.ndarray | None, count: int) -> np.ndarray:
+        if times is not None:
+            return np.asarray(times, dtype=np.float64)
+        if self.frame_interval is None:
+            raise TrajectoryError(
+                f"the time of a frame of {self.path} is unknown: open the trajectory with "
+                "frame_interval= in fs, or give the time"
+            )
+        return self._origin + self.frame_interval * (self._since_origin + np.arange(count))
+
+    def _continue(self, reader: TrajectoryReader, start_time: float | None) -> None:
+        """Check that the frames of an existing file can be followed by these atoms'."""
+        if reader.atom_count != len(self.numbers):
+            raise TrajectoryError(
+                f"{self.path} holds {reader.atom_count} atoms; frames of {len(self.numbers)} atoms "
+                "cannot be appended"
+            )
+        known = reader.own_numbers
+        if known is not None and not np.array_equal(known, self.numbers):
+            raise TrajectoryError(
+                f"{self.path} holds {_formula(known)}; frames of {_formula(self.numbers)} "
+                "cannot be appended: other elements, or in another order"
+            )
+        self.frames = len(reader)
+        if self.frames and start_time is None:
+            last = reader.last_time()
+            interval = self.frame_interval or reader.frame_interval()
+            self.frame_interval = interval
+            if last is not None:
+                self._origin, self._since_origin = last, 1
 
     def _failed(self, error: Exception) -> TrajectoryError:
         reason = getattr(error, "strerror", None) or str(error)
         kept = f"; its first {self.frames} frames are kept" if self.frames else ""
         return TrajectoryError(f"cannot write {self.path}: {reason}{kept}")
+
+
+class AppendingWriter(TrajectoryWriter):
+    """A format whose frames are bytes one after the other; each is written at one go."""
+
+    def _open(self, reader: TrajectoryReader | None) -> None:
+        # Unbuffered: a frame is either with the operating system or not yet written at all.
+        self._file = self.path.open("w+b" if reader is None else "r+b", buffering=0)
+        if reader is None:
+            self._end = self._start()
+        else:
+            self._end = reader.whole_size
+            self._file.truncate(self._end)
+            self._resume(reader)
+        self._file.seek(self._end)
+
+    def _append(self, block: FrameBlock) -> None:
+        data, ends = self._encode(block)
+        begin, done, rest = self._end, 0, memoryview(data)
+        try:
+            while done < len(data):
+                done += self._file.write(rest[done:])
+        finally:
+            whole = int(np.searchsorted(ends, done, side="right"))
+            if whole:
+                self.frames += whole
+                self._end = begin + int(ends[whole - 1])
+        self._count()
+
+    def _cut_back(self) -> None:
+        os.truncate(self.path, self._end)
+        with contextlib.suppress(OSError), self.path.open("r+b", buffering=0) as self._file:
+            self._count()
+
+    def _close(self) -> None:
+        self._file.close()
+
+    def _start(self) -> int:
+        """Write what comes before the first frame, and return how long it is."""
+        return 0
+
+    def _resume(self, reader: TrajectoryReader) -> None:
+        """Take over what the header of an existing file says."""
+
+    @abstractmethod
+    def _encode(self, block: FrameBlock) -> tuple[bytes, np.ndarray]:
+        """Return frames as bytes, and where each of them ends."""
+
+    def _count(self) -> None:
+        """Tell the header how many frames there are, leaving the file at its end."""
+
+
+def _finite(block: FrameBlock) -> int:
+    """Return how many frames come before the first that is not finite."""
+    count = len(block)
+    for array in (block.positions, block.times, block.velocities, block.cells):
+        if array is not None and not np.isfinite(array).all():
+            bad = ~np.isfinite(array).reshape(len(block), -1).all(axis=1)
+            count = min(count, int(bad.argmax()))
+    return count
+
+
+def _results(atoms: Atoms) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return energy ``[1]`` and forces ``[1, N, 3]`` as far as the calculator has them at hand."""
+    from ase.calculators.calculator import PropertyNotImplementedError
+
+    found = []
+    for name in ("energy", "forces"):
+        value = None
+        with contextlib.suppress(PropertyNotImplementedError, KeyError, AttributeError):
+            value = atoms.calc.get_property(name, atoms, allow_calculation=False)
+        found.append(None if value is None else np.asarray(value, dtype=np.float64)[None])
+    return found[0], found[1]
+
+
+def _formula(numbers: np.ndarray) -> str:
+    return Atoms(numbers).get_chemical_formula()
+
+
+def positive(value: float, what: str) -> None:
+    """Raise TrajectoryError unless a time is finite and above zero."""
+    if not (math.isfinite(value) and value > 0):
+        raise TrajectoryError(f"{what} must be above zero, not {value:g} fs")

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 from openmm import unit
 from openmm.app import Element, PDBFile, Topology
 
-from ase_atom.topology import perceive_bonds
+from ase_atom.errors import TrajectoryError
+from ase_atom.topology import BOND_FACTOR, perceive_bonds, radii
+
+_SMALL = 200  # up to so many atoms all pairs are looked at
 
 
-def openmm_topology(atoms: Atoms) -> Topology:
+def openmm_topology(atoms: Atoms, bonds: bool = True) -> Topology:
     """Return a topology of one residue, ``MOL``, with bonds perceived from the positions.
 
-    Atoms are named by element and count: C1, C2, O1, H1, …
+    Atoms are named by element and count: C1, C2, O1, H1, … Periodic atoms give the cell too.
     """
     topology = Topology()
     residue = topology.addResidue("MOL", topology.addChain("A"))
@@ -24,9 +28,22 @@ def openmm_topology(atoms: Atoms) -> Topology:
         counts[symbol] += 1
         topology.addAtom(f"{symbol}{counts[symbol]}", Element.getBySymbol(symbol), residue)
     members = list(topology.atoms())
-    for i, j in perceive_bonds(atoms):
+    for i, j in find_bonds(atoms) if bonds else ():
         topology.addBond(members[i], members[j])
+    if atoms.pbc.any():
+        topology.setPeriodicBoxVectors(atoms.cell.array * unit.angstrom)
     return topology
+
+
+def find_bonds(atoms: Atoms) -> list[tuple[int, int]]:
+    """Return bonded pairs (i < j) by distance, through periodic boundaries too."""
+    if len(atoms) <= _SMALL and not atoms.pbc.any():
+        return perceive_bonds(atoms)
+    from ase.neighborlist import neighbor_list
+
+    limits = BOND_FACTOR * radii(atoms.numbers)
+    i, j = neighbor_list("ij", atoms, limits)
+    return sorted({(int(a), int(b)) for a, b in zip(i, j, strict=True) if a < b})
 
 
 def write_pdb(path: Path, atoms: Atoms) -> None:
@@ -39,3 +56,81 @@ def write_pdb(path: Path, atoms: Atoms) -> None:
     """
     with path.open("w") as file:
         PDBFile.writeFile(openmm_topology(atoms), atoms.positions * unit.angstrom, file)
+
+
+def pdb_fits(path: Path, atoms: Atoms) -> bool:
+    """Return whether a PDB file has the same elements and bonds as the atoms."""
+    from ase_atom.io.structure import read_structure
+
+    try:
+        there = read_structure(path)
+    except TrajectoryError:
+        return False
+    return np.array_equal(there.numbers, atoms.numbers) and find_bonds(there) == find_bonds(atoms)
+
+
+def topology_beside(path: Path) -> Path | None:
+    """Return the PDB or PSF file of the same name, if there is one."""
+    for ending in (".pdb", ".psf"):
+        beside = path.with_suffix(ending)
+        if beside.is_file():
+            return beside
+    return None
+
+
+def find_topology(path: Path, given: Atoms | str | Path | None) -> tuple[np.ndarray, str]:
+    """Return atomic numbers for a trajectory, and where they come from.
+
+    Parameters
+    ----------
+    path
+        The trajectory, beside which a topology is looked for.
+    given
+        Atoms, or a file that ASE or, for ``.psf``, mdtraj reads; None looks beside.
+
+    Raises
+    ------
+    TrajectoryError
+        If there is none, or it cannot be read.
+    """
+    if isinstance(given, Atoms):
+        return given.numbers, "given"
+    source = topology_beside(path) if given is None else Path(given)
+    if source is None:
+        raise TrajectoryError(
+            f"{path} does not say which elements its atoms are: put {path.with_suffix('.pdb').name}"
+            f" or {path.with_suffix('.psf').name} beside it, or give a topology"
+        )
+    return read_elements(source), str(source)
+
+
+def read_elements(path: Path) -> np.ndarray:
+    """Return the atomic numbers of a structure or PSF file.
+
+    Raises
+    ------
+    TrajectoryError
+        If it cannot be read, or an atom has no element.
+    """
+    from ase_atom.io.structure import read_structure
+
+    is_psf = path.suffix.lower() == ".psf"
+    numbers = _psf_elements(path) if is_psf else read_structure(path).numbers
+    if not numbers.all():
+        raise TrajectoryError(
+            f"atom {int(np.argmin(numbers)) + 1} of the topology {path} has no element"
+        )
+    return numbers
+
+
+def _psf_elements(path: Path) -> np.ndarray:
+    from mdtraj import load_psf
+
+    if not path.is_file():
+        raise TrajectoryError(f"the structure file {path} does not exist")
+    try:
+        topology = load_psf(str(path))
+    except Exception as error:  # the parser raises whatever it hits
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise TrajectoryError(f"{path} is no PSF file ({reason[:120]})") from error
+    return np.array([0 if a.element is None else a.element.atomic_number for a in topology.atoms])

@@ -1,0 +1,163 @@
+"""From one trajectory format to another, a block of frames at a time."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from ase import Atoms
+
+from ase_atom.errors import TrajectoryError
+from ase_atom.io.base import TrajectoryWriter, positive
+from ase_atom.io.frames import FrameBlock
+from ase_atom.io.reader import TrajectoryReader, TrajectoryWarning
+from ase_atom.io.registry import format_of, open_trajectory, output_files, read_trajectory
+from ase_atom.io.topology import topology_beside
+
+
+@dataclass(frozen=True)
+class Conversion:
+    """What a conversion amounted to.
+
+    Parameters
+    ----------
+    atoms
+        The molecule as in the first frame.
+    frames
+        Number of frames written.
+    lost
+        Frames that the source should have held.
+    first_time, last_time
+        Times of the first and last frame written, in fs.
+    """
+
+    atoms: Atoms
+    frames: int
+    lost: int
+    first_time: float
+    last_time: float
+
+
+def convert_trajectory(
+    source: str | Path,
+    target: str | Path,
+    every: int = 1,
+    align: bool = False,
+    topology: Atoms | str | Path | None = None,
+    overwrite: bool = False,
+    frame_interval: float | None = None,
+    progress: Callable[[float], None] | None = None,
+) -> Conversion:
+    """Copy a trajectory into another format, in memory that does not grow with its length.
+
+    Positions, velocities, times, cells, energies and forces are carried over as far as both
+    formats hold them; a warning says what the target leaves out.
+
+    Parameters
+    ----------
+    source, target
+        Files; their endings choose the formats.
+    every
+        Take the first frame and every so manieth after it.
+    align
+        Superpose every frame on the first.
+    topology
+        As in `read_trajectory`.
+    overwrite
+        Replace a target that exists.
+    frame_interval
+        Time between frames of the source in fs, if it has no times; 1 fs otherwise, with a
+        warning.
+    progress
+        Called with the time of the last frame written, in fs, after each block.
+
+    Raises
+    ------
+    TrajectoryError
+        If something cannot be read or written; for bad input before anything is written.
+    """
+    source, target = Path(source), Path(target)
+    if every < 1:
+        raise TrajectoryError(f"every first, second, … frame can be taken, but not every {every}")
+    if frame_interval is not None:
+        positive(frame_interval, "the frame interval")
+    if source.resolve() in (file.resolve() for file in output_files(target)):
+        raise TrajectoryError(f"the output {target} would replace {source}; choose another name")
+    with read_trajectory(source, topology) as reader:
+        atoms = reader.atoms
+        if align and atoms.pbc.any():
+            raise TrajectoryError(f"{source} is periodic: frames with a cell cannot be turned")
+        timed, interval = _spacing(reader, frame_interval)
+        writer = open_trajectory(
+            target,
+            atoms,
+            "w" if overwrite else "x",
+            frame_interval=None if interval is None else every * interval,
+            topology=_pdb_of(source, topology),
+        )
+        first = last = float("nan")
+        reference = atoms.positions
+        with writer:
+            for block in reader.blocks(step=every):
+                times = block.times if timed else None
+                if align:
+                    block = block.aligned(reference)
+                if not writer.frames:
+                    _warn_of_losses(block, writer, source)
+                    first = 0.0 if times is None else float(times[0])
+                writer.write_frames(
+                    block.positions,
+                    block.velocities,
+                    times,
+                    cells=block.cells,
+                    energies=block.energies,
+                    forces=block.forces,
+                )
+                last = writer.last_time
+                if progress is not None:
+                    progress(last)
+    return Conversion(atoms, writer.frames, reader.lost, first, last)
+
+
+def _spacing(reader: TrajectoryReader, given: float | None) -> tuple[bool, float | None]:
+    """Return whether a source has times, and the time between its frames in fs, if even."""
+    if next(reader.blocks(stop=1)).times is not None:
+        if given is not None:
+            raise TrajectoryError(f"{reader.path} has times of its own: give no frame interval")
+        return True, reader.frame_interval()
+    if given is None:
+        given = 1.0
+        warnings.warn(
+            f"{reader.path} has no times: its frames are taken to be 1 fs apart",
+            TrajectoryWarning,
+            stacklevel=3,
+        )
+    return False, given
+
+
+def _pdb_of(source: Path, topology: Atoms | str | Path | None) -> Path | None:
+    """Return the PDB file that describes a source, names and residues included, if one does."""
+    if format_of(source).has_topology or isinstance(topology, Atoms):
+        return None
+    file = topology_beside(source) if topology is None else Path(topology)
+    return file if file is not None and file.suffix.lower() == ".pdb" else None
+
+
+def _warn_of_losses(block: FrameBlock, writer: TrajectoryWriter, source: Path) -> None:
+    lost = [
+        name
+        for name, held in (
+            ("velocities", writer.holds_velocities),
+            ("energies", writer.holds_energies),
+            ("forces", writer.holds_energies),
+        )
+        if getattr(block, name) is not None and not held
+    ]
+    if lost:
+        warnings.warn(
+            f"{writer.path} cannot hold the {' and '.join(lost)} of {source}: left out",
+            TrajectoryWarning,
+            stacklevel=3,
+        )

@@ -1,0 +1,277 @@
+"""DCD as CHARMM, NAMD and OpenMM write it: positions in single precision, times in the header.
+
+OpenMM's `DCDFile` makes the header. Frames are written and read as arrays: `DCDFile` packs their
+numbers one by one, and the readers of other libraries talk on standard output.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import BinaryIO
+
+import numpy as np
+from openmm.app import DCDFile
+
+from ase_atom.errors import TrajectoryError
+from ase_atom.io.base import AppendingWriter
+from ase_atom.io.cells import cells_from, check_cells, lengths_and_angles
+from ase_atom.io.frames import FrameBlock
+from ase_atom.io.reader import TrajectoryReader
+from ase_atom.io.topology import openmm_topology
+from ase_atom.units import fs_to_ps
+
+AKMA = 48.88821
+"""The unit of time in DCD headers, in fs, as OpenMM, NAMD and MDAnalysis have it."""
+
+_COUNT = 8  # where the header has number of frames, first step, interval and last step
+_STEP = 44  # and where the time step
+_MAX_STEP = 2**31 - 1
+_PLUGIN_TITLE = b"Created by DCD plugin"
+
+
+@dataclass(frozen=True)
+class DCDHeader:
+    """What the header of a DCD file says.
+
+    Parameters
+    ----------
+    count
+        Number of frames.
+    first, interval
+        Step of the first frame, and steps between frames.
+    step
+        Time step in fs.
+    atoms
+        Number of atoms.
+    frame
+        One frame as it lies in the file.
+    size
+        Length of the header in bytes.
+    title
+        Remarks of the program that wrote it.
+    """
+
+    count: int
+    first: int
+    interval: int
+    step: float
+    atoms: int
+    frame: np.dtype
+    size: int
+    title: bytes
+
+    @property
+    def start_time(self) -> float:
+        """Time of the first frame in fs."""
+        return self.first * self.step
+
+    @property
+    def frame_interval(self) -> float:
+        """Time between frames in fs."""
+        return self.interval * self.step
+
+    @property
+    def has_times(self) -> bool:
+        """False for what VMD's plugin and mdtraj write: always a step of one unit, 48.9 fs."""
+        return not self.title.startswith(_PLUGIN_TITLE) and self.frame_interval > 0
+
+
+def frame_type(atoms: int, cell: bool, order: str = "<", fourth: bool = False) -> np.dtype:
+    """Return one frame of a DCD file: Fortran records, each between two copies of its length."""
+    records = [("cell", "f8", 6)] if cell else []
+    records += [(axis, "f4", atoms) for axis in ("xyzw" if fourth else "xyz")]
+    parts = []
+    for name, kind, count in records:
+        mark = f"{order}i4"
+        parts += [(f"{name}<", mark), (name, f"{order}{kind}", (count,)), (f"{name}>", mark)]
+    return np.dtype(parts)
+
+
+def read_header(file: BinaryIO) -> DCDHeader:
+    """Read the header of a DCD file.
+
+    Raises
+    ------
+    ValueError
+        If it is none, or of a kind that is not read.
+    """
+    head = file.read(92)
+    if len(head) < 92 or head[4:8] != b"CORD":
+        raise ValueError("it has no DCD header")
+    order = "<" if head[:4] == struct.pack("<i", 84) else ">"
+    if head[:4] != struct.pack(f"{order}i", 84):
+        raise ValueError("its DCD header has markers of 64 bits, which are not read")
+    numbers = struct.unpack(f"{order}20i", head[8:88])
+    charmm = numbers[19] != 0
+    if numbers[8]:
+        raise ValueError("it holds fixed atoms once only, which is not read")
+    if charmm:
+        (step,) = struct.unpack(f"{order}f", head[44:48])
+    else:
+        (step,) = struct.unpack(f"{order}d", head[44:52])
+    (title_length,) = struct.unpack(f"{order}i", file.read(4))
+    title = file.read(title_length)[4:]
+    file.read(4)
+    tail = file.read(12)
+    if len(tail) < 12:
+        raise ValueError("it ends within its header")
+    atoms = struct.unpack(f"{order}3i", tail)[1]
+    frame = frame_type(
+        atoms, charmm and bool(numbers[10]), order, fourth=charmm and bool(numbers[11])
+    )
+    return DCDHeader(*numbers[:3], step * AKMA, atoms, frame, file.tell(), title)
+
+
+class DCDReader(TrajectoryReader):
+    """Read DCD files of either byte order, with or without a cell."""
+
+    def _open(self) -> None:
+        self._file = self.path.open("rb", buffering=0)
+        try:
+            self.header = read_header(self._file)
+        except (ValueError, struct.error) as error:
+            self._file.close()
+            raise self._not_one(str(error)) from error
+        self.atom_count = self.header.atoms
+        body = os.path.getsize(self.path) - self.header.size
+        self._frames, rest = divmod(body, self.header.frame.itemsize)
+        self.whole_size = self.header.size + self._frames * self.header.frame.itemsize
+        missing = max(self.header.count - self._frames, 1 if rest else 0)
+        self._report_lost(self._frames, missing)
+
+    def __len__(self) -> int:
+        return self._frames
+
+    def frame_interval(self) -> float | None:
+        """Return the time between frames in fs, as the header says."""
+        return self.header.frame_interval if self.header.has_times else None
+
+    def _read(self, first: int, count: int) -> FrameBlock:
+        header = self.header
+        count = max(0, min(count, self._frames - first))
+        self._file.seek(header.size + first * header.frame.itemsize)
+        data = np.fromfile(self._file, header.frame, count)
+        positions = np.empty((count, self.atom_count, 3))
+        for axis, name in enumerate("xyz"):
+            positions[:, :, axis] = data[name]
+        cells = None
+        if "cell" in header.frame.names:
+            box = data["cell"]
+            angles = box[:, [4, 3, 1]]
+            if (np.abs(angles) <= 1).all():  # NAMD and OpenMM write cosines
+                angles = np.degrees(np.arccos(angles))
+            cells = cells_from(box[:, [0, 2, 5]], angles)
+        times = None
+        if header.has_times:
+            times = (header.first + header.interval * np.arange(first, first + count)) * header.step
+        return FrameBlock(positions, times=times, cells=cells)
+
+    def _close(self) -> None:
+        self._file.close()
+
+
+class DCDWriter(AppendingWriter):
+    """CHARMM's DCD as OpenMM writes it.
+
+    A step of the file is one frame interval, or the largest part of it that the time of the first
+    frame is a multiple of; so every reader's time axis is right. Frames must be evenly spaced.
+    """
+
+    def _start(self) -> int:
+        DCDFile(
+            self._file,
+            openmm_topology(self.atoms, bonds=False),
+            fs_to_ps(self.frame_interval or 1.0),
+        )
+        self._dtype = frame_type(len(self.numbers), self.periodic)
+        self._first_time: float | None = None
+        self._interval = self.frame_interval
+        self._settled = False
+        return self._file.tell()
+
+    def _resume(self, reader: DCDReader) -> None:
+        self._dtype = frame_type(len(self.numbers), self.periodic)
+        header = reader.header
+        if header.frame != self._dtype:
+            cell = "a cell" if "cell" in header.frame.names else "no cell"
+            raise TrajectoryError(
+                f"cannot append to {self.path}: its frames have {cell} or another byte order, "
+                "these have not"
+            )
+        if len(reader) and not header.has_times:
+            raise TrajectoryError(f"cannot append to {self.path}: its header has no times")
+        self._first_time = header.start_time if len(reader) else None
+        # The interval of a single frame means nothing.
+        self._settled = len(reader) > 1
+        self._interval = header.frame_interval if self._settled else self.frame_interval
+        self._steps = (header.first, header.interval)
+
+    def _check(self, block: FrameBlock) -> None:
+        if block.cells is not None:
+            check_cells(block.cells, self.path)
+        times = block.times
+        if self._first_time is None:
+            self._first_time = float(times[0])
+        if self._interval is None and self.frames + len(times) > 1:
+            self._interval = float(times[1 - self.frames]) - self._first_time  # the second frame's
+        if not self._settled:
+            self._write_times()
+            self._settled = self._interval is not None
+        expected = self._first_time + (self._interval or 0.0) * (
+            self.frames + np.arange(len(times))
+        )
+        # Single precision, in which many formats have their times, is allowed for.
+        off = np.abs(times - expected) > 1e-3 * (self._interval or 1.0) + 2e-7 * np.abs(times)
+        if off.any():
+            bad = int(off.argmax())
+            raise TrajectoryError(
+                f"the frame at {times[bad]:g} fs for {self.path} should be at {expected[bad]:g} "
+                "fs: a DCD file holds evenly spaced frames only; .xtc, .trr, .nc, .h5, .xyz and "
+                ".traj hold the time of each"
+            )
+
+    def _write_times(self) -> None:
+        """Write first step, interval and time step so that the times come out."""
+        start, interval = self._first_time, self._interval
+        if interval is None:
+            interval = abs(start) or 1.0  # one frame: any interval will do
+        if interval <= 0:
+            raise TrajectoryError(f"times of frames for {self.path} must increase")
+        for limit in (1, 10, 100, 1000):
+            steps = Fraction(start / interval).limit_denominator(limit)
+            if abs(float(steps) - start / interval) <= 1e-4 + 2e-7 * abs(start / interval):
+                break
+        if abs(steps.numerator) > _MAX_STEP:
+            raise TrajectoryError(
+                f"a DCD file cannot start at {start:g} fs with frames every {interval:g} fs: its "
+                f"steps are counted up to {_MAX_STEP}"
+            )
+        self._steps = (steps.numerator, steps.denominator)
+        step = interval / steps.denominator / AKMA
+        self._patch(_STEP, struct.pack("<f", step))
+
+    def _encode(self, block: FrameBlock) -> tuple[bytes, np.ndarray]:
+        frames = np.empty(len(block), self._dtype)
+        for axis, name in enumerate("xyz"):
+            frames[f"{name}<"] = frames[f"{name}>"] = 4 * len(self.numbers)
+            frames[name] = block.positions[:, :, axis]
+        if self.periodic:
+            lengths, angles = lengths_and_angles(block.cells)
+            frames["cell<"] = frames["cell>"] = 48
+            frames["cell"][:, [0, 2, 5]] = lengths
+            frames["cell"][:, [4, 3, 1]] = np.cos(np.radians(angles))
+        return frames.tobytes(), self._dtype.itemsize * np.arange(1, len(block) + 1)
+
+    def _count(self) -> None:
+        first, interval = self._steps
+        last = min(first + (self.frames - 1) * interval, _MAX_STEP)
+        numbers = struct.pack("<4i", self.frames, first, interval, last)
+        self._patch(_COUNT, numbers)
+
+    def _patch(self, where: int, data: bytes) -> None:
+        self._file.seek(where)
+        self._file.write(data)
+        self._file.seek(self._end)

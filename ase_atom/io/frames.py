@@ -1,0 +1,69 @@
+"""Consecutive frames of one trajectory, as they pass from a reader to a writer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields, replace
+
+import numpy as np
+
+
+@dataclass(frozen=True)
+class FrameBlock:
+    """Consecutive frames of one molecule or system.
+
+    Parameters
+    ----------
+    positions
+        Å, ``[T, N, 3]``.
+    velocities
+        Å/fs, ``[T, N, 3]``, or None where the file holds none.
+    times
+        fs, ``[T]``, or None where the file holds none.
+    cells
+        Cell vectors as rows in Å, ``[T, 3, 3]``, or None for an isolated molecule.
+    energies
+        Potential energies in eV, ``[T]``, not a number where one is missing; None if all are.
+    forces
+        eV/Å, ``[T, N, 3]``, not a number where they are missing; None if all are.
+    """
+
+    positions: np.ndarray
+    velocities: np.ndarray | None = None
+    times: np.ndarray | None = None
+    cells: np.ndarray | None = None
+    energies: np.ndarray | None = None
+    forces: np.ndarray | None = None
+
+    def __len__(self) -> int:
+        """Return the number of frames T."""
+        return len(self.positions)
+
+    def __getitem__(self, frames: slice) -> FrameBlock:
+        """Return some of the frames."""
+        parts = {field.name: getattr(self, field.name) for field in fields(self)}
+        return FrameBlock(**{k: None if v is None else v[frames] for k, v in parts.items()})
+
+    def aligned(self, reference: np.ndarray) -> FrameBlock:
+        """Return the frames moved and turned onto a reference, velocities and forces turned too.
+
+        The rotation minimises the unweighted root-mean-square distance from the reference
+        (Kabsch, Acta Cryst. A 32, 922 (1976)); centroids coincide.
+
+        Parameters
+        ----------
+        reference
+            Å, ``[N, 3]``.
+        """
+        centre = reference.mean(axis=0)
+        centred = self.positions - self.positions.mean(axis=1, keepdims=True)
+        u, _, vt = np.linalg.svd(centred.transpose(0, 2, 1) @ (reference - centre))
+        # Never a reflection: turn the direction of the least overlap round where needed.
+        handed = np.ones((len(self), 3, 1))
+        handed[:, 2, 0] = np.sign(np.linalg.det(u) * np.linalg.det(vt))
+        rotation = u @ (handed * vt)
+        return replace(
+            self,
+            positions=centred @ rotation + centre,
+            velocities=None if self.velocities is None else self.velocities @ rotation,
+            forces=None if self.forces is None else self.forces @ rotation,
+        )

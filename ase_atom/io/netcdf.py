@@ -1,0 +1,256 @@
+"""AMBER's NetCDF convention: positions and velocities in single precision, each frame's time.
+
+SciPy writes the header. Frames are written and read as arrays: SciPy's and with it mdtraj's NetCDF
+files keep all frames in memory until they are closed, and mdtraj's leave velocities out.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from dataclasses import dataclass
+from typing import BinaryIO
+
+import numpy as np
+from scipy.io import netcdf_file
+
+from ase_atom.errors import TrajectoryError
+from ase_atom.io.base import AppendingWriter
+from ase_atom.io.cells import cells_from, check_cells, lengths_and_angles
+from ase_atom.io.frames import FrameBlock
+from ase_atom.io.reader import TrajectoryReader
+from ase_atom.units import PS, fs_to_ps, ps_to_fs
+
+_COUNT = 4  # where the header has the number of frames
+_KINDS = {1: ">i1", 2: "S1", 3: ">i2", 4: ">i4", 5: ">f4", 6: ">f8"}
+
+
+@dataclass(frozen=True)
+class NetCDFHeader:
+    """What the header of a NetCDF file in the classic format says about its frames.
+
+    Parameters
+    ----------
+    count
+        Number of frames, −1 where it is left open.
+    dimensions
+        Their names and lengths.
+    frame
+        One frame (record) as it lies in the file.
+    begin
+        Where the first of them begins.
+    scales
+        The ``scale_factor`` of variables that have one.
+    """
+
+    count: int
+    dimensions: dict[str, int]
+    frame: np.dtype
+    begin: int
+    scales: dict[str, float]
+
+
+def read_header(file: BinaryIO) -> NetCDFHeader:
+    """Read the header (NetCDF User's Guide, "File Format Specification", classic).
+
+    Raises
+    ------
+    ValueError
+        If it is none, or of another NetCDF format.
+    """
+    magic = file.read(4)
+    if magic not in (b"CDF\x01", b"CDF\x02"):
+        raise ValueError("it is no NetCDF file of the classic format")
+    offset = "i" if magic[3] == 1 else "q"
+
+    def number(kind: str = "i") -> int:
+        return struct.unpack(f">{kind}", file.read(struct.calcsize(kind)))[0]
+
+    def text() -> str:
+        length = number()
+        return file.read(-(-length // 4) * 4)[:length].decode("ascii", "replace")
+
+    def entries() -> range:
+        number()  # a tag for the kind of list
+        return range(number())
+
+    def attributes() -> dict[str, np.ndarray]:
+        found = {}
+        for _ in entries():
+            name, kind, count = text(), np.dtype(_KINDS[number()]), number()
+            data = file.read(-(-count * kind.itemsize // 4) * 4)
+            found[name] = np.frombuffer(data, kind, count)
+        return found
+
+    count = number()
+    dimensions = [(text(), number()) for _ in entries()]
+    attributes()
+    parts, scales = [], {}
+    for _ in entries():
+        name = text()
+        shape = [dimensions[number()][1] for _ in range(number())]
+        notes = attributes()
+        kind, _, begin = np.dtype(_KINDS[number()]), number(), number(offset)
+        if shape and shape[0] == 0:  # the unlimited dimension
+            parts.append((begin, name, kind, tuple(shape[1:])))
+            if "scale_factor" in notes:
+                scales[name] = float(notes["scale_factor"][0])
+    if not parts:
+        raise ValueError("it holds no frames")
+    parts.sort(key=lambda part: part[0])
+    begin = parts[0][0]
+    last = parts[-1]
+    size = last[0] - begin + -(-np.dtype((last[2], last[3])).itemsize // 4) * 4
+    if len(parts) == 1:
+        size = np.dtype((last[2], last[3])).itemsize
+    frame = np.dtype(
+        {
+            "names": [part[1] for part in parts],
+            "formats": [(part[2], part[3]) for part in parts],
+            "offsets": [part[0] - begin for part in parts],
+            "itemsize": size,
+        }
+    )
+    return NetCDFHeader(count, dict(dimensions), frame, begin, scales)
+
+
+class NetCDFReader(TrajectoryReader):
+    """Read AMBER NetCDF trajectories of the classic formats."""
+
+    def _open(self) -> None:
+        self._file = self.path.open("rb")
+        try:
+            self.header = read_header(self._file)
+            self.atom_count = self.header.dimensions["atom"]
+            if "coordinates" not in self.header.frame.names:
+                raise ValueError("it holds no coordinates")
+        except (ValueError, struct.error, KeyError, IndexError) as error:
+            self._file.close()
+            reason = str(error) if type(error) is ValueError else "its header is damaged"
+            raise self._not_one(reason) from error
+        body = max(0, os.path.getsize(self.path) - self.header.begin)
+        whole = body // self.header.frame.itemsize
+        # What lies beyond the frames that the header counts never got whole.
+        count = whole if self.header.count < 0 else self.header.count
+        self._frames = min(whole, count)
+        self.whole_size = self.header.begin + self._frames * self.header.frame.itemsize
+        self._report_lost(self._frames, count - self._frames)
+
+    def __len__(self) -> int:
+        return self._frames
+
+    def _read(self, first: int, count: int) -> FrameBlock:
+        kind = self.header.frame
+        count = max(0, min(count, self._frames - first))
+        self._file.seek(self.header.begin + first * kind.itemsize)
+        data = np.frombuffer(self._file.read(count * kind.itemsize), kind, count)
+
+        def part(name: str) -> np.ndarray | None:
+            if name not in kind.names:
+                return None
+            return data[name].astype(np.float64) * self.header.scales.get(name, 1.0)
+
+        velocities, times, lengths = part("velocities"), part("time"), part("cell_lengths")
+        return FrameBlock(
+            part("coordinates"),
+            None if velocities is None else velocities / PS,
+            None if times is None else ps_to_fs(times),
+            None if lengths is None else cells_from(lengths, part("cell_angles")),
+        )
+
+    def _close(self) -> None:
+        self._file.close()
+
+
+class NetCDFWriter(AppendingWriter):
+    """AMBER NetCDF with velocities, if the first frame has them.
+
+    The header counts a frame only after it is whole on the disk.
+    """
+
+    holds_velocities = True
+
+    def _start(self) -> int:
+        self._header: NetCDFHeader | None = None  # until the first frame tells about velocities
+        return 0
+
+    def _resume(self, reader: NetCDFReader) -> None:
+        self._header = reader.header
+        expected = set(self._variables(True))
+        strange = set(self._header.frame.names) - expected
+        missing = set(self._variables(False)) - set(self._header.frame.names)
+        if strange or missing or self._header.scales:
+            wrong = ", ".join(sorted(strange | missing)) or "scaled numbers"
+            raise TrajectoryError(f"cannot append to {self.path}: it differs in {wrong}")
+        self._count()
+
+    def _variables(self, velocities: bool) -> dict[str, tuple]:
+        variables = {"time": ("f", ("frame",), "picosecond")}
+        variables["coordinates"] = ("f", ("frame", "atom", "spatial"), "angstrom")
+        if velocities:
+            variables["velocities"] = ("f", ("frame", "atom", "spatial"), "angstrom/picosecond")
+        if self.periodic:
+            variables["cell_lengths"] = ("d", ("frame", "cell_spatial"), "angstrom")
+            variables["cell_angles"] = ("d", ("frame", "cell_angular"), "degree")
+        return variables
+
+    def _write_header(self, velocities: bool) -> None:
+        from ase_atom import __version__
+
+        made = io.BytesIO()
+        file = netcdf_file(made, "w", version=2)
+        file.Conventions, file.ConventionVersion = "AMBER", "1.0"
+        file.program, file.programVersion = "ase-atom", __version__
+        file.createDimension("frame", None)
+        file.createDimension("spatial", 3)
+        file.createDimension("atom", len(self.numbers))
+        file.createVariable("spatial", "c", ("spatial",))[:] = np.array([*"xyz"], "S1")
+        if self.periodic:
+            file.createDimension("cell_spatial", 3)
+            file.createDimension("cell_angular", 3)
+            file.createDimension("label", 5)
+            labels = file.createVariable("cell_spatial", "c", ("cell_spatial",))
+            labels[:] = np.array([*"abc"], "S1")
+            labels = file.createVariable("cell_angular", "c", ("cell_angular", "label"))
+            labels[:] = np.array([[*"alpha"], [*"beta "], [*"gamma"]], "S1")
+        for name, (kind, shape, units) in self._variables(velocities).items():
+            variable = file.createVariable(name, kind, shape)
+            variable.units = units
+            variable[0] = 0  # SciPy lays out no frame unless there is one
+        file.flush()
+        self._header = read_header(io.BytesIO(made.getvalue()))
+        self._end = self._header.begin
+        self._file.write(made.getvalue()[: self._end])
+        self._count()
+
+    def _check(self, block: FrameBlock) -> None:
+        if block.cells is not None:
+            check_cells(block.cells, self.path)
+        if self._header is None:
+            return
+        expected = "velocities" in self._header.frame.names
+        if expected and block.velocities is None:
+            raise TrajectoryError(
+                f"{self.path} holds velocities of every frame, and this one has none"
+            )
+
+    def _encode(self, block: FrameBlock) -> tuple[bytes, np.ndarray]:
+        frames = np.zeros(len(block), self._header.frame)
+        frames["time"] = fs_to_ps(block.times)
+        frames["coordinates"] = block.positions
+        if "velocities" in frames.dtype.names:
+            frames["velocities"] = block.velocities * PS
+        if block.cells is not None:
+            frames["cell_lengths"], frames["cell_angles"] = lengths_and_angles(block.cells)
+        return frames.tobytes(), frames.itemsize * np.arange(1, len(block) + 1)
+
+    def _append(self, block: FrameBlock) -> None:
+        if self._header is None:
+            self._write_header(block.velocities is not None)
+        super()._append(block)
+
+    def _count(self) -> None:
+        self._file.seek(_COUNT)
+        self._file.write(struct.pack(">i", self.frames))
+        self._file.seek(self._end)

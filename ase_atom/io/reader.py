@@ -1,0 +1,198 @@
+"""What every trajectory reader shares: blocks of frames in bounded memory, and lost frames."""
+
+from __future__ import annotations
+
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+
+from ase_atom.errors import TrajectoryError
+from ase_atom.io.ase_frames import to_atoms
+from ase_atom.io.frames import FrameBlock
+from ase_atom.io.topology import find_topology
+
+COORDINATES = 2**18
+"""About how many numbers the positions of one block hold: 2 MiB of them."""
+
+
+class TrajectoryWarning(UserWarning):
+    """A trajectory that is read, but not to the end that it should have."""
+
+
+class TrajectoryReader(ABC):
+    """Read the frames of one file, block by block, in memory that does not grow with the file.
+
+    Iterating gives `FrameBlock`s from the first frame on, `len` the number of whole frames, and
+    indexing with a slice an iterator over blocks of some of them. Also a context manager.
+
+    Parameters
+    ----------
+    path
+        The file; see `ase_atom.io.read_trajectory`, which makes readers.
+    topology
+        Elements of the atoms, for formats that do not say: atoms, or a file; by default the PDB or
+        PSF file beside the trajectory, if there is one.
+
+    Attributes
+    ----------
+    atom_count
+        Number of atoms in each frame.
+    lost
+        Frames that the file should hold and does not, as far as it is known so far. Text formats
+        show it only at their end.
+    whole_size
+        Where the last whole frame ends, in bytes, for formats that grow at their end.
+    """
+
+    atom_count: int
+    whole_size: int
+    pbc: np.ndarray | bool = True  # along which cell vectors frames that have a cell repeat
+
+    def __init__(self, path: Path, topology: Atoms | str | Path | None = None) -> None:
+        self.path = path
+        self.lost = 0
+        self._topology = topology
+        self._atoms: Atoms | None = None
+        try:
+            self._open()
+        except OSError as error:
+            if error.errno is not None:
+                raise TrajectoryError(f"cannot read {path}: {error.strerror}") from error
+            raise self._not_one(str(error)) from error
+        if topology is not None:
+            _ = self.numbers  # refuse one that does not fit before anything is read
+
+    @abstractmethod
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[FrameBlock]:
+        return self.blocks()
+
+    def __getitem__(self, frames: slice) -> Iterator[FrameBlock]:
+        if not isinstance(frames, slice):
+            raise TypeError("frames of a trajectory are taken by a slice")
+        if (frames.start or 0) < 0 or (frames.stop is not None and frames.stop < 0):
+            start, stop, step = frames.indices(len(self))
+        else:  # text is not searched to its end for this
+            start, stop, step = frames.start or 0, frames.stop, frames.step or 1
+        if step < 1:
+            raise TypeError("frames of a trajectory are taken forwards")
+        return self.blocks(start, stop, step)
+
+    def blocks(
+        self, start: int = 0, stop: int | None = None, step: int = 1
+    ) -> Iterator[FrameBlock]:
+        """Return blocks of every `step`-th frame from `start` up to, not including, `stop`."""
+        size = max(1, COORDINATES // (3 * max(self.atom_count, 1)))
+        span = 1 if step > size else size // step * step
+        first = start
+        while stop is None or first < stop:
+            block = self._read(first, span if stop is None else min(span, stop - first))
+            if not len(block):
+                return
+            yield block[::step] if step > 1 else block
+            first += max(span, step)
+
+    @property
+    def atoms(self) -> Atoms:
+        """The molecule as in the first frame.
+
+        Raises
+        ------
+        TrajectoryError
+            If nothing says which elements its atoms are, or there is no frame.
+        """
+        if self._atoms is None:
+            block = self._read(0, 1)
+            if not len(block):
+                raise TrajectoryError(f"{self.path} holds no whole frame")
+            self._atoms = to_atoms(self.numbers, block, 0, pbc=self.pbc)
+        return self._atoms.copy()
+
+    @property
+    def numbers(self) -> np.ndarray:
+        """Atomic numbers, from the file itself or from its topology.
+
+        Raises
+        ------
+        TrajectoryError
+            If nothing says which elements its atoms are, or the topology is another one's.
+        """
+        own = self.own_numbers
+        if own is not None and self._topology is None:
+            return own
+        numbers, name = find_topology(self.path, self._topology)
+        if len(numbers) != self.atom_count or (
+            own is not None and not np.array_equal(numbers, own)
+        ):
+            raise TrajectoryError(
+                f"the topology {name} of {len(numbers)} atoms is not that of {self.path}, "
+                f"which holds {self.atom_count}" + ("" if own is None else " of other elements")
+            )
+        return numbers
+
+    @property
+    def own_numbers(self) -> np.ndarray | None:
+        """Atomic numbers as the file itself has them, None if it does not say."""
+        return None
+
+    def last_time(self) -> float | None:
+        """Return the time of the last whole frame in fs."""
+        times = self._read(len(self) - 1, 1).times
+        return None if times is None or not len(times) else float(times[0])
+
+    def frame_interval(self) -> float | None:
+        """Return the time between frames in fs; None if there are no times or they are uneven."""
+        first = self._read(0, 2).times
+        if first is None or len(first) < 2:
+            return None
+        # The last time tells most where times are rounded to single precision.
+        last = self.last_time()
+        interval = (last - first[0]) / (len(self) - 1)
+        rounding = 2e-7 * max(abs(last), abs(first[0]))
+        if interval <= 0 or abs(first[1] - first[0] - interval) > rounding + 1e-3 * interval:
+            return None
+        return float(interval)
+
+    def close(self) -> None:
+        """Close the file; a second call does nothing."""
+        self._close()
+
+    def __enter__(self) -> TrajectoryReader:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
+
+    @abstractmethod
+    def _open(self) -> None:
+        """Open the file, find `atom_count`, and what is lost."""
+
+    @abstractmethod
+    def _read(self, first: int, count: int) -> FrameBlock:
+        """Return up to so many frames from one on; an empty block at the end."""
+
+    @abstractmethod
+    def _close(self) -> None:
+        """Close the file."""
+
+    def _report_lost(self, whole: int, lost: int) -> None:
+        """Warn of frames that are not whole."""
+        self.lost = lost
+        if lost:
+            warnings.warn(
+                f"{self.path} is truncated: its {whole} whole frames are read, "
+                f"{lost} {'is' if lost == 1 else 'are'} lost",
+                TrajectoryWarning,
+                stacklevel=4,
+            )
+
+    def _not_one(self, reason: str) -> TrajectoryError:
+        return TrajectoryError(f"{self.path} cannot be read: {' '.join(reason.split())[:160]}")
+
+    def _empty(self) -> FrameBlock:
+        return FrameBlock(np.empty((0, self.atom_count, 3)))

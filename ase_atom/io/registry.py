@@ -1,0 +1,246 @@
+"""Which ending means which format, and the two functions that open trajectories."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+
+from ase import Atoms
+
+from ase_atom.errors import TrajectoryError
+from ase_atom.io.base import TrajectoryWriter, positive
+from ase_atom.io.reader import TrajectoryReader
+from ase_atom.io.topology import pdb_fits, write_pdb
+
+
+@dataclass(frozen=True)
+class Format:
+    """A trajectory format.
+
+    Parameters
+    ----------
+    endings
+        File name endings, lower case with their dots.
+    module
+        The module of `ase_atom.io` that holds it, imported on first use.
+    reader, writer
+        Names of its classes; no writer where it is only read.
+    has_topology
+        Whether the format itself says which elements its atoms are.
+    """
+
+    endings: tuple[str, ...]
+    module: str
+    reader: str
+    writer: str | None
+    has_topology: bool
+
+    def reader_class(self) -> type[TrajectoryReader]:
+        """Import and return the reader."""
+        return getattr(import_module(f"ase_atom.io.{self.module}"), self.reader)
+
+    def writer_class(self) -> type[TrajectoryWriter]:
+        """Import and return the writer."""
+        return getattr(import_module(f"ase_atom.io.{self.module}"), self.writer)
+
+
+FORMATS = (
+    Format((".dcd",), "dcd", "DCDReader", "DCDWriter", has_topology=False),
+    Format((".xtc",), "xtc", "XTCReader", "XTCWriter", has_topology=False),
+    Format((".trr",), "trr", "TRRReader", "TRRWriter", has_topology=False),
+    Format((".nc",), "netcdf", "NetCDFReader", "NetCDFWriter", has_topology=False),
+    Format((".h5",), "hdf5", "HDF5Reader", "HDF5Writer", has_topology=True),
+    Format((".xyz", ".extxyz"), "text", "XYZReader", "XYZWriter", has_topology=True),
+    Format((".traj",), "traj", "ASEReader", "ASEWriter", has_topology=True),
+    Format((".pdb",), "text", "PDBReader", None, has_topology=True),
+)
+
+
+def format_of(path: str | Path, write: bool = False) -> Format:
+    """Return the format that a file name's ending stands for.
+
+    Raises
+    ------
+    TrajectoryError
+        If none does, with the endings that there are.
+    """
+    ending = Path(path).suffix.lower()
+    usable = [one for one in FORMATS if one.writer or not write]
+    for one in usable:
+        if ending in one.endings:
+            return one
+    known = ", ".join(ending for one in usable for ending in one.endings)
+    raise TrajectoryError(
+        f"no {'writer' if write else 'reader'} for {str(path)!r}: the ending must be one of {known}"
+    )
+
+
+def output_files(path: str | Path) -> list[Path]:
+    """Return the files that a trajectory makes: itself and, if it has none inside, its topology."""
+    path = Path(path)
+    return [path] if format_of(path, write=True).has_topology else [path, path.with_suffix(".pdb")]
+
+
+def check_output(
+    path: str | Path, overwrite: bool = False, inputs: tuple[str | Path, ...] = ()
+) -> None:
+    """Check that a trajectory can be written there, without writing anything.
+
+    Parameters
+    ----------
+    path
+        The trajectory file.
+    overwrite
+        Allow files that exist to be replaced.
+    inputs
+        Files that must not be replaced even so.
+
+    Raises
+    ------
+    TrajectoryError
+        For an unknown ending, a missing folder, a file that exists, or one that is an input.
+    """
+    sources = [Path(source).resolve() for source in inputs]
+    for file in output_files(path):
+        if not file.parent.is_dir():
+            raise TrajectoryError(f"the folder {file.parent} of the output {file} does not exist")
+        if file.resolve() in sources:
+            raise TrajectoryError(
+                f"the output {file} would replace the input structure; choose another name"
+            )
+        if file.is_dir():
+            raise TrajectoryError(f"the output {file} is a folder; name a file")
+        if file.exists() and not overwrite:
+            raise TrajectoryError(f"{file} exists and is kept; --overwrite replaces it")
+
+
+def read_trajectory(
+    path: str | Path, topology: Atoms | str | Path | None = None
+) -> TrajectoryReader:
+    """Open a trajectory for reading, in the format that the ending says.
+
+    Parameters
+    ----------
+    path
+        The trajectory file.
+    topology
+        What its atoms are, for formats that do not say: atoms, or a structure or PSF file; by
+        default the ``.pdb`` or ``.psf`` file beside it. Positions are read without, too.
+
+    Returns
+    -------
+    A reader; iterating gives `FrameBlock`s, and never holds more than one of them in memory.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file or the topology cannot be read, or they do not fit.
+
+    Warns
+    -----
+    TrajectoryWarning
+        If the file is truncated: what is whole is read.
+    """
+    path = Path(path)
+    kind = format_of(path)
+    if not path.is_file():
+        what = "is a folder, not a trajectory" if path.is_dir() else "does not exist"
+        raise TrajectoryError(f"the trajectory {path} {what}")
+    return kind.reader_class()(path, topology)
+
+
+def open_trajectory(
+    path: str | Path,
+    atoms: Atoms,
+    mode: str = "x",
+    *,
+    frame_interval: float | None = None,
+    start_time: float | None = None,
+    topology: str | Path | None = None,
+) -> TrajectoryWriter:
+    """Open a trajectory for writing, in the format that the ending says.
+
+    Beside formats without elements and bonds a PDB file of the atoms is put, unless one with the
+    same elements and bonds is there.
+
+    Parameters
+    ----------
+    path
+        The trajectory file.
+    atoms
+        The molecule, at its start. What is observed: `TrajectoryWriter.write` without an argument
+        writes these atoms as they then are.
+    mode
+        ``"x"`` makes a new file and refuses to replace one, ``"w"`` replaces, ``"a"`` appends, to
+        a new file if there is none.
+    frame_interval
+        Time between frames in fs, for frames that come without their times. A file that is
+        appended to tells, if it holds more than one frame.
+    start_time
+        Time of the first frame in fs, by default zero, or one interval after the last frame of a
+        file that is appended to.
+    topology
+        A PDB file to put beside instead.
+
+    Raises
+    ------
+    TrajectoryError
+        As `check_output`, for other atoms than those of the file that is appended to, or if the
+        files cannot be made; no new file is left then.
+    """
+    path = Path(path)
+    kind = format_of(path, write=True)
+    if mode not in ("x", "w", "a"):
+        raise TrajectoryError(f"the mode of a new trajectory is 'x', 'w' or 'a', not {mode!r}")
+    if len(atoms) == 0:
+        raise TrajectoryError(f"there are no atoms to write to {path}")
+    if frame_interval is not None:
+        positive(frame_interval, "the frame interval")
+    append = mode == "a" and path.is_file() and path.stat().st_size > 0
+    beside = output_files(path)[1:]
+    kept = [file for file in beside if _same_topology(file, atoms, topology)]
+    if not append:
+        for file in (path, *(file for file in beside if file not in kept)):
+            _check_free(file, replace=mode != "x")
+    elif beside and not kept and beside[0].exists():
+        raise TrajectoryError(f"{beside[0]} describes other atoms than are to be appended")
+    made = [file for file in beside if file not in kept]
+    writer = None
+    reader = read_trajectory(path) if append else None
+    try:
+        writer = kind.writer_class()(path, atoms, reader, frame_interval, start_time)
+        for file in made:
+            if topology is None:
+                write_pdb(file, atoms)
+            else:
+                shutil.copyfile(topology, file)
+    except (TrajectoryError, OSError) as error:
+        if writer is not None:
+            writer.close()
+        for file in made if append else [path, *made]:
+            file.unlink(missing_ok=True)
+        if isinstance(error, TrajectoryError):
+            raise
+        raise TrajectoryError(f"cannot write {made[0]}: {error.strerror}") from error
+    finally:
+        if reader is not None:
+            reader.close()
+    writer.beside = made
+    return writer
+
+
+def _same_topology(file: Path, atoms: Atoms, topology: str | Path | None) -> bool:
+    if not file.is_file():
+        return False
+    return pdb_fits(file, atoms) or (topology is not None and file.samefile(topology))
+
+
+def _check_free(file: Path, replace: bool) -> None:
+    if not file.parent.is_dir():
+        raise TrajectoryError(f"the folder {file.parent} of the output {file} does not exist")
+    if file.is_dir():
+        raise TrajectoryError(f"the output {file} is a folder; name a file")
+    if file.exists() and not replace:
+        raise TrajectoryError(f"{file} exists and is kept; mode 'w' replaces it")

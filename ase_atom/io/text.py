@@ -1,0 +1,179 @@
+"""Frames as text through ASE: extended XYZ, read and written, and the models of a PDB file."""
+
+from __future__ import annotations
+
+import io
+from abc import abstractmethod
+from typing import BinaryIO
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_masses
+from ase.io import extxyz, proteindatabank
+
+from ase_atom.io.ase_frames import to_atoms, to_block
+from ase_atom.io.base import AppendingWriter
+from ase_atom.io.frames import FrameBlock
+from ase_atom.io.reader import TrajectoryReader
+
+END = b""
+"""Stands for a frame where a file ends after a whole one."""
+
+
+class TextReader(TrajectoryReader):
+    """Read frames of text; that the last is not whole shows at the end only."""
+
+    def _open(self) -> None:
+        self._file = self.path.open("rb")
+        self._next = 0
+        self._length: int | None = None
+        self._first: Atoms | None = None
+        self.atom_count = 0
+        text = self._frame(self._file, 0)
+        if text is None:
+            raise self._not_one("it holds no whole frame")
+        if text != END:
+            self._first = self._parse(text, 0)
+            self.atom_count = len(self._first)
+        self._file.seek(0)
+
+    def __len__(self) -> int:
+        if self._length is None:
+            count, self.whole_size = 0, 0
+            with self.path.open("rb") as file:
+                while text := self._frame(file, count):
+                    count, self.whole_size = count + 1, file.tell()
+            self._length = count
+            self._report_lost(count, int(text is None))
+        return self._length
+
+    @property
+    def own_numbers(self) -> np.ndarray | None:
+        """Atomic numbers of the first frame."""
+        return None if self._first is None else self._first.numbers
+
+    @property
+    def pbc(self) -> np.ndarray | bool:
+        """Along which vectors of its cell the first frame repeats."""
+        return False if self._first is None else self._first.pbc
+
+    def frame_interval(self) -> float | None:
+        """Return the time between the first two frames in fs, which text keeps exactly."""
+        times = self._read(0, 2).times
+        return float(times[1] - times[0]) if times is not None and len(times) == 2 else None
+
+    def _read(self, first: int, count: int) -> FrameBlock:
+        if first < self._next:
+            self._file.seek(0)
+            self._next = 0
+        frames: list[Atoms] = []
+        while len(frames) < count:
+            text = self._frame(self._file, self._next)
+            if not text:
+                if self._length is None and text is None:
+                    self._report_lost(self._next, 1)
+                break
+            if self._next >= first:
+                atoms = self._parse(text, self._next)
+                if not np.array_equal(atoms.numbers, self._first.numbers):
+                    raise self._not_one(f"frame {self._next + 1} has other atoms than the first")
+                frames.append(atoms)
+            self._next += 1
+        return to_block(frames, self.atom_count)
+
+    def _close(self) -> None:
+        self._file.close()
+
+    def _parse(self, text: bytes, index: int) -> Atoms:
+        try:
+            return self._build(io.StringIO(text.decode("utf-8", "replace")))
+        except Exception as error:  # ASE's readers raise whatever their parsing hits
+            reason = str(error) or type(error).__name__
+            raise self._not_one(f"frame {index + 1} is damaged ({reason})") from error
+
+    @abstractmethod
+    def _frame(self, file: BinaryIO, index: int) -> bytes | None:
+        """Return the text of the next frame; `END` after the last, None if it is not whole."""
+
+    @abstractmethod
+    def _build(self, text: io.StringIO) -> Atoms:
+        """Make atoms of the text of one frame."""
+
+
+class XYZReader(TextReader):
+    """Read XYZ and extended XYZ."""
+
+    def _frame(self, file: BinaryIO, index: int) -> bytes | None:
+        head = file.readline()
+        while head and not head.strip():
+            head = file.readline()
+        if not head:
+            return END
+        if not head.strip().isdigit():
+            raise self._not_one(f"frame {index + 1} does not begin with its number of atoms")
+        lines = [head, *(file.readline() for _ in range(int(head) + 1))]
+        last = lines[-1]
+        if not last or (not last.endswith(b"\n") and len(last) + 1 < len(lines[-2])):
+            return None
+        return b"".join(lines)
+
+    def _build(self, text: io.StringIO) -> Atoms:
+        return next(extxyz.read_extxyz(text, 0))
+
+
+class PDBReader(TextReader):
+    """Read the models of a PDB file; it has no times."""
+
+    def _frame(self, file: BinaryIO, index: int) -> bytes | None:
+        if file.tell() == 0:
+            self._cell = b""
+        lines: list[bytes] = []
+        inside = False
+        for line in iter(file.readline, b""):
+            record = line[:6].strip()
+            if record == b"CRYST1":
+                self._cell = line
+            elif record in (b"ATOM", b"HETATM"):
+                lines.append(line)
+            elif record == b"MODEL":
+                inside = True
+            elif record in (b"ENDMDL", b"END") and lines:
+                break
+        else:
+            if not lines:
+                return END
+            if inside:
+                return None
+        return b"".join([self._cell, *lines])
+
+    def _build(self, text: io.StringIO) -> Atoms:
+        return next(iter(proteindatabank.read_proteindatabank(text, slice(0, 1))))
+
+
+class XYZWriter(AppendingWriter):
+    """Extended XYZ: positions, momenta (in ASE's unit), energy, forces, and ``time_fs``."""
+
+    holds_velocities = True
+    holds_energies = True
+
+    def _resume(self, reader: TrajectoryReader) -> None:
+        self._file.seek(max(0, self._end - 1))
+        if self._end and self._file.read(1) != b"\n":
+            self._file.write(b"\n")
+            self._end = self._file.tell()
+
+    def _encode(self, block: FrameBlock) -> tuple[bytes, np.ndarray]:
+        data, ends = bytearray(), []
+        columns = ["symbols", "positions"]
+        if block.velocities is not None:
+            columns.append("momenta")
+            if not np.allclose(self.masses, atomic_masses[self.numbers]):
+                columns.append("masses")  # without them, momenta would be read as other velocities
+        for frame in range(len(block)):
+            atoms = to_atoms(self.numbers, block, frame, self.masses, self.pbc)
+            forces = atoms.calc is not None and "forces" in atoms.calc.results
+            text = io.StringIO()
+            extxyz.write_extxyz(text, [atoms], columns=columns + ["forces"] * forces)
+            data += text.getvalue().encode()
+            ends.append(len(data))
+        return bytes(data), np.array(ends)

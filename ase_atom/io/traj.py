@@ -1,0 +1,90 @@
+"""ASE's own trajectories, through ASE."""
+
+from __future__ import annotations
+
+import os
+
+import numpy as np
+from ase.io.trajectory import Trajectory
+
+from ase_atom.io.ase_frames import to_atoms, to_block
+from ase_atom.io.base import TrajectoryWriter
+from ase_atom.io.frames import FrameBlock
+from ase_atom.io.reader import TrajectoryReader
+
+
+class ASEReader(TrajectoryReader):
+    """Read ASE trajectories of one set of atoms."""
+
+    def _open(self) -> None:
+        if not self.path.is_file():
+            raise FileNotFoundError(2, os.strerror(2))
+        try:
+            self._trajectory = Trajectory(self.path)
+            count = len(self._trajectory)
+        except Exception as error:  # ASE's reader raises whatever it hits
+            reason = str(error) or type(error).__name__
+            raise self._not_one(f"{reason}; it is no ASE trajectory, or cut off") from error
+        # A frame's description comes last, so the whole frames come before those cut off.
+        low, high = 0, count
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if self._is_whole(middle) else (low, middle)
+        self._frames = low
+        if count and not low:
+            raise self._not_one("it holds no whole frame")
+        self._numbers = self._trajectory[0].numbers if low else np.empty(0, int)
+        self.pbc = self._trajectory[0].pbc if low else False
+        self.atom_count = len(self._numbers)
+        self._report_lost(low, count - low)
+
+    def _is_whole(self, frame: int) -> bool:
+        try:
+            self._trajectory[frame].get_positions()
+        except Exception:  # as above
+            return False
+        return True
+
+    def __len__(self) -> int:
+        return self._frames
+
+    @property
+    def own_numbers(self) -> np.ndarray | None:
+        """Atomic numbers of the first frame."""
+        return self._numbers if self._frames else None
+
+    def _read(self, first: int, count: int) -> FrameBlock:
+        frames = []
+        for index in range(first, min(first + count, self._frames)):
+            atoms = self._trajectory[index]
+            if not np.array_equal(atoms.numbers, self._numbers):
+                raise self._not_one(f"frame {index + 1} has other atoms than the first")
+            frames.append(atoms)
+        return to_block(frames, self.atom_count)
+
+    def _close(self) -> None:
+        self._trajectory.close()
+
+
+class ASEWriter(TrajectoryWriter):
+    """ASE's own ``.traj``: positions, momenta, energy, forces, and ``time_fs`` in the info."""
+
+    holds_velocities = True
+    holds_energies = True
+
+    def _open(self, reader: ASEReader | None) -> None:
+        self._trajectory = Trajectory(self.path, "w" if reader is None else "a")
+        self._end = os.path.getsize(self.path)
+
+    def _append(self, block: FrameBlock) -> None:
+        for frame in range(len(block)):
+            # ASE flushes every frame, and counts it last.
+            self._trajectory.write(to_atoms(self.numbers, block, frame, self.masses, self.pbc))
+            self.frames += 1
+            self._end = os.path.getsize(self.path)
+
+    def _cut_back(self) -> None:
+        os.truncate(self.path, self._end)
+
+    def _close(self) -> None:
+        self._trajectory.close()
