@@ -1,4 +1,4 @@
-"""Many bursts in parallel processes, such that a kill loses at most those under way.
+"""Many bursts on many workers, such that a kill loses at most those under way.
 
 Each finished burst is a file of its own in ``<name>.bursts/``; once all that can be made are, they
 are merged into ``<name>.h5`` and the folder goes. A later run with the same settings finds what is
@@ -7,32 +7,34 @@ there and makes what is missing, so it resumes a killed run and extends a finish
 
 from __future__ import annotations
 
-import multiprocessing
-import os
 import signal
-import threading
-from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from multiprocessing.connection import wait as wait_for_connections
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
 
 from ase_atom.errors import AtomError, ConfigError, DataError
+from training.burst import Burst
 from training.dynamics import Settings, run_burst
 from training.molecules import Molecule
 from training.store import write_burst
 from training.targets import Target
+from training.workers import Workers, open_workers
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
+DIED = "the worker process died (out of memory, or a crash of the engine)"
+
+Job = tuple[Target, int]
+Report = Callable[[int, int, str], None]
 
 
 class WorkerError(AtomError):
-    """A worker process that died."""
+    """Workers that cannot be reached any more."""
 
 
 @dataclass
@@ -49,12 +51,18 @@ class Outcome:
         The signal that ended the run early, if one did.
     merged
         Files that are complete but for the failed bursts.
+    unmerged
+        Reason by file for those that could not be written; their bursts are there in parts.
+    seconds
+        Processor time spent on each molecule.
     """
 
     finished: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
     stopped: int | None = None
     merged: list[Path] = field(default_factory=list)
+    unmerged: dict[Path, str] = field(default_factory=dict)
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 def run_campaign(
@@ -63,9 +71,10 @@ def run_campaign(
     settings: Settings,
     bursts: int,
     workers: int,
-    report: Callable[[int, int, str], None],
+    report: Report,
+    scheduler: str | None = None,
 ) -> Outcome:
-    """Make all missing bursts of some molecules.
+    """Make all missing bursts of some molecules, breadth first.
 
     Parameters
     ----------
@@ -78,18 +87,26 @@ def run_campaign(
     report
         Called with the number of bursts finished or failed, the number of all, and a line about
         the latest.
+    scheduler
+        Dask scheduler to use in place of processes, see `open_workers`.
 
     Raises
     ------
     ConfigError
-        If bursts are there that were made with other settings, or another run works on them.
+        If bursts are there that were made with other settings, another run works on them, or there
+        is no such scheduler.
     WorkerError
-        If a worker process dies.
+        If the scheduler is lost.
+    OSError
+        If the disk is full or the folder cannot be written.
     """
+    if settings.force_field and any(molecule.structures is not None for molecule in molecules):
+        raise ConfigError("a force field shakes conformers made from SMILES, not given structures")
     targets = [Target(folder, molecule, settings) for molecule in molecules]
     for target in targets:
         target.check_unchanged()
     folder.mkdir(parents=True, exist_ok=True)
+    outcome = Outcome()
     with ExitStack() as stack:
         for target in targets:
             _lock(stack, target)
@@ -99,13 +116,17 @@ def run_campaign(
             ((target, index) for target in targets for index in target.missing(bursts)),
             key=lambda job: job[1],
         )
-        for target in {id(target): target for target, _ in missing}.values():
-            target.prepare()
-        outcome = _run_jobs(missing, len(targets) * bursts, workers, report)
+        total = len(targets) * bursts
+        there = total - len(missing)
+        report(there, total, f"{len(missing)} to make, {there} are there")
+        if missing:
+            pool = stack.enter_context(open_workers(min(workers, len(missing)), scheduler))
+            for target in {id(target): target for target, _ in missing}.values():
+                target.prepare()
+            _Run(missing, total, pool, report).go(outcome)
         if outcome.stopped is None:
             for target in targets:
-                if target.finish():
-                    outcome.merged.append(target.merged)
+                _finish(target, outcome)
     return outcome
 
 
@@ -118,91 +139,143 @@ def _lock(stack: ExitStack, target: Target) -> None:
         ) from error
 
 
-def _run_jobs(
-    jobs: Sequence[tuple[Target, int]],
-    total: int,
-    workers: int,
-    report: Callable[[int, int, str], None],
-) -> Outcome:
-    outcome = Outcome()
-    done = total - len(jobs)
-    report(done, total, f"{len(jobs)} to make, {done} are there")
-    if not jobs:
-        return outcome
-    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-    pool = ProcessPoolExecutor(
-        max_workers=min(workers, len(jobs)),
-        mp_context=multiprocessing.get_context("spawn"),
-        initializer=_start_worker,
-    )
-    with _noted_signals() as signals:
-        try:
-            futures = {
-                pool.submit(_make, target.part(index), target.molecule, index, target.settings): (
-                    target.key(index)
-                )
-                for target, index in jobs
-            }
-            pending: set[Future] = set(futures)
-            while pending and not signals:
-                ready, pending = wait(pending, timeout=0.2, return_when=FIRST_COMPLETED)
-                if signals:
-                    break
-                for future in sorted(ready, key=futures.__getitem__):
-                    done += 1
-                    key, (reason, line) = futures[future], future.result()
-                    if reason is None:
-                        outcome.finished.append(key)
+def _finish(target: Target, outcome: Outcome) -> None:
+    try:
+        if target.finish():
+            outcome.merged.append(target.merged)
+    except OSError as error:
+        outcome.unmerged[target.merged] = error.strerror or str(error)
+
+
+class _Run:
+    """Jobs on workers, no more at a time than these ask for.
+
+    When a worker process dies, the jobs under way are suspects, which run again one by one: one
+    that kills its worker once more has failed, and the rest goes on.
+    """
+
+    def __init__(self, jobs: Sequence[Job], total: int, workers: Workers, report: Report) -> None:
+        self._waiting = deque(jobs)
+        self._suspects = deque[Job]()
+        self._pending: dict[Future, Job] = {}
+        self._done, self._total = total - len(jobs), total
+        self._workers, self._report = workers, report
+
+    def go(self, outcome: Outcome) -> None:
+        """Run them all, or until a signal comes."""
+        with _noted_signals() as signals:
+            while (self._waiting or self._suspects or self._pending) and not signals:
+                self._submit()
+                ready = wait(self._pending, timeout=0.2, return_when=FIRST_COMPLETED).done
+                died = False
+                for future in sorted(ready, key=lambda future: self._pending[future][1]):
+                    error = _error(future)
+                    if error is not None and self._workers.died(error):
+                        died = True
                     else:
-                        outcome.failed[key] = reason
-                    report(done, total, f"{key}: {line}")
-        except BrokenProcessPool as error:
-            if not signals:
-                raise WorkerError(
-                    "a worker process died (out of memory, or a crash of the engine); finished "
-                    "bursts are kept, and the same command goes on"
-                ) from error
-        finally:
+                        self._take(future, error, outcome)
+                if died:
+                    self._bury(outcome)
             if signals:
                 outcome.stopped = signals[0]
-            for process in multiprocessing.active_children():
-                process.terminate()
-            pool.shutdown(wait=True, cancel_futures=True)
-    return outcome
+
+    def _submit(self) -> None:
+        if self._suspects:
+            if not self._pending:
+                self._start(self._suspects[0])
+            return
+        while self._waiting and len(self._pending) < self._workers.depth():
+            self._start(self._waiting.popleft())
+
+    def _start(self, job: Job) -> None:
+        target, index = job
+        future = self._workers.submit(make_burst, target.molecule, index, target.settings)
+        self._pending[future] = job
+
+    def _take(self, future: Future, error: BaseException | None, outcome: Outcome) -> None:
+        target, index = job = self._pending.pop(future)
+        if self._suspects and job is self._suspects[0]:
+            self._suspects.popleft()
+        if error is not None:
+            self._conclude(job, outcome, _reason(error))
+            return
+        result, seconds = future.result()
+        name = target.molecule.name
+        outcome.seconds[name] = outcome.seconds.get(name, 0.0) + seconds
+        if isinstance(result, Burst):
+            failure = _keep(target, index, result)
+            self._conclude(job, outcome, failure, "" if failure else _describe(result))
+        else:
+            self._conclude(job, outcome, result)
+
+    def _bury(self, outcome: Outcome) -> None:
+        if self._suspects:
+            self._conclude(self._suspects.popleft(), outcome, DIED)
+        else:
+            self._suspects.extend(self._pending.values())
+        self._pending.clear()
+        self._workers.restart()
+
+    def _conclude(self, job: Job, outcome: Outcome, failure: str | None, line: str = "") -> None:
+        key = job[0].key(job[1])
+        self._done += 1
+        if failure is None:
+            outcome.finished.append(key)
+        else:
+            outcome.failed[key] = failure
+            line = f"failed: {failure}"
+        self._report(self._done, self._total, f"{key}: {line}")
 
 
-def _make(path: Path, molecule: Molecule, index: int, settings: Settings) -> tuple[str | None, str]:
-    """Make one burst in a worker; return the reason of a failure, if any, and a line about it."""
+def make_burst(molecule: Molecule, index: int, settings: Settings) -> tuple[Burst | str, float]:
+    """Make one burst in a worker; return it, or why it failed, and the processor time in s."""
+    start = time.process_time()
     try:
-        burst = run_burst(molecule, index, settings)
-        write_burst(path, burst)
+        result: Burst | str = run_burst(molecule, index, settings)
+        result.check()
     except Exception as error:
-        reason = " ".join(f"{error}".split()) or type(error).__name__
-        if not isinstance(error, DataError):
-            reason = f"{type(error).__name__}: {reason}"
-        return reason, f"failed: {reason}"
+        result = _reason(error)
+    return result, time.process_time() - start
+
+
+def _error(future: Future) -> BaseException | None:
+    try:
+        return future.exception()
+    except CancelledError as error:
+        raise WorkerError(
+            "the scheduler gave a burst up, or is gone; finished bursts are kept, and the same "
+            "command goes on"
+        ) from error
+
+
+def _keep(target: Target, index: int, burst: Burst) -> str | None:
+    """Write a burst; return why it cannot be kept, if so."""
+    if burst.attrs["version"] != target.engine_version:
+        return (
+            f"the worker has {burst.attrs['program']} {burst.attrs['version']}, "
+            f"not {target.engine_version} as here"
+        )
+    write_burst(target.part(index), burst)
+    return None
+
+
+def _reason(error: BaseException) -> str:
+    text = " ".join(f"{error}".split()) or type(error).__name__
+    return text if isinstance(error, DataError) else f"{type(error).__name__}: {text}"
+
+
+def _describe(burst: Burst) -> str:
     kinetic = float(np.mean(burst.kinetic_energies()))
     line = f"{burst.temperature_K:g} K, mean kinetic energy {kinetic:.3f} eV"
     if "energy_error_eV" in burst.attrs:
         line += f", energy error {1000 * burst.attrs['energy_error_eV']:.2f} meV"
-    return None, line
-
-
-def _start_worker() -> None:
-    """Leave the end of a run to the parent process, and end with it even if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        wait_for_connections([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    if "bond_changes" in burst.attrs:
+        line += f", kept although {burst.attrs['bond_changes']}"
+    return line
 
 
 @contextmanager
-def _noted_signals():
+def _noted_signals() -> Iterator[list[int]]:
     """Collect interrupts and terminations in a list in place of acting on them."""
     noted: list[int] = []
     previous = {

@@ -10,22 +10,19 @@ from pathlib import Path
 
 import typer
 from pydantic import ValidationError
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from typer import TyperException
 
-from ase_atom.errors import AtomError, ConfigError
+from ase_atom.errors import AtomError, ConfigError, DataError
 from training.campaign import Outcome, WorkerError, run_campaign
 from training.dynamics import Settings
 from training.engines import get_engine
 from training.export import export_bursts, find_data
 from training.molecules import Molecule, from_smiles, from_structure
 from training.presets import Part, get_preset, read_compounds
-from training.store import data_folder, fingerprint
+from training.progress import FAILED, Progress, conclude, conclude_collection, console
+from training.store import data_folder
 
-FAILED = 1
 BAD_INPUT = 2
-console = Console(stderr=True, highlight=False, soft_wrap=True)
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -43,8 +40,11 @@ def generate(
     name: list[str] = typer.Option(
         [], help="Names the molecule's data; once for each, SMILES first. [default: formula, file]"
     ),
+    compounds: Path | None = typer.Option(
+        None, help="Many molecules: CSV with the columns name and smiles."
+    ),
     preset: str | None = typer.Option(
-        None, help="A whole collection, tg80 or tg80-plus, in place of molecules and settings."
+        None, help="A collection, tg80 or tg80-plus, in place of molecules and settings."
     ),
     bursts: int | None = typer.Option(
         None,
@@ -65,16 +65,32 @@ def generate(
         None, help="Time between frames in fs. [default: 1, with langevin 10]"
     ),
     friction: float = typer.Option(0.01, help="Of the langevin ensemble, in 1/fs."),
+    force_field: float = typer.Option(
+        0.0, help="Langevin dynamics with a force field before the engine's in fs."
+    ),
     thermalise: float = typer.Option(600.0, help="Langevin dynamics before a burst in fs."),
     thermal_timestep: float = typer.Option(1.0, help="Time step meanwhile in fs."),
     thermal_friction: float = typer.Option(0.02, help="Friction meanwhile in 1/fs."),
-    relax_steps: int = typer.Option(30, min=0, help="Steps that relax the conformer first."),
+    relax_steps: int = typer.Option(
+        30, min=0, help="Steps that relax the conformer first; a force field relaxes it wholly."
+    ),
     max_energy_error: float = typer.Option(
         0.01, help="Largest departure of a burst's total energy, in eV per atom."
+    ),
+    bond_changes: str = typer.Option(
+        "drop", help="What becomes of a burst in which a bond breaks or forms: drop or keep."
+    ),
+    precision: str = typer.Option(
+        "double", help="Of what is stored but energies: double, or single at half the size."
     ),
     seed: int = typer.Option(0, min=0, help="Root of all bursts' seeds."),
     workers: int | None = typer.Option(
         None, min=1, help="Processes, one thread each. [default: one for each core]"
+    ),
+    scheduler: str | None = typer.Option(
+        None,
+        help="Dask cluster in place of processes: its address, its scheduler file, or "
+        "jobqueue:slurm and the like, with --workers jobs.",
     ),
     data: Path | None = typer.Option(
         None, help="Data folder. [default: $ASE_ATOM_DATA, else the user's data folder]"
@@ -86,9 +102,10 @@ def generate(
     """
     if context.invoked_subcommand is not None:
         return 0
+    run = _Run(data or data_folder(), workers or _cores(), scheduler)
     if preset is not None:
-        return _collection(get_preset(preset, bursts), data or data_folder(), workers or _cores())
-    bursts = bursts or 100
+        _only_with_preset(context)
+        return _collect(run, get_preset(preset, bursts))
     settings = _settings(
         engine=engine,
         engine_options=engine_options,
@@ -98,20 +115,22 @@ def generate(
         interval=interval if interval is not None else (10.0 if ensemble == "langevin" else 1.0),
         temperatures=_numbers(temperatures),
         friction=friction,
+        force_field=force_field,
         thermalise=thermalise,
         thermal_timestep=thermal_timestep,
         thermal_friction=thermal_friction,
         relax_steps=relax_steps,
         max_energy_error=max_energy_error,
+        bond_changes=bond_changes,
+        precision=precision,
         seed=seed,
     )
-    molecules = _molecules(smiles, structure, name)
-    theory = get_engine(settings.engine, settings.engine_options).theory
-    folder = data or data_folder()
-    title = f"{theory}, {len(molecules)} × {bursts} bursts of {duration:g} fs in {folder}"
-    with _Bar(title) as bar:
-        outcome = run_campaign(folder, molecules, settings, bursts, workers or _cores(), bar.report)
-    return _conclude(outcome)
+    if compounds is not None:
+        if smiles or structure or name:
+            raise ConfigError("--compounds names all molecules: leave the other options out")
+        return _collect(run, [Part("", (compounds,), settings, bursts or 100)])
+    outcome = run.make(run.folder, _molecules(smiles, structure, name), settings, bursts or 100)
+    return conclude(outcome)
 
 
 @app.command("export")
@@ -128,56 +147,50 @@ def export(
     return 0
 
 
-def _collection(parts: Sequence[Part], folder: Path, workers: int) -> int:
-    result = 0
-    for part in parts:
-        molecules = read_compounds(part.compounds)
+class _Run:
+    """Where the data goes and who makes it."""
+
+    def __init__(self, folder: Path, workers: int, scheduler: str | None) -> None:
+        self.folder, self._workers, self._scheduler = folder, workers, scheduler
+
+    def make(
+        self, folder: Path, molecules: list[Molecule], settings: Settings, bursts: int
+    ) -> Outcome:
+        theory = get_engine(settings.engine, settings.engine_options).theory
         title = (
-            f"{len(molecules)} × {part.bursts} {part.settings.ensemble} bursts of "
-            f"{part.settings.duration:g} fs in {folder / part.folder}"
+            f"{theory}, {len(molecules)} × {bursts} {settings.ensemble} bursts of "
+            f"{settings.duration:g} fs in {folder}"
         )
-        with _Bar(title) as bar:
-            outcome = run_campaign(
-                folder / part.folder, molecules, part.settings, part.bursts, workers, bar.report
+        with Progress(title) as progress:
+            return run_campaign(
+                *(folder, molecules, settings, bursts, self._workers, progress.report),
+                self._scheduler,
             )
-        result = max(result, _conclude(outcome))
+
+
+def _collect(run: _Run, parts: Sequence[Part]) -> int:
+    """Make the parts of a collection in turn, each with a table of contents."""
+    results = []
+    for part in parts:
+        refused: dict[str, str] = {}
+        molecules = read_compounds(part.compounds, refused.__setitem__)
+        if not molecules:
+            raise DataError(f"{part.compounds[0]}: holds no compound that can be simulated")
+        folder = run.folder / part.folder
+        outcome = run.make(folder, molecules, part.settings, part.bursts)
+        results.append(conclude_collection(folder, molecules, outcome, refused))
         if outcome.stopped is not None:
             break
-    return result
+    return max(results)
 
 
-class _Bar:
-    """A title and a progress bar on a terminal, a line for each burst in a log file."""
-
-    def __init__(self, title: str) -> None:
-        self._title = title
-        self._progress = Progress(
-            TextColumn("bursts"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}", markup=False),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._progress.add_task("", total=None)
-
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def report(self, done: int, total: int, line: str) -> None:
-        """Show how far it is; the first call, after all checks, starts the display."""
-        if self._title:
-            console.print(self._title, markup=False)
-            self._title = ""
-            self._progress.start()
-        latest = line.partition(":")[0]  # the whole line would push the bar off a narrow terminal
-        self._progress.update(self._task, completed=done, total=total, description=latest)
-        if not console.is_terminal:
-            console.print(f"[{done}/{total}] {line}", markup=False)
+def _only_with_preset(context: typer.Context) -> None:
+    free = {"preset", "bursts", "workers", "scheduler", "data"}
+    for name in context.params.keys() - free:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            option = "--" + name.replace("_", "-")
+            raise ConfigError(f"{option} is for the preset to decide: leave one of the two out")
 
 
 def _cores() -> int:
@@ -221,24 +234,6 @@ def _molecules(
     for twice in sorted({name for name in seen if seen.count(name) > 1}):
         raise ConfigError(f"two molecules are named {twice}: give each a --name of its own")
     return molecules
-
-
-def _conclude(outcome: Outcome) -> int:
-    if outcome.stopped is not None:
-        which = signal.Signals(outcome.stopped).name
-        console.print(
-            f"stopped by {which} after {len(outcome.finished)} bursts; the same command goes on"
-        )
-        return 128 + outcome.stopped
-    for path in outcome.merged:
-        console.print(f"{path}\n  fingerprint {fingerprint(path)}", markup=False)
-    by_reason: dict[str, list[str]] = {}
-    for key, reason in sorted(outcome.failed.items()):
-        by_reason.setdefault(reason, []).append(key)
-    for reason, keys in by_reason.items():
-        more = f" and {len(keys) - 3} more" if len(keys) > 3 else ""
-        console.print(f"failed: {', '.join(keys[:3])}{more}: {reason}", markup=False)
-    return FAILED if outcome.failed else 0
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

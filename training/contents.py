@@ -1,0 +1,138 @@
+"""The table of contents of a folder of reference data: what is there, with checksums."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+from training.campaign import Outcome
+from training.molecules import Molecule
+from training.store import iterate_bursts
+
+CONTENTS = "contents.csv"
+TIMES = "times.json"
+
+
+@dataclass
+class Row:
+    """One compound's data.
+
+    Attributes
+    ----------
+    name, smiles
+        Of the compound.
+    atoms
+        With hydrogens.
+    bursts, femtoseconds
+        Their number and total length.
+    temperatures
+        In K, with spaces between.
+    energy_error_meV
+        Largest departure of a burst's total energy; empty for thermostatted ones.
+    bytes
+        Size of the file.
+    cpu_seconds
+        Processor time spent on it in all runs, failed bursts included.
+    fingerprint
+        SHA-256 of keys and contents, see `training.store.fingerprint`; empty if there is no file.
+    failed
+        Bursts that could not be made: how many, and why.
+    """
+
+    name: str
+    smiles: str
+    atoms: int = 0
+    bursts: int = 0
+    femtoseconds: float = 0.0
+    temperatures: str = ""
+    energy_error_meV: str = ""
+    bytes: int = 0
+    cpu_seconds: float = 0.0
+    fingerprint: str = ""
+    failed: str = ""
+
+
+def add_times(folder: Path, outcome: Outcome) -> dict[str, float]:
+    """Add a run's processor time to that of earlier ones, kept in the folder; return all, in s."""
+    path = folder / TIMES
+    times = json.loads(path.read_text()) if path.exists() else {}
+    for name, seconds in outcome.seconds.items():
+        times[name] = round(times.get(name, 0.0) + seconds, 2)
+    _replace(path, json.dumps(times, indent=0, sort_keys=True) + "\n")
+    return times
+
+
+def write_contents(
+    folder: Path,
+    molecules: Sequence[Molecule],
+    outcome: Outcome,
+    refused: Mapping[str, str],
+    times: Mapping[str, float],
+) -> list[Row]:
+    """Write the table of contents after a run that was not stopped.
+
+    Every burst is read, and with that its checksum verified.
+
+    Parameters
+    ----------
+    refused
+        Reason by name for compounds that cannot be simulated at all.
+    times
+        Processor time by name, see `add_times`.
+    """
+    rows = [_row(folder, molecule, outcome, times) for molecule in molecules]
+    rows += [Row(name, "", failed=reason) for name, reason in refused.items()]
+    columns = [field.name for field in fields(Row)]
+    lines = [columns, *([asdict(row)[name] for name in columns] for row in rows)]
+    unfinished = folder / f".{CONTENTS}.tmp"
+    with open(unfinished, "w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(lines)
+    os.replace(unfinished, folder / CONTENTS)
+    return rows
+
+
+def summary(rows: Sequence[Row]) -> str:
+    """Return the totals in a line."""
+    there = [row for row in rows if row.bursts]
+    return (
+        f"{len(there)} of {len(rows)} compounds, {sum(row.bursts for row in rows)} bursts, "
+        f"{sum(row.femtoseconds for row in rows):,.0f} fs, "
+        f"{sum(row.bytes for row in rows) / 1e6:,.0f} MB, "
+        f"{sum(row.cpu_seconds for row in rows) / 3600:.2f} h of processor time"
+    )
+
+
+def _row(folder: Path, molecule: Molecule, outcome: Outcome, times: Mapping[str, float]) -> Row:
+    path = folder / f"{molecule.name}.h5"
+    row = Row(molecule.name, molecule.smiles, cpu_seconds=times.get(molecule.name, 0.0))
+    reasons: dict[str, int] = {}
+    for key, reason in outcome.failed.items():
+        if key.partition("/")[0] == molecule.name:
+            reasons[reason] = reasons.get(reason, 0) + 1
+    row.failed = "; ".join(f"{count}: {reason}" for reason, count in reasons.items())
+    if not path.exists():
+        return row
+    digest, errors, temperatures = hashlib.sha256(), [], set()
+    for burst in iterate_bursts(path):
+        row.atoms = len(burst.numbers)
+        row.bursts += 1
+        row.femtoseconds += float(burst.times[-1])
+        temperatures.add(burst.temperature_K)
+        if "energy_error_eV" in burst.attrs:
+            errors.append(1000 * burst.attrs["energy_error_eV"])
+        digest.update(f"{burst.key} {burst.checksum()}\n".encode())
+    row.temperatures = " ".join(f"{value:g}" for value in sorted(temperatures))
+    row.energy_error_meV = f"{max(errors):.2f}" if errors else ""
+    row.bytes, row.fingerprint = path.stat().st_size, digest.hexdigest()
+    return row
+
+
+def _replace(path: Path, text: str) -> None:
+    unfinished = path.with_name(f".{path.name}.tmp")
+    unfinished.write_text(text)
+    os.replace(unfinished, path)
