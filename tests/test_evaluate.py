@@ -16,6 +16,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from conftest import make_card
 from springs import SpringOperator
 
+from ase_atom.analysis.symmetry import bond_classes
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import Operator, OperatorConfig, build_operator, save_operator
 from ase_atom.propagation import NVE, sample_velocities
@@ -26,7 +27,6 @@ from training.burst import Burst
 from training.dynamics import Settings, run_burst
 from training.evaluate import main, parse_lags
 from training.evaluation import report as screen
-from training.evaluation.bonds import bond_classes
 from training.evaluation.rollouts import Plan, roll_out
 from training.evaluation.selection import digest, select_bursts
 from training.evaluation.verdicts import (

@@ -12,6 +12,14 @@ from ase.build import molecule as ase_molecule
 from scipy.spatial.transform import Rotation
 from springs import SpringOperator
 
+from ase_atom.analysis.harmonic import (
+    HarmonicGuess,
+    NormalModes,
+    finite_difference_hessian,
+    rotate_freely,
+)
+from ase_atom.analysis.statistics import block_average, slopes
+from ase_atom.analysis.symmetry import automorphisms, bond_classes
 from ase_atom.errors import DataError
 from ase_atom.propagation import sample_velocities
 from ase_atom.state import PhaseState
@@ -25,14 +33,7 @@ from training.evaluation.accuracy import (
     lag_frames,
     start_frames,
 )
-from training.evaluation.bonds import automorphisms, bond_classes
-from training.evaluation.harmonic import (
-    HarmonicGuess,
-    NormalModes,
-    finite_difference_hessian,
-    rotate_freely,
-)
-from training.evaluation.metrics import block_average, bootstrap_by_burst, slopes
+from training.evaluation.metrics import bootstrap_by_burst
 from training.evaluation.observables import Observables
 from training.evaluation.predictors import ballistic, chained, direct, harmonic, stay
 

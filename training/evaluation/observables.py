@@ -10,11 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ase_atom.analysis.statistics import block_average, mean_and_error, to_list
+from ase_atom.analysis.symmetry import BondClass
 from ase_atom.propagation.conservation import angular_velocity
 from ase_atom.state import PhaseState
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
-from training.evaluation.bonds import BondClass
-from training.evaluation.metrics import block_average, mean_and_error, to_list
 
 #: Parts of the kinetic energy, in the order in which they are kept.
 PARTS = ("internal", "rotation", "vibration")

@@ -11,15 +11,15 @@ import numpy as np
 from ase import Atoms
 from rich.console import Console
 
+from ase_atom.analysis.harmonic import HarmonicGuess
+from ase_atom.analysis.symmetry import bond_classes
 from ase_atom.coverage import temperature_warning
 from ase_atom.topology import canonical, perceive_bonds
 from ase_atom.units import PS
 from training.evaluation import plots, report
 from training.evaluation.accuracy import MoleculeKey, chain_lags, lag_errors
-from training.evaluation.bonds import bond_classes
 from training.evaluation.energy import energy_errors
-from training.evaluation.harmonic import HarmonicGuess
-from training.evaluation.minima import compare_spectra, find_minima
+from training.evaluation.minima import compare_spectra, minima_of
 from training.evaluation.predictors import (
     Predictor,
     ballistic,
@@ -126,7 +126,7 @@ class Evaluation:
         if self.it.engine is not None:
             with report.progress("relaxing and differentiating", len(self.it.groups)) as advance:
                 for key, bursts in self.it.groups.items():
-                    guess = find_minima(bursts, self.it.engine)
+                    guess = minima_of(bursts, self.it.engine)
                     if guess is None:
                         reason = f"no frame of {key[0]} relaxed to a minimum"
                         break

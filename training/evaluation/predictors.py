@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from ase_atom.analysis.harmonic import HarmonicGuess
 from ase_atom.operator import Operator
 from ase_atom.propagation import jump
 from ase_atom.state import PhaseState
-from training.evaluation.harmonic import HarmonicGuess
 
 #: Positions and velocities ``[S, L, N, 3]`` of states at times in fs, ``[L]``.
 Predictor = Callable[[PhaseState, Tensor], tuple[Tensor, Tensor]]

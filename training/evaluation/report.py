@@ -14,9 +14,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
+from ase_atom.analysis.statistics import to_list
 from training.evaluation.accuracy import LagErrors
 from training.evaluation.energy import EnergyErrors
-from training.evaluation.metrics import to_list
 
 _KINDS = {"position": "RMS position error / RMS displacement",
           "velocity": "RMS velocity error / RMS velocity"}  # fmt: skip

@@ -9,6 +9,8 @@ import numpy as np
 import torch
 from ase.calculators.calculator import Calculator
 
+from ase_atom.analysis.statistics import block_average, mean_and_error, slopes, to_list
+from ase_atom.analysis.symmetry import BondClass
 from ase_atom.errors import DataError
 from ase_atom.operator import Operator
 from ase_atom.propagation import NVE, Langevin
@@ -16,8 +18,6 @@ from ase_atom.state import PhaseState
 from ase_atom.units import PS
 from training.burst import Burst
 from training.evaluation.accuracy import duration, states_of
-from training.evaluation.bonds import BondClass
-from training.evaluation.metrics import block_average, mean_and_error, slopes, to_list
 from training.evaluation.observables import Observables
 from training.evaluation.rollouts import Advance, Plan, Run, roll_out
 

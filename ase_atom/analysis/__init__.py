@@ -1,0 +1,1 @@
+"""Trajectories laid beside a reference: observables, statistics, verdicts, a report."""
