@@ -53,7 +53,9 @@ class Jump:
     Parameters
     ----------
     label
-        Parameters that tell it from any other jump.
+        What tells it from any other jump.
+    first
+        Index in the stride of its first frame.
     positions, velocities
         Å and Å/fs, ``[T, N, 3]``.
     good
@@ -62,7 +64,8 @@ class Jump:
         Differences from the start in nm and nm/ps, ``[T, N, 3]``.
     """
 
-    label: tuple[float, ...]
+    label: float
+    first: int
     positions: Tensor
     velocities: Tensor
     good: int
@@ -109,6 +112,8 @@ class JumpCallback:
             try:
                 return self._answer(state)
             except KeyboardInterrupt as interrupt:
+                if interrupt is self.raised:  # by `Phase.ENERGY`, which may
+                    raise
                 # Positions may be lent to velocities now: first the step ends or is taken back.
                 self._pending = interrupt
 
@@ -118,38 +123,35 @@ class JumpCallback:
         if phase == Phase.POSITIONS:
             return self._answer_positions(values, state)
         if phase == Phase.VELOCITIES:
-            return 0.0, self._jump.v_shifts[_frame(values)]
+            return 0.0, self._jump.v_shifts[int(values[FRAME]) - self._jump.first]
         if phase == Phase.START:
             self._start_velocities = state.getPositions(asNumpy=True)._value * NM_PS
             return 0.0, self._zero
         if self._pending is not None:
             self.raised, self._pending = self._pending, None
-            raise self.raised
+            raise RuntimeError(str(self.raised) or "interrupted")
         return self._energy(state) if self.plan.own_energy else (0.0, self._zero)
 
     def _answer_positions(self, values: dict, state: openmm.State) -> tuple[float, np.ndarray]:
         if self._pending is not None:
             return Answer.FAILED, self._zero
-        label = tuple(values[name] for name in (FIRST, *SEEDS, LABEL, TEMPERATURE))
-        if self._jump is None or label != self._jump.label:
+        if self._jump is None or values[LABEL] != self._jump.label:
             velocities, self._start_velocities = self._start_velocities, None
             if velocities is None:
                 return Answer.NEEDS_START, self._zero
             try:
-                self._jump = self._make(label, values, positions_of(state), velocities)
+                self._jump = self._make(values, positions_of(state), velocities)
             except Exception as error:
                 self._pending = error
                 return Answer.FAILED, self._zero
-        frame = _frame(values)
+        frame = int(values[FRAME]) - self._jump.first
         if frame >= self._jump.good:
             now = state.getTime()._value * PS - frame * self.plan.timestep
             self._pending = self._explain(now + (self._jump.good + 1) * self.plan.timestep)
             return Answer.FAILED, self._zero
         return Answer.READY, self._jump.x_shifts[frame]
 
-    def _make(
-        self, label: tuple[float, ...], values: dict, positions: np.ndarray, velocities: np.ndarray
-    ) -> Jump:
+    def _make(self, values: dict, positions: np.ndarray, velocities: np.ndarray) -> Jump:
         """Compute the frames from a start in Å and Å/fs, ``[N, 3]``, to the grid's next point."""
         plan, operator = self.plan, self.source.operator
         start = molecule_state(self.numbers, self.masses, positions, velocities)
@@ -173,14 +175,16 @@ class JumpCallback:
             good = int(self._guard.first_broken(x, v)[0])
         x_shifts = (x[0].numpy() - positions) / NM
         v_shifts = (v[0].numpy() - velocities) / NM_PS
-        return Jump(label, x[0], v[0], good, x_shifts, v_shifts)
+        return Jump(values[LABEL], first, x[0], v[0], good, x_shifts, v_shifts)
 
     def _is_known(self, positions: np.ndarray, velocities: np.ndarray) -> bool:
         """Say whether a start is where the jump before passed."""
         if self._jump is None or not np.isfinite(velocities).all():
             return False
-        distance = np.abs(self._jump.positions.numpy() - positions).max(axis=(1, 2))
-        return bool(distance.min() < SAME_PLACE)
+        frames = self._jump.positions.numpy()
+        if np.abs(frames[-1] - positions).max() < SAME_PLACE:  # as always but after a change
+            return True
+        return bool(np.abs(frames - positions).max(axis=(1, 2)).min() < SAME_PLACE)
 
     def _watch(self, start) -> None:
         """Take the guard's limits from a state."""
@@ -192,11 +196,6 @@ class JumpCallback:
     def _explain(self, time: float) -> BrokenStateError:
         jump = self._jump
         return self._guard.explain(0, time, jump.positions[jump.good], jump.velocities[jump.good])
-
-
-def _frame(values: dict) -> int:
-    """Return the index in the jump of the frame that is asked for."""
-    return int(values[FRAME] - values[FIRST])
 
 
 def seeded_noise(first: float, second: float) -> Noise:
