@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import multiprocessing
 import os
 import signal
@@ -19,6 +20,7 @@ from ase_atom.errors import ConfigError
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 QUEUES = ("htcondor", "lsf", "moab", "oar", "pbs", "sge", "slurm")
 CONNECT_SECONDS = 20
+PROBE = "import training.campaign"
 
 
 class Workers(Protocol):
@@ -88,16 +90,30 @@ class Processes:
 class Cluster:
     """The workers of a Dask cluster.
 
-    Each needs this checkout on its path and the same engine; none needs the data folder.
+    They and the scheduler need this checkout on their path and the same engine; none needs the
+    data folder. Workers may come and go while jobs run.
 
     Parameters
     ----------
     client
         Connected client of ``distributed``.
+
+    Raises
+    ------
+    ConfigError
+        If the scheduler, or one of the workers there are, cannot import the checkout.
     """
 
     def __init__(self, client: Any) -> None:
         self._client = client
+        try:
+            client.run_on_scheduler(exec, PROBE)
+            client.run(exec, PROBE)
+        except Exception as error:
+            raise ConfigError(
+                f"the Dask scheduler or a worker cannot run the checkout's code ({error}): start "
+                f"them with PYTHONPATH={Path(__file__).parents[1]}"
+            ) from error
         self._executor = client.get_executor(pure=False)
 
     def depth(self) -> int:
@@ -117,7 +133,7 @@ class Cluster:
 
     def close(self) -> None:
         """Cancel what is under way."""
-        self._executor.shutdown(wait=False, cancel_futures=True)
+        self._executor.shutdown(wait=False)
 
 
 @contextmanager
@@ -166,6 +182,7 @@ def _client(scheduler: str, count: int) -> Iterator[Any]:
         with _queue(name, count) as cluster, Client(cluster) as client:
             yield client
         return
+    logging.getLogger("distributed.client").setLevel(logging.CRITICAL)  # errors come here anyway
     where = {"address": scheduler}
     if "://" not in scheduler:
         if not Path(scheduler).is_file():
