@@ -32,6 +32,7 @@ _HOMES = {
     "Langevin": "ase_atom.propagation",
     "NVE": "ase_atom.propagation",
     "Propagator": "ase_atom.propagation",
+    "propagate_replicas": "ase_atom.replicas",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 from ase import Atoms
@@ -14,9 +15,12 @@ from ase_atom.calculator import ATOMCalculator
 from ase_atom.catalogue import operator_for
 from ase_atom.errors import ConfigError, CoverageError
 from ase_atom.operator import Operator
-from ase_atom.propagation import NVE, Bussi, Ensemble, Langevin, OperatorLike, Potential
+from ase_atom.propagation import NVE, Bussi, Ensemble, Langevin, Noise, OperatorLike, Potential
 from ase_atom.state import PhaseState
 from ase_atom.units import FS
+
+DEFAULT_STRIDE = 16.0
+"""fs, for operators without a card."""
 
 
 def choose_operator(atoms: Atoms, operator: str | Path | Operator | None) -> Operator:
@@ -98,6 +102,15 @@ def choose_potential(
         return torch.tensor(energies, dtype=state.dtype, device=state.device)
 
     return potential
+
+
+def numpy_noise(rng: Any) -> Noise:
+    """Return noise from whatever has numpy's ``standard_normal``."""
+
+    def draw(shape: torch.Size) -> Tensor:
+        return torch.as_tensor(rng.standard_normal(tuple(shape)), dtype=torch.float64)
+
+    return draw
 
 
 def fixes_centre_of_mass(atoms: Atoms) -> bool:

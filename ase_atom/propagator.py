@@ -14,10 +14,12 @@ from ase.calculators.abc import GetPropertiesMixin
 from ase.md.md import MolecularDynamics
 
 from ase_atom.ase_terms import (
+    DEFAULT_STRIDE,
     choose_ensemble,
     choose_operator,
     choose_potential,
     fixes_centre_of_mass,
+    numpy_noise,
 )
 from ase_atom.errors import ConfigError, StateError
 from ase_atom.operator import Operator
@@ -33,9 +35,6 @@ from ase_atom.state import PhaseState
 from ase_atom.threads import torch_threads
 from ase_atom.topology import atom_label
 from ase_atom.units import FS
-
-DEFAULT_STRIDE = 16.0
-"""fs, for operators without a card."""
 
 
 class ATOMPropagator(MolecularDynamics):
@@ -131,10 +130,10 @@ class ATOMPropagator(MolecularDynamics):
         self.steps_per_stride = steps_per_stride(length, timestep / FS, self.operator.horizon)
         self.evaluate = evaluate
         self.threads = threads
-        self._rng = np.random if rng is None else rng
-        potential = choose_potential(energy_correction, self.operator)
         self._step_of_grid = Step(
-            self.steps_per_stride * timestep / FS, self._noise, CachedPotential(potential)
+            self.steps_per_stride * timestep / FS,
+            numpy_noise(np.random if rng is None else rng),
+            CachedPotential(choose_potential(energy_correction, self.operator)),
         )
         state = PhaseState.from_atoms(atoms)
         state = self.ensemble.prepare(state.without_drift() if fixed else state)
@@ -279,9 +278,6 @@ class ATOMPropagator(MolecularDynamics):
             now % interval == 0 if interval > 0 else now == -interval
             for _, interval, *_ in self.observers
         )
-
-    def _noise(self, shape: torch.Size) -> torch.Tensor:
-        return torch.as_tensor(self._rng.standard_normal(tuple(shape)), dtype=torch.float64)
 
 
 def _watch(state: PhaseState) -> Guard:

@@ -36,33 +36,40 @@ class BondDeviation:
 
 
 class RunSummary:
-    """Running totals over the frames of a batch of replicas of one molecule.
+    """Running totals over the frames of a batch of molecules.
 
     Parameters
     ----------
     state
-        The replicas at the start, ``[B, N]``.
+        The molecules at the start, ``[B, N]``.
     ensemble
         Counts the degrees of freedom and measures the temperature.
 
     Attributes
     ----------
+    degrees_of_freedom
+        Each N_f that occurs, rising.
     frames
         Number of frames seen.
     last_time
         Time of the last frame in fs.
     largest
-        The furthest bond, or None for a molecule without bonds or before any frame.
+        The furthest bond, or None for molecules without bonds or before any frame.
     """
 
     def __init__(self, state: PhaseState, ensemble: Ensemble) -> None:
         self.ensemble = ensemble
-        self.degrees_of_freedom = int(ensemble.degrees_of_freedom(state)[0])
+        self.degrees_of_freedom = sorted(set(ensemble.degrees_of_freedom(state).tolist()))
         self.frames = 0
         self.last_time = 0.0
         self.largest: BondDeviation | None = None
-        self._bonds = perceive_bonds(state.to_atoms()[0])
-        self._start = self._lengths(state.positions)
+        bonds = [
+            (row, i, j)
+            for row, atoms in enumerate(state.to_atoms())
+            for i, j in perceive_bonds(atoms)
+        ]
+        self._bonds = torch.tensor(bonds, dtype=torch.int64, device=state.device).view(-1, 3)
+        self._start = self._lengths(state.positions[:, None])
         self._sum = 0.0
         self._count = 0
 
@@ -80,29 +87,28 @@ class RunSummary:
         self._count += int(later.sum())
         self.frames += len(frames)
         self.last_time = float(frames.times[-1])
-        if self._bonds:
+        if len(self._bonds):
             self._add_bonds(frames, valid)
 
     def _add_bonds(self, frames: Frames, valid: Tensor) -> None:
         lengths = self._lengths(frames.positions)
-        deviation = (lengths - self._start[:, None]).abs().masked_fill(~valid[..., None], -1.0)
-        at = int(deviation.argmax())
-        replica, frame, bond = (
-            int(i) for i in torch.unravel_index(torch.tensor(at), lengths.shape)
-        )
+        bad = ~valid[self._bonds[:, 0]]
+        deviation = (lengths - self._start).abs().masked_fill(bad, -1.0)
+        bond, frame = divmod(int(deviation.argmax()), len(frames))
         known = -1.0
         if self.largest is not None:
             known = abs(self.largest.length - self.largest.start)
-        if float(deviation[replica, frame, bond]) > known:
+        if float(deviation[bond, frame]) > known:
+            replica, i, j = self._bonds[bond].tolist()
             self.largest = BondDeviation(
-                self._bonds[bond],
-                float(self._start[replica, bond]),
-                float(lengths[replica, frame, bond]),
+                (i, j),
+                float(self._start[bond, 0]),
+                float(lengths[bond, frame]),
                 float(frames.times[frame]),
                 replica,
             )
 
     def _lengths(self, positions: Tensor) -> Tensor:
-        """Return bond lengths in Å from positions ``[..., N, 3]``: ``[..., bonds]``."""
-        pairs = torch.tensor(self._bonds, dtype=torch.int64, device=positions.device).view(-1, 2)
-        return (positions[..., pairs[:, 0], :] - positions[..., pairs[:, 1], :]).norm(dim=-1)
+        """Return bond lengths in Å, ``[bonds, T]``, from positions ``[B, T, N, 3]``."""
+        row, i, j = self._bonds.unbind(dim=1)
+        return (positions[row, :, i] - positions[row, :, j]).norm(dim=-1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import typer
@@ -13,7 +14,9 @@ from ase_atom.topology import atom_label
 from ase_atom.units import format_time
 
 
-def report(summary: RunSummary, wall: float, atoms: Atoms, output: Path) -> None:
+def report(
+    summary: RunSummary, wall: float, molecules: Sequence[Atoms], files: Sequence[Path]
+) -> None:
     """Print what the run amounted to.
 
     Parameters
@@ -22,34 +25,41 @@ def report(summary: RunSummary, wall: float, atoms: Atoms, output: Path) -> None
         Gathered over the frames.
     wall
         Wall time in s.
-    atoms
-        The molecule, for the names of its atoms.
-    output
-        The trajectory file.
+    molecules
+        All replicas, for the names of their atoms.
+    files
+        Their trajectory files.
     """
-    simulated = summary.last_time
+    simulated, many = summary.last_time, len(molecules) > 1
+    speed = ns_per_day(simulated * len(molecules), wall)
+    counted = ", ".join(map(str, summary.degrees_of_freedom))
     lines = [
-        ("simulated", f"{format_time(simulated)} in {summary.frames} frames"),
-        ("wall time", f"{wall:.1f} s, {ns_per_day(simulated, wall):.3g} ns/day"),
+        (
+            "simulated",
+            f"{f'{len(molecules)} × ' if many else ''}{format_time(simulated)} in "
+            f"{summary.frames} frames{' each' if many else ''}",
+        ),
+        ("wall time", f"{wall:.1f} s, {speed:.3g} ns/day{' in all' if many else ''}"),
         (
             "temperature",
-            f"{summary.mean_temperature:.1f} K mean over N_f = {summary.degrees_of_freedom} "
-            "degrees of freedom",
+            f"{summary.mean_temperature:.1f} K mean over N_f = {counted} degrees of freedom",
         ),
     ]
     bond = summary.largest
     if bond is not None:
-        i, j = (atom_label(atoms.numbers, index) for index in bond.atoms)
+        i, j = (atom_label(molecules[bond.replica].numbers, index) for index in bond.atoms)
+        where = f" in replica {bond.replica}" if many else ""
         lines.append(
             (
                 "largest bond deviation",
                 f"{bond.length - bond.start:+.3f} Å, {i}-{j} from {bond.start:.3f} to "
-                f"{bond.length:.3f} Å at {format_time(bond.time)}",
+                f"{bond.length:.3f} Å at {format_time(bond.time)}{where}",
             )
         )
-    trajectory, *topology = output_files(output)
-    lines.append(("trajectory", str(trajectory)))
-    lines.extend(("topology", str(file)) for file in topology)
+    first = output_files(files[0])
+    last = output_files(files[-1])
+    for name, one, other in zip(("trajectory", "topology"), first, last, strict=False):
+        lines.append((name, f"{one} to {other.name}" if many else str(one)))
     print_table(lines)
 
 

@@ -1,4 +1,4 @@
-"""``ase-atom run``: from a structure file to a trajectory file."""
+"""``ase-atom run``: from structure files to trajectory files."""
 
 from __future__ import annotations
 
@@ -15,11 +15,14 @@ from ase_atom.errors import BrokenStateError, ConfigError, HorizonError
 from ase_atom.units import PS, format_time, parse_time
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from ase import Atoms
 
-    from ase_atom.io import TrajectoryWriter
     from ase_atom.operator import Operator
-    from ase_atom.propagation import Ensemble, Propagator
+    from ase_atom.propagation import Ensemble
+    from ase_atom.replicas import ReplicaFiles
+    from ase_atom.state import PhaseState
     from ase_atom.summary import RunSummary
 
 
@@ -30,28 +33,36 @@ class EnsembleName(StrEnum):
     """Choices of ``--ensemble``."""
 
     langevin = "langevin"
+    bussi = "bussi"
     nve = "nve"
 
 
 def run(
-    structure: Path = typer.Argument(help="Structure file, anything that ASE reads."),
+    structures: list[Path] = typer.Argument(help="Structure files, anything that ASE reads."),
     output: Path = typer.Option(
         ...,
         "--output",
         "-o",
-        help="Trajectory file: .dcd, .xtc, .trr, .nc, .h5, .xyz, .extxyz or .traj.",
+        help="Trajectory file: .dcd, .xtc, .trr, .nc, .h5, .xyz, .extxyz or .traj. Several "
+        "molecules or replicas get numbers: out-0.dcd, out-1.dcd.",
     ),
     operator: str | None = typer.Option(
         None, help="Name or file of an operator.", show_default="the one for the molecule"
     ),
     time: str = typer.Option("10ps", help="Time to simulate, in fs, ps or ns."),
     temperature: float = typer.Option(300.0, help="Temperature in K."),
-    stride: str = typer.Option("16fs", help="Length of one jump."),
+    stride: str | None = typer.Option(
+        None, help="Length of one jump.", show_default="the operator's, 16fs in general"
+    ),
     frame_interval: str | None = typer.Option(
         None, help="Time between frames.", show_default="the stride"
     ),
     ensemble: EnsembleName = typer.Option(EnsembleName.langevin, help="Dynamics."),
     friction: float = typer.Option(10.0, help="Langevin friction in 1/ps."),
+    taut: str = typer.Option("100fs", help="Relaxation time of the bussi thermostat."),
+    replicas: int = typer.Option(
+        1, help="Copies of each structure, marched in one batch with noise of their own."
+    ),
     uncorrected: bool = typer.Option(
         False, "--uncorrected", help="Do not restore the operator's energy after each jump."
     ),
@@ -60,90 +71,112 @@ def run(
     keep_zero_velocities: bool = typer.Option(
         False, "--keep-zero-velocities", help="Start from rest if the structure is at rest."
     ),
-    threads: int = typer.Option(1, help="CPU threads; small molecules gain from one only."),
+    threads: int = typer.Option(1, help="CPU threads; single molecules gain from one only."),
 ) -> None:
-    """Simulate a molecule and write its trajectory.
+    """Simulate molecules and write their trajectories.
 
-    Exit codes: 0 done; 2 bad input, or a file that cannot be read or written; 3 the simulation
-    broke, and the good frames before are in the file.
+    Exit codes: 0 done; 2 bad input, or a file that cannot be read or written; 3 a simulation
+    broke, and its good frames before are in the file.
     """
     duration = _positive_time(time, "--time")
-    jump = _positive_time(stride, "--stride")
+    jump = None if stride is None else _positive_time(stride, "--stride")
     interval = (
-        jump if frame_interval is None else _positive_time(frame_interval, "--frame-interval")
+        None if frame_interval is None else _positive_time(frame_interval, "--frame-interval")
     )
-    if interval > duration:
-        raise ConfigError(
-            f"--time {format_time(duration)} is shorter than one frame interval of "
-            f"{format_time(interval)}"
-        )
-    _check_numbers(temperature, friction, seed, threads)
+    relaxation = _positive_time(taut, "--taut")
+    _check_numbers(temperature, friction, seed, threads, replicas)
 
     import numpy as np
     import torch
 
+    from ase_atom.cli.march import march
     from ase_atom.cli.report import report
     from ase_atom.coverage import temperature_warning
-    from ase_atom.io import check_output, open_trajectory, read_structure
-    from ase_atom.propagation import NVE, Langevin, Propagator, sample_velocities
+    from ase_atom.io import check_output, read_structure
+    from ase_atom.propagation import NVE, Bussi, Langevin, Propagator
+    from ase_atom.replicas import ReplicaFiles, numbered_files
     from ase_atom.state import PhaseState
     from ase_atom.summary import RunSummary
 
     torch.set_num_threads(threads)
-    check_output(output, overwrite, inputs=(structure,))
-    atoms = read_structure(structure)
-    model = _load(operator, atoms)
+    files = numbered_files(output, len(structures) * replicas)
+    for file in files:
+        check_output(file, overwrite, inputs=tuple(structures))
+    molecules = [read_structure(structure) for structure in structures]
+    model = _load(operator, molecules, structures)
     card = model.card
     name = card.name if card else str(operator)
+    if jump is None:
+        jump = card.stride_fs if card else model.horizon
     if jump > model.horizon:
         raise HorizonError(
             f"--stride {format_time(jump)} is beyond the horizon of {name}: "
             f"at most {format_time(model.horizon)}"
         )
-    state = PhaseState.from_atoms(atoms)
-    chosen: Ensemble = NVE(energy_correction=not uncorrected)
-    if ensemble is EnsembleName.langevin:
-        chosen = Langevin(temperature, friction / PS, energy_correction=not uncorrected)
+    interval = jump if interval is None else interval
+    if interval > duration:
+        raise ConfigError(
+            f"--time {format_time(duration)} is shorter than one frame interval of "
+            f"{format_time(interval)}"
+        )
+    chosen: Ensemble = {
+        EnsembleName.nve: lambda: NVE(not uncorrected),
+        EnsembleName.langevin: lambda: Langevin(
+            temperature, friction / PS, energy_correction=not uncorrected
+        ),
+        EnsembleName.bussi: lambda: Bussi(
+            temperature, relaxation, energy_correction=not uncorrected
+        ),
+    }[ensemble]()
     # Two streams, so that the first velocities do not correlate with the thermostat's noise.
     start_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
-    sample = not bool(state.velocities.any()) and not keep_zero_velocities
-    warnings = []
-    if card and (sample or ensemble is EnsembleName.langevin):
-        warnings.append(temperature_warning(temperature, card))
-    if sample:
-        warnings.append(
-            f"{structure} holds no velocities: sampled at {temperature:g} K "
-            "(--keep-zero-velocities starts from rest)"
+    atoms = [molecule for molecule in molecules for _ in range(replicas)]
+    state, resting = _start(
+        PhaseState.from_atoms(atoms), keep_zero_velocities, temperature, start_seed
+    )
+    if ensemble is EnsembleName.nve and replicas > 1 and not all(resting):
+        which = structures[resting.index(False) // replicas]
+        raise ConfigError(
+            f"--replicas {replicas} of {which} would be one trajectory {replicas} times: it holds "
+            "velocities, and NVE adds no noise"
         )
-        source = torch.Generator().manual_seed(start_seed)
-        state = sample_velocities(state, temperature, source)
-    propagator = Propagator(model, state, chosen, jump, interval, noise_seed)
+    propagator = Propagator(
+        model, state, chosen, jump, interval, noise_seed, drop_broken=len(atoms) > 1
+    )
     summary = RunSummary(propagator.state, chosen)
 
-    for warning in filter(None, warnings):
-        _say(f"ase-atom: warning: {warning}")
+    if card and (any(resting) or ensemble is not EnsembleName.nve):
+        _warn(temperature_warning(temperature, card))
+    for index, structure in enumerate(structures):
+        if resting[index * replicas]:
+            _warn(
+                f"{structure} holds no velocities: sampled at {temperature:g} K "
+                "(--keep-zero-velocities starts from rest)"
+            )
+    thermostat = {
+        EnsembleName.nve: "NVE",
+        EnsembleName.langevin: f"Langevin at {temperature:g} K and {friction:g} per ps",
+        EnsembleName.bussi: f"Bussi at {temperature:g} K with {format_time(relaxation)}",
+    }[ensemble]
     _say(
-        f"{atoms.get_chemical_formula()} with {name}: {format_time(duration)} "
-        f"in jumps of {format_time(jump)}, {_describe(ensemble, temperature, friction)}"
+        f"{_formulas(molecules, replicas)} with {name}: {format_time(duration)} "
+        f"in jumps of {format_time(jump)}, {thermostat}"
     )
     started = clock.perf_counter()
-    with open_trajectory(
-        output, atoms, "w" if overwrite else "x", frame_interval=interval
-    ) as writer:
+    with ReplicaFiles(files, atoms, interval, overwrite) as writers:
         try:
-            _march(propagator, duration, writer, summary)
+            march(propagator, duration, writers, summary)
         except KeyboardInterrupt as error:
-            _say(f"ase-atom: interrupted; {_kept(writer, summary)}")
+            _say(f"ase-atom: interrupted; {_kept(writers, summary)}")
             raise typer.Exit(INTERRUPTED) from error
         except BrokenStateError as error:
-            raise BrokenStateError(
-                f"{error}; {_kept(writer, summary)}",
-                replica=error.replica,
-                time=error.time,
-                atoms=error.atoms,
-                frames_written=writer.frames,
-            ) from error
-    report(summary, clock.perf_counter() - started, atoms, output)
+            raise _finished(error, writers, summary) from error
+    report(summary, clock.perf_counter() - started, atoms, files)
+    if propagator.broken:
+        first = propagator.broken[0]
+        raise _finished(
+            first, writers, summary, f"{len(propagator.broken)} of {len(atoms)} broke; "
+        )
 
 
 def _positive_time(text: str, option: str) -> float:
@@ -157,77 +190,84 @@ def _positive_time(text: str, option: str) -> float:
     return value
 
 
-def _check_numbers(temperature: float, friction: float, seed: int, threads: int) -> None:
+def _check_numbers(
+    temperature: float, friction: float, seed: int, threads: int, replicas: int
+) -> None:
     for option, value, unit in (("temperature", temperature, "K"), ("friction", friction, "1/ps")):
         if not (value > 0 and math.isfinite(value)):
             raise ConfigError(f"--{option} must be above zero, not {value:g} {unit}")
     if seed < 0:
         raise ConfigError(f"--seed must be at least 0, not {seed}")
-    if threads < 1:
-        raise ConfigError(f"--threads must be at least 1, not {threads}")
+    for option, count in (("threads", threads), ("replicas", replicas)):
+        if count < 1:
+            raise ConfigError(f"--{option} must be at least 1, not {count}")
 
 
-def _load(name: str | None, atoms: Atoms) -> Operator:
-    """Load the named operator, or the shipped one for the molecule, checked for coverage."""
-    from ase_atom.coverage import check_atoms, find_card
-    from ase_atom.operator import list_operators, load_operator
+def _load(name: str | None, molecules: Sequence[Atoms], structures: Sequence[Path]) -> Operator:
+    """Return the one operator for all molecules."""
+    from ase_atom.catalogue import operator_for
 
-    if name is None:
-        return load_operator(find_card(atoms, list_operators()).name)
-    model = load_operator(name)
-    if model.card is not None:
-        check_atoms(atoms, model.card)
+    model = operator_for(molecules[0], name)
+    for atoms, structure in zip(molecules[1:], structures[1:], strict=True):
+        if name is not None:
+            operator_for(atoms, model)
+        elif (other := operator_for(atoms)).card.name != model.card.name:
+            raise ConfigError(
+                f"{structures[0]} is for {model.card.name} and {structure} for {other.card.name}: "
+                "run them one by one, or name one operator with --operator"
+            )
     return model
 
 
-def _kept(writer: TrajectoryWriter, summary: RunSummary) -> str:
+def _start(
+    state: PhaseState, keep_rest: bool, temperature: float, seed: int
+) -> tuple[PhaseState, list[bool]]:
+    """Return the state with velocities for the molecules at rest, and which those are."""
+    import torch
+
+    from ase_atom.propagation import sample_velocities
+
+    if keep_rest:
+        return state, [False] * state.batch_size
+    resting = ~state.velocities.flatten(1).any(dim=1)
+    sampled = sample_velocities(state, temperature, torch.Generator().manual_seed(seed))
+    velocities = torch.where(resting[:, None, None], sampled.velocities, state.velocities)
+    return state.replace(velocities=velocities), resting.tolist()
+
+
+def _formulas(molecules: Sequence[Atoms], replicas: int) -> str:
+    names = [atoms.get_chemical_formula() for atoms in molecules]
+    text = ", ".join(names[:4]) + (", …" if len(names) > 4 else "")
+    return text if replicas == 1 else f"{replicas} replicas of {text}"
+
+
+def _finished(
+    error: BrokenStateError, writers: ReplicaFiles, summary: RunSummary, before: str = ""
+) -> BrokenStateError:
+    """Return the error with what is left of the run."""
+    return BrokenStateError(
+        f"{before}{error}; {_kept(writers, summary)}",
+        replica=error.replica,
+        time=error.time,
+        atoms=error.atoms,
+        frames_written=writers.frames[error.replica],
+    )
+
+
+def _kept(writers: ReplicaFiles, summary: RunSummary) -> str:
+    if len(writers.writers) > 1:
+        first, last = writers.writers[0].path, writers.writers[-1].path
+        return f"{first} to {last.name} hold the good frames"
+    (writer,) = writers.writers
     return (
         f"{writer.path} holds the good frames, {writer.frames} up to "
         f"{format_time(summary.last_time)}"
     )
 
 
-def _describe(ensemble: EnsembleName, temperature: float, friction: float) -> str:
-    if ensemble is EnsembleName.nve:
-        return "NVE"
-    return f"Langevin at {temperature:g} K and {friction:g} per ps"
-
-
-def _march(
-    propagator: Propagator, duration: float, writer: TrajectoryWriter, summary: RunSummary
-) -> None:
-    """Write the frames as they come, under a progress bar where there is a terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from ase_atom.cli.report import ns_per_day
-
-    console = Console(stderr=True)
-    progress = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[rate]}"),
-        TimeRemainingColumn(),
-        console=console,
-        disable=not console.is_terminal,
-    )
-    started = clock.perf_counter()
-    with progress:
-        task = progress.add_task("", total=duration, rate="")
-        for frames in propagator.run(duration):
-            writer.write_frames(
-                frames.positions[0].cpu().numpy(),
-                frames.velocities[0].cpu().numpy(),
-                frames.times.tolist(),
-            )
-            summary.add(frames)
-            now = summary.last_time
-            progress.update(
-                task,
-                completed=now,
-                description=f"{format_time(now)} of {format_time(duration)}",
-                rate=f"{ns_per_day(now, clock.perf_counter() - started):.3g} ns/day",
-            )
+def _warn(message: str | None) -> None:
+    if message:
+        _say(f"ase-atom: warning: {message}")
 
 
 def _say(message: str) -> None:

@@ -49,12 +49,16 @@ class Frames:
 
     def part(self, start: int, stop: int) -> Frames:
         """Return the frames from `start` up to, not including, `stop`."""
+        return self.take(slice(start, stop))
+
+    def take(self, frames: slice | list[int]) -> Frames:
+        """Return some of the frames."""
         return replace(
             self,
-            times=self.times[start:stop],
-            positions=self.positions[:, start:stop],
-            velocities=self.velocities[:, start:stop],
-            valid=self.valid[:, start:stop],
+            times=self.times[frames],
+            positions=self.positions[:, frames],
+            velocities=self.velocities[:, frames],
+            valid=self.valid[:, frames],
         )
 
     def state(self, index: int) -> PhaseState:

@@ -14,7 +14,7 @@ from ase_atom.propagation.ensembles import NVE, CachedPotential, Ensemble, Poten
 from ase_atom.propagation.frames import Frames, exact
 from ase_atom.propagation.guard import Guard
 from ase_atom.propagation.steps import OperatorLike, advance, choose
-from ase_atom.propagation.stochastic import torch_noise
+from ase_atom.propagation.stochastic import Noise, torch_noise
 from ase_atom.state import PhaseState
 
 
@@ -39,7 +39,7 @@ class Propagator:
     frame_interval
         Time between frames in fs; the stride by default.
     seed
-        Seed of the ensemble's noise.
+        Seed of the ensemble's noise, or its source.
     drop_broken
         Go on without replicas that break (see `Guard`), which `broken` lists, instead of stopping
         at the first.
@@ -76,7 +76,7 @@ class Propagator:
         ensemble: Ensemble | None = None,
         stride: float = 16.0,
         frame_interval: float | None = None,
-        seed: int = 0,
+        seed: int | Noise = 0,
         drop_broken: bool = False,
         potential: Potential | None = None,
     ) -> None:
@@ -100,7 +100,7 @@ class Propagator:
         self._stride = exact(stride)
         self._interval = exact(frame_interval)
         potential = CachedPotential(operator.energy if potential is None else potential)
-        self._step_of_grid = Step(stride, torch_noise(seed), potential)
+        self._step_of_grid = Step(stride, seed if callable(seed) else torch_noise(seed), potential)
         self.state = self.ensemble.prepare(state)
         self._guard = Guard.watch(self.state)
         self._alive = torch.ones(state.batch_size, dtype=torch.bool)

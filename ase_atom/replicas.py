@@ -1,0 +1,246 @@
+"""Many molecules in one batch: copies of one, or different ones, each with its own file."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.calculators.abc import GetPropertiesMixin
+from torch import Tensor
+
+from ase_atom.ase_terms import (
+    DEFAULT_STRIDE,
+    choose_ensemble,
+    choose_operator,
+    choose_potential,
+    fixes_centre_of_mass,
+    numpy_noise,
+)
+from ase_atom.errors import BrokenStateError, ConfigError
+from ase_atom.io import TrajectoryWriter, check_output, open_trajectory
+from ase_atom.operator import Operator
+from ase_atom.propagation import Frames, Propagator, steps_per_stride
+from ase_atom.state import PhaseState
+from ase_atom.threads import torch_threads
+from ase_atom.units import FS, velocities_to_ase
+
+
+def numbered_files(path: str | Path, count: int) -> list[Path]:
+    """Return a file for each replica: ``run.dcd`` alone, or ``run-00.dcd`` to ``run-63.dcd``."""
+    path = Path(path)
+    if count == 1:
+        return [path]
+    digits = len(str(count - 1))
+    return [path.with_name(f"{path.stem}-{n:0{digits}d}{path.suffix}") for n in range(count)]
+
+
+class ReplicaFiles:
+    """One trajectory file for each molecule of a batch; also a context manager.
+
+    Parameters
+    ----------
+    files
+        One for each molecule.
+    replicas
+        The molecules at their start.
+    frame_interval
+        Time between frames in fs.
+    overwrite
+        Replace files that exist.
+
+    Raises
+    ------
+    TrajectoryError
+        As `ase_atom.io.open_trajectory`; before any file is made if it can be known then.
+    """
+
+    def __init__(
+        self,
+        files: Sequence[Path],
+        replicas: Sequence[Atoms],
+        frame_interval: float,
+        overwrite: bool = False,
+    ) -> None:
+        for file in files:
+            check_output(file, overwrite)
+        self.writers: list[TrajectoryWriter] = []
+        with ExitStack() as stack:
+            for file, atoms in zip(files, replicas, strict=True):
+                mode = "w" if overwrite else "x"
+                writer = open_trajectory(file, atoms, mode, frame_interval=frame_interval)
+                self.writers.append(stack.enter_context(writer))
+            self._stack = stack.pop_all()
+
+    @property
+    def frames(self) -> list[int]:
+        """Number of frames in each file."""
+        return [writer.frames for writer in self.writers]
+
+    def write(self, frames: Frames) -> None:
+        """Append to each file the good frames of its molecule."""
+        sizes = (frames.numbers > 0).sum(dim=1).tolist()
+        counts = frames.valid.sum(dim=1).tolist()
+        for row, (writer, size, count) in enumerate(zip(self.writers, sizes, counts, strict=True)):
+            if count:
+                writer.write_frames(
+                    frames.positions[row, :count, :size].cpu().numpy(),
+                    frames.velocities[row, :count, :size].cpu().numpy(),
+                    frames.times[:count].tolist(),
+                )
+
+    def __enter__(self) -> ReplicaFiles:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._stack.close()
+
+
+@dataclass
+class ReplicaRun:
+    """What became of a batch.
+
+    Attributes
+    ----------
+    broken
+        One error for each molecule that broke; its atoms hold its last good state.
+    files
+        The trajectory files, if any were asked for.
+    frames
+        Number of frames in each.
+    """
+
+    broken: list[BrokenStateError] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    frames: list[int] = field(default_factory=list)
+
+
+def propagate_replicas(
+    replicas: Sequence[Atoms],
+    timestep: float,
+    steps: int,
+    *,
+    stride: float | None = None,
+    operator: str | Path | Operator | None = None,
+    temperature_K: float | None = None,
+    friction: float | None = None,
+    taut: float | None = None,
+    fixcm: bool = True,
+    energy_correction: bool | GetPropertiesMixin = True,
+    rng: Any = None,
+    trajectory: str | Path | None = None,
+    interval: int = 1,
+    overwrite: bool = False,
+    threads: int | None = None,
+) -> ReplicaRun:
+    """March many molecules in one batch, which costs far less than one after the other.
+
+    Each has its own noise. Afterwards the atoms hold their last positions and momenta.
+
+    Parameters
+    ----------
+    replicas
+        Copies of a molecule, or different molecules of one operator, with their momenta.
+    timestep
+        In ASE's unit.
+    steps
+        Number of time steps.
+    stride, operator, temperature_K, friction, taut, fixcm, energy_correction
+        As in `ase_atom.ATOMPropagator`; all molecules have the same operator.
+    rng
+        Source of the thermostat's noise, with numpy's ``standard_normal``.
+    trajectory
+        A file name such as ``run.dcd``, from which each molecule's is made: ``run-00.dcd`` and so
+        on. Without it nothing is written.
+    interval
+        Steps between the frames that are written.
+    overwrite
+        Replace files that exist.
+    threads
+        Torch's threads meanwhile; None leaves torch's own setting, as batches gain from them.
+
+    Returns
+    -------
+    Files, their lengths, and the molecules that broke, without which the others went on.
+
+    Raises
+    ------
+    ConfigError, CoverageError, HorizonError, StateError
+        As `ase_atom.ATOMPropagator`.
+    TrajectoryError
+        If a file cannot be written.
+    """
+    if not replicas:
+        raise ConfigError("there are no replicas: give at least one molecule")
+    for name, value in (("steps", steps), ("interval", interval)):
+        if value < 1:
+            raise ConfigError(f"{name} must be at least 1, not {value}")
+    fixed = {fixes_centre_of_mass(atoms) for atoms in replicas}
+    if len(fixed) > 1:
+        raise ConfigError("FixCom must be on all replicas, or on none")
+    model = None
+    for atoms in replicas:
+        found = choose_operator(atoms, operator if model is None else model)
+        model = found if model is None else model
+    card = getattr(model, "card", None)
+    length = (card.stride_fs if card else DEFAULT_STRIDE) if stride is None else stride / FS
+    count = steps_per_stride(length, timestep / FS, model.horizon)
+    ensemble = choose_ensemble(
+        temperature_K,
+        friction,
+        taut,
+        fix_com=fixcm or True in fixed,
+        energy_correction=energy_correction is not False,
+    )
+    state = PhaseState.from_atoms(replicas)
+    # A grid of frames with both the written ones and the last on it.
+    grid = math.gcd(interval, steps) if trajectory is not None else math.gcd(count, steps)
+    with torch_threads(threads), ExitStack() as stack:
+        propagator = Propagator(
+            model,
+            state.without_drift() if True in fixed else state,
+            ensemble,
+            stride=count * timestep / FS,
+            frame_interval=grid * timestep / FS,
+            seed=numpy_noise(np.random if rng is None else rng),
+            drop_broken=True,
+            potential=choose_potential(energy_correction, model),
+        )
+        run = ReplicaRun(broken=propagator.broken)
+        files = None
+        if trajectory is not None:
+            run.files = numbered_files(trajectory, len(replicas))
+            files = stack.enter_context(
+                ReplicaFiles(run.files, replicas, interval * timestep / FS, overwrite)
+            )
+        every = interval // grid
+        try:
+            for frames in propagator.run(steps * timestep / FS):
+                if files is not None:
+                    first = propagator.frames_given - len(frames)
+                    wanted = [n for n in range(len(frames)) if (first + n) % every == 0]
+                    files.write(frames.take(wanted))
+                    run.frames = files.frames
+                _put(replicas, frames.state(-1), frames.valid[:, -1])
+        except BrokenStateError:
+            pass  # the last of them broke; all are listed
+    if run.broken:
+        rows = torch.tensor([error.replica for error in run.broken])
+        broken = torch.zeros(len(replicas), dtype=torch.bool).index_fill(0, rows, True)
+        _put(replicas, propagator.state, broken)
+    return run
+
+
+def _put(replicas: Sequence[Atoms], state: PhaseState, rows: Tensor) -> None:
+    """Give the atoms of some rows the positions and momenta of a state."""
+    for row in rows.nonzero().flatten().tolist():
+        atoms = replicas[row]
+        atoms.arrays["positions"][...] = state.positions[row, : len(atoms)].cpu().numpy()
+        velocities = velocities_to_ase(state.velocities[row, : len(atoms)].cpu().numpy())
+        atoms.set_momenta(atoms.get_masses()[:, None] * velocities, apply_constraint=False)
