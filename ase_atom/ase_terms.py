@@ -36,7 +36,7 @@ def choose_operator(atoms: Atoms, operator: str | Path | Operator | None) -> Ope
     Raises
     ------
     ConfigError
-        If there is none.
+        If there is none, or one that predicts positions alone.
     CheckpointError, CoverageError
         As `operator_for`.
     """
@@ -50,7 +50,10 @@ def choose_operator(atoms: Atoms, operator: str | Path | Operator | None) -> Ope
                 "that moves them with operator="
             )
         operator = atoms.calc.operator
-    return operator_for(bare, operator)
+    found = operator_for(bare, operator)
+    if not getattr(found, "predicts_velocities", True):
+        raise ConfigError("the operator predicts no velocities, so it cannot propagate a molecule")
+    return found
 
 
 def choose_ensemble(
@@ -88,8 +91,19 @@ def choose_ensemble(
 def choose_potential(
     energy_correction: bool | GetPropertiesMixin, operator: OperatorLike
 ) -> Potential:
-    """Return the potential energy that a correction keeps: a calculator's, or the operator's."""
+    """Return the potential energy that a correction keeps: a calculator's, or the operator's.
+
+    Raises
+    ------
+    ConfigError
+        For something else, or an operator without an energy.
+    """
     if isinstance(energy_correction, bool):
+        if energy_correction and not getattr(operator, "has_energy", True):
+            raise ConfigError(
+                "the operator has no energy head to keep the energy with: give "
+                "energy_correction=False, or an ASE calculator"
+            )
         return operator.energy
     if not hasattr(energy_correction, "get_potential_energy"):
         raise ConfigError(
