@@ -12,7 +12,7 @@ from openmm import unit
 from openmm.app import Element, Topology
 from openmm_systems import FEMTO, LANGEVIN, Springs, bare_system, march, phase, simulate
 
-from ase_atom import ATOMIntegrator
+from ase_atom import ATOMForce, ATOMIntegrator
 from ase_atom.errors import AtomError, ConfigError, CoverageError, HorizonError, StateError
 from ase_atom.io.topology import openmm_topology
 
@@ -86,6 +86,10 @@ def with_periodic_force(system, topology):
     system.addForce(force)
 
 
+def charged(system, topology):
+    next(topology.atoms()).formalCharge = 1
+
+
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
@@ -96,7 +100,8 @@ def with_periodic_force(system, topology):
         (in_other_order, StateError, "must have the same order of atoms"),
         (with_one_more, StateError, "has 10 particles and the topology 9 atoms"),
         (in_a_box, CoverageError, "the topology has a periodic box"),
-        (with_periodic_force, CoverageError, r"periodic \(NonbondedForce\).*NoCutoff"),
+        (with_periodic_force, CoverageError, "force field is periodic.*NoCutoff"),
+        (charged, CoverageError, r"formal charges add up to \+1"),
     ],
 )
 def test_systems_that_operators_do_not_know(tiny_checkpoint, topology, change, error, message):
@@ -168,6 +173,7 @@ def test_a_force_field_is_refused_unless_it_is_said_to_be_there_for_reporters(
         system.addForce(force)
     with pytest.raises(ConfigError, match=r'HarmonicBondForce, NonbondedForce.*"report"'):
         build(tiny_checkpoint, topology, system)
+    system.addForce(ATOMForce(tiny_checkpoint, topology))
     build(tiny_checkpoint, topology, system, system_forces="report")
 
 

@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import openmm
 from ase.data import atomic_masses
 from openmm.app import Topology
-from rdkit import Chem
 
 from ase_atom.coverage import MASS_TOLERANCE, check_composition
 from ase_atom.errors import ConfigError, CoverageError, StateError
 from ase_atom.operator import Operator, OperatorCard
 from ase_atom.topology import atom_label
 
+if TYPE_CHECKING:
+    from rdkit.Chem import Mol
+
 SystemForces = Literal["refuse", "report"]
 
 FORCE_NAME = "ATOMIntegrator"
 """Name of the force that the integrator adds to a System."""
+
+POTENTIAL_NAME = "ATOMForce"
+"""Name of an operator's energy as a force, by which it is known from other Python forces."""
 
 FORCE_FIELD = frozenset(
     {
@@ -74,8 +79,8 @@ def check_molecule(
     Raises
     ------
     CoverageError
-        For atoms without an element, a periodic box, several molecules, or a molecule that the
-        operator was not trained for.
+        For atoms without an element, a periodic box, several molecules, or a molecule or charge
+        that the operator was not trained for.
     StateError
         For indices that the topology does not have.
     """
@@ -113,6 +118,12 @@ def check_molecule(
     check_composition(numbers, trained, card)
     if bonds:
         _check_bonds(numbers, bonds, card)
+    charges = [atom.formalCharge for atom in atoms if atom.formalCharge is not None]
+    if charges and sum(charges) != card.charge:
+        raise CoverageError(
+            f"the topology's formal charges add up to {sum(charges):+d}, and {card.name} was "
+            f"trained for a total charge of {card.charge}"
+        )
     return numbers, trained
 
 
@@ -158,13 +169,12 @@ def check_system(
             "freely: create the System with constraints=None and rigidWater=False"
         )
     _check_masses(system, numbers, masses)
-    if system.usesPeriodicBoundaryConditions():
-        names = ", ".join(force.getName() for force in system.getForces() if _is_periodic(force))
-        raise CoverageError(
-            f"the System is periodic ({names}), and operators are for isolated molecules: create "
-            "it with nonbondedMethod=NoCutoff"
-        )
     _check_forces(system, system_forces)
+    if system.usesPeriodicBoundaryConditions():
+        raise CoverageError(
+            "the System's force field is periodic, and operators are for isolated molecules: "
+            "create it with nonbondedMethod=NoCutoff"
+        )
 
 
 def _check_masses(system: openmm.System, numbers: np.ndarray, masses: np.ndarray) -> None:
@@ -191,7 +201,6 @@ def _check_masses(system: openmm.System, numbers: np.ndarray, masses: np.ndarray
 
 
 def _check_forces(system: openmm.System, system_forces: SystemForces) -> None:
-    # System.getForce returns each force as its own class, subclasses in Python as OpenMM's.
     forces = [force for force in system.getForces() if type(force) is not openmm.CMMotionRemover]
     if any(force.getName() == FORCE_NAME for force in forces):
         raise ConfigError(
@@ -203,7 +212,11 @@ def _check_forces(system: openmm.System, system_forces: SystemForces) -> None:
             f"the System has forces ({_listed(names)}), which do not act on jumps: leave them out, "
             'or say system_forces="report" if they are a force field for reporters to evaluate'
         )
-    others = [name for name in names if name not in FORCE_FIELD]
+    others = [
+        type(force).__name__
+        for force in forces
+        if type(force).__name__ not in FORCE_FIELD and force.getName() != POTENTIAL_NAME
+    ]
     if others:
         raise ConfigError(
             f"the System has {_listed(others)}, which would have to act on the molecule, and does "
@@ -214,6 +227,8 @@ def _check_forces(system: openmm.System, system_forces: SystemForces) -> None:
 
 def _check_bonds(numbers: np.ndarray, bonds: list[tuple[int, int]], card: OperatorCard) -> None:
     """Compare the bonds with the card's molecules, without orders, which topologies lack."""
+    from rdkit import Chem
+
     molecule = Chem.RWMol()
     for number in numbers.tolist():
         atom = Chem.Atom(number)
@@ -234,8 +249,10 @@ def _check_bonds(numbers: np.ndarray, bonds: list[tuple[int, int]], card: Operat
         )
 
 
-def _skeleton(molecule: Chem.Mol) -> str:
+def _skeleton(molecule: Mol) -> str:
     """Name a molecule with explicit hydrogens by elements and bonds alone."""
+    from rdkit import Chem
+
     bare = Chem.RWMol()
     for atom in molecule.GetAtoms():
         copy = Chem.Atom(atom.GetAtomicNum())
@@ -244,13 +261,6 @@ def _skeleton(molecule: Chem.Mol) -> str:
     for bond in molecule.GetBonds():
         bare.AddBond(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx(), Chem.BondType.SINGLE)
     return Chem.MolToSmiles(bare)
-
-
-def _is_periodic(force: openmm.Force) -> bool:
-    try:
-        return force.usesPeriodicBoundaryConditions()
-    except openmm.OpenMMException:
-        return False
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -139,13 +139,17 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         CoverageError
             For positions of a molecule that the operator was not trained for.
         """
+        self._callback.take_error()  # an older one, of a question for the energy
         try:
             super().step(steps)
-        except openmm.OpenMMException as error:
-            raised, self._callback.raised = self._callback.raised, None
-            if raised is None:
+        except openmm.OpenMMException as message:
+            error = self._callback.take_error()
+            if error is None:
                 raise
-            raise raised from error
+            raise error from message
+        error = self._callback.take_error()
+        if error is not None:  # an interruption in the last step
+            raise error
 
     def getTemperature(self) -> unit.Quantity:
         """Return the thermostat's temperature.

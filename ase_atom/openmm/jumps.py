@@ -11,7 +11,17 @@ from torch import Tensor
 
 from ase_atom.errors import BrokenStateError, StateError
 from ase_atom.openmm.potential import EnergyCallback, check_positions, molecule_state, positions_of
-from ase_atom.openmm.program import FIRST, FRAME, LABEL, PHASE, SEEDS, TEMPERATURE, Answer, Phase
+from ase_atom.openmm.program import (
+    FIRST,
+    FRAME,
+    LABEL,
+    NOT_FINITE,
+    PHASE,
+    SEEDS,
+    TEMPERATURE,
+    Answer,
+    Phase,
+)
 from ase_atom.openmm.source import OperatorSource
 from ase_atom.propagation import CachedPotential, Ensemble, Guard, Noise, Step, Thermostat, advance
 from ase_atom.threads import torch_threads
@@ -93,8 +103,7 @@ class JumpCallback:
         self, source: OperatorSource, numbers: np.ndarray, masses: np.ndarray, plan: Plan
     ) -> None:
         self.source, self.numbers, self.masses, self.plan = source, numbers, masses, plan
-        self.raised: BaseException | None = None
-        """The error that the latest step ended with."""
+        self._raised: BaseException | None = None
         self._pending: BaseException | None = None
         self._energy = EnergyCallback(source, numbers, masses)
         self._potential: CachedPotential | None = None
@@ -112,10 +121,14 @@ class JumpCallback:
             try:
                 return self._answer(state)
             except KeyboardInterrupt as interrupt:
-                if interrupt is self.raised:  # by `Phase.ENERGY`, which may
-                    raise
                 # Positions may be lent to velocities now: first the step ends or is taken back.
                 self._pending = interrupt
+
+    def take_error(self) -> BaseException | None:
+        """Return what the latest step ended with, once; None if all went well."""
+        error = self._raised or self._pending
+        self._raised = self._pending = None
+        return error
 
     def _answer(self, state: openmm.State) -> tuple[float, np.ndarray]:
         values = state.getParameters()
@@ -125,11 +138,11 @@ class JumpCallback:
         if phase == Phase.VELOCITIES:
             return 0.0, self._jump.v_shifts[int(values[FRAME]) - self._jump.first]
         if phase == Phase.START:
-            self._start_velocities = state.getPositions(asNumpy=True)._value * NM_PS
+            self._start_velocities = _real(state.getPositions(asNumpy=True)._value * NM_PS)
             return 0.0, self._zero
         if self._pending is not None:
-            self.raised, self._pending = self._pending, None
-            raise RuntimeError(str(self.raised) or "interrupted")
+            self._raised, self._pending = self._pending, None
+            raise RuntimeError(str(self._raised) or "interrupted")
         return self._energy(state) if self.plan.own_energy else (0.0, self._zero)
 
     def _answer_positions(self, values: dict, state: openmm.State) -> tuple[float, np.ndarray]:
@@ -140,7 +153,7 @@ class JumpCallback:
             if velocities is None:
                 return Answer.NEEDS_START, self._zero
             try:
-                self._jump = self._make(values, positions_of(state), velocities)
+                self._jump = self._make(values, _real(positions_of(state)), velocities)
             except Exception as error:
                 self._pending = error
                 return Answer.FAILED, self._zero
@@ -196,6 +209,11 @@ class JumpCallback:
     def _explain(self, time: float) -> BrokenStateError:
         jump = self._jump
         return self._guard.explain(0, time, jump.positions[jump.good], jump.velocities[jump.good])
+
+
+def _real(values: np.ndarray) -> np.ndarray:
+    """Put back the numbers that were not finite."""
+    return np.where(np.abs(values) < 1e-3 * NOT_FINITE, values, np.nan)
 
 
 def seeded_noise(first: float, second: float) -> Noise:

@@ -15,7 +15,7 @@ from openmm.app import Topology
 
 from ase_atom.coverage import check_atoms
 from ase_atom.errors import ConfigError, StateError
-from ase_atom.openmm.checks import check_molecule
+from ase_atom.openmm.checks import POTENTIAL_NAME, check_molecule
 from ase_atom.openmm.source import OperatorSource
 from ase_atom.operator import Operator
 from ase_atom.state import PhaseState
@@ -73,7 +73,7 @@ class ATOMForce(openmm.PythonForce):
         super().__init__(EnergyCallback(source, numbers, masses, precision))
         if chosen is not None:
             self.setParticles(chosen)
-        self.setName("ATOMForce")
+        self.setName(POTENTIAL_NAME)
 
 
 class EnergyCallback:

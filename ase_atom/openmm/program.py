@@ -60,6 +60,12 @@ TOLERANCE = 1e-12
 Mixed precision keeps positions to about 1e-15.
 """
 
+NOT_FINITE = 1e30
+"""What the callback is shown, in nm or nm/ps, for a number that is not finite.
+
+The CPU platform evaluates no force where a position is NaN, and could not say which atom's.
+"""
+
 
 def parameters(frames: int, temperature: float) -> dict[str, float]:
     """Return the force's global parameters and their values in a new Context.
@@ -116,6 +122,7 @@ def write_program(
     integrator.addComputeSum("weighted", "x*gaussian+v*uniform")
     one, two = SEEDS
     integrator.addComputeGlobal(LABEL, f"weighted+{FIRST}*{one}+{TEMPERATURE}*{two}")
+    integrator.addComputePerDof("x", _shown("x"))
     integrator.endBlock()
 
     integrator.addComputeGlobal(PHASE, f"{Phase.POSITIONS:d}")
@@ -123,10 +130,10 @@ def write_program(
     integrator.addComputePerDof("x_shift", shift)
     integrator.addComputeGlobal("first_answer", "answer")
     integrator.beginIfBlock(f"first_answer = {Answer.NEEDS_START:d}")
-    integrator.addComputePerDof("x", "v_start")
+    integrator.addComputePerDof("x", _shown("v_start"))
     integrator.addComputeGlobal(PHASE, f"{Phase.START:d}")
     integrator.addComputeGlobal("answer", answer)
-    integrator.addComputePerDof("x", "x_start")
+    integrator.addComputePerDof("x", _shown("x_start"))
     integrator.addComputeGlobal(PHASE, f"{Phase.POSITIONS:d}")
     integrator.addComputeGlobal("answer", answer)
     integrator.addComputePerDof("x_shift", shift)
@@ -156,3 +163,8 @@ def write_program(
     integrator.addComputePerDof("v_left", "v")
     integrator.addComputeGlobal(FRAME, f"{FRAME}+1")
     integrator.addComputeGlobal(PHASE, f"{Phase.ENERGY:d}")
+
+
+def _shown(name: str) -> str:
+    """Return a variable's value, or `NOT_FINITE` for NaN and infinity."""
+    return f"select(step({NOT_FINITE:g}-abs({name})),{name},{NOT_FINITE:g})"
