@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import torch
@@ -173,7 +173,8 @@ class Operator(nn.Module, ABC):
         self, state: PhaseState, times: Tensor, graph: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         times = torch.as_tensor(times, dtype=torch.float64).reshape(-1)
-        self._check_times(times)
+        instants = times.tolist()
+        self._check_times(instants)
         mask = state.mask.unsqueeze(-1).to(state.positions.dtype)
         centre, drift = self._frame(state)
         x = (state.positions - centre[:, None]) * mask
@@ -182,20 +183,22 @@ class Operator(nn.Module, ABC):
         graph = x if graph is None else graph
         # A time on a boundary belongs to the segment that ends there.
         length = self.config.segment
-        index = torch.clamp(torch.ceil(times / length - 1e-9).long() - 1, min=0)
-        pieces = int(index.max()) + 1 if len(times) else 0
-        out_x = x.new_empty(x.shape[0], len(times), *x.shape[1:])
+        index = [max(0, math.ceil(instant / length - 1e-9) - 1) for instant in instants]
+        out_x = x.new_empty(x.shape[0], len(instants), *x.shape[1:])
         out_v = torch.empty_like(out_x) if self.predicts_velocities else None
-        for piece in range(pieces):
-            here = torch.nonzero(index == piece).flatten()
-            local = times[here] - piece * length
-            asked = local if piece == pieces - 1 else torch.cat([local, local.new_tensor([length])])
+        last = max(index, default=-1)
+        for piece in range(last + 1):
+            here = [place for place, found in enumerate(index) if found == piece]
+            asked = times[here] - piece * length
+            if piece < last:
+                asked = torch.cat([asked, asked.new_tensor([length])])
             path_x, path_v = self.segment(species, state.masses, x, v, asked, graph)
+            if last == 0:
+                out_x, out_v = path_x, path_v
+                break
             out_x[:, here] = path_x[:, : len(here)]
-            if out_v is not None:
-                out_v[:, here] = path_v[:, : len(here)]
-            if piece < pieces - 1:
-                x, v = path_x[:, -1], path_v[:, -1]
+            out_v[:, here] = path_v[:, : len(here)]
+            x, v = path_x[:, -1], path_v[:, -1]
         moved = centre[:, None] + drift[:, None] * times.to(centre)[:, None]
         frame_mask = mask.unsqueeze(1)
         out_x = (out_x + moved.unsqueeze(2)) * frame_mask
@@ -263,12 +266,10 @@ class Operator(nn.Module, ABC):
             )
         return species
 
-    def _check_times(self, times: Tensor) -> None:
-        if len(times) == 0:
-            return
-        low, high = float(times.min()), float(times.max())
-        if not (math.isfinite(low) and math.isfinite(high)) or low < 0:
-            raise HorizonError(f"times must be at least 0 fs, not {low:g}")
+    def _check_times(self, instants: Sequence[float]) -> None:
+        low, high = min(instants, default=0.0), max(instants, default=0.0)
+        if not all(map(math.isfinite, instants)) or low < 0:
+            raise HorizonError(f"times must be finite and at least 0 fs, not {list(instants)}")
         if high > self.horizon * (1 + 1e-9):
             raise HorizonError(
                 f"{high:g} fs lies beyond this operator's horizon of {self.horizon:g} fs"

@@ -61,14 +61,28 @@ class EquivariantLinear(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map ``[..., before.width]`` to ``[..., after.width]``."""
-        return nn.functional.linear(rows, self.matrix())
+        of_vectors, of_scalars = self.matrices()
+        vectors, scalars = self.before.split(rows)
+        vectors = (vectors.transpose(-1, -2) @ of_vectors.T).transpose(-1, -2)
+        return join(vectors, scalars @ of_scalars.T)
 
-    def matrix(self) -> Tensor:
-        """The same map as one matrix, ``[after.width, before.width]``."""
-        identity = torch.eye(3, dtype=self.vectors.dtype, device=self.vectors.device)
-        vectors = torch.kron(self.vectors / math.sqrt(max(self.before.vectors, 1)), identity)
-        scalars = self.scalars / math.sqrt(max(self.before.scalars, 1))
-        return torch.block_diag(vectors, scalars)
+    def matrices(self) -> tuple[Tensor, Tensor]:
+        """Matrices that mix vectors, and scalars, normalisation included."""
+        vectors = self.vectors / math.sqrt(max(self.before.vectors, 1))
+        return vectors, self.scalars / math.sqrt(max(self.before.scalars, 1))
+
+
+class Contracted(NamedTuple):
+    """Weights of a tensor product of lifted features, in terms of what was lifted.
+
+    With x, a and y, b the vector and the scalars of the two: vectors are ``first`` of b times x
+    plus ``second`` of a times y; scalars are ``dot`` times x·y plus ``scalars`` of all a_i b_j.
+    """
+
+    first: Tensor
+    second: Tensor
+    dot: Tensor
+    scalars: Tensor
 
 
 class TensorProduct(nn.Module):
@@ -79,7 +93,15 @@ class TensorProduct(nn.Module):
     scalars: (Σ_uv W_uvw a_u·b_v / √3 + Σ_uv W_uvw a_u b_v) / √(V² + S²),
     vectors: Σ_uv W_uvw (a_u b_v with one of them a vector) / √(2 V S).
 
-    Two vectors make no vector: their cross product has the wrong parity.
+    Two vectors make no vector: their cross product has the wrong parity. The factors are linear
+    in a single vector and a few scalars each, so that the weights of the maps that lift them are
+    multiplied into the product's own (`contracted`), and no sum over pairs of channels is ever
+    taken for an atom.
+
+    Parameters
+    ----------
+    irreps
+        Of the factors and of the product.
     """
 
     def __init__(self, irreps: Irreps) -> None:
@@ -91,19 +113,40 @@ class TensorProduct(nn.Module):
         self.scalar_vector = nn.Parameter(torch.randn(s, v, v))
         self.scalar_scalar = nn.Parameter(torch.randn(s, s, s))
 
-    def forward(self, first: Tensor, second: Tensor) -> Tensor:
-        """Product of ``[..., width]`` and ``[..., width]``."""
+    def contracted(self, first: EquivariantLinear, second: EquivariantLinear) -> Contracted:
+        """The product's weights, multiplied by those of the maps to its two factors."""
+        (x, a), (y, b) = first.matrices(), second.matrices()
+        x, y = x[:, 0], y[:, 0]
         v, s = self.irreps
-        a, a0 = self.irreps.split(first)
-        b, b0 = self.irreps.split(second)
-        # Sums over one factor's channels come first, as matrix products over all atoms at once.
-        a, b = a.transpose(-1, -2), b.transpose(-1, -2)
-        left = torch.cat([self.vector_vector.flatten(1), self.vector_scalar.flatten(1)], dim=1)
-        mixed = (a @ left).split([v * s, s * v], dim=-1)
-        dots = (mixed[0].unflatten(-1, (v, s)) * b.unsqueeze(-1)).sum((-3, -2)) / math.sqrt(3)
-        ahead = (mixed[1].unflatten(-1, (s, v)) * b0[..., None, :, None]).sum(-2)
-        right = b @ self.scalar_vector.permute(1, 0, 2).flatten(1)
-        behind = (right.unflatten(-1, (s, v)) * a0[..., None, :, None]).sum(-2)
-        plain = torch.einsum("...u,...v,uvw->...w", a0, b0, self.scalar_scalar)
-        vectors = (ahead + behind).transpose(-1, -2) / math.sqrt(max(2 * v * s, 1))
-        return join(vectors, (dots + plain) / math.sqrt(v * v + s * s))
+        to_vectors = 1 / math.sqrt(max(2 * v * s, 1))
+        to_scalars = 1 / math.sqrt(v * v + s * s)
+        dot = torch.einsum("utw,u,t->w", self.vector_vector, x, y) * to_scalars / math.sqrt(3)
+        both = torch.einsum("stw,si,tj->ijw", self.scalar_scalar, a, b) * to_scalars
+        return Contracted(
+            torch.einsum("usw,u,sj->jw", self.vector_scalar, x, b) * to_vectors,
+            torch.einsum("suw,u,si->iw", self.scalar_vector, y, a) * to_vectors,
+            dot,
+            both.flatten(0, 1),
+        )
+
+    @staticmethod
+    def forward(first: Tensor, second: Tensor, weights: Contracted) -> Tensor:
+        """Product of two features.
+
+        Parameters
+        ----------
+        first, second
+            Rows of one vector and some scalars, ``[..., 3 + scalars]``, before their lift.
+        weights
+            From `contracted`.
+
+        Returns
+        -------
+        Tensor
+            ``[..., width]``.
+        """
+        x, a = first[..., None, :3], first[..., 3:]
+        y, b = second[..., None, :3], second[..., 3:]
+        vectors = (b @ weights.first).unsqueeze(-1) * x + (a @ weights.second).unsqueeze(-1) * y
+        products = (a.unsqueeze(-1) * b.unsqueeze(-2)).flatten(-2)
+        return join(vectors, (x * y).sum(-1) * weights.dot + products @ weights.scalars)

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import linear, silu
+from torch.nn.functional import silu
 
+from ase_atom.operator.paper.affine import Affine
 from ase_atom.operator.paper.attention import attend
 from ase_atom.operator.paper.config import PaperConfig
 from ase_atom.operator.paper.tokens import Tokens
@@ -43,22 +44,18 @@ class FeedForward(nn.Module):
         hidden = nn.functional.dropout(hidden, self.dropout, self.training)
         return self.last(hidden)
 
-    def folded(self) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """Weights and biases of the two maps whose outputs are activated."""
-        maps = []
-        for layer in (self.first, self.second):
-            if self.gate is None:
-                maps += [layer.weight, layer.bias]
-                continue
-            both = torch.cat([self.gate.weight, self.value.weight])
-            bias = torch.cat([self.gate.bias, self.value.bias])
-            maps += [both @ layer.weight, both @ layer.bias + bias]
-        return tuple(maps)
+    def folded(self) -> tuple[Affine, Affine]:
+        """The two maps whose outputs are activated."""
+        first, second = Affine.of(self.first), Affine.of(self.second)
+        if self.gate is None:
+            return first, second
+        both = Affine.of(self.gate, self.value)
+        return both.after(first), both.after(second)
 
-    def hidden(self, rows: Tensor, *maps: Tensor) -> Tensor:
+    def hidden(self, rows: Tensor, *maps: Affine) -> Tensor:
         """Activated values in front of the last map."""
-        for weight, bias in (maps[:2], maps[2:]):
-            rows = linear(rows, weight, bias)
+        for affine in maps:
+            rows = affine(rows)
             if self.gate is None:
                 rows = silu(rows)
             else:

@@ -8,7 +8,13 @@ import torch
 from torch import Tensor, nn
 
 from ase_atom.operator.paper.config import PaperConfig
-from ase_atom.operator.paper.equivariant import EquivariantLinear, Irreps, TensorProduct
+from ase_atom.operator.paper.equivariant import (
+    Contracted,
+    EquivariantLinear,
+    Irreps,
+    TensorProduct,
+)
+from ase_atom.operator.paper.remembering import Remembering
 
 _LONGEST_BOND = 10.0  # Å; no graph is sought beyond
 
@@ -30,7 +36,7 @@ class Lifted(NamedTuple):
     inputs: tuple[Tensor, Tensor]
 
 
-class Lift(nn.Module):
+class Lift(Remembering):
     """Lift (x, ‖x‖), (v, ‖v‖) and, as phase space, both with Z and return probabilities.
 
     With ``lift: tensor_product`` the phase space is the tensor product of the lifted positions
@@ -90,13 +96,19 @@ class Lift(nn.Module):
             again = (*others, shaken)
         return self._lift(position, velocity, again)
 
+    def derive(self) -> Contracted:
+        """Weights of the tensor product."""
+        return self.phase.contracted(self.positions, self.partner)
+
     def _lift(self, position: Tensor, velocity: Tensor, again: tuple[Tensor, ...]) -> Lifted:
         one = (again[2][..., :1] != 0).to(position.dtype) if self.constant else None
-        lifted_x = self.positions(_beside(position, one))
+        position_rows = _beside(position, one)
+        lifted_x = self.positions(position_rows)
         lifted_v = self.velocities(_beside(velocity, one))
         x, v, extra = again
         if self.kind == "tensor_product":
-            phase = self.phase(lifted_x, self.partner(_beside(v, one, extra)))
+            second = _beside(v, one, extra)
+            phase = self.phase(position_rows, second, self.derived())
         elif self.kind == "plain":
             phase = self.phase(_beside(x, v, one, extra))
         else:
@@ -139,11 +151,9 @@ def return_probabilities(positions: Tensor, real: Tensor, steps: int, radius: fl
 
 
 def _with_norm(vectors: Tensor) -> Tensor:
-    # The norm has no derivative at zero, where padding and lone atoms sit.
-    squared = vectors.square().sum(-1, keepdim=True)
-    norm = torch.where(squared > 0, squared, torch.ones_like(squared)).sqrt()
-    return torch.cat([vectors, torch.where(squared > 0, norm, torch.zeros_like(norm))], dim=-1)
+    return torch.cat([vectors, torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)], dim=-1)
 
 
 def _beside(*parts: Tensor | None) -> Tensor:
-    return torch.cat([part for part in parts if part is not None], dim=-1)
+    given = [part for part in parts if part is not None]
+    return given[0] if len(given) == 1 else torch.cat(given, dim=-1)

@@ -9,7 +9,7 @@ from ase_atom.operator.base import Operator
 from ase_atom.operator.paper.config import PaperConfig
 from ase_atom.operator.paper.heads import OutputHeads
 from ase_atom.operator.paper.layers import initialise
-from ase_atom.operator.paper.lift import Lift, return_probabilities
+from ase_atom.operator.paper.lift import Lift, Lifted, return_probabilities
 from ase_atom.operator.paper.times import plan_times
 from ase_atom.operator.paper.tokens import Tokens
 from ase_atom.operator.paper.trunk import build_trunk
@@ -56,35 +56,50 @@ class PaperOperator(Operator):
         real = species > 0
         plan = plan_times(times, config.segment, config.timesteps, config.anchor)
         tokens = Tokens(config, plan, real, working)
-
-        speeds = thermal_speeds(masses, config.temperature_scale)
-        unit = speeds if config.frame_interval is None else 1 / config.frame_interval
-        atoms = real.unsqueeze(-1)
-        x_in, v_in = (x * atoms).to(working), (v / unit * atoms).to(working)
-        extra = self.number_of[species].to(working).unsqueeze(-1)
-        if config.walks:
-            bonds = x if graph is None else graph
-            back = return_probabilities(bonds, real, config.walks, config.radius)
-            extra = torch.cat([extra, back.to(working)], dim=-1)
-        noise = config.noise if self.training else 0.0
-        lifted = self.lift(x_in, v_in, extra, noise, tokens.number)
-        rows = self.trunk(lifted, tokens)
-        read = plan.read.to(x.device)
-        outputs = self.heads(rows, lifted.phase, real)[:, read].to(x.dtype)
+        unit: Tensor | float
+        if config.frame_interval is not None:
+            unit = 1 / config.frame_interval
+        else:
+            unit = thermal_speeds(masses, config.temperature_scale)
+        lifted = self._lifted(species, x, v / unit, tokens, graph)
+        outputs = self.heads(self.trunk(lifted, tokens), lifted.phase, real)
+        outputs = outputs[:, plan.read].to(x.dtype)
         if config.update == "absolute":
             path = outputs[..., 0, :], outputs[..., -1, :] * unit
         elif config.update == "delta":
-            x_in, v_in = (tokens.place(side)[:, read].to(x.dtype) for side in lifted.inputs)
+            x_in, v_in = (tokens.place(side)[:, plan.read].to(x.dtype) for side in lifted.inputs)
             path = x_in + outputs[..., 0, :], (v_in + outputs[..., -1, :]) * unit
         else:
+            speeds = thermal_speeds(masses, config.temperature_scale).unsqueeze(1)
             lag = times.to(x)[:, None, None]
             # At short lags the bend is that of an acceleration, t²/2 a and t a.
             onset = 1 - torch.exp(-lag * config.timesteps / config.segment)
-            bend = (outputs * (onset * speeds[:, None]).unsqueeze(-2)).unbind(-2)
+            bend = (outputs * (onset * speeds).unsqueeze(-2)).unbind(-2)
             path = x[:, None] + lag * (v[:, None] + bend[0]), v[:, None] + bend[1]
         if config.frame == "centre_of_mass":
             path = tuple(_about_centre(side, masses) for side in path)
         return path[0], path[1] if config.velocities else None
+
+    def _lifted(
+        self, species: Tensor, x: Tensor, v: Tensor, tokens: Tokens, graph: Tensor | None
+    ) -> Lifted:
+        config = self.config
+        working = self.heads.maps.vectors.dtype
+        numbers = self.number_of[species].unsqueeze(-1)
+        atoms = species.unsqueeze(-1) > 0
+        extra = [numbers.to(working)]
+        if config.walks:
+            bonds = x if graph is None else graph
+            back = return_probabilities(bonds, atoms[..., 0], config.walks, config.radius)
+            extra.append(back.to(working))
+        noise = config.noise if self.training else 0.0
+        return self.lift(
+            (x * atoms).to(working),
+            (v * atoms).to(working),
+            torch.cat(extra, dim=-1),
+            noise,
+            tokens.number,
+        )
 
     def energy_output(self, species: Tensor, masses: Tensor, x: Tensor) -> Tensor:
         """The energy head's dimensionless output, ``[B]``; see `Operator.energy_output`."""

@@ -70,24 +70,3 @@ def _plan(asked: tuple[float, ...], segment: float, timesteps: int, anchor: bool
         lags=torch.tensor(list(lags), dtype=torch.float64),
         windows=windows,
     )
-
-
-def rotary_frequencies(width: int, base: float) -> Tensor:
-    """Angles per step of the pairs of a head's channels, base^(−2k/width), ``[width/2]``."""
-    return base ** (-2 * torch.arange(width // 2, dtype=torch.float64) / width)
-
-
-def turns(positions: Tensor, frequencies: Tensor, dtype: torch.dtype) -> Tensor:
-    """Rotations e^{i ω p} at positions ``[...]``, complex ``[..., width/2]``.
-
-    Angles are taken in float64: a token index times a frequency of one loses digits otherwise.
-    """
-    angles = positions.double().unsqueeze(-1) * frequencies.to(positions.device)
-    complex_type = torch.complex128 if dtype == torch.float64 else torch.complex64
-    return torch.polar(torch.ones_like(angles), angles).to(complex_type)
-
-
-def rotate(rows: Tensor, by: Tensor) -> Tensor:
-    """Turn neighbouring channels of ``[..., width]`` as pairs, each by its own angle."""
-    pairs = torch.view_as_complex(rows.unflatten(-1, (-1, 2)))
-    return torch.view_as_real(pairs * by).flatten(-2)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import torch
 from torch import Tensor
 
 from ase_atom.operator.paper.config import PaperConfig
-from ase_atom.operator.paper.times import TimePlan, rotary_frequencies, rotate, turns
+from ase_atom.operator.paper.times import TimePlan
 
 _SINUSOIDAL_BASE = 10_000.0
 
@@ -29,6 +31,17 @@ class Tokens:
         True where there is an atom, ``[B, N]``.
     dtype
         Of the features.
+
+    Attributes
+    ----------
+    plan
+        Instants.
+    number
+        Instants of each atom, T.
+    atoms
+        Atoms of the largest molecule, N.
+    mask
+        True where there is an atom, ``[B, N]``; None if there is no padding.
     """
 
     def __init__(
@@ -36,33 +49,37 @@ class Tokens:
     ) -> None:
         self.plan = plan
         self.number = len(plan.steps)
+        self.atoms = real.shape[1]
         self.mask = None if bool(real.all()) else real
-        self._by: Tensor | None = None
+        self.windows, self._by, self._by_lag = _time_marks(
+            plan,
+            config.width // config.heads,
+            config.rope_base if config.positional == "temporal_rope" else None,
+            dtype,
+            real.device,
+        )
         self._added: Tensor | None = None
-        if config.positional == "none":
-            return
-        steps = plan.steps.to(real.device)
-        if config.positional == "temporal_rope":
-            places = steps[None, :, None]
-        else:
-            atoms = real.sum(1, dtype=torch.float64)[:, None, None]
-            order = torch.arange(real.shape[1], device=real.device)
+        if config.positional in ("rope", "sinusoidal"):
+            count = real.sum(1, dtype=torch.float64)[:, None, None]
+            order = torch.arange(self.atoms, device=real.device)
             # The first token of the context has place 0.
-            places = (steps - plan.steps[0].to(steps))[None, :, None] * atoms + order
-        if config.positional == "sinusoidal":
-            frequencies = rotary_frequencies(config.width, _SINUSOIDAL_BASE).to(places)
-            angles = places.unsqueeze(-1) * frequencies
-            self._added = torch.stack([angles.sin(), angles.cos()], -1).flatten(-2).to(dtype)
-        else:
-            frequencies = rotary_frequencies(config.width // config.heads, config.rope_base)
-            self._by = turns(places, frequencies, dtype).unsqueeze(-2)
+            steps = (plan.steps - plan.steps[0]).to(real.device)
+            places = steps[None, :, None] * count + order
+            if config.positional == "rope":
+                channels = config.width // config.heads
+                self._by = _turns(places, channels, config.rope_base, dtype).unsqueeze(-2)
+            else:
+                angles = places.unsqueeze(-1) * _frequencies(config.width, _SINUSOIDAL_BASE, places)
+                self._added = torch.stack([angles.sin(), angles.cos()], -1).flatten(-2).to(dtype)
+
+    # -- features laid out [B, T, N, ...], of all tokens or of one copy of the state ---------------
 
     def place(self, rows: Tensor) -> Tensor:
-        """Features of all tokens, ``[B, T, N, ...]``, from those or from one copy."""
+        """Features of all tokens, ``[B, T, N, ...]``."""
         return rows.expand(-1, self.number, *rows.shape[2:])
 
     def of_context(self, rows: Tensor) -> Tensor:
-        """Features of the context tokens, ``[B, C, N, ...]``, from all or from one copy."""
+        """Features of the context tokens, ``[B, C, N, ...]``."""
         return self.place(rows)[:, : self.plan.context]
 
     def marked(self, rows: Tensor) -> Tensor:
@@ -70,15 +87,72 @@ class Tokens:
         return rows if self._added is None else rows + self._added
 
     def turn(self, rows: Tensor) -> Tensor:
-        """Turn ``[B, T, N, heads, width]`` of all tokens (or of one copy)."""
-        if self._by is None:
-            return self.place(rows)
-        return rotate(rows, self._by)
+        """Turn ``[B, T, N, heads, channels]``."""
+        return self.place(rows) if self._by is None else _rotate(rows, self._by)
 
     def turn_context(self, rows: Tensor) -> Tensor:
-        """Turn the context's part of ``[B, T, N, heads, width]`` (or of one copy)."""
-        if rows.shape[1] > 1:
-            rows = rows[:, : self.plan.context]
+        """Turn the context's part of ``[B, T, N, heads, channels]``."""
         if self._by is None:
             return self.of_context(rows)
-        return rotate(rows, self._by[:, : self.plan.context])
+        if rows.shape[1] > 1:
+            rows = rows[:, : self.plan.context]
+        return _rotate(rows, self._by[:, : self.plan.context])
+
+    # -- features of one copy laid out [..., N, channels], marked by time alone --------------------
+
+    def turn_copies(self, rows: Tensor) -> Tensor:
+        """Turn ``[..., N, channels]`` to each instant: ``[..., T N, channels]``."""
+        if self._by is None:
+            return _copies(rows, self.number)
+        return _rotate(rows.unsqueeze(-3), self._by[0, :, 0]).flatten(-3, -2)
+
+    def turn_by_lag(self, rows: Tensor) -> Tensor:
+        """Turn ``[..., N, channels]`` by each lag of the plan: ``[..., D N, channels]``."""
+        if self._by_lag is None:
+            return _copies(rows, len(self.plan.lags))
+        return _rotate(rows.unsqueeze(-3), self._by_lag).flatten(-3, -2)
+
+    def key_mask(self) -> Tensor | None:
+        """True where a key is an atom's, ``[B, 1, 1, C N]``; None if all are."""
+        if self.mask is None:
+            return None
+        return self.mask[:, None, None, None].expand(-1, 1, 1, self.plan.context, -1).flatten(3)
+
+
+@lru_cache(maxsize=64)
+def _time_marks(
+    plan: TimePlan, channels: int, base: float | None, dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """The plan's windows, and turns by its steps ``[1, T, 1, 1, ...]`` and lags ``[D, 1, ...]``."""
+    with torch.inference_mode(False):
+        windows = plan.windows.to(device, dtype)
+        if base is None:
+            return windows, None, None
+        steps, lags = (
+            _turns(side.to(device), channels, base, dtype) for side in (plan.steps, plan.lags)
+        )
+        return windows, steps[None, :, None, None], lags[:, None]
+
+
+def _frequencies(width: int, base: float, like: Tensor) -> Tensor:
+    """Angles per step of the pairs of ``width`` channels, base^(−2k/width), ``[width/2]``."""
+    pairs = torch.arange(width // 2, dtype=torch.float64, device=like.device)
+    return base ** (-2 * pairs / width)
+
+
+def _turns(places: Tensor, channels: int, base: float, dtype: torch.dtype) -> Tensor:
+    """Turns e^{i ω p} at places ``[...]``, complex ``[..., channels/2]``; angles in float64."""
+    angles = places.double().unsqueeze(-1) * _frequencies(channels, base, places)
+    complex_type = torch.complex128 if dtype == torch.float64 else torch.complex64
+    return torch.polar(torch.ones_like(angles), angles).to(complex_type)
+
+
+def _rotate(rows: Tensor, by: Tensor) -> Tensor:
+    """Turn neighbouring channels of ``[..., channels]`` as pairs, each by its own angle."""
+    pairs = torch.view_as_complex(rows.unflatten(-1, (-1, 2)))
+    return torch.view_as_real(pairs * by).flatten(-2)
+
+
+def _copies(rows: Tensor, number: int) -> Tensor:
+    copies = rows.unsqueeze(-3).expand(*rows.shape[:-2], number, *rows.shape[-2:])
+    return copies.flatten(-3, -2)

@@ -8,10 +8,12 @@ from torch import Tensor, nn
 from ase_atom.operator.paper.config import PaperConfig
 from ase_atom.operator.paper.layers import Block
 from ase_atom.operator.paper.lift import Lifted
+from ase_atom.operator.paper.remembering import Remembering
+from ase_atom.operator.paper.shared import Folded, fold, shared_trunk
 from ase_atom.operator.paper.tokens import Tokens
 
 
-class Trunk(nn.Module):
+class Trunk(Remembering):
     """Blocks that update the positions' stream; velocities and phase space stay as lifted.
 
     Each later block's output is mixed with the first block's: w of its own and 1 − w of that one,
@@ -27,15 +29,45 @@ class Trunk(nn.Module):
             self.residual = nn.Parameter(start)
         elif config.value_residual == "fixed":
             self.register_buffer("residual", start, persistent=False)
+        self.shareable = config.attention == "heterogeneous" and config.positional in (
+            "temporal_rope",
+            "none",
+        )
+        self.attention_dropout = config.attention_dropout
 
     def forward(self, lifted: Lifted, tokens: Tokens) -> Tensor:
         """Features of all tokens, ``[B, T, N, width]``."""
-        x = first = self.blocks[0](lifted.x, lifted.v, lifted.phase, tokens)
-        for index, block in enumerate(self.blocks[1:]):
+        one_copy = all(side.shape[1] == 1 for side in (lifted.x, lifted.v, lifted.phase))
+        dropping = self.training and self.attention_dropout > 0
+        if one_copy and self.shareable and not dropping:
+            rows = shared_trunk(self, self.derived(), lifted, tokens)
+            if rows is not None:
+                return rows
+        return self.each_copy(lifted, tokens)
+
+    def each_copy(self, lifted: Lifted, tokens: Tokens) -> Tensor:
+        """Features of all tokens when each has a copy of the state of its own."""
+        x = start = tokens.place(self.blocks[0](lifted.x, lifted.v, lifted.phase, tokens))
+        for index, block in enumerate(self.blocks[1:], start=1):
             x = block(x, lifted.v, lifted.phase, tokens)
-            if self.residual is not None:
-                x = torch.lerp(first, x, torch.sigmoid(self.residual[index]))
+            x = torch.lerp(start, x, self.own_share(index))
         return x
+
+    def own_share(self, index: int) -> Tensor:
+        """Weight of a block's own output against the first block's."""
+        if index == 0 or self.residual is None:
+            return self.blocks[0].norm.weight.new_ones(())
+        return torch.sigmoid(self.residual[index - 1])
+
+    @property
+    def epsilon(self) -> float:
+        """What the normalisation adds to a mean square."""
+        norm = self.blocks[0].norm
+        return torch.finfo(norm.weight.dtype).eps if norm.eps is None else norm.eps
+
+    def derive(self) -> Folded:
+        """Multiplied weights."""
+        return fold(self)
 
 
 def build_trunk(config: PaperConfig) -> nn.Module:

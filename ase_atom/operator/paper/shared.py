@@ -1,0 +1,222 @@
+"""The trunk where all copies of the state are equal: the same numbers from far fewer products.
+
+Without noise the P copies of a state differ in their instants alone. Then
+
+- velocities and phase space never change, so the keys and values of all blocks, and the queries,
+  are one matrix product each over the atoms of a single copy;
+- a score between two such tokens depends on the difference of their instants: on a regular grid
+  2 P − 1 differences stand for P² pairs of instants. Exponentials are taken once for every
+  difference, and summed over the context of each token;
+- all this is done for all blocks ahead of the first, whose positions are still equal copies too.
+  Only the positions' stream of the later blocks goes through attention between all tokens.
+
+Linear maps that follow each other are multiplied out, and so are gains, gates, residual weights
+and the scales of scores (`Folded`).
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn.functional import dropout, scaled_dot_product_attention
+
+from ase_atom.operator.paper.affine import Affine
+from ase_atom.operator.paper.lift import Lifted
+from ase_atom.operator.paper.tokens import Tokens
+
+if TYPE_CHECKING:
+    from ase_atom.operator.paper.trunk import Trunk
+
+# Within these bounds a sum of exponentials is exact without taking a maximum off first.
+_SMALLEST_SUM, _LARGEST_SUM = 1e-30, 1e30
+# Molecules times blocks whose weights are taken together: what fits into a processor's cache.
+_TOGETHER = 4
+
+
+@dataclass(frozen=True, eq=False)
+class FoldedBlock:
+    """Weights of one block, multiplied out, for rows u normalised to length one.
+
+    Keys and gated values are ``pairs`` of u. What attention gives is
+    a = u ``gain`` + ``bias`` + heard · ``out``; it holds the bias of the feed-forward network's
+    last map already, which the first of ``maps`` takes off again. The block gives
+    (1 − w) start + w a + hidden · ``last``, with w the ``share``.
+    """
+
+    pairs: Affine
+    gain: Tensor
+    bias: Tensor
+    out: Tensor
+    maps: tuple[Affine, Affine]
+    share: Tensor
+    last: Tensor
+
+
+@dataclass(frozen=True, eq=False)
+class Folded:
+    """Weights of a trunk, multiplied out. L is the number of blocks.
+
+    Attributes
+    ----------
+    queries
+        Map to the queries of all blocks, the scales of scores included.
+    pairs
+        Map from rows of length one to the keys and values of v and phase space in all blocks.
+    first_pairs
+        The same for x in the first block.
+    gates
+        Shares of the sources x, v and phase space in each block, ``[L, 3]``.
+    blocks
+        The rest, block by block.
+    """
+
+    queries: Affine
+    pairs: Affine
+    first_pairs: Affine
+    gates: Tensor
+    blocks: list[FoldedBlock]
+
+
+def fold(trunk: Trunk) -> Folded:
+    """Multiply out the weights of a trunk."""
+    queries, pairs, gates, blocks = [], [], [], []
+    for index, block in enumerate(trunk.blocks):
+        attention, feed_forward = block.attention, block.feed_forward
+        width = attention.query.out_features
+        scale = attention.scale.repeat_interleave(width // attention.heads)
+        query = Affine.of(attention.query)
+        queries.append(Affine(query.weight / scale, query.bias / scale))
+        gain = block.norm.weight * math.sqrt(width)
+        pair = Affine.of(attention.key, attention.value)
+        pair = Affine(pair.weight * gain[:, None], pair.bias)
+        pairs.append(pair)
+        gates.append(attention.gates())
+        gated = torch.cat([torch.ones_like(gain), gates[-1][0].expand_as(gain)])
+        out, last = Affine.of(attention.out), Affine.of(feed_forward.last)
+        first, second = feed_forward.folded()
+        share = trunk.own_share(index)
+        blocks.append(
+            FoldedBlock(
+                pairs=Affine(pair.weight * gated, pair.bias * gated),
+                gain=gain,
+                bias=out.bias + last.bias,
+                out=out.weight,
+                maps=(Affine(first.weight, first.bias - last.bias @ first.weight), second),
+                share=share,
+                last=share * last.weight,
+            )
+        )
+
+    def beside(maps: list[Affine]) -> Affine:
+        weights, biases = zip(*maps, strict=True)
+        return Affine(torch.cat(weights, dim=1), torch.cat(biases))
+
+    return Folded(beside(queries), beside(pairs), pairs[0], torch.stack(gates), blocks)
+
+
+def shared_trunk(trunk: Trunk, folded: Folded, lifted: Lifted, tokens: Tokens) -> Tensor | None:
+    """Features of all tokens, as `Trunk` computes them; None if scores are too large for it.
+
+    Parameters
+    ----------
+    trunk, folded
+        The trunk and its weights.
+    lifted
+        Of a single copy of the state, ``[B, 1, N, width]``.
+    tokens
+        Marked by rotary embedding in time, or not at all.
+    """
+    heads = trunk.blocks[0].attention.heads
+    batch, _, atoms, width = lifted.x.shape
+    channels = width // heads
+    epsilon = math.sqrt(width * trunk.epsilon)
+    sources = torch.cat([lifted.x, lifted.v, lifted.phase], dim=1)
+    sources = _to_length_one(sources, epsilon)
+
+    # Of all blocks, for one copy: queries [L, B, H, N, c], keys and values [L, 2, B, H, 2 N, c].
+    query = folded.queries(lifted.phase[:, 0]).view(batch, atoms, -1, heads, channels)
+    query = query.permute(2, 0, 3, 1, 4).contiguous()
+    pairs = folded.pairs(sources[:, 1:]).view(batch, 2 * atoms, -1, 2, heads, channels)
+    pairs = pairs.permute(2, 3, 0, 4, 1, 5).contiguous()
+    # The first block's positions are equal copies as well.
+    first = folded.first_pairs(sources[:, 0])
+    first = first.view(batch, atoms, 2, heads, channels).permute(2, 0, 3, 1, 4)
+
+    first = torch.cat([first, pairs[0]], dim=-2).unsqueeze(0)
+    alike = [_heard_by_lag(query[:1], first, folded.gates[:1], tokens)]
+    together = max(1, _TOGETHER // batch)
+    for index in range(1, len(folded.blocks), together):
+        some = slice(index, index + together)
+        alike.append(_heard_by_lag(query[some], pairs[some], folded.gates[some, 1:], tokens))
+    if any(part is None for part in alike):
+        return None
+    from_copies = [heard for part in alike for heard in part]
+
+    mask = tokens.key_mask()
+    seen = tokens.plan.context * atoms
+    rows, start = sources[:, 0], None
+    for index, block in enumerate(folded.blocks):
+        heard = from_copies[index]
+        if index == 0:
+            residual = torch.addcmul(block.bias, rows, block.gain).unsqueeze(1)
+            residual = tokens.place(residual).reshape(-1, width)
+        else:
+            rows = _to_length_one(rows, epsilon)
+            residual = torch.addcmul(block.bias, rows, block.gain)
+            pair = rows.view(batch, -1, width)[:, :seen]
+            pair = block.pairs(pair).view(batch, -1, atoms, 2, heads, channels)
+            key = tokens.turn_context(pair[..., 0, :, :]).flatten(1, 2).transpose(1, 2)
+            value = pair[..., 1, :, :].flatten(1, 2).transpose(1, 2)
+            turned = tokens.turn_copies(query[index])
+            heard = heard + scaled_dot_product_attention(turned, key, value, mask, scale=1.0)
+        heard = heard.transpose(1, 2).reshape(-1, width)
+        attended = torch.addmm(residual, heard, block.out)
+        layer = trunk.blocks[index].feed_forward
+        hidden = dropout(layer.hidden(attended, *block.maps), layer.dropout, trunk.training)
+        if start is not None:
+            attended = torch.lerp(start, attended, block.share)
+        rows = torch.addmm(attended, hidden, block.last)
+        start = rows if start is None else start
+    return rows.view(batch, -1, atoms, width)
+
+
+def _heard_by_lag(query: Tensor, pairs: Tensor, gates: Tensor, tokens: Tokens) -> Tensor | None:
+    """Gated sum of attention to sources that are the same at all times.
+
+    Parameters
+    ----------
+    query
+        Of one copy in L blocks, not yet turned, ``[L, B, H, N, channels]``.
+    pairs
+        Keys and values of one copy of S sources, not yet turned, ``[L, 2, B, H, S N, channels]``.
+    gates
+        Shares of the sources, ``[L, S]``.
+
+    Returns
+    -------
+    Tensor
+        ``[L, B, H, T N, channels]``; None if scores are too large.
+    """
+    count, atoms = gates.shape[1], query.shape[3]
+    # Scores, then weights, [L, B, H, D N, S N].
+    weights = (tokens.turn_by_lag(query) @ pairs[:, 0].transpose(-1, -2)).exp_()
+    if tokens.mask is not None:
+        weights = weights * tokens.mask.repeat(1, count)[:, None, None]
+    weights = tokens.windows @ weights.unflatten(-2, (-1, atoms)).flatten(-2)
+    weights = weights.unflatten(-1, (atoms, count, atoms))  # [L, B, H, T, N, S, N]
+    sums = weights.sum(-1, keepdim=True)
+    smallest, largest = sums.detach().aminmax()
+    if not (float(smallest) > _SMALLEST_SUM and float(largest) < _LARGEST_SUM):
+        return None
+    weights = weights * (gates[:, None, None, None, None, :, None] / sums)
+    return weights.flatten(-2).flatten(-3, -2) @ pairs[:, 1]
+
+
+def _to_length_one(rows: Tensor, epsilon: float) -> Tensor:
+    """Divide rows by √(length² + ε²)."""
+    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
+    return rows / torch.hypot(length, length.new_tensor(epsilon))
