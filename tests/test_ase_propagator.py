@@ -2,6 +2,8 @@
 
 import io
 import math
+import resource
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -466,3 +468,14 @@ def test_trajectories_say_how_they_were_made(warm, springs, tmp_path):
     with Trajectory(tmp_path / "t.traj") as trajectory:
         assert trajectory.description["md-type"] == "ATOMLangevin"
         assert "friction=0.01" in trajectory.description["ensemble"]
+
+
+def test_a_hundred_thousand_steps_leave_memory_flat(warm, springs):
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
+
+    dynamics = ATOMPropagator(warm, 0.5 * FS, operator=springs, stride=64 * FS)
+    dynamics.run(5000)
+    before = resident()
+    dynamics.run(100_000)
+    assert resident() - before < 2**22
