@@ -14,6 +14,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_atom.errors import TrajectoryError
+from ase_atom.io.cells import check_cells
 from ase_atom.io.frames import FrameBlock
 from ase_atom.units import velocities_from_ase
 
@@ -51,6 +52,8 @@ class TrajectoryWriter(ABC):
 
     holds_velocities: ClassVar[bool] = False
     holds_energies: ClassVar[bool] = False
+    holds_any_cell: ClassVar[bool] = False
+    """Whether cell vectors may point anywhere."""
 
     def __init__(
         self,
@@ -73,12 +76,16 @@ class TrajectoryWriter(ABC):
         self._origin = 0.0 if start_time is None else start_time
         self._since_origin = 0
         self._closed = False
+        if self.periodic and not self.holds_any_cell:
+            check_cells(atoms.cell.array[None], path)
         if reader is not None:
             self._continue(reader, start_time)
         try:
             self._open(reader)
-        except OSError as error:
-            raise self._failed(error) from error
+        except (OSError, TrajectoryError) as error:
+            with contextlib.suppress(AttributeError, OSError):  # of a file that was not opened
+                self._close()
+            raise error if isinstance(error, TrajectoryError) else self._failed(error) from error
 
     def write(self, atoms: Atoms | None = None, *, time: float | None = None) -> None:
         """Append one frame; made for ``dyn.attach(writer.write, interval=10)``.
@@ -232,6 +239,8 @@ class TrajectoryWriter(ABC):
         """Drop what was written of a frame that did not get whole, from the closed file."""
 
     def _put(self, block: FrameBlock) -> None:
+        if block.cells is not None and not self.holds_any_cell:
+            check_cells(block.cells, self.path)
         self._check(block)
         try:
             self._append(block)
@@ -261,18 +270,7 @@ class TrajectoryWriter(ABC):
         return self._origin + self.frame_interval * (self._since_origin + np.arange(count))
 
     def _continue(self, reader: TrajectoryReader, start_time: float | None) -> None:
-        """Check that the frames of an existing file can be followed by these atoms'."""
-        if reader.atom_count != len(self.numbers):
-            raise TrajectoryError(
-                f"{self.path} holds {reader.atom_count} atoms; frames of {len(self.numbers)} atoms "
-                "cannot be appended"
-            )
-        known = reader.own_numbers
-        if known is not None and not np.array_equal(known, self.numbers):
-            raise TrajectoryError(
-                f"{self.path} holds {_formula(known)}; frames of {_formula(self.numbers)} "
-                "cannot be appended: other elements, or in another order"
-            )
+        """Take over frames and times of an existing file."""
         self.frames = len(reader)
         if self.frames and start_time is None:
             last = reader.last_time()
@@ -297,8 +295,8 @@ class AppendingWriter(TrajectoryWriter):
             self._end = self._start()
         else:
             self._end = reader.whole_size
-            self._file.truncate(self._end)
             self._resume(reader)
+            self._file.truncate(self._end)
         self._file.seek(self._end)
 
     def _append(self, block: FrameBlock) -> None:
@@ -362,6 +360,27 @@ def _results(atoms: Atoms) -> tuple[np.ndarray | None, np.ndarray | None]:
 
 def _formula(numbers: np.ndarray) -> str:
     return Atoms(numbers).get_chemical_formula()
+
+
+def check_same_atoms(reader: TrajectoryReader, atoms: Atoms) -> None:
+    """Check that frames of these atoms can follow those of a file.
+
+    Raises
+    ------
+    TrajectoryError
+        For another number of atoms, or, where the file says, other elements.
+    """
+    if reader.atom_count != len(atoms):
+        raise TrajectoryError(
+            f"{reader.path} holds {reader.atom_count} atoms; frames of {len(atoms)} atoms cannot "
+            "be appended"
+        )
+    known = reader.own_numbers
+    if known is not None and not np.array_equal(known, atoms.numbers):
+        raise TrajectoryError(
+            f"{reader.path} holds {_formula(known)}; frames of {_formula(atoms.numbers)} cannot "
+            "be appended: other elements, or in another order"
+        )
 
 
 def positive(value: float, what: str) -> None:

@@ -17,7 +17,7 @@ from openmm.app import DCDFile
 
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.base import AppendingWriter
-from ase_atom.io.cells import cells_from, check_cells, lengths_and_angles
+from ase_atom.io.cells import cells_from, lengths_and_angles
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader
 from ase_atom.io.topology import openmm_topology
@@ -122,7 +122,11 @@ def read_header(file: BinaryIO) -> DCDHeader:
     frame = frame_type(
         atoms, charmm and bool(numbers[10]), order, fourth=charmm and bool(numbers[11])
     )
-    return DCDHeader(*numbers[:3], step * AKMA, atoms, frame, file.tell(), title)
+    # The number of fs that was meant, where it is a short one.
+    step = step * AKMA
+    short = float(f"{step:.6g}")
+    step = short if abs(short - step) <= 1e-7 * abs(step) else step
+    return DCDHeader(*numbers[:3], step, atoms, frame, file.tell(), title)
 
 
 class DCDReader(TrajectoryReader):
@@ -133,7 +137,6 @@ class DCDReader(TrajectoryReader):
         try:
             self.header = read_header(self._file)
         except (ValueError, struct.error) as error:
-            self._file.close()
             raise self._not_one(str(error)) from error
         self.atom_count = self.header.atoms
         body = os.path.getsize(self.path) - self.header.size
@@ -146,8 +149,9 @@ class DCDReader(TrajectoryReader):
         return self._frames
 
     def frame_interval(self) -> float | None:
-        """Return the time between frames in fs, as the header says."""
-        return self.header.frame_interval if self.header.has_times else None
+        """Return the time between frames in fs, as the header says; None for a single frame."""
+        known = self.header.has_times and self._frames > 1
+        return self.header.frame_interval if known else None
 
     def _read(self, first: int, count: int) -> FrameBlock:
         header = self.header
@@ -210,8 +214,6 @@ class DCDWriter(AppendingWriter):
         self._steps = (header.first, header.interval)
 
     def _check(self, block: FrameBlock) -> None:
-        if block.cells is not None:
-            check_cells(block.cells, self.path)
         times = block.times
         if self._first_time is None:
             self._first_time = float(times[0])

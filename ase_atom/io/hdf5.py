@@ -10,9 +10,9 @@ from mdtraj.formats import HDF5TrajectoryFile
 
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.base import TrajectoryWriter
-from ase_atom.io.cells import cells_from, check_cells, lengths_and_angles
+from ase_atom.io.cells import cells_from, lengths_and_angles
 from ase_atom.io.frames import FrameBlock
-from ase_atom.io.reader import TrajectoryReader
+from ase_atom.io.reader import TrajectoryReader, meant
 from ase_atom.io.topology import openmm_topology
 from ase_atom.units import PS, angstrom_to_nm, fs_to_ps, nm_to_angstrom, ps_to_fs
 
@@ -34,7 +34,6 @@ class HDF5Reader(TrajectoryReader):
         root = self._file.root
         arrays = [getattr(root, n) for n in ("coordinates", "time", "velocities") if n in root]
         if "coordinates" not in root:
-            self._file.close()
             raise self._not_one("it holds no coordinates as mdtraj writes them")
         self.atom_count = root.coordinates.shape[1]
         lengths = [len(array) for array in arrays]
@@ -67,7 +66,7 @@ class HDF5Reader(TrajectoryReader):
             None
             if data.velocities is None
             else nm_to_angstrom(data.velocities.astype(np.float64)) / PS,
-            None if data.time is None else ps_to_fs(data.time.astype(np.float64)),
+            None if data.time is None else ps_to_fs(meant(data.time)),
             cells,
         )
 
@@ -100,8 +99,6 @@ class HDF5Writer(TrajectoryWriter):
             raise OSError(f"HDF5 cannot make it ({type(error).__name__})") from error
 
     def _check(self, block: FrameBlock) -> None:
-        if block.cells is not None:
-            check_cells(block.cells, self.path)
         root = self._file.root
         for name, given in (
             ("velocities", block.velocities is not None),

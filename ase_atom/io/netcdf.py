@@ -17,9 +17,9 @@ from scipy.io import netcdf_file
 
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.base import AppendingWriter
-from ase_atom.io.cells import cells_from, check_cells, lengths_and_angles
+from ase_atom.io.cells import cells_from, lengths_and_angles
 from ase_atom.io.frames import FrameBlock
-from ase_atom.io.reader import TrajectoryReader
+from ase_atom.io.reader import TrajectoryReader, meant
 from ase_atom.units import PS, fs_to_ps, ps_to_fs
 
 _COUNT = 4  # where the header has the number of frames
@@ -126,7 +126,6 @@ class NetCDFReader(TrajectoryReader):
             if "coordinates" not in self.header.frame.names:
                 raise ValueError("it holds no coordinates")
         except (ValueError, struct.error, KeyError, IndexError) as error:
-            self._file.close()
             reason = str(error) if type(error) is ValueError else "its header is damaged"
             raise self._not_one(reason) from error
         body = max(0, os.path.getsize(self.path) - self.header.begin)
@@ -151,11 +150,11 @@ class NetCDFReader(TrajectoryReader):
                 return None
             return data[name].astype(np.float64) * self.header.scales.get(name, 1.0)
 
-        velocities, times, lengths = part("velocities"), part("time"), part("cell_lengths")
+        velocities, lengths = part("velocities"), part("cell_lengths")
         return FrameBlock(
             part("coordinates"),
             None if velocities is None else velocities / PS,
-            None if times is None else ps_to_fs(times),
+            ps_to_fs(meant(data["time"])) if "time" in kind.names else None,
             None if lengths is None else cells_from(lengths, part("cell_angles")),
         )
 
@@ -225,8 +224,6 @@ class NetCDFWriter(AppendingWriter):
         self._count()
 
     def _check(self, block: FrameBlock) -> None:
-        if block.cells is not None:
-            check_cells(block.cells, self.path)
         if self._header is None:
             return
         expected = "velocities" in self._header.frame.names

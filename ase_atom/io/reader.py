@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
@@ -59,12 +60,14 @@ class TrajectoryReader(ABC):
         self._atoms: Atoms | None = None
         try:
             self._open()
-        except OSError as error:
-            if error.errno is not None:
-                raise TrajectoryError(f"cannot read {path}: {error.strerror}") from error
-            raise self._not_one(str(error)) from error
-        if topology is not None:
-            _ = self.numbers  # refuse one that does not fit before anything is read
+            if topology is not None:
+                _ = self.numbers  # refuse one that does not fit before anything is read
+        except (OSError, TrajectoryError) as error:
+            with contextlib.suppress(AttributeError):  # of a file that was not opened
+                self._close()
+            if isinstance(error, TrajectoryError):
+                raise
+            raise TrajectoryError(f"cannot read {path}: {error.strerror or error}") from error
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -95,7 +98,7 @@ class TrajectoryReader(ABC):
             if not len(block):
                 return
             yield block[::step] if step > 1 else block
-            first += max(span, step)
+            first += -(-len(block) // step) * step  # fewer may come than were asked for
 
     @property
     def atoms(self) -> Atoms:
@@ -196,3 +199,8 @@ class TrajectoryReader(ABC):
 
     def _empty(self) -> FrameBlock:
         return FrameBlock(np.empty((0, self.atom_count, 3)))
+
+
+def meant(numbers: np.ndarray) -> np.ndarray:
+    """Return the decimal numbers that were rounded to single precision: 0.1, not 0.10000000149."""
+    return numbers.astype("U").astype(np.float64)

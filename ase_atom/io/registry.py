@@ -10,7 +10,7 @@ from pathlib import Path
 from ase import Atoms
 
 from ase_atom.errors import TrajectoryError
-from ase_atom.io.base import TrajectoryWriter, positive
+from ase_atom.io.base import TrajectoryWriter, check_same_atoms, positive
 from ase_atom.io.reader import TrajectoryReader
 from ase_atom.io.topology import pdb_fits, write_pdb
 
@@ -200,16 +200,17 @@ def open_trajectory(
         positive(frame_interval, "the frame interval")
     append = mode == "a" and path.is_file() and path.stat().st_size > 0
     beside = output_files(path)[1:]
-    kept = [file for file in beside if _same_topology(file, atoms, topology)]
+    made = [file for file in beside if not _same_topology(file, atoms, topology)]
     if not append:
-        for file in (path, *(file for file in beside if file not in kept)):
+        for file in (path, *made):
             _check_free(file, replace=mode != "x")
-    elif beside and not kept and beside[0].exists():
-        raise TrajectoryError(f"{beside[0]} describes other atoms than are to be appended")
-    made = [file for file in beside if file not in kept]
-    writer = None
     reader = read_trajectory(path) if append else None
+    writer = None
     try:
+        if reader is not None:
+            check_same_atoms(reader, atoms)
+            if any(file.exists() for file in made):
+                raise TrajectoryError(f"{made[0]} describes other atoms than are to be appended")
         writer = kind.writer_class()(path, atoms, reader, frame_interval, start_time)
         for file in made:
             if topology is None:
@@ -219,8 +220,9 @@ def open_trajectory(
     except (TrajectoryError, OSError) as error:
         if writer is not None:
             writer.close()
-        for file in made if append else [path, *made]:
-            file.unlink(missing_ok=True)
+        if not append:
+            for file in (path, *made):
+                file.unlink(missing_ok=True)
         if isinstance(error, TrajectoryError):
             raise
         raise TrajectoryError(f"cannot write {made[0]}: {error.strerror}") from error

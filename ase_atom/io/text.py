@@ -155,6 +155,7 @@ class XYZWriter(AppendingWriter):
 
     holds_velocities = True
     holds_energies = True
+    holds_any_cell = True
 
     def _resume(self, reader: TrajectoryReader) -> None:
         self._file.seek(max(0, self._end - 1))

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from itertools import product
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms
 from openmm import unit
 from openmm.app import Element, PDBFile, Topology
+from scipy.spatial import KDTree
 
 from ase_atom.errors import TrajectoryError
 from ase_atom.topology import BOND_FACTOR, perceive_bonds, radii
@@ -31,7 +33,8 @@ def openmm_topology(atoms: Atoms, bonds: bool = True) -> Topology:
     for i, j in find_bonds(atoms) if bonds else ():
         topology.addBond(members[i], members[j])
     if atoms.pbc.any():
-        topology.setPeriodicBoxVectors(atoms.cell.array * unit.angstrom)
+        standard, _ = atoms.cell.standard_form()
+        topology.setPeriodicBoxVectors(np.tril(standard.array) * unit.angstrom)
     return topology
 
 
@@ -39,11 +42,17 @@ def find_bonds(atoms: Atoms) -> list[tuple[int, int]]:
     """Return bonded pairs (i < j) by distance, through periodic boundaries too."""
     if len(atoms) <= _SMALL and not atoms.pbc.any():
         return perceive_bonds(atoms)
-    from ase.neighborlist import neighbor_list
-
     limits = BOND_FACTOR * radii(atoms.numbers)
-    i, j = neighbor_list("ij", atoms, limits)
-    return sorted({(int(a), int(b)) for a, b in zip(i, j, strict=True) if a < b})
+    positions = atoms.get_positions(wrap=bool(atoms.pbc.any()))
+    here = KDTree(positions)
+    found = []
+    for shift in product(*((-1, 0, 1) if repeats else (0,) for repeats in atoms.pbc)):
+        there = KDTree(positions + np.array(shift) @ atoms.cell.array)
+        near = here.sparse_distance_matrix(there, 2 * limits.max(), output_type="ndarray")
+        i, j = near["i"], near["j"]
+        bonded = (i < j) & (near["v"] < limits[i] + limits[j])
+        found.append(np.stack([i[bonded], j[bonded]], axis=1))
+    return [(int(i), int(j)) for i, j in np.unique(np.concatenate(found), axis=0)]
 
 
 def write_pdb(path: Path, atoms: Atoms) -> None:

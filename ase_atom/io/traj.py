@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import struct
 
 import numpy as np
 from ase.io.trajectory import Trajectory
@@ -11,6 +12,8 @@ from ase_atom.io.ase_frames import to_atoms, to_block
 from ase_atom.io.base import TrajectoryWriter
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader
+
+_COUNT = 32  # where ASE's file has the number of frames
 
 
 class ASEReader(TrajectoryReader):
@@ -71,8 +74,13 @@ class ASEWriter(TrajectoryWriter):
 
     holds_velocities = True
     holds_energies = True
+    holds_any_cell = True
 
     def _open(self, reader: ASEReader | None) -> None:
+        if reader is not None and reader.lost:
+            with self.path.open("r+b") as file:
+                file.seek(_COUNT)
+                file.write(struct.pack("<q", len(reader)))
         self._trajectory = Trajectory(self.path, "w" if reader is None else "a")
         self._end = os.path.getsize(self.path)
 

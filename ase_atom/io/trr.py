@@ -13,9 +13,8 @@ from typing import BinaryIO
 import numpy as np
 
 from ase_atom.io.base import AppendingWriter
-from ase_atom.io.cells import check_cells
 from ase_atom.io.frames import FrameBlock
-from ase_atom.io.reader import TrajectoryReader
+from ase_atom.io.reader import TrajectoryReader, meant
 from ase_atom.units import PS, angstrom_to_nm, fs_to_ps, nm_to_angstrom, ps_to_fs
 
 _MAGIC = 1993
@@ -93,18 +92,15 @@ class TRRReader(TrajectoryReader):
                 self._stretches.append((end, frames, count, kind))
                 frames, end = frames + count, end + count * kind.itemsize
         except ValueError as error:
-            self._file.close()
             raise self._not_one(
                 f"frame {frames + 1} is damaged" if frames else str(error)
             ) from error
         if size and not frames:
-            self._file.close()
             raise self._not_one("it holds no whole frame")
         self._frames, self.whole_size = frames, end
         kinds = [kind for *_, kind in self._stretches]
         self.atom_count = kinds[0]["x"].shape[0] if frames and "x" in kinds[0].names else 0
         if any("x" not in kind.names or kind["x"].shape[0] != self.atom_count for kind in kinds):
-            self._file.close()
             raise self._not_one("frames without positions or with other atoms are not read")
         self._report_lost(frames, int(size > end))
 
@@ -137,7 +133,7 @@ class TRRReader(TrajectoryReader):
         return FrameBlock(
             nm_to_angstrom(data["x"].astype(np.float64)),
             velocities,
-            ps_to_fs(data["time"].astype(np.float64)),
+            ps_to_fs(meant(data["time"])),
             cells,
         )
 
@@ -149,10 +145,6 @@ class TRRWriter(AppendingWriter):
     """GROMACS TRR in single precision, with velocities where the frames have them."""
 
     holds_velocities = True
-
-    def _check(self, block: FrameBlock) -> None:
-        if block.cells is not None:
-            check_cells(block.cells, self.path)
 
     def _encode(self, block: FrameBlock) -> tuple[bytes, np.ndarray]:
         atoms = len(self.numbers)

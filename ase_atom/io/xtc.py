@@ -13,9 +13,8 @@ from openmm.app.internal.xtc_utils import xtc_write_frame
 
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.base import TrajectoryWriter
-from ase_atom.io.cells import check_cells
 from ase_atom.io.frames import FrameBlock
-from ase_atom.io.reader import TrajectoryReader
+from ase_atom.io.reader import TrajectoryReader, meant
 from ase_atom.units import angstrom_to_nm, fs_to_ps, nm_to_angstrom, ps_to_fs
 
 _MAGIC = 1995
@@ -57,7 +56,7 @@ def frame_ends(file: BinaryIO) -> tuple[int, int, int, list[float]]:
             break
         times = [*times[:2], time] if len(times) > 1 else [*times, time]
         frames, end = frames + 1, end + length
-    return frames, end, atoms, [ps_to_fs(time) for time in times]
+    return frames, end, atoms, ps_to_fs(meant(np.array(times, np.float32))).tolist()
 
 
 def _frame_length(head: bytes, atoms: int) -> int | None:
@@ -108,7 +107,7 @@ class XTCReader(TrajectoryReader):
         self._next += count
         return FrameBlock(
             nm_to_angstrom(positions.astype(np.float64)),
-            times=ps_to_fs(times.astype(np.float64)),
+            times=ps_to_fs(meant(times)),
             cells=nm_to_angstrom(boxes.astype(np.float64)) if boxes is not None else None,
         )
 
@@ -134,8 +133,6 @@ class XTCWriter(TrajectoryWriter):
         self._name = os.fsencode(self.path)
 
     def _check(self, block: FrameBlock) -> None:
-        if block.cells is not None:
-            check_cells(block.cells, self.path)
         if angstrom_to_nm(np.abs(block.positions).max()) > _MAX_POSITION:
             raise TrajectoryError(f"a position for {self.path} is too far out for XTC")
 
