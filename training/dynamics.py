@@ -52,6 +52,8 @@ class Settings(BaseModel):
     thermal_friction: Positive = 0.02
     relax_steps: int = Field(30, ge=0)
     force_field: NotNegative = 0.0
+    thermal_engine: str | None = None
+    settle: NotNegative = 0.0
     bond_changes: Literal["drop", "keep"] = "drop"
     precision: Literal["double", "single"] = "double"
     max_energy_error: Positive = 0.01
@@ -64,11 +66,14 @@ class Settings(BaseModel):
             ("duration", "interval"),
             ("thermalise", "thermal_timestep"),
             ("force_field", "thermal_timestep"),
+            ("settle", "thermal_timestep"),
         ):
             value, step = getattr(self, name), getattr(self, unit)
             ratio = value / step
             if abs(ratio - round(ratio)) > 1e-6:
                 raise ValueError(f"{name} ({value:g} fs) is no multiple of {unit} ({step:g} fs)")
+        if self.settle and self.thermal_engine is None:
+            raise ValueError("settle is for after another thermal_engine: lengthen thermalise")
         return self
 
 
@@ -86,9 +91,10 @@ def run_burst(molecule: Molecule, index: int, settings: Settings) -> Burst:
     (``fixcm=False``, which samples the stated temperature in every degree of freedom). With
     ``force_field``, a force field relaxes it instead and shakes it for that long, which spreads
     the soft modes at next to no cost; the engine's own thermalisation then has only the
-    differences of the stiff ones to settle. Then the centre of mass is put at the origin and at
-    rest; rotation stays as it is. Microcanonical bursts are recorded with velocity Verlet,
-    thermostatted ones with the same Langevin integrator at the settings' friction.
+    differences of the stiff ones to settle. With ``thermal_engine``, that (cheaper) engine relaxes
+    and thermalises, and the engine itself only for ``settle``. Then the centre of mass is put at
+    the origin and at rest; rotation stays as it is. Microcanonical bursts are recorded with
+    velocity Verlet, thermostatted ones with the same Langevin integrator at the settings' friction.
 
     Raises
     ------
@@ -103,16 +109,24 @@ def run_burst(molecule: Molecule, index: int, settings: Settings) -> Burst:
     engine = get_engine(settings.engine, settings.engine_options)
 
     atoms = molecule.start(index, seed)
-    calculator = Moving(engine.make())
+    calculator = preparing = Moving(engine.make())
+    if settings.thermal_engine is not None:
+        thermal_engine = get_engine(settings.thermal_engine)
+        preparing = Moving(thermal_engine.make())
     if settings.force_field:
         atoms.calc = Moving(ForceField(molecule.smiles))
         BFGS(atoms, logfile=None).run(fmax=0.05, steps=FORCE_FIELD_STEPS)
     else:
-        atoms.calc = calculator
+        atoms.calc = preparing
         BFGS(atoms, logfile=None).run(fmax=0.05, steps=settings.relax_steps)
     connectivity = Connectivity.of(atoms.numbers, atoms.positions, molecule.bonds())
     atoms.set_momenta(_thermal_momenta(atoms.get_masses(), temperature, rng))
-    for length, forces in ((settings.force_field, atoms.calc), (settings.thermalise, calculator)):
+    phases = (
+        (settings.force_field, atoms.calc),
+        (settings.thermalise, preparing),
+        (settings.settle, calculator),
+    )
+    for length, forces in phases:
         if not length:
             continue
         atoms.calc = forces
@@ -157,6 +171,8 @@ def run_burst(molecule: Molecule, index: int, settings: Settings) -> Burst:
         burst.attrs |= energy_conservation(burst, settings.max_energy_error)
     else:
         burst.attrs["friction_per_fs"] = settings.friction
+    if settings.thermal_engine is not None:
+        burst.attrs["thermal_theory"] = thermal_engine.theory
     if found := "; ".join(filter(None, changes)):
         burst.attrs["bond_changes"] = found
     if settings.precision == "single":

@@ -69,6 +69,12 @@ def generate(
         0.0, help="Langevin dynamics with a force field before the engine's in fs."
     ),
     thermalise: float = typer.Option(600.0, help="Langevin dynamics before a burst in fs."),
+    thermal_engine: str | None = typer.Option(
+        None, help="Cheaper engine that relaxes and thermalises. [default: the engine]"
+    ),
+    settle: float = typer.Option(
+        0.0, help="Langevin dynamics with the engine itself after another --thermal-engine in fs."
+    ),
     thermal_timestep: float = typer.Option(1.0, help="Time step meanwhile in fs."),
     thermal_friction: float = typer.Option(0.02, help="Friction meanwhile in 1/fs."),
     relax_steps: int = typer.Option(
@@ -117,6 +123,8 @@ def generate(
         friction=friction,
         force_field=force_field,
         thermalise=thermalise,
+        thermal_engine=thermal_engine,
+        settle=settle,
         thermal_timestep=thermal_timestep,
         thermal_friction=thermal_friction,
         relax_steps=relax_steps,

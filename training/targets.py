@@ -21,6 +21,9 @@ class Target:
     def __init__(self, folder: Path, molecule: Molecule, settings: Settings) -> None:
         self.molecule = molecule
         self.engine_version = get_engine(settings.engine, settings.engine_options).version
+        self.thermal_version = None
+        if settings.thermal_engine is not None:
+            self.thermal_version = get_engine(settings.thermal_engine).version
         self.settings = settings
         self.merged = folder / f"{molecule.name}.h5"
         self.parts = folder / f"{molecule.name}.bursts"
@@ -39,6 +42,8 @@ class Target:
         """Return all that must be the same for bursts to lie in one file."""
         known = json.loads(self.settings.model_dump_json())
         known |= {"smiles": self.molecule.smiles, "engine_version": self.engine_version}
+        if self.thermal_version is not None:
+            known["thermal_engine_version"] = self.thermal_version
         if self.molecule.structures is not None:
             known["structures"] = self.molecule.structures_checksum()
         return known
