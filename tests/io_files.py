@@ -75,7 +75,9 @@ def by_mdtraj(path: Path) -> tuple[np.ndarray, np.ndarray | None, bool]:
 
 def by_mdanalysis(path: Path) -> tuple[np.ndarray, np.ndarray | None, bool]:
     """Return positions in Å, times in fs, and whether there is a cell."""
-    universe = MDAnalysis.Universe(str(path.with_suffix(".pdb")), str(path))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # of offsets kept for a file now replaced
+        universe = MDAnalysis.Universe(str(path.with_suffix(".pdb")), str(path))
     steps = [(step.positions.copy(), step.time, step.dimensions) for step in universe.trajectory]
     cell = any(box is not None and box[:3].any() for _, _, box in steps)
     positions = np.array([x for x, _, _ in steps])

@@ -134,8 +134,6 @@ def _read(
         if not isinstance(index, slice):
             index = slice(index, index + 1 or None)
         chosen = range(len(reader))[index]
-        if not len(chosen) and index.start is not None:
-            raise IndexError(f"{filename} has {len(reader)} frames")
         backwards = chosen.step < 0
         ascending = chosen[::-1] if backwards else chosen
         frames = (
@@ -165,10 +163,11 @@ def _write(
         # Copies of one frame carry the time of that frame.
         if known and all(a < b for a, b in pairwise(found)):
             times = found
+    if frame_interval is None and times[0] is None and not append:
+        frame_interval = 1.0
     mode = "a" if append else "w"
-    fallback = frame_interval or (None if append else 1.0)
     with open_trajectory(
-        filename, images[0], mode, frame_interval=fallback, start_time=start_time
+        filename, images[0], mode, frame_interval=frame_interval, start_time=start_time
     ) as writer:
         for atoms, time in zip(images, times, strict=True):
             writer.write(atoms, time=time)

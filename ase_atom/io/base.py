@@ -85,7 +85,9 @@ class TrajectoryWriter(ABC):
         except (OSError, TrajectoryError) as error:
             with contextlib.suppress(AttributeError, OSError):  # of a file that was not opened
                 self._close()
-            raise error if isinstance(error, TrajectoryError) else self._failed(error) from error
+            if isinstance(error, TrajectoryError):
+                raise
+            raise self._failed(error) from error
 
     def write(self, atoms: Atoms | None = None, *, time: float | None = None) -> None:
         """Append one frame; made for ``dyn.attach(writer.write, interval=10)``.
@@ -106,7 +108,11 @@ class TrajectoryWriter(ABC):
         TrajectoryError
             As `write_frames`, or if these are other atoms.
         """
-        atoms = self.atoms if atoms is None else atoms
+        # Optimisers hand over what is optimised, which need not be the atoms themselves.
+        for image in (self.atoms if atoms is None else atoms).iterimages():
+            self._write_atoms(image, time)
+
+    def _write_atoms(self, atoms: Atoms, time: float | None) -> None:
         if not np.array_equal(atoms.numbers, self.numbers):
             raise TrajectoryError(
                 f"{self.path} holds {len(self.numbers)} atoms, {_formula(self.numbers)}; these are "
@@ -215,6 +221,16 @@ class TrajectoryWriter(ABC):
         if not self._closed:
             self._closed = True
             self._close()
+
+    def set_description(self, description: dict) -> None:  # noqa: B027 - as it says
+        """Take ASE's description of a run, which it offers to files given as ``trajectory=``.
+
+        Only ``.traj`` has a place for it.
+        """
+
+    def __len__(self) -> int:
+        """Return the number of whole frames in the file, as ASE's optimisers ask."""
+        return self.frames
 
     def __enter__(self) -> TrajectoryWriter:
         return self

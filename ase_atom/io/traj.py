@@ -84,6 +84,10 @@ class ASEWriter(TrajectoryWriter):
         self._trajectory = Trajectory(self.path, "w" if reader is None else "a")
         self._end = os.path.getsize(self.path)
 
+    def set_description(self, description: dict) -> None:
+        """Store ASE's description of a run with the first frame."""
+        self._trajectory.set_description(description)
+
     def _append(self, block: FrameBlock) -> None:
         for frame in range(len(block)):
             # ASE flushes every frame, and counts it last.
