@@ -129,7 +129,7 @@ def test_an_existing_output_is_kept(go, out):
     code, _, notes = go(*CALM)
     assert code == 2
     assert len(notes) == 1
-    assert "exists and is kept; --overwrite replaces it" in notes[0]
+    assert "exists and is kept; --overwrite" in notes[0]
     assert (out / "t.dcd").read_text() == "precious"
     assert [file.name for file in out.iterdir()] == ["t.dcd"]
     assert go(*CALM, "--overwrite")[0] == 0

@@ -78,7 +78,8 @@ def test_writers_as_trajectories_of_optimizers(tmp_path, argon, ending):
     if ending != ".dcd":
         assert frames[-1].get_potential_energy() == pytest.approx(argon.get_potential_energy())
     if ending == ".traj":
-        assert Trajectory(path).description["optimizer"] == "BFGS"
+        with Trajectory(path) as trajectory:
+            assert trajectory.description["optimizer"] == "BFGS"
 
 
 def test_nothing_is_calculated_for_a_frame(tmp_path, argon):

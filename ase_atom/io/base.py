@@ -222,6 +222,13 @@ class TrajectoryWriter(ABC):
             self._closed = True
             self._close()
 
+    def remove(self) -> None:
+        """Close the file, and remove it and the files that go with it."""
+        with contextlib.suppress(OSError, RuntimeError):
+            self.close()
+        for file in (self.path, *self.beside):
+            file.unlink(missing_ok=True)
+
     def set_description(self, description: dict) -> None:  # noqa: B027 - as it says
         """Take ASE's description of a run, which it offers to files given as ``trajectory=``.
 
@@ -268,8 +275,7 @@ class TrajectoryWriter(ABC):
             if self.frames:
                 self._cut_back()
             else:
-                for file in (self.path, *self.beside):
-                    file.unlink(missing_ok=True)
+                self.remove()
             raise self._failed(error) from error
 
     def _check(self, block: FrameBlock) -> None:  # noqa: B027 - most formats take any frame

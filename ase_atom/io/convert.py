@@ -97,7 +97,7 @@ def convert_trajectory(
             frame_interval=None if interval is None else every * interval,
             topology=_pdb_of(source, topology),
         )
-        first = last = float("nan")
+        first = float("nan")
         reference = atoms.positions
         with writer:
             for block in reader.blocks(step=every):
@@ -107,18 +107,22 @@ def convert_trajectory(
                 if not writer.frames:
                     _warn_of_losses(block, writer, source)
                     first = 0.0 if times is None else float(times[0])
-                writer.write_frames(
-                    block.positions,
-                    block.velocities,
-                    times,
-                    cells=block.cells,
-                    energies=block.energies,
-                    forces=block.forces,
-                )
-                last = writer.last_time
+                try:
+                    writer.write_frames(
+                        block.positions,
+                        block.velocities,
+                        times,
+                        cells=block.cells,
+                        energies=block.energies,
+                        forces=block.forces,
+                    )
+                except TrajectoryError:
+                    if not writer.frames:
+                        writer.remove()
+                    raise
                 if progress is not None:
-                    progress(last)
-    return Conversion(atoms, writer.frames, reader.lost, first, last)
+                    progress(writer.last_time)
+    return Conversion(atoms, writer.frames, reader.lost, first, writer.last_time)
 
 
 def _spacing(reader: TrajectoryReader, given: float | None) -> tuple[bool, float | None]:

@@ -104,16 +104,11 @@ def check_output(
     """
     sources = [Path(source).resolve() for source in inputs]
     for file in output_files(path):
-        if not file.parent.is_dir():
-            raise TrajectoryError(f"the folder {file.parent} of the output {file} does not exist")
         if file.resolve() in sources:
             raise TrajectoryError(
                 f"the output {file} would replace the input structure; choose another name"
             )
-        if file.is_dir():
-            raise TrajectoryError(f"the output {file} is a folder; name a file")
-        if file.exists() and not overwrite:
-            raise TrajectoryError(f"{file} exists and is kept; --overwrite replaces it")
+        _check_free(file, overwrite)
 
 
 def read_trajectory(
@@ -245,4 +240,4 @@ def _check_free(file: Path, replace: bool) -> None:
     if file.is_dir():
         raise TrajectoryError(f"the output {file} is a folder; name a file")
     if file.exists() and not replace:
-        raise TrajectoryError(f"{file} exists and is kept; mode 'w' replaces it")
+        raise TrajectoryError(f"{file} exists and is kept; --overwrite, or mode 'w', replaces it")
