@@ -1,0 +1,174 @@
+"""Step-to-step noise of trajectories: ``python -m training.stability DATA ... --output x.png``.
+
+Two measures, for each compound of each data set. *Path*: what remains of a step once the forces are
+accounted for, δ = x(t+h) − 2x(t) + x(t−h) − h²/12 (a(t+h) + 10 a(t) + a(t−h)), Cowell's
+fourth-order rule, as a root mean square over atoms and frames. Noise in positions or forces and the
+kicks of a thermostat stay in it; a smooth path leaves O(h⁶). *Energy*: the root mean square change
+of the total energy from frame to frame, per atom; none in exact microcanonical dynamics.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import typer
+from ase.data import atomic_masses
+from typer import TyperException
+
+from ase_atom.errors import AtomError, ConfigError, DataError
+from ase_atom.units import AMU_A2_FS2_IN_EV
+from training.export import EV_IN_KCAL_PER_MOL, find_data
+from training.store import iterate_bursts
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A piece of trajectory: positions and forces ``[T, N, 3]``, energies ``[T]``, masses ``[N]``.
+
+    Å, eV/Å, eV and amu; frames ``interval`` fs apart.
+    """
+
+    compound: str
+    masses: np.ndarray
+    positions: np.ndarray
+    forces: np.ndarray
+    energies: np.ndarray
+    interval: float
+
+
+def path_noise(path: Piece) -> np.ndarray:
+    """Return the squares of Cowell's remainder ``[T - 2, N, 3]`` in Å²."""
+    x = path.positions
+    a = path.forces / (path.masses[:, None] * AMU_A2_FS2_IN_EV)
+    steps = x[2:] - 2 * x[1:-1] + x[:-2]
+    return (steps - path.interval**2 / 12 * (a[2:] + 10 * a[1:-1] + a[:-2])) ** 2
+
+
+def energy_noise(path: Piece) -> np.ndarray:
+    """Return the squares of the total energy's steps per atom ``[T - 5]`` in eV².
+
+    Velocities are fourth-order differences of the positions, so that data without velocities are
+    measured alike.
+    """
+    x = path.positions
+    v = (8 * (x[3:-1] - x[1:-3]) - (x[4:] - x[:-4])) / (12 * path.interval)
+    kinetic = 0.5 * AMU_A2_FS2_IN_EV * (path.masses[:, None] * v**2).sum((1, 2))
+    return (np.diff(path.energies[2:-2] + kinetic) / len(path.masses)) ** 2
+
+
+def read_paths(data: Path, interval: float) -> Iterator[Piece]:
+    """Yield the pieces of a data set: bursts, or a file in the layout of MD17.
+
+    Parameters
+    ----------
+    interval
+        Of an MD17 file's frames in fs, which it does not tell.
+
+    Raises
+    ------
+    DataError
+        If there is no such data, or it is of another kind.
+    """
+    if data.suffix != ".npz":
+        for burst in iterate_bursts(find_data(data)):
+            arrays = [np.asarray(array, np.float64) for array in (burst.positions, burst.forces)]
+            yield Piece(burst.molecule, burst.masses, *arrays, burst.energies, burst.interval)
+        return
+    if not data.is_file():
+        raise DataError(f"{data}: there is no such file")
+    with np.load(data) as file:
+        if not {"R", "z", "E", "F"} <= set(file):
+            raise DataError(f"{data}: has no arrays R, z, E and F as MD17's files have")
+        yield Piece(
+            data.stem,
+            atomic_masses[file["z"]],
+            file["R"],
+            file["F"] / EV_IN_KCAL_PER_MOL,
+            file["E"].ravel() / EV_IN_KCAL_PER_MOL,
+            interval,
+        )
+
+
+def measure(data: Path, interval: float) -> dict[str, tuple[float, float]]:
+    """Return path noise (Å) and energy noise (meV per atom and frame) of each compound."""
+    found: dict[str, list[list[float]]] = defaultdict(list)
+    for path in read_paths(data, interval):
+        if len(path.energies) >= 6:
+            found[path.compound].append([path_noise(path).mean(), energy_noise(path).mean()])
+    if not found:
+        raise DataError(f"{data}: holds no trajectory of six frames or more")
+    means = {name: np.sqrt(np.mean(squares, axis=0)) for name, squares in found.items()}
+    return {name: (float(path), 1000 * float(energy)) for name, (path, energy) in means.items()}
+
+
+def plot(measured: dict[str, dict[str, tuple[float, float]]], output: Path) -> None:
+    """Draw both measures, a point for each compound, a column for each data set."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter
+
+    figure = Figure(figsize=(8, 3.6), layout="constrained")
+    rng = np.random.default_rng(0)
+    titles = ("noise of the path, Å", "step of the total energy, meV per atom")
+    for place, (axes, title) in enumerate(zip(figure.subplots(1, 2), titles, strict=True)):
+        for column, compounds in enumerate(measured.values()):
+            values = np.array([pair[place] for pair in compounds.values()])
+            spread = rng.uniform(-0.25, 0.25, len(values))
+            axes.plot(column + spread, values, "o", ms=4, alpha=0.6)
+            axes.plot([column - 0.35, column + 0.35], [np.median(values)] * 2, "k-", lw=1.5)
+        axes.set_yscale("log")
+        axes.set_xticks(range(len(measured)), list(measured))
+        axes.yaxis.set_minor_formatter(NullFormatter())
+        axes.set_title(title, fontsize=10)
+        axes.grid(axis="y", alpha=0.3)
+    figure.savefig(output, dpi=150)
+
+
+@app.command()
+def stability(
+    data: list[Path] = typer.Argument(help="Bursts, or files as MD17's (npz)."),
+    label: list[str] = typer.Option([], help="Name in the figure; once for each. [default: file]"),
+    interval: float = typer.Option(0.5, min=0.01, help="Of frames in npz files, in fs."),
+    output: Path = typer.Option(..., "--output", "-o", help="Figure to write, such as x.png."),
+) -> int:
+    """Compare the step-to-step noise of data sets; print medians and draw a figure."""
+    if label and len(label) != len(data):
+        raise ConfigError(f"{len(label)} labels for {len(data)} data sets: give one for each")
+    if not output.parent.is_dir():
+        raise ConfigError(f"{output}: there is no folder {output.parent}")
+    labels = label or [path.stem for path in data]
+    measured = {name: measure(path, interval) for name, path in zip(labels, data, strict=True)}
+    print(f"{'':24}{'compounds':>10}{'path, Å':>12}{'energy, meV':>13}")
+    for name, compounds in measured.items():
+        path, energy = np.median(list(compounds.values()), axis=0)
+        print(f"{name:24}{len(compounds):>10}{path:>12.2e}{energy:>13.2e}")
+    plot(measured, output)
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; 0 for success, 2 for bad input."""
+    try:
+        result = app(
+            args=None if arguments is None else list(arguments),
+            prog_name="python -m training.stability",
+            standalone_mode=False,
+        )
+        return result if isinstance(result, int) else 0
+    except AtomError as error:
+        print(f"stability: {' '.join(str(error).split())}", file=sys.stderr)
+    except OSError as error:
+        print(f"stability: {error.filename}: {error.strerror}", file=sys.stderr)
+    except TyperException as error:
+        print(f"stability: {error.format_message()} (see --help)", file=sys.stderr)
+    return 2
+
+
+if __name__ == "__main__":
+    sys.exit(main())
