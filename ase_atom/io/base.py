@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
@@ -166,7 +165,7 @@ class TrajectoryWriter(ABC):
         TrajectoryError
             If the writer is closed, shapes do not fit, a time is unknown or does not fit the
             format, a number is not finite, or the disk does not take the frames. Frames before
-            the first bad one are kept.
+            the first that is not finite, or that there is no place for, are kept.
         """
         if self._closed:
             raise TrajectoryError(f"{self.path} is closed: no frame can be added")
@@ -255,11 +254,7 @@ class TrajectoryWriter(ABC):
 
     @abstractmethod
     def _close(self) -> None:
-        """Close the file; may raise OSError if something is left to write."""
-
-    @abstractmethod
-    def _cut_back(self) -> None:
-        """Drop what was written of a frame that did not get whole, from the closed file."""
+        """Close the file, cut back to its whole frames."""
 
     def _put(self, block: FrameBlock) -> None:
         if block.cells is not None and not self.holds_any_cell:
@@ -269,12 +264,9 @@ class TrajectoryWriter(ABC):
             self._append(block)
         except (OSError, RuntimeError) as error:
             self._closed = True
-            # What could not be written before cannot be written at closing either.
             with contextlib.suppress(OSError, RuntimeError):
                 self._close()
-            if self.frames:
-                self._cut_back()
-            else:
+            if not self.frames:
                 self.remove()
             raise self._failed(error) from error
 
@@ -294,67 +286,16 @@ class TrajectoryWriter(ABC):
     def _continue(self, reader: TrajectoryReader, start_time: float | None) -> None:
         """Take over frames and times of an existing file."""
         self.frames = len(reader)
-        if self.frames and start_time is None:
-            last = reader.last_time()
-            interval = self.frame_interval or reader.frame_interval()
-            self.frame_interval = interval
-            if last is not None:
-                self._origin, self._since_origin = last, 1
+        if self.frames and self.frame_interval is None:
+            self.frame_interval = reader.frame_interval()
+        last = reader.last_time() if self.frames and start_time is None else None
+        if last is not None:
+            self._origin, self._since_origin = last, 1
 
     def _failed(self, error: Exception) -> TrajectoryError:
         reason = getattr(error, "strerror", None) or str(error)
         kept = f"; its first {self.frames} frames are kept" if self.frames else ""
         return TrajectoryError(f"cannot write {self.path}: {reason}{kept}")
-
-
-class AppendingWriter(TrajectoryWriter):
-    """A format whose frames are bytes one after the other; each is written at one go."""
-
-    def _open(self, reader: TrajectoryReader | None) -> None:
-        # Unbuffered: a frame is either with the operating system or not yet written at all.
-        self._file = self.path.open("w+b" if reader is None else "r+b", buffering=0)
-        if reader is None:
-            self._end = self._start()
-        else:
-            self._end = reader.whole_size
-            self._resume(reader)
-            self._file.truncate(self._end)
-        self._file.seek(self._end)
-
-    def _append(self, block: FrameBlock) -> None:
-        data, ends = self._encode(block)
-        begin, done, rest = self._end, 0, memoryview(data)
-        try:
-            while done < len(data):
-                done += self._file.write(rest[done:])
-        finally:
-            whole = int(np.searchsorted(ends, done, side="right"))
-            if whole:
-                self.frames += whole
-                self._end = begin + int(ends[whole - 1])
-        self._count()
-
-    def _cut_back(self) -> None:
-        os.truncate(self.path, self._end)
-        with contextlib.suppress(OSError), self.path.open("r+b", buffering=0) as self._file:
-            self._count()
-
-    def _close(self) -> None:
-        self._file.close()
-
-    def _start(self) -> int:
-        """Write what comes before the first frame, and return how long it is."""
-        return 0
-
-    def _resume(self, reader: TrajectoryReader) -> None:
-        """Take over what the header of an existing file says."""
-
-    @abstractmethod
-    def _encode(self, block: FrameBlock) -> tuple[bytes, np.ndarray]:
-        """Return frames as bytes, and where each of them ends."""
-
-    def _count(self) -> None:
-        """Tell the header how many frames there are, leaving the file at its end."""
 
 
 def _finite(block: FrameBlock) -> int:

@@ -16,7 +16,7 @@ import numpy as np
 from openmm.app import DCDFile
 
 from ase_atom.errors import TrajectoryError
-from ase_atom.io.base import AppendingWriter
+from ase_atom.io.appending import AppendingWriter
 from ase_atom.io.cells import cells_from, lengths_and_angles
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader
@@ -215,18 +215,13 @@ class DCDWriter(AppendingWriter):
 
     def _check(self, block: FrameBlock) -> None:
         times = block.times
-        if self._first_time is None:
-            self._first_time = float(times[0])
-        if self._interval is None and self.frames + len(times) > 1:
-            self._interval = float(times[1 - self.frames]) - self._first_time  # the second frame's
-        if not self._settled:
-            self._write_times()
-            self._settled = self._interval is not None
-        expected = self._first_time + (self._interval or 0.0) * (
-            self.frames + np.arange(len(times))
-        )
+        first = float(times[0]) if self._first_time is None else self._first_time
+        interval = self._interval
+        if interval is None and self.frames + len(times) > 1:
+            interval = float(times[1 - self.frames]) - first  # the second frame's
+        expected = first + (interval or 0.0) * (self.frames + np.arange(len(times)))
         # Single precision, in which many formats have their times, is allowed for.
-        off = np.abs(times - expected) > 1e-3 * (self._interval or 1.0) + 2e-7 * np.abs(times)
+        off = np.abs(times - expected) > 1e-3 * (interval or 1.0) + 2e-7 * np.abs(times)
         if off.any():
             bad = int(off.argmax())
             raise TrajectoryError(
@@ -234,12 +229,14 @@ class DCDWriter(AppendingWriter):
                 "fs: a DCD file holds evenly spaced frames only; .xtc, .trr, .nc, .h5, .xyz and "
                 ".traj hold the time of each"
             )
+        if not self._settled:
+            # One frame has no interval: any will do until the second.
+            self._write_times(first, abs(first) or 1.0 if interval is None else interval)
+            self._settled = interval is not None
+        self._first_time, self._interval = first, interval
 
-    def _write_times(self) -> None:
+    def _write_times(self, start: float, interval: float) -> None:
         """Write first step, interval and time step so that the times come out."""
-        start, interval = self._first_time, self._interval
-        if interval is None:
-            interval = abs(start) or 1.0  # one frame: any interval will do
         if interval <= 0:
             raise TrajectoryError(f"times of frames for {self.path} must increase")
         for limit in (1, 10, 100, 1000):

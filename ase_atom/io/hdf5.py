@@ -94,6 +94,10 @@ class HDF5Writer(TrajectoryWriter):
             self._file = HDF5TrajectoryFile(str(self.path), "a", compression=None)
             if reader is None:
                 self._file.topology = openmm_topology(self.atoms)
+            elif reader.lost:  # some arrays are longer than others
+                for array in self._file.root:
+                    if hasattr(array, "truncate"):
+                        array.truncate(self.frames)
                 self._file.flush()
         except Exception as error:
             raise OSError(f"HDF5 cannot make it ({type(error).__name__})") from error
@@ -147,9 +151,6 @@ class HDF5Writer(TrajectoryWriter):
                 rest = used + 2 * needed - size
                 while rest > 0:
                     rest -= file.write(bytes(min(rest, 2**20)))
-
-    def _cut_back(self) -> None:
-        """Do nothing: frames that there is no place for are not begun."""
 
     def _close(self) -> None:
         self._file.flush()

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.io import netcdf_file
 
 from ase_atom.errors import TrajectoryError
-from ase_atom.io.base import AppendingWriter
+from ase_atom.io.appending import AppendingWriter
 from ase_atom.io.cells import cells_from, lengths_and_angles
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader, meant

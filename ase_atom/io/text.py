@@ -11,8 +11,8 @@ from ase import Atoms
 from ase.data import atomic_masses
 from ase.io import extxyz, proteindatabank
 
+from ase_atom.io.appending import AppendingWriter
 from ase_atom.io.ase_frames import to_atoms, to_block
-from ase_atom.io.base import AppendingWriter
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader
 

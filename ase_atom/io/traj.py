@@ -95,8 +95,9 @@ class ASEWriter(TrajectoryWriter):
             self.frames += 1
             self._end = os.path.getsize(self.path)
 
-    def _cut_back(self) -> None:
-        os.truncate(self.path, self._end)
-
     def _close(self) -> None:
-        self._trajectory.close()
+        try:
+            self._trajectory.close()
+        finally:
+            if os.path.getsize(self.path) > self._end > 0:
+                os.truncate(self.path, self._end)

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from ase_atom.io.base import AppendingWriter
+from ase_atom.io.appending import AppendingWriter
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader, meant
 from ase_atom.units import PS, angstrom_to_nm, fs_to_ps, nm_to_angstrom, ps_to_fs

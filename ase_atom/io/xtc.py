@@ -153,8 +153,7 @@ class XTCWriter(TrajectoryWriter):
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self.frames, self._end = self.frames + 1, end
 
-    def _cut_back(self) -> None:
-        os.truncate(self.path, self._end)
-
     def _close(self) -> None:
-        """Do nothing: OpenMM opens and closes the file for every frame."""
+        # OpenMM opens and closes the file for every frame.
+        if os.path.getsize(self.path) > self._end:
+            os.truncate(self.path, self._end)
