@@ -86,10 +86,13 @@ def advance(
     """
     start = state if entered else ensemble.enter(state, step)
     positions, velocities = jump(operator, start, offsets.to(start.device))
-    # A jump that ended in no number would upset the linear algebra of the conservation laws.
-    finite = torch.isfinite(positions[:, -1]) & torch.isfinite(velocities[:, -1])
-    finite = finite.flatten(1).all(dim=1)
     end = start.replace(positions=positions[:, -1], velocities=velocities[:, -1])
+    if bool(torch.isfinite(end.positions.sum() + end.velocities.sum())):
+        velocities[:, -1] = ensemble.leave(end, start, step).velocities
+        return positions, velocities
+    # A jump that ended in no number would upset the linear algebra of the conservation laws.
+    finite = torch.isfinite(end.positions) & torch.isfinite(end.velocities)
+    finite = finite.flatten(1).all(dim=1)
     end = ensemble.leave(choose(finite, end, start), start, step)
     velocities[:, -1] = torch.where(finite[:, None, None], end.velocities, velocities[:, -1])
     return positions, velocities
