@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import openmm
 import pytest
+import torch
 from openmm import unit
 from openmm.app import Element, Topology
 from openmm_systems import FEMTO, bare_system
@@ -12,6 +13,8 @@ from openmm_systems import FEMTO, bare_system
 from ase_atom import ATOMForce, PhaseState, load_operator
 from ase_atom.errors import ConfigError, CoverageError, StateError
 from ase_atom.io.topology import openmm_topology
+from ase_atom.openmm.potential import wall_energy_and_forces
+from ase_atom.propagation import Guard
 from ase_atom.units import KJ_MOL
 
 OPERATOR = "ethanol-gfn2"
@@ -151,3 +154,34 @@ def test_openmmml_embeds_the_molecule(ethanol, topology):
     positions = np.vstack([ethanol.positions, [9.0, 9.0, 9.0]])
     found = energy_of(context_of(system), positions)
     assert found == pytest.approx(float(energy) / KJ_MOL, rel=1e-9)
+
+
+@pytest.mark.parametrize("kelvin", [0, 500])
+def test_minimisation_ends_in_the_basin(ethanol, topology, kelvin):
+    system = bare_system(topology)
+    system.addForce(ATOMForce(OPERATOR, topology))
+    integrator = openmm.LangevinMiddleIntegrator(kelvin, 50, 0.5 * FEMTO)
+    integrator.setRandomNumberSeed(1)
+    context = context_of(system, integrator)
+    context.setPositions(ethanol.positions * unit.angstrom)
+    relaxed = context.getState(energy=True).getPotentialEnergy()._value
+    integrator.step(100 if kelvin else 0)
+    openmm.LocalEnergyMinimizer.minimize(context)
+    found = context.getState(energy=True).getPotentialEnergy()._value
+    assert found == pytest.approx(relaxed, abs=0.05)  # kJ/mol, of ethanol's relaxed structure
+
+
+def test_the_wall_is_where_molecules_break_and_has_its_gradient(ethanol):
+    state = PhaseState.from_atoms(ethanol)
+    limits = Guard.watch(state)
+    energy, forces = wall_energy_and_forces(limits, state.positions)
+    assert not energy.any()
+    assert not forces.any()
+    broken = state.positions.clone()
+    broken[0, 8] += torch.tensor([0.9, 0.3, -0.5])
+    broken[0, 1] = broken[0, 0] + torch.tensor([0.4, 0.2, 0.1])
+    broken.requires_grad_(True)
+    energy, forces = wall_energy_and_forces(limits, broken)
+    (gradient,) = torch.autograd.grad(energy.sum(), broken)
+    assert energy.item() > 10.0
+    torch.testing.assert_close(forces.detach(), -gradient)

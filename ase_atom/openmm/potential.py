@@ -12,12 +12,14 @@ import openmm
 import torch
 from ase import Atoms
 from openmm.app import Topology
+from torch import Tensor
 
 from ase_atom.coverage import check_atoms
 from ase_atom.errors import ConfigError, StateError
 from ase_atom.openmm.checks import POTENTIAL_NAME, check_molecule
 from ase_atom.openmm.source import OperatorSource
 from ase_atom.operator import Operator
+from ase_atom.propagation import Guard
 from ase_atom.state import PhaseState
 from ase_atom.threads import torch_threads
 from ase_atom.topology import atom_label
@@ -25,12 +27,20 @@ from ase_atom.units import KJ_MOL, NM
 
 Precision = Literal["single", "double"]
 
+WALL = 100.0
+"""Stiffness in eV/Å² of the wall past the guard's limits.
+
+OpenMM's minimiser begins with a trial step of 1 nm. An energy head may be anything there, also very
+low; with the wall such a step is taken back, as it is with a force field.
+"""
+
 
 class ATOMForce(openmm.PythonForce):
     """Energy and forces of an operator's energy head, for OpenMM's ordinary integrators.
 
     The head was trained on thermal geometries of the molecules on the operator's card, and knows
-    nothing beyond their basins. Forces are the exact gradient of the energy.
+    nothing beyond their basins. Past the limits that the guard sets to bonds and distances a wall
+    is added to it (see `wall_energy_and_forces`). Forces are the exact gradient of the energy.
 
     Serialised Systems hold the operator's name or path and a checksum of its file; where they are
     read, the same operator must be found.
@@ -99,7 +109,7 @@ class EnergyCallback:
         self.source, self.numbers, self.masses = source, numbers, masses
         self.precision = precision
         self._head: Operator | None = None
-        self._admitted = False
+        self._limits: Guard | None = None
 
     def __reduce__(self) -> tuple:
         return EnergyCallback, (self.source, self.numbers, self.masses, self.precision)
@@ -107,17 +117,46 @@ class EnergyCallback:
     def __call__(self, state: openmm.State) -> tuple[float, np.ndarray]:
         """Return energy and forces at the positions of a State."""
         positions = positions_of(state)
-        if not (self._admitted and np.isfinite(positions).all()):
+        if self._limits is None or not np.isfinite(positions).all():
             check_positions(self.source.operator, self.numbers, self.masses, positions)
-            self._admitted = True
         if self._head is None:
             self._head = self.source.operator
             if self.precision == "double":
                 self._head = deepcopy(self._head).double()
         molecule = molecule_state(self.numbers, self.masses, positions)
+        if self._limits is None:
+            self._limits = Guard.watch(molecule)
         with torch_threads(1):
             energy, forces = self._head.energy_and_forces(molecule)
+            wall, push = wall_energy_and_forces(self._limits, molecule.positions)
+        energy, forces = energy + wall, forces + push
         return float(energy[0]) / KJ_MOL, forces[0].numpy() * (NM / KJ_MOL)
+
+
+def wall_energy_and_forces(limits: Guard, positions: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the energy of a wall around the geometries that are still a molecule.
+
+    It is `WALL` times the sum of the squared excess of all distances over the guard's limits, and
+    so zero wherever the guard finds nothing broken.
+
+    Parameters
+    ----------
+    limits
+        The guard of the batch.
+    positions
+        Å, ``[B, N, 3]``.
+
+    Returns
+    -------
+    Energies in eV, ``[B]``, and forces in eV/Å, ``[B, N, 3]``.
+    """
+    apart = positions[:, limits.first] - positions[:, limits.second]
+    distance = apart.norm(dim=-1)
+    excess = (distance - limits.upper).clamp(min=0) - (limits.lower - distance).clamp(min=0)
+    pull = (-2.0 * WALL * excess / distance.clamp(min=1e-6)).unsqueeze(-1) * apart
+    forces = torch.zeros_like(positions)
+    forces.index_add_(1, limits.first, pull).index_add_(1, limits.second, -pull)
+    return WALL * excess.square().sum(dim=1), forces
 
 
 def positions_of(state: openmm.State) -> np.ndarray:
