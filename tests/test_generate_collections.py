@@ -14,7 +14,7 @@ import pytest
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import KB
 from training.burst import Burst
-from training.campaign import DIED, run_campaign
+from training.campaign import DIED, make_burst, run_campaign
 from training.contents import CONTENTS
 from training.dynamics import Settings, run_burst
 from training.forcefield import ForceField
@@ -171,6 +171,14 @@ def test_a_compound_that_kills_its_worker_fails_alone(tmp_path: Path) -> None:
     assert not (tmp_path / "oxygen.h5").exists()
 
 
+def test_an_engine_that_does_not_converge_is_a_reason() -> None:
+    settings = Settings(engine_options=json.dumps({"max_iterations": 1}), duration=5.0)
+    result, seconds = make_burst(from_smiles("O", "water"), 0, settings)
+    assert isinstance(result, str)
+    assert "CalculationFailed" in result
+    assert seconds > 0
+
+
 def test_a_full_disk_ends_the_run_and_keeps_what_there_is(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -192,6 +200,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_there_is(
 def compounds(tmp_path: Path) -> Path:
     path = tmp_path / "compounds.csv"
     rows = "nitrogen,N#N\nsalt,[Na+].[Cl-]\nradical,[CH3]\ncharged,C[NH3+]\nwrong,C((\n"
+    rows += "bent,C1#CC1\n"
     path.write_text(f"name,smiles\n{rows}")
     return path
 
@@ -217,11 +226,12 @@ def test_a_collection_has_contents_with_checksums_and_reasons(
     assert int(rows["nitrogen"]["bytes"]) == (folder / "nitrogen.h5").stat().st_size
     assert float(rows["nitrogen"]["cpu_seconds"]) > 0
     reasons = {"salt": "2 molecules", "radical": "unpaired", "charged": "+1", "wrong": "SMILES"}
+    assert rows["bent"]["failed"] == "2: no conformer of C1#CC1 could be embedded"
     error = capsys.readouterr().err
     for name, reason in reasons.items():
         assert reason in rows[name]["failed"]
         assert f"refused: {name}" in error
-    assert "1 of 5 compounds, 2 bursts, 20 fs" in error
+    assert "1 of 6 compounds, 2 bursts, 20 fs" in error
     first = float(rows["nitrogen"]["cpu_seconds"])
     assert main(collection(compounds, folder, "--bursts", "4")) == 1
     with open(folder / CONTENTS, newline="") as file:

@@ -50,8 +50,14 @@ class Part:
 def presets() -> dict[str, list[Part]]:
     """Return the collections by name, each as the parts to make in turn."""
     learning = Settings(**COMMON, duration=400.0, temperatures=(300.0, 400.0, 500.0))
+    # Kept if a proton changes places in all that time: the record says so.
     protocol = Settings(
-        **COMMON, ensemble="langevin", duration=16000.0, friction=0.01, temperatures=(500.0,)
+        **COMMON,
+        ensemble="langevin",
+        duration=16000.0,
+        friction=0.01,
+        temperatures=(500.0,),
+        bond_changes="keep",
     )
     short = learning.model_copy(update={"duration": 240.0})
     return {
