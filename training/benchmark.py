@@ -1,4 +1,4 @@
-"""Benchmarks of operators and peers: ``python -m training.benchmark run|make-md17like|download``."""
+"""Benchmarks of operators and their peers: ``python -m training.benchmark``."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Published tasks, peers and trivial predictors in one harness: ``python -m training.benchmark``."""
+"""Published tasks, peers and trivial predictors in one harness: `training.benchmark`."""

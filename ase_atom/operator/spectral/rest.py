@@ -1,0 +1,40 @@
+"""Where a molecule goes when its motion is forgotten: a structure laid into the state's frame."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+
+def orientation(structure: Tensor, positions: Tensor, masses: Tensor) -> Tensor:
+    """Rotation, or rotation and reflection, that lays a structure into each of some poses best.
+
+    The orthogonal matrix Q of least Σ_i m_i |x_i − Q s_i|² (Kabsch, Acta Cryst. A 32, 922 (1976)).
+    Weighted by mass it is nearly the Eckart frame, which small vibrations without angular momentum
+    leave at rest. Q commutes with rotations and reflections of the pose; the axis across a planar
+    structure, whose sign is then arbitrary, moves none of its atoms. No gradients.
+
+    Parameters
+    ----------
+    structure
+        About its centre of mass, Å, ``[N, 3]`` or ``[B, N, 3]``.
+    positions
+        About their centres of mass, Å, ``[B, N, 3]``.
+    masses
+        amu, 0 on padding, ``[B, N]``.
+
+    Returns
+    -------
+    Tensor
+        Q for column vectors, ``[B, 3, 3]``, in the precision of ``positions``.
+    """
+    with torch.no_grad():
+        weighted = positions.double() * masses.double().unsqueeze(-1)
+        correlation = weighted.transpose(-1, -2) @ structure.double()
+        left, _, right = torch.linalg.svd(correlation)
+        return (left @ right).to(positions.dtype)
+
+
+def laid(structure: Tensor, turn: Tensor) -> Tensor:
+    """The structure ``[N, 3]`` turned by each Q, ``[B, N, 3]``."""
+    return structure @ turn.transpose(-1, -2)

@@ -1,0 +1,207 @@
+"""Predictors without a network, which every result has to be read beside."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from ase_atom.operator.spectral.rest import orientation
+from training.benchmarks.samples import Samples
+
+_NEIGHBOURS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_CHUNK = 256
+
+
+class Trivial(ABC):
+    """A predictor that is told the training samples, the lags in fs, and validation samples.
+
+    Attributes
+    ----------
+    choice
+        What it chose on the validation samples, for the table.
+    """
+
+    choice: str = ""
+
+    def prepare(self, train: Samples, validation: Samples, lags: Tensor) -> None:
+        """Take what is needed from the training samples."""
+        self.lags = lags
+
+    @abstractmethod
+    def __call__(self, samples: Samples) -> Tensor:
+        """Positions at the lags, Å, ``[B, P, N, 3]``."""
+
+
+class Stay(Trivial):
+    """x₀ at all times."""
+
+    def __call__(self, samples: Samples) -> Tensor:
+        return samples.positions[:, None].expand(-1, len(self.lags), -1, -1)
+
+
+class Ballistic(Trivial):
+    """x₀ + v₀ t."""
+
+    def __call__(self, samples: Samples) -> Tensor:
+        lags = self.lags.to(samples.positions)[:, None, None]
+        return samples.positions[:, None] + samples.velocities[:, None] * lags
+
+
+class MeanStructure(Trivial):
+    """The mean of the training targets at each lag, whatever the start.
+
+    With ``aligned``, targets are averaged in the frame of their start, into which a mean pose is
+    laid by `orientation` about the centre of mass, and the mean is laid into the frame of each
+    start asked about: the least-squares answer among structures that turn with the molecule.
+    Without, in the laboratory frame.
+
+    Molecules that were not in training have no mean; they stay where they are.
+    """
+
+    def __init__(self, aligned: bool) -> None:
+        self.aligned = aligned
+
+    def prepare(self, train: Samples, validation: Samples, lags: Tensor) -> None:
+        super().prepare(train, validation, lags)
+        self.means: dict[int, Tensor] = {}
+        self.poses: dict[int, Tensor] = {}
+        for molecule in train.molecule.unique().tolist():
+            own = train.select(train.molecule == molecule)
+            targets = own.targets
+            if self.aligned:
+                centre = centres(own)
+                self.poses[molecule] = mean_pose(own.positions - centre, own.masses)
+                turn = orientation(self.poses[molecule], own.positions - centre, own.masses)
+                targets = (targets - centre[:, None]) @ turn[:, None]
+            self.means[molecule] = targets.mean(0)
+
+    def __call__(self, samples: Samples) -> Tensor:
+        found = samples.positions[:, None].expand(-1, len(self.lags), -1, -1).clone()
+        for molecule in samples.molecule.unique().tolist():
+            if molecule not in self.means:
+                continue
+            rows = samples.molecule == molecule
+            mean = self.means[molecule]
+            if self.aligned:
+                own = samples.select(rows)
+                centre = centres(own)
+                turn = orientation(self.poses[molecule], own.positions - centre, own.masses)
+                found[rows] = mean @ turn[:, None].transpose(-1, -2) + centre[:, None]
+            else:
+                found[rows] = mean.expand(int(rows.sum()), *mean.shape)
+        return found
+
+
+class Neighbours(Trivial):
+    """The mean of what became of the nearest training starts: a conditional mean without a model.
+
+    The distance is Σ_i m_i |Δx_i|² / s_x² + Σ_i m_i |Δv_i|² / s_v², each divided by its mean over
+    pairs of training starts. The number of neighbours, whether velocities count, and whether
+    states are compared and averaged in the laboratory frame or laid on the mean pose, are chosen
+    on the validation samples.
+    """
+
+    def prepare(self, train: Samples, validation: Samples, lags: Tensor) -> None:
+        super().prepare(train, validation, lags)
+        best = None
+        for aligned in (False, True):
+            for velocities in (False, True):
+                self._remember(train, aligned, velocities)
+                for count in _NEIGHBOURS:
+                    if count > len(train):
+                        break
+                    self.count = count
+                    error = masked_mse(self(validation), validation).mean().item()
+                    if best is None or error < best[0]:
+                        best = (error, aligned, velocities, count)
+        _, aligned, velocities, self.count = best
+        self._remember(train, aligned, velocities)
+        frame = "mean pose" if aligned else "laboratory"
+        self.choice = f"{self.count} in the {frame} frame" + (", velocities" if velocities else "")
+
+    def _remember(self, train: Samples, aligned: bool, velocities: bool) -> None:
+        self.aligned, self.velocities = aligned, velocities
+        self.stored: dict[int, tuple[Tensor, Tensor]] = {}
+        self.poses: dict[int, Tensor] = {}
+        self.scales: dict[int, tuple[Tensor, Tensor]] = {}
+        for molecule in train.molecule.unique().tolist():
+            own = train.select(train.molecule == molecule)
+            self.poses[molecule] = mean_pose(own.positions - centres(own), own.masses)
+            x, v, turn, centre = self._features(own, molecule)
+            self.scales[molecule] = tuple(
+                side.var(0).sum().clamp(min=1e-12).sqrt() for side in (x, v)
+            )
+            targets = own.targets
+            if aligned:
+                targets = (targets - centre[:, None]) @ turn[:, None]
+            self.stored[molecule] = self._joined(x, v, molecule), targets
+
+    def _features(self, own: Samples, molecule: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        centre = centres(own)
+        x, v, turn = own.positions, own.velocities, torch.eye(3).expand(len(own), 3, 3)
+        if self.aligned:
+            turn = orientation(self.poses[molecule], x - centre, own.masses)
+            x, v = (x - centre) @ turn, v @ turn
+        roots = own.masses.sqrt().unsqueeze(-1)
+        return (x * roots).flatten(1), (v * roots).flatten(1), turn, centre
+
+    def _joined(self, x: Tensor, v: Tensor, molecule: int) -> Tensor:
+        of_x, of_v = self.scales[molecule]
+        return torch.cat([x / of_x, v / of_v], dim=1) if self.velocities else x / of_x
+
+    def __call__(self, samples: Samples) -> Tensor:
+        found = samples.positions[:, None].expand(-1, len(self.lags), -1, -1).clone()
+        for molecule in samples.molecule.unique().tolist():
+            if molecule not in self.stored:
+                continue
+            rows = (samples.molecule == molecule).nonzero().flatten()
+            keys, targets = self.stored[molecule]
+            for some in rows.split(_CHUNK):
+                own = samples.select(some)
+                x, v, turn, centre = self._features(own, molecule)
+                gaps = torch.cdist(self._joined(x, v, molecule), keys)
+                near = gaps.topk(min(self.count, len(keys)), largest=False).indices
+                mean = targets[near].mean(1)
+                if self.aligned:
+                    mean = mean @ turn[:, None].transpose(-1, -2) + centre[:, None]
+                found[some] = mean
+        return found
+
+
+TRIVIAL: dict[str, Callable[[], Trivial]] = {
+    "stay": Stay,
+    "ballistic": Ballistic,
+    "mean, laboratory": lambda: MeanStructure(aligned=False),
+    "mean, aligned": lambda: MeanStructure(aligned=True),
+    "neighbours": Neighbours,
+}
+"""By the names of their rows; no result is printed without them."""
+
+
+def centres(samples: Samples) -> Tensor:
+    """Centres of mass, Å, ``[B, 1, 3]``."""
+    weights = samples.masses / samples.masses.sum(1, keepdim=True)
+    return (weights.unsqueeze(-1) * samples.positions).sum(1, keepdim=True)
+
+
+def mean_pose(poses: Tensor, masses: Tensor, rounds: int = 5) -> Tensor:
+    """Mean of poses about the origin ``[B, N, 3]``, each laid on the mean so far, ``[N, 3]``."""
+    mean = poses[0]
+    for _ in range(rounds):
+        turn = orientation(mean, poses, masses)
+        mean = (poses @ turn).mean(0)
+    return mean
+
+
+def masked_mse(predicted: Tensor, samples: Samples) -> Tensor:
+    """Mean over atoms and directions of the squared error, Å², ``[B, P]``.
+
+    A prediction of fewer frames than the targets is of the last ones.
+    """
+    targets = samples.targets[:, -predicted.shape[1] :]
+    real = samples.mask.to(predicted.dtype)
+    wrong = ((predicted - targets).square().sum(-1) * real[:, None]).sum(-1)
+    return wrong / (3 * real.sum(1, keepdim=True))
