@@ -64,7 +64,7 @@ def energy_noise(path: Piece) -> np.ndarray:
 
 
 def read_paths(data: Path, interval: float) -> Iterator[Piece]:
-    """Yield the pieces of a data set: bursts, or a file in the layout of MD17.
+    """Yield the pieces of a data set: bursts, or a file or folder of files in MD17's layout.
 
     Parameters
     ----------
@@ -76,18 +76,24 @@ def read_paths(data: Path, interval: float) -> Iterator[Piece]:
     DataError
         If there is no such data, or it is of another kind.
     """
-    if data.suffix != ".npz":
-        for burst in iterate_bursts(find_data(data)):
-            arrays = [np.asarray(array, np.float64) for array in (burst.positions, burst.forces)]
-            yield Piece(burst.molecule, burst.masses, *arrays, burst.energies, burst.interval)
+    files = [data] if data.suffix == ".npz" else sorted(data.glob("*.npz"))
+    for path in files:
+        yield _read_md17(path, interval)
+    if files:
         return
-    if not data.is_file():
-        raise DataError(f"{data}: there is no such file")
-    with np.load(data) as file:
+    for burst in iterate_bursts(find_data(data)):
+        arrays = [np.asarray(array, np.float64) for array in (burst.positions, burst.forces)]
+        yield Piece(burst.molecule, burst.masses, *arrays, burst.energies, burst.interval)
+
+
+def _read_md17(path: Path, interval: float) -> Piece:
+    if not path.is_file():
+        raise DataError(f"{path}: there is no such file")
+    with np.load(path) as file:
         if not {"R", "z", "E", "F"} <= set(file):
-            raise DataError(f"{data}: has no arrays R, z, E and F as MD17's files have")
-        yield Piece(
-            data.stem,
+            raise DataError(f"{path}: has no arrays R, z, E and F as MD17's files have")
+        return Piece(
+            path.stem,
             atomic_masses[file["z"]],
             file["R"],
             file["F"] / EV_IN_KCAL_PER_MOL,
@@ -123,6 +129,9 @@ def plot(measured: dict[str, dict[str, tuple[float, float]]], output: Path) -> N
             axes.plot(column + spread, values, "o", ms=4, alpha=0.6)
             axes.plot([column - 0.35, column + 0.35], [np.median(values)] * 2, "k-", lw=1.5)
         axes.set_yscale("log")
+        points = [pair[place] for compounds in measured.values() for pair in compounds.values()]
+        decades = np.log10([min(points), max(points)])
+        axes.set_ylim(10 ** np.floor(decades[0]), 10 ** np.ceil(decades[1]))
         axes.set_xticks(range(len(measured)), list(measured))
         axes.yaxis.set_minor_formatter(NullFormatter())
         axes.set_title(title, fontsize=10)
@@ -132,7 +141,7 @@ def plot(measured: dict[str, dict[str, tuple[float, float]]], output: Path) -> N
 
 @app.command()
 def stability(
-    data: list[Path] = typer.Argument(help="Bursts, or files as MD17's (npz)."),
+    data: list[Path] = typer.Argument(help="Bursts, or files or folders of files as MD17's (npz)."),
     label: list[str] = typer.Option([], help="Name in the figure; once for each. [default: file]"),
     interval: float = typer.Option(0.5, min=0.01, help="Of frames in npz files, in fs."),
     output: Path = typer.Option(..., "--output", "-o", help="Figure to write, such as x.png."),
