@@ -72,7 +72,7 @@ def test_lift_and_tensor_product_are_those_of_e3nn(width, walks):
         )
     phase = product(lifted_x, partner(torch.cat([rows[1], extra], -1)))
     for ours, theirs in ((found.x, lifted_x), (found.v, lifted_v), (found.phase, phase)):
-        torch.testing.assert_close(ours[:, 0], theirs, rtol=1e-5, atol=1e-5)
+        torch.testing.assert_close(ours.rows()[:, 0], theirs, rtol=1e-5, atol=1e-5)
 
 
 def transcribed(operator: Operator, state: PhaseState, times: torch.Tensor) -> torch.Tensor:

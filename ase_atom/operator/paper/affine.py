@@ -1,4 +1,4 @@
-"""An affine map as two tensors, laid out for speed."""
+"""Affine maps, and rows that are themselves linear in a few numbers."""
 
 from __future__ import annotations
 
@@ -32,7 +32,39 @@ class Affine(NamedTuple):
         """This map after another one."""
         return Affine(first.weight @ self.weight, first.bias @ self.weight + self.bias)
 
-    def __call__(self, rows: Tensor) -> Tensor:
+    def __call__(self, rows: Tensor | Factored) -> Tensor:
         """Map ``[..., before]`` to ``[..., after]``."""
+        if isinstance(rows, Factored):
+            return Affine(rows.basis @ self.weight, self.bias)(rows.numbers)
         flat = torch.addmm(self.bias, rows.reshape(-1, rows.shape[-1]), self.weight)
         return flat.view(*rows.shape[:-1], -1)
+
+
+class Factored(NamedTuple):
+    """Rows that are few numbers times a basis: a linear map of them is one of the few numbers.
+
+    Attributes
+    ----------
+    numbers
+        ``[..., r]``.
+    basis
+        ``[r, width]``.
+    """
+
+    numbers: Tensor
+    basis: Tensor
+
+    def rows(self) -> Tensor:
+        """The rows, ``[..., width]``."""
+        flat = self.numbers.reshape(-1, self.numbers.shape[-1]) @ self.basis
+        return flat.view(*self.numbers.shape[:-1], -1)
+
+
+def to_length_one(rows: Tensor | Factored, epsilon: float) -> Tensor | Factored:
+    """Divide rows by √(length² + ε²)."""
+    dense = rows.rows() if isinstance(rows, Factored) else rows
+    length = torch.linalg.vector_norm(dense, dim=-1, keepdim=True)
+    length = torch.hypot(length, length.new_tensor(epsilon))
+    if isinstance(rows, Factored):
+        return Factored(rows.numbers / length, rows.basis)
+    return rows / length

@@ -61,28 +61,25 @@ class EquivariantLinear(nn.Module):
 
     def forward(self, rows: Tensor) -> Tensor:
         """Map ``[..., before.width]`` to ``[..., after.width]``."""
-        of_vectors, of_scalars = self.matrices()
-        vectors, scalars = self.before.split(rows)
-        vectors = (vectors.transpose(-1, -2) @ of_vectors.T).transpose(-1, -2)
-        return join(vectors, scalars @ of_scalars.T)
+        return rows @ self.matrix()
+
+    def matrix(self) -> Tensor:
+        """The map as one matrix, ``[before.width, after.width]``."""
+        vectors, scalars = self.matrices()
+        return block_matrix(vectors.T, scalars.T)
 
     def matrices(self) -> tuple[Tensor, Tensor]:
-        """Matrices that mix vectors, and scalars, normalisation included."""
+        """Matrices that mix vectors, and scalars, normalisation included: ``[after, before]``."""
         vectors = self.vectors / math.sqrt(max(self.before.vectors, 1))
         return vectors, self.scalars / math.sqrt(max(self.before.scalars, 1))
 
 
-class Contracted(NamedTuple):
-    """Weights of a tensor product of lifted features, in terms of what was lifted.
-
-    With x, a and y, b the vector and the scalars of the two: vectors are ``first`` of b times x
-    plus ``second`` of a times y; scalars are ``dot`` times x·y plus ``scalars`` of all a_i b_j.
-    """
-
-    first: Tensor
-    second: Tensor
-    dot: Tensor
-    scalars: Tensor
+def block_matrix(vectors: Tensor, scalars: Tensor) -> Tensor:
+    """One matrix from rows to rows, given what mixes vectors and what mixes scalars."""
+    identity = torch.eye(3, dtype=vectors.dtype, device=vectors.device)
+    before, after = vectors.shape
+    mixed = vectors[:, None, :, None] * identity[:, None]
+    return torch.block_diag(mixed.reshape(3 * before, 3 * after), scalars)
 
 
 class TensorProduct(nn.Module):
@@ -94,9 +91,8 @@ class TensorProduct(nn.Module):
     vectors: Σ_uv W_uvw (a_u b_v with one of them a vector) / √(2 V S).
 
     Two vectors make no vector: their cross product has the wrong parity. The factors are linear
-    in a single vector and a few scalars each, so that the weights of the maps that lift them are
-    multiplied into the product's own (`contracted`), and no sum over pairs of channels is ever
-    taken for an atom.
+    maps of a single vector and a few scalars each, x and a, y and b. So the product is linear in
+    b x, a y, x·y and a b, and no sum over pairs of channels is ever taken for an atom.
 
     Parameters
     ----------
@@ -113,40 +109,25 @@ class TensorProduct(nn.Module):
         self.scalar_vector = nn.Parameter(torch.randn(s, v, v))
         self.scalar_scalar = nn.Parameter(torch.randn(s, s, s))
 
-    def contracted(self, first: EquivariantLinear, second: EquivariantLinear) -> Contracted:
-        """The product's weights, multiplied by those of the maps to its two factors."""
+    def basis(self, first: EquivariantLinear, second: EquivariantLinear) -> Tensor:
+        """What each of the `products` contributes, with the maps that lift the factors."""
         (x, a), (y, b) = first.matrices(), second.matrices()
         x, y = x[:, 0], y[:, 0]
         v, s = self.irreps
         to_vectors = 1 / math.sqrt(max(2 * v * s, 1))
         to_scalars = 1 / math.sqrt(v * v + s * s)
+        along_x = torch.einsum("usw,u,sj->jw", self.vector_scalar, x, b) * to_vectors
+        along_y = torch.einsum("suw,u,si->iw", self.scalar_vector, y, a) * to_vectors
         dot = torch.einsum("utw,u,t->w", self.vector_vector, x, y) * to_scalars / math.sqrt(3)
         both = torch.einsum("stw,si,tj->ijw", self.scalar_scalar, a, b) * to_scalars
-        return Contracted(
-            torch.einsum("usw,u,sj->jw", self.vector_scalar, x, b) * to_vectors,
-            torch.einsum("suw,u,si->iw", self.scalar_vector, y, a) * to_vectors,
-            dot,
-            both.flatten(0, 1),
-        )
+        scalars = torch.cat([dot.unsqueeze(0), both.flatten(0, 1)])
+        return block_matrix(torch.cat([along_x, along_y]), scalars)
 
     @staticmethod
-    def forward(first: Tensor, second: Tensor, weights: Contracted) -> Tensor:
-        """Product of two features.
-
-        Parameters
-        ----------
-        first, second
-            Rows of one vector and some scalars, ``[..., 3 + scalars]``, before their lift.
-        weights
-            From `contracted`.
-
-        Returns
-        -------
-        Tensor
-            ``[..., width]``.
-        """
+    def products(first: Tensor, second: Tensor) -> Tensor:
+        """b x, a y, x·y and a b from the rows x, a and y, b: what the product is linear in."""
         x, a = first[..., None, :3], first[..., 3:]
         y, b = second[..., None, :3], second[..., 3:]
-        vectors = (b @ weights.first).unsqueeze(-1) * x + (a @ weights.second).unsqueeze(-1) * y
-        products = (a.unsqueeze(-1) * b.unsqueeze(-2)).flatten(-2)
-        return join(vectors, (x * y).sum(-1) * weights.dot + products @ weights.scalars)
+        along_x, along_y = b.unsqueeze(-1) * x, a.unsqueeze(-1) * y
+        both = (a.unsqueeze(-1) * b.unsqueeze(-2)).flatten(-2)
+        return torch.cat([along_x.flatten(-2), along_y.flatten(-2), (x * y).sum(-1), both], dim=-1)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ase_atom.operator.paper.affine import Factored
 from ase_atom.operator.paper.config import PaperConfig
 from ase_atom.operator.paper.equivariant import EquivariantLinear, Irreps
 from ase_atom.operator.paper.layers import FeedForward
@@ -29,7 +30,7 @@ class OutputHeads(nn.Module):
                 config.width, config.width // 4, self.count, config.activation, config.dropout
             )
 
-    def forward(self, rows: Tensor, phase: Tensor, real: Tensor) -> Tensor:
+    def forward(self, rows: Tensor, phase: Factored, real: Tensor) -> Tensor:
         """Vectors for tokens.
 
         Parameters
@@ -37,7 +38,7 @@ class OutputHeads(nn.Module):
         rows
             Features, ``[B, T, N, width]``.
         phase
-            Lifted phase space, ``[B, T or 1, N, width]``.
+            Lifted phase space, rows ``[B, T or 1, N, width]``.
         real
             True where there is an atom, ``[B, N]``.
 
@@ -49,7 +50,8 @@ class OutputHeads(nn.Module):
         vectors = self.maps(rows).unflatten(-1, (self.count, -1, 3))
         if self.gate is None:
             return vectors[..., 0, :, :]
-        weights = real.to(phase.dtype)[:, None, :, None]
-        pooled = (phase * weights).sum((1, 2)) / (weights.sum((1, 2)) * phase.shape[1])
-        shares = torch.softmax(self.gate(pooled), dim=-1)
+        numbers = phase.numbers
+        weights = real.to(numbers.dtype)[:, None, :, None]
+        pooled = (numbers * weights).sum((1, 2)) / (weights.sum((1, 2)) * numbers.shape[1])
+        shares = torch.softmax(self.gate(pooled @ phase.basis), dim=-1)
         return (vectors * shares[:, None, None, :, None, None]).sum(-3)

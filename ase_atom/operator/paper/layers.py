@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import silu
 
-from ase_atom.operator.paper.affine import Affine
-from ase_atom.operator.paper.attention import attend
+from ase_atom.operator.paper.affine import Affine, Factored, to_length_one
+from ase_atom.operator.paper.attention import attend, by_head, drop
 from ase_atom.operator.paper.config import PaperConfig
 from ase_atom.operator.paper.tokens import Tokens
+
+Rows = Tensor | Factored
 
 
 class FeedForward(nn.Module):
@@ -41,7 +44,7 @@ class FeedForward(nn.Module):
     def forward(self, rows: Tensor) -> Tensor:
         """Map ``[..., before]`` to ``[..., after]``."""
         hidden = self.hidden(rows, *self.folded())
-        hidden = nn.functional.dropout(hidden, self.dropout, self.training)
+        hidden = drop(hidden, self.dropout if self.training else 0.0)
         return self.last(hidden)
 
     def folded(self) -> tuple[Affine, Affine]:
@@ -59,8 +62,11 @@ class FeedForward(nn.Module):
             if self.gate is None:
                 rows = silu(rows)
             else:
-                gate, value = rows.chunk(2, dim=-1)
-                rows = silu(gate) * value
+                width = rows.shape[-1] // 2
+                gate, value = rows[..., :width], rows[..., width:]
+                # Without gradients nobody needs the values in between.
+                needed = torch.is_grad_enabled()
+                rows = silu(gate) * value if needed else silu(gate, inplace=True).mul_(value)
         return rows
 
 
@@ -93,23 +99,41 @@ class HeterogeneousAttention(nn.Module):
             return torch.ones_like(self.scale[:1])
         return torch.softmax(self.gate_logits, dim=0)
 
-    def forward(self, queries: Tensor, sources: Sequence[Tensor], tokens: Tokens) -> Tensor:
+    def forward(self, queries: Rows, sources: Sequence[Rows], tokens: Tokens) -> Tensor:
         """Attend from ``[B, T, N, width]`` to the context tokens of each source.
 
         Queries and sources may have one copy in place of T.
         """
-        # A head's scale divides its scores, hence its queries.
-        query = tokens.place(self.query(tokens.marked(queries))).unflatten(-1, (self.heads, -1))
-        query = tokens.turn(query) / self.scale[:, None]
-        gates = self.gates()
+        query = self.queries()(tokens.marked(queries)).unflatten(-1, (self.heads, -1))
+        query = by_head(tokens.turn(query))
+        both, share = self.pairs(), self.gates()
+        dropout = self.dropout if self.training else 0.0
+        mask = tokens.key_mask()
         out: Tensor | float = 0.0
-        for gate, source in zip(gates, sources, strict=True):
-            rows = tokens.marked(source)
-            key = tokens.turn_context(self.key(rows).unflatten(-1, (self.heads, -1)))
-            value = tokens.of_context(self.value(rows)).unflatten(-1, (self.heads, -1))
-            heard = attend(query, key, value, tokens.mask, self.dropout if self.training else 0.0)
-            out = out + gate * heard
-        return self.out(out.flatten(-2))
+        for index, source in enumerate(sources):
+            pair = gated(both, share[index])(tokens.marked(source))
+            key, value = pair.unflatten(-1, (2, self.heads, -1)).unbind(-3)
+            key, value = tokens.turn_context(key), tokens.of_context(value)
+            out = out + attend(query, by_head(key), by_head(value), mask, dropout)
+        rows = out.transpose(1, 2).flatten(2).unflatten(1, (tokens.number, -1))
+        return self.out(rows)
+
+    def queries(self) -> Affine:
+        """Map to queries. A head's scale divides its scores, hence its queries."""
+        query = Affine.of(self.query)
+        scale = self.scale.repeat_interleave(len(query.bias) // self.heads)
+        return Affine(query.weight / scale, query.bias / scale)
+
+    def pairs(self) -> Affine:
+        """Map to keys and values."""
+        return Affine.of(self.key, self.value)
+
+
+def gated(pairs: Affine, gate: Tensor) -> Affine:
+    """A map to keys and values, the values times a gate."""
+    width = len(pairs.bias) // 2
+    factors = torch.cat([gate.new_ones(width), gate.expand(width)])
+    return Affine(pairs.weight * factors, pairs.bias * factors)
 
 
 class Block(nn.Module):
@@ -127,15 +151,31 @@ class Block(nn.Module):
         width = config.width
         self.feed_forward = FeedForward(width, width, width, config.activation, config.dropout)
 
-    def forward(self, x: Tensor, v: Tensor, phase: Tensor, tokens: Tokens) -> Tensor:
+    def forward(self, x: Rows, v: Factored, phase: Factored, tokens: Tokens) -> Tensor:
         """The next x, ``[B, T, N, width]``; each input may have one copy in place of T."""
-        normed = self.norm(x)
+        normed = self.normalised(x)
+        if isinstance(normed, Factored):
+            normed = normed.rows()
         if self.single:
             heard = self.attention(normed, [normed], tokens)
         else:
-            heard = self.attention(phase, [normed, self.norm(v), self.norm(phase)], tokens)
+            sources = [normed, self.normalised(v), self.normalised(phase)]
+            heard = self.attention(phase, sources, tokens)
         attended = normed + heard
         return attended + self.feed_forward(attended)
+
+    def normalised(self, rows: Rows) -> Rows:
+        """Rows after the norm."""
+        gain = self.norm.weight
+        rows = to_length_one(rows, math.sqrt(len(gain) * self.epsilon))
+        if isinstance(rows, Factored):
+            return Factored(rows.numbers, rows.basis * (gain * math.sqrt(len(gain))))
+        return rows * (gain * math.sqrt(len(gain)))
+
+    @property
+    def epsilon(self) -> float:
+        """What the norm adds to a mean square."""
+        return torch.finfo(self.norm.weight.dtype).eps if self.norm.eps is None else self.norm.eps
 
 
 def initialise(module: nn.Module) -> None:

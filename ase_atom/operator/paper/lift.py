@@ -7,13 +7,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
+from ase_atom.operator.paper.affine import Factored
 from ase_atom.operator.paper.config import PaperConfig
-from ase_atom.operator.paper.equivariant import (
-    Contracted,
-    EquivariantLinear,
-    Irreps,
-    TensorProduct,
-)
+from ase_atom.operator.paper.equivariant import EquivariantLinear, Irreps, TensorProduct
 from ase_atom.operator.paper.remembering import Remembering
 
 _LONGEST_BOND = 10.0  # Å; no graph is sought beyond
@@ -25,14 +21,14 @@ class Lifted(NamedTuple):
     Attributes
     ----------
     x, v, phase
-        Lifted positions, velocities and phase space, ``[B, T, N, width]``.
+        Lifted positions, velocities and phase space, rows ``[B, T, N, width]``.
     inputs
         Positions and velocities as they were lifted, noise included, each ``[B, T, N, 3]``.
     """
 
-    x: Tensor
-    v: Tensor
-    phase: Tensor
+    x: Factored
+    v: Factored
+    phase: Factored
     inputs: tuple[Tensor, Tensor]
 
 
@@ -96,25 +92,32 @@ class Lift(Remembering):
             again = (*others, shaken)
         return self._lift(position, velocity, again)
 
-    def derive(self) -> Contracted:
-        """Weights of the tensor product."""
-        return self.phase.contracted(self.positions, self.partner)
+    def derive(self) -> tuple[Tensor, Tensor, Tensor]:
+        """What the numbers that are lifted contribute to positions, velocities, phase space."""
+        if self.kind == "plain":
+            layers = (self.positions, self.velocities, self.phase)
+            return tuple(torch.cat([layer.weight.T, layer.bias[None]]) for layer in layers)
+        phase = self.phase
+        if self.kind == "tensor_product":
+            phase = phase.basis(self.positions, self.partner)
+        else:
+            phase = phase.matrix()
+        return self.positions.matrix(), self.velocities.matrix(), phase
 
     def _lift(self, position: Tensor, velocity: Tensor, again: tuple[Tensor, ...]) -> Lifted:
-        one = (again[2][..., :1] != 0).to(position.dtype) if self.constant else None
-        position_rows = _beside(position, one)
-        lifted_x = self.positions(position_rows)
-        lifted_v = self.velocities(_beside(velocity, one))
         x, v, extra = again
+        real = (extra[..., :1] != 0).to(position.dtype)
+        one = real if self.constant else None
+        first, second = _beside(position, one), _beside(velocity, one)
         if self.kind == "tensor_product":
-            second = _beside(v, one, extra)
-            phase = self.phase(position_rows, second, self.derived())
+            both = TensorProduct.products(first, _beside(v, one, extra))
         elif self.kind == "plain":
-            phase = self.phase(_beside(x, v, one, extra))
+            first, second = _beside(first, real), _beside(second, real)
+            both = _beside(x, v, one, extra, real)
         else:
-            vectors = (x[..., :3], v[..., :3], x[..., 3:], v[..., 3:])
-            phase = self.phase(_beside(*vectors, one, extra))
-        return Lifted(lifted_x, lifted_v, phase, (position[..., :3], velocity[..., :3]))
+            both = _beside(x[..., :3], v[..., :3], x[..., 3:], v[..., 3:], one, extra)
+        lifted = map(Factored, (first, second, both), self.derived())
+        return Lifted(*lifted, inputs=(position[..., :3], velocity[..., :3]))
 
 
 def return_probabilities(positions: Tensor, real: Tensor, steps: int, radius: float) -> Tensor:

@@ -22,9 +22,11 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
-from torch.nn.functional import dropout, scaled_dot_product_attention
+from torch.nn.functional import scaled_dot_product_attention
 
-from ase_atom.operator.paper.affine import Affine
+from ase_atom.operator.paper.affine import Affine, to_length_one
+from ase_atom.operator.paper.attention import drop
+from ase_atom.operator.paper.layers import gated
 from ase_atom.operator.paper.lift import Lifted
 from ase_atom.operator.paper.tokens import Tokens
 
@@ -87,21 +89,18 @@ def fold(trunk: Trunk) -> Folded:
     for index, block in enumerate(trunk.blocks):
         attention, feed_forward = block.attention, block.feed_forward
         width = attention.query.out_features
-        scale = attention.scale.repeat_interleave(width // attention.heads)
-        query = Affine.of(attention.query)
-        queries.append(Affine(query.weight / scale, query.bias / scale))
+        queries.append(attention.queries())
         gain = block.norm.weight * math.sqrt(width)
-        pair = Affine.of(attention.key, attention.value)
+        pair = attention.pairs()
         pair = Affine(pair.weight * gain[:, None], pair.bias)
         pairs.append(pair)
         gates.append(attention.gates())
-        gated = torch.cat([torch.ones_like(gain), gates[-1][0].expand_as(gain)])
         out, last = Affine.of(attention.out), Affine.of(feed_forward.last)
         first, second = feed_forward.folded()
         share = trunk.own_share(index)
         blocks.append(
             FoldedBlock(
-                pairs=Affine(pair.weight * gated, pair.bias * gated),
+                pairs=gated(pair, gates[-1][0]),
                 gain=gain,
                 bias=out.bias + last.bias,
                 out=out.weight,
@@ -131,14 +130,15 @@ def shared_trunk(trunk: Trunk, folded: Folded, lifted: Lifted, tokens: Tokens) -
         Marked by rotary embedding in time, or not at all.
     """
     heads = trunk.blocks[0].attention.heads
-    batch, _, atoms, width = lifted.x.shape
+    batch, _, atoms, _ = lifted.x.numbers.shape
+    width = lifted.x.basis.shape[1]
     channels = width // heads
-    epsilon = math.sqrt(width * trunk.epsilon)
-    sources = torch.cat([lifted.x, lifted.v, lifted.phase], dim=1)
-    sources = _to_length_one(sources, epsilon)
+    epsilon = math.sqrt(width * trunk.blocks[0].epsilon)
+    phase = lifted.phase.rows()
+    sources = to_length_one(torch.cat([lifted.x.rows(), lifted.v.rows(), phase], dim=1), epsilon)
 
     # Of all blocks, for one copy: queries [L, B, H, N, c], keys and values [L, 2, B, H, 2 N, c].
-    query = folded.queries(lifted.phase[:, 0]).view(batch, atoms, -1, heads, channels)
+    query = folded.queries(phase[:, 0]).view(batch, atoms, -1, heads, channels)
     query = query.permute(2, 0, 3, 1, 4).contiguous()
     pairs = folded.pairs(sources[:, 1:]).view(batch, 2 * atoms, -1, 2, heads, channels)
     pairs = pairs.permute(2, 3, 0, 4, 1, 5).contiguous()
@@ -165,22 +165,24 @@ def shared_trunk(trunk: Trunk, folded: Folded, lifted: Lifted, tokens: Tokens) -
             residual = torch.addcmul(block.bias, rows, block.gain).unsqueeze(1)
             residual = tokens.place(residual).reshape(-1, width)
         else:
-            rows = _to_length_one(rows, epsilon)
+            rows = to_length_one(rows, epsilon)
             residual = torch.addcmul(block.bias, rows, block.gain)
             pair = rows.view(batch, -1, width)[:, :seen]
             pair = block.pairs(pair).view(batch, -1, atoms, 2, heads, channels)
             key = tokens.turn_context(pair[..., 0, :, :]).flatten(1, 2).transpose(1, 2)
             value = pair[..., 1, :, :].flatten(1, 2).transpose(1, 2)
             turned = tokens.turn_copies(query[index])
-            heard = heard + scaled_dot_product_attention(turned, key, value, mask, scale=1.0)
+            own = scaled_dot_product_attention(turned, key, value, mask, scale=1.0)
+            heard = own + heard
         heard = heard.transpose(1, 2).reshape(-1, width)
-        attended = torch.addmm(residual, heard, block.out)
+        attended = residual.addmm_(heard, block.out)
         layer = trunk.blocks[index].feed_forward
-        hidden = dropout(layer.hidden(attended, *block.maps), layer.dropout, trunk.training)
-        if start is not None:
-            attended = torch.lerp(start, attended, block.share)
-        rows = torch.addmm(attended, hidden, block.last)
-        start = rows if start is None else start
+        hidden = layer.hidden(attended, *block.maps)
+        hidden = drop(hidden, layer.dropout if trunk.training else 0.0)
+        if start is None:
+            rows = start = torch.addmm(attended, hidden, block.last)
+        else:
+            rows = torch.lerp(start, attended, block.share).addmm_(hidden, block.last)
     return rows.view(batch, -1, atoms, width)
 
 
@@ -214,9 +216,3 @@ def _heard_by_lag(query: Tensor, pairs: Tensor, gates: Tensor, tokens: Tokens) -
         return None
     weights = weights * (gates[:, None, None, None, None, :, None] / sums)
     return weights.flatten(-2).flatten(-3, -2) @ pairs[:, 1]
-
-
-def _to_length_one(rows: Tensor, epsilon: float) -> Tensor:
-    """Divide rows by √(length² + ε²)."""
-    length = torch.linalg.vector_norm(rows, dim=-1, keepdim=True)
-    return rows / torch.hypot(length, length.new_tensor(epsilon))

@@ -7,6 +7,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from ase_atom.operator.paper.affine import Factored
 from ase_atom.operator.paper.config import PaperConfig
 from ase_atom.operator.paper.times import TimePlan
 
@@ -82,9 +83,11 @@ class Tokens:
         """Features of the context tokens, ``[B, C, N, ...]``."""
         return self.place(rows)[:, : self.plan.context]
 
-    def marked(self, rows: Tensor) -> Tensor:
+    def marked(self, rows: Tensor | Factored) -> Tensor | Factored:
         """Features with the sinusoidal embedding added, if that is what marks instants."""
-        return rows if self._added is None else rows + self._added
+        if self._added is None:
+            return rows
+        return (rows.rows() if isinstance(rows, Factored) else rows) + self._added
 
     def turn(self, rows: Tensor) -> Tensor:
         """Turn ``[B, T, N, heads, channels]``."""

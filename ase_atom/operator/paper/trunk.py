@@ -37,7 +37,7 @@ class Trunk(Remembering):
 
     def forward(self, lifted: Lifted, tokens: Tokens) -> Tensor:
         """Features of all tokens, ``[B, T, N, width]``."""
-        one_copy = all(side.shape[1] == 1 for side in (lifted.x, lifted.v, lifted.phase))
+        one_copy = all(side.numbers.shape[1] == 1 for side in (lifted.x, lifted.v, lifted.phase))
         dropping = self.training and self.attention_dropout > 0
         if one_copy and self.shareable and not dropping:
             rows = shared_trunk(self, self.derived(), lifted, tokens)
@@ -58,12 +58,6 @@ class Trunk(Remembering):
         if index == 0 or self.residual is None:
             return self.blocks[0].norm.weight.new_ones(())
         return torch.sigmoid(self.residual[index - 1])
-
-    @property
-    def epsilon(self) -> float:
-        """What the normalisation adds to a mean square."""
-        norm = self.blocks[0].norm
-        return torch.finfo(norm.weight.dtype).eps if norm.eps is None else norm.eps
 
     def derive(self) -> Folded:
         """Multiplied weights."""
