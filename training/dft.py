@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import ClassVar
 
-import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 from pyscf import dft, gto
+from pyscf.df.addons import predefined_auxbasis
+
+from training.kohn_sham.field import Field, NotConverged
 
 
 class DensityFunctional(Calculator):
     """Restricted Kohn-Sham energies and forces of a neutral closed-shell molecule.
 
-    Coulomb (and exchange) integrals by density fitting; forces with the response of the grid, so
-    that they are the gradient of the energy and dynamics conserve it. Each calculation starts from
-    the density matrix of the previous one.
+    Coulomb (and exchange) integrals by density fitting; forces with the response of the fit and of
+    the grid, so that they are the gradient of the energy and dynamics conserve it. Each calculation
+    starts from an extrapolation of the densities before; their history begins anew with other
+    atoms.
+
+    For ethanol and malonaldehyde with PBE/def2-SVP, forces at grid level 2 are within 0.5 meV/Å
+    (root mean square) of those at level 4, as are those at level 3; level 1 is off by 3.5 meV/Å.
 
     Parameters
     ----------
@@ -23,28 +29,50 @@ class DensityFunctional(Calculator):
         Any name that PySCF knows: ``pbe``, ``b3lyp``, ``wb97x-d3bj``, ...; ``hf`` for Hartree-Fock.
     basis
         Any basis set that PySCF knows.
+    auxbasis
+        Basis of the density fitting; None takes PySCF's choice for the basis and functional, which
+        for functionals without exact exchange is one for the Coulomb energy alone.
     grid_level
         PySCF's level of the integration grid, 0 to 9.
     tolerance
-        Energy change in hartree at which the self-consistent field has converged.
+        Norm, in hartree, of the Fock matrix between occupied and virtual orbitals at which the
+        self-consistent field has converged.
 
     Raises
     ------
     KeyError
-        If PySCF does not know the functional.
+        If PySCF does not know the functional or a basis.
+    ValueError
+        If the grid level or tolerance is out of range.
     """
 
     implemented_properties = ("energy", "forces")
+    default_parameters: ClassVar = {"grid_level": 2, "tolerance": 1e-6}
 
     def __init__(
-        self, functional: str, basis: str, grid_level: int = 3, tolerance: float = 1e-9
+        self,
+        functional: str,
+        basis: str,
+        auxbasis: str | None = None,
+        grid_level: int = 2,
+        tolerance: float = 1e-6,
     ) -> None:
         super().__init__(
-            functional=functional, basis=basis, grid_level=grid_level, tolerance=tolerance
+            functional=functional,
+            basis=basis,
+            auxbasis=auxbasis,
+            grid_level=grid_level,
+            tolerance=tolerance,
         )
         dft.libxc.parse_xc(functional)
-        gto.basis.load(basis, "H")
-        self._density: np.ndarray | None = None
+        for name in (basis, auxbasis):
+            if name is not None:
+                gto.basis.load(name, "H")
+        if grid_level not in range(10):
+            raise ValueError(f"grid_level {grid_level!r} should be 0 to 9")
+        if not 0 < tolerance < 1:
+            raise ValueError(f"tolerance {tolerance!r} should be a small number, such as 1e-6")
+        self._field: Field | None = None
 
     def calculate(
         self,
@@ -60,30 +88,28 @@ class DensityFunctional(Calculator):
             If the self-consistent field does not converge.
         """
         super().calculate(atoms, properties, system_changes)
-        if "numbers" in system_changes:
-            self._density = None
-        field = self._converge(self._density)
-        if not field.converged and self._density is not None:
-            field = self._converge(None)
-        if not field.converged:
-            self._density = None
-            raise CalculationFailed("the self-consistent field did not converge")
-        self._density = field.make_rdm1()
-        gradient = field.nuc_grad_method()
-        gradient.grid_response = True
-        self.results["energy"] = float(field.e_tot) * units.Hartree
-        self.results["forces"] = -np.asarray(gradient.kernel()) * units.Hartree / units.Bohr
+        if self._field is None or "numbers" in system_changes:
+            self._field = self._new_field()
+        try:
+            energy, gradient = self._field.solve(self.atoms.positions / units.Bohr)
+        except NotConverged as error:
+            self._field = None
+            raise CalculationFailed(
+                f"the self-consistent field did not converge: {error}"
+            ) from error
+        self.results["energy"] = energy * units.Hartree
+        self.results["forces"] = -gradient * units.Hartree / units.Bohr
 
-    def _converge(self, density: np.ndarray | None) -> Any:
+    def _new_field(self) -> Field:
+        settings = self.parameters
         molecule = gto.M(
             atom=list(zip(self.atoms.symbols, self.atoms.positions, strict=True)),
-            basis=self.parameters.basis,
-            unit="Angstrom",
+            basis=settings.basis,
             verbose=0,
         )
-        field = dft.RKS(molecule).density_fit()
-        field.xc = self.parameters.functional
-        field.grids.level = self.parameters.grid_level
-        field.conv_tol = self.parameters.tolerance
-        field.kernel(dm0=density)
-        return field
+        auxbasis = settings.auxbasis
+        if auxbasis is None:
+            auxbasis = predefined_auxbasis(molecule, settings.basis, settings.functional)
+        return Field(
+            molecule, settings.functional, auxbasis, settings.grid_level, settings.tolerance
+        )

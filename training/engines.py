@@ -147,7 +147,8 @@ def _pyscf(name: str, keywords: dict[str, Any]) -> Engine:
     calculator = _load("training.dft", "DensityFunctional", name, "pip install pyscf")
     release = version("pyscf")
     settings = {"functional": functional, "basis": basis} | keywords
-    theory = f"{functional}/{basis}, density fitting{_stated(keywords)} (PySCF {release})"
+    stated = _stated(calculator.default_parameters | keywords)
+    theory = f"{functional}/{basis}, density fitting{stated} (PySCF {release})"
     return Engine(name, "pyscf", release, theory, lambda: calculator(**settings))
 
 
