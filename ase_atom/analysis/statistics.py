@@ -1,42 +1,129 @@
-"""Numbers with error bars: means of correlated series, slopes."""
+"""Numbers with error bars: means of correlated series, slopes, resampled histograms."""
 
 from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+LEAST_BLOCKS = 8
+"""Blockings that leave fewer blocks say too little about their scatter."""
 
-def block_average(series: ArrayLike, least_blocks: int = 8) -> tuple[float, float]:
-    """Mean of a correlated series and the standard error of that mean.
 
-    Neighbours are averaged pairwise again and again; the standard error of the blocks grows until
-    they are longer than the correlation time. The largest value is returned (Flyvbjerg and
-    Petersen, J. Chem. Phys. 91, 461 (1989)).
+@dataclass(frozen=True)
+class Estimate:
+    """A number with its uncertainty.
+
+    Attributes
+    ----------
+    value
+        The number.
+    error
+        Its standard error; zero for what is known exactly, NaN for what cannot be said.
+    samples
+        Effective number of independent samples: variance over squared error; infinite if exact.
+    freedom
+        Degrees of freedom of the error, for Student's distribution.
+    block
+        Number of frames after which samples count as independent.
+    """
+
+    value: float
+    error: float = 0.0
+    samples: float = math.inf
+    freedom: float = math.inf
+    block: int = 1
+
+    def scaled(self, factor: float) -> Estimate:
+        """Return the same in another unit."""
+        return Estimate(
+            self.value * factor, self.error * abs(factor), self.samples, self.freedom, self.block
+        )
+
+    def root(self) -> Estimate:
+        """Return the square root, the error to first order."""
+        value = math.sqrt(max(self.value, 0.0))
+        error = self.error / (2 * value) if value > 0 else 0.0 * self.error
+        return Estimate(value, error, self.samples, self.freedom, self.block)
+
+
+def correlated_mean(series: Sequence[ArrayLike], least_blocks: int = LEAST_BLOCKS) -> Estimate:
+    """Mean of runs of correlated values, and its standard error by blocking.
+
+    Blocks of 1, 2, 4, … frames are averaged within each run; the standard error from the scatter
+    of block means grows until blocks are longer than the correlation time. The largest value is
+    taken (Flyvbjerg and Petersen, J. Chem. Phys. 91, 461 (1989)). Where there are enough runs,
+    whole runs are the last level, so that what differs between runs and never changes within
+    them, such as the energy of microcanonical ones, is seen.
 
     Parameters
     ----------
     series
-        Equally spaced values, ``[n]``.
+        Equally spaced values of each run, ``[T]``.
     least_blocks
-        Blockings that leave fewer blocks than this are too noisy to count.
+        Levels with fewer blocks are not looked at, but for the first.
 
     Returns
     -------
-    mean, standard_error
+    Estimate
         The error is NaN for fewer than two values.
     """
-    blocks = np.asarray(series, dtype=float)
-    mean = float(blocks.mean()) if len(blocks) else float("nan")
-    if len(blocks) < 2:
-        return mean, float("nan")
-    errors = []
-    while not errors or len(blocks) >= least_blocks:
-        errors.append(blocks.std(ddof=1) / np.sqrt(len(blocks)))
-        even = len(blocks) // 2 * 2
-        if even < 4:
+    runs = [np.asarray(run, dtype=float).ravel() for run in series]
+    runs = [run for run in runs if len(run)]
+    if not runs:
+        return Estimate(math.nan, math.nan, 0.0, math.nan)
+    pooled = np.concatenate(runs)
+    mean = float(pooled.mean())
+    if len(pooled) < 2:
+        return Estimate(mean, math.nan, float(len(pooled)), math.nan)
+    variance = float(pooled.var(ddof=1))
+    # Rounding of equal values is no scatter.
+    if variance <= (1e-13 * max(abs(mean), 1e-300)) ** 2:
+        return Estimate(mean, 0.0, float(len(pooled)), len(pooled) - 1.0)
+    error, freedom, length = -1.0, 1.0, 1
+    for size, blocks in _levels(runs, least_blocks):
+        found = float(blocks.std(ddof=1)) / math.sqrt(len(blocks))
+        if found > error:
+            error, freedom, length = found, len(blocks) - 1.0, size
+    samples = min(variance / error**2, len(pooled)) if error > 0 else float(len(pooled))
+    return Estimate(mean, error, samples, freedom, length)
+
+
+def _levels(runs: Sequence[NDArray], least_blocks: int) -> Iterator[tuple[int, NDArray]]:
+    longest = max(len(run) for run in runs)
+    size = 1
+    while size <= longest:
+        blocks = np.concatenate(
+            [run[: len(run) // size * size].reshape(-1, size).mean(1) for run in runs]
+        )
+        if len(blocks) < (2 if size == 1 else least_blocks):
             break
-        blocks = blocks[:even].reshape(-1, 2).mean(1)
-    return mean, float(max(errors))
+        yield size, blocks
+        size *= 2
+    if len(runs) >= least_blocks:
+        sizes = np.array([len(run) for run in runs], dtype=float)
+        means = np.array([run.mean() for run in runs])
+        centre = (sizes * means).sum() / sizes.sum()
+        # Runs weigh by their lengths: scaled so that the plain scatter gives the weighted error.
+        yield longest, centre + (means - centre) * sizes / sizes.mean()
+
+
+def width(series: Sequence[ArrayLike]) -> Estimate:
+    """Standard deviation of runs of correlated values, with its standard error."""
+    runs = [np.asarray(run, dtype=float) for run in series]
+    mean = np.concatenate([run.ravel() for run in runs]).mean()
+    # The mean over equivalent coordinates of one frame, so that blocks run along time.
+    squares = [((run - mean) ** 2).reshape(len(run), -1).mean(1) for run in runs]
+    return correlated_mean(squares).root()
+
+
+def block_average(series: ArrayLike, least_blocks: int = LEAST_BLOCKS) -> tuple[float, float]:
+    """Mean of one correlated series and its standard error, see `correlated_mean`."""
+    found = correlated_mean([series], least_blocks)
+    return found.value, found.error
 
 
 def mean_and_error(values: ArrayLike) -> tuple[float, float]:
@@ -67,3 +154,56 @@ def slopes(times: ArrayLike, series: ArrayLike) -> NDArray:
 def to_list(values: ArrayLike) -> list[float | None]:
     """Plain numbers for JSON, None in the place of anything that is not finite."""
     return [float(value) if np.isfinite(value) else None for value in np.ravel(values)]
+
+
+def resampled(blocks: NDArray, resamples: int, random: np.random.Generator) -> NDArray:
+    """Sums over blocks drawn with replacement, ``[R, …]``, of blocks ``[K, …]``.
+
+    The bootstrap for dependent data: blocks long enough to be independent are what is drawn
+    (Künsch, Ann. Stat. 17, 1217 (1989)).
+    """
+    count = len(blocks)
+    draws = random.multinomial(count, np.full(count, 1 / count), size=resamples)
+    return np.tensordot(draws.astype(float), blocks, axes=1)
+
+
+def divergence(first: NDArray, second: NDArray) -> NDArray:
+    """Jensen–Shannon divergence in nats of histograms over their last axis.
+
+    Between 0 and ln 2. Counts need not be normalised (Lin, IEEE Trans. Inf. Theory 37, 145
+    (1991)).
+    """
+    p = first / first.sum(-1, keepdims=True)
+    q = second / second.sum(-1, keepdims=True)
+    return _entropy(0.5 * (p + q)) - 0.5 * (_entropy(p) + _entropy(q))
+
+
+def _entropy(p: NDArray) -> NDArray:
+    return -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1)
+
+
+def divergence_estimate(
+    first: NDArray, second: NDArray, random: np.random.Generator, resamples: int = 500
+) -> Estimate:
+    """Jensen–Shannon divergence of two sampled distributions, freed of its bias.
+
+    Finite samples of one distribution always seem to diverge. The bootstrap over blocks shows by
+    how much resampling alone raises the divergence, and that is subtracted once (Efron and
+    Tibshirani, An Introduction to the Bootstrap, chapter 10); a small negative value means none.
+
+    Parameters
+    ----------
+    first, second
+        Histograms of independent blocks, ``[K, bins]``.
+    random
+        For the draws.
+    resamples
+        How many.
+    """
+    plain = float(divergence(first.sum(0), second.sum(0)))
+    fewest = min(len(first), len(second))
+    if fewest < 2:
+        return Estimate(plain, math.nan, float(fewest), math.nan)
+    drawn = divergence(resampled(first, resamples, random), resampled(second, resamples, random))
+    corrected = 2 * plain - float(drawn.mean())
+    return Estimate(corrected, float(drawn.std(ddof=1)), float(fewest), fewest - 1.0)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import typer
 from typer import TyperException
 
+from ase_atom.cli.compare import compare
 from ase_atom.cli.convert import convert
 from ase_atom.cli.operators import operators
 from ase_atom.cli.run import INTERRUPTED, run
@@ -29,6 +30,7 @@ app = typer.Typer(
 app.command()(run)
 app.command()(operators)
 app.command()(convert)
+app.command()(compare)
 
 
 @app.callback(invoke_without_command=True)

@@ -1,0 +1,177 @@
+"""Bad input: what cannot be compared, said in words that help to mend it."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+from ase.data import covalent_radii
+from ase.formula import Formula
+from numpy.typing import NDArray
+from rdkit import Chem
+
+from ase_atom.analysis.coordinates import connectivity, typical_frame
+from ase_atom.analysis.symmetry import graph
+from ase_atom.analysis.trajectory import Trajectory
+from ase_atom.errors import DataError
+
+LEAST_FRAMES = 20
+
+_UNITS = (  # nearest neighbours in units of the sum of covalent radii, and what then is wrong
+    (0.085, 0.125, "nm read as Å: multiply them by 10"),
+    (0.45, 0.62, "Å taken for bohr and converted once too often: divide them by 0.529"),
+    (1.6, 2.2, "bohr read as Å: multiply them by 0.529"),
+    (8.5, 12.5, "nm taken for Å and converted once too often: divide them by 10"),
+)
+
+
+def check_alone(trajectory: Trajectory) -> None:
+    """Check one trajectory by itself.
+
+    Raises
+    ------
+    DataError
+        If it has too few frames, or its lengths are not in Å.
+    """
+    if trajectory.frames < LEAST_FRAMES:
+        raise DataError(
+            f"{trajectory.name} holds {trajectory.frames} frames: statistics want "
+            f"{LEAST_FRAMES} at the very least"
+        )
+    ratio = neighbour_ratio(trajectory)
+    for low, high, what in _UNITS:
+        if low <= ratio <= high:
+            raise DataError(
+                f"nearest neighbours in {trajectory.name} are {ratio:.2f} times as far apart as "
+                f"bonded atoms are: its positions seem to be in {what}"
+            )
+    if not 0.6 <= ratio <= 1.6:
+        raise DataError(
+            f"nearest neighbours in {trajectory.name} are {ratio:.2g} times as far apart as bonded "
+            "atoms are: its positions are not in Å, or it is no molecule"
+        )
+
+
+def neighbour_ratio(trajectory: Trajectory) -> float:
+    """Median distance to the nearest neighbour over the sum of the two covalent radii."""
+    positions = trajectory.pooled("positions", 50)
+    radii = covalent_radii[trajectory.numbers]
+    sums = radii[:, None] + radii
+    if len(radii) < 2:
+        return 1.0
+    distances = np.linalg.norm(positions[:, :, None] - positions[:, None], axis=-1) / sums
+    distances[:, np.arange(len(radii)), np.arange(len(radii))] = np.inf
+    return float(np.median(distances.min(-1)))
+
+
+def check_pair(
+    trajectory: Trajectory, reference: Trajectory, reorder: bool = False
+) -> tuple[Trajectory, str]:
+    """Check that two trajectories are of one molecule with the atoms in one order.
+
+    Parameters
+    ----------
+    trajectory, reference
+        To be compared.
+    reorder
+        Put the trajectory's atoms into the reference's order where bonds tell how.
+
+    Returns
+    -------
+    The trajectory, perhaps reordered, and one sentence about atoms that are mixed up although the
+    elements stand in the same order; empty if they are not.
+
+    Raises
+    ------
+    DataError
+        If the molecules differ or the elements stand in another order; the message offers the
+        permutation if one fits.
+    """
+    ours, theirs = (Counter(side.numbers.tolist()) for side in (trajectory, reference))
+    if ours != theirs:
+        raise DataError(
+            f"{trajectory.name} is of {formula(trajectory.numbers)} and {reference.name} of "
+            f"{formula(reference.numbers)}: these are different molecules"
+        )
+    same_elements = np.array_equal(trajectory.numbers, reference.numbers)
+    bonds, reference_bonds = bonds_of(trajectory), bonds_of(reference)
+    if same_elements and np.array_equal(bonds, reference_bonds):
+        return trajectory, ""
+    order = find_order(trajectory, bonds, reference, reference_bonds)
+    if order is not None:
+        if reorder:
+            return trajectory.reordered(order), ""
+        listed = " ".join(map(str, order))
+        if not same_elements:
+            raise DataError(
+                f"the atoms of {trajectory.name} stand in another order than those of "
+                f"{reference.name}: taken as {listed} they fit, which --reorder does"
+            )
+        return trajectory, (
+            "the elements stand in the same order, but other atoms are bonded: the molecule is the "
+            f"reference's with its atoms taken as {listed}, which --reorder does"
+        )
+    if not same_elements:
+        raise DataError(
+            f"the atoms of {trajectory.name} stand in another order than those of "
+            f"{reference.name}, and no order was found in which their bonds are the same"
+        )
+    if len(bonds) == len(reference_bonds) and _pieces(trajectory.numbers, bonds) == 1:
+        raise DataError(
+            f"{trajectory.name} and {reference.name} are of different isomers of "
+            f"{formula(trajectory.numbers)}: {_difference(bonds, reference_bonds)}"
+        )
+    return trajectory, f"its bonds are not the reference's: {_difference(bonds, reference_bonds)}"
+
+
+def bonds_of(trajectory: Trajectory) -> NDArray:
+    """Bonded pairs in a typical frame, ``[B, 2]``."""
+    return connectivity(trajectory.numbers, typical_frame(trajectory.pooled("positions", 200)))
+
+
+def find_order(
+    trajectory: Trajectory, bonds: NDArray, reference: Trajectory, reference_bonds: NDArray
+) -> NDArray | None:
+    """Order in which the trajectory's atoms have the reference's bonds, None if there is none.
+
+    Of several, that whose first frame lies nearest to the reference's.
+    """
+    ours = graph(trajectory.numbers, bonds)
+    theirs = graph(reference.numbers, reference_bonds)
+    if ours.GetNumBonds() != theirs.GetNumBonds():
+        return None
+    matches = ours.GetSubstructMatches(theirs, uniquify=False, maxMatches=512)
+    if not matches:
+        return None
+    start = reference.segments[0].positions[0]
+    there = trajectory.segments[0].positions[0]
+    distances = [_misfit(start, there[list(match)]) for match in matches]
+    return np.array(matches[int(np.argmin(distances))])
+
+
+def formula(numbers: NDArray) -> str:
+    """Return the formula in Hill's order."""
+    from ase.data import chemical_symbols
+
+    return Formula.from_list([chemical_symbols[n] for n in numbers]).format("hill")
+
+
+def _misfit(target: NDArray, positions: NDArray) -> float:
+    """Root mean square distance after superposition, Å."""
+    from scipy.spatial.transform import Rotation
+
+    _, distance = Rotation.align_vectors(target - target.mean(0), positions - positions.mean(0))
+    return float(distance)
+
+
+def _pieces(numbers: NDArray, bonds: NDArray) -> int:
+    return len(Chem.GetMolFrags(graph(numbers, bonds)))
+
+
+def _difference(bonds: NDArray, reference: NDArray) -> str:
+    ours, theirs = ({tuple(pair) for pair in side.tolist()} for side in (bonds, reference))
+
+    def listed(pairs: set[tuple[int, ...]]) -> str:
+        return ", ".join(f"{i}–{j}" for i, j in sorted(pairs)[:6]) or "none"
+
+    return f"it lacks the bonds {listed(theirs - ours)} and has {listed(ours - theirs)} instead"

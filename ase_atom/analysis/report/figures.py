@@ -1,0 +1,144 @@
+"""Drawing plots: SVG for the page, PNG and CSV beside it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from pathlib import Path
+
+import numpy as np
+from matplotlib import rc_context
+from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+from ase_atom.analysis.plots import Curve, Panel, Plot
+
+# Okabe and Ito's colours, which the colour-blind can tell apart.
+COLOURS = {
+    "trajectory": "#0072B2",
+    "reference": "#D55E00",
+    "expected": "#444444",
+    "difference": "#009E73",
+}
+_DOTS_PER_INCH = 130
+_STYLE = {
+    "font.size": 8.5,
+    "axes.titlesize": 8.5,
+    "legend.fontsize": 8,
+    "svg.fonttype": "none",  # text stays text, at half the size
+    "svg.hashsalt": "ase-atom",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+}
+
+
+def draw(plot: Plot) -> Figure:
+    """Draw a plot's panels in rows."""
+    panels = plot.panels[: plot.shown]
+    columns = min(plot.columns, len(panels))
+    rows = math.ceil(len(panels) / columns)
+    with rc_context(_STYLE):
+        width = 10.5 if columns > 1 else 7.5
+        figure = Figure(figsize=(width, (2.3 if columns > 2 else 3.2) * rows), layout="constrained")
+        axes = figure.subplots(rows, columns, squeeze=False).ravel()
+        for axis, panel in zip(axes, panels, strict=False):
+            _draw_panel(axis, panel)
+        for axis in axes[len(panels) :]:
+            axis.set_axis_off()
+        axes[0].legend(frameon=False)
+    return figure
+
+
+def _draw_panel(axis: Axes, panel: Panel) -> None:
+    for curve in panel.curves:
+        _draw_curve(axis, curve)
+    for mark in panel.marks:
+        put = axis.axvline if mark.along == "x" else axis.axhline
+        put(mark.value, color="#777777", linewidth=0.8, linestyle=":", zorder=0)
+        if mark.along == "x":
+            axis.text(
+                mark.value,
+                0.98,
+                mark.text,
+                transform=axis.get_xaxis_transform(),
+                fontsize=6.5,
+                rotation=90,
+                ha="right",
+                va="top",
+                color="#555555",
+            )
+        else:
+            axis.text(
+                0.99,
+                mark.value,
+                mark.text,
+                transform=axis.get_yaxis_transform(),
+                fontsize=7,
+                ha="right",
+                va="bottom",
+                color="#555555",
+            )
+    axis.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
+    if panel.log_x:
+        axis.set_xscale("log")
+    if panel.log_y:
+        axis.set_yscale("log")
+    if panel.ticks:
+        axis.set_xticks(range(len(panel.ticks)), panel.ticks, rotation=90 * (len(panel.ticks) > 8))
+    axis.grid(alpha=0.2)
+
+
+def _draw_curve(axis: Axes, curve: Curve) -> None:
+    colour = COLOURS[curve.role]
+    dashed = "--" if curve.role == "expected" else "-"
+    if curve.style == "points":
+        bars = None
+        if curve.low is not None:
+            # A percentile interval need not hold the value itself.
+            bars = np.clip([curve.y - curve.low, curve.high - curve.y], 0, None)
+        shift = {"trajectory": 0.08, "reference": -0.08}.get(curve.role, 0.0)
+        axis.errorbar(
+            curve.x + shift,
+            curve.y,
+            bars,
+            fmt="o",
+            ms=3.5,
+            lw=1,
+            capsize=2,
+            color=colour,
+            label=curve.label,
+        )
+        return
+    where = {"drawstyle": "steps-mid"} if curve.style == "steps" else {}
+    axis.plot(curve.x, curve.y, dashed, color=colour, lw=1.2, label=curve.label, **where)
+    if curve.low is not None:
+        step = {"step": "mid"} if curve.style == "steps" else {}
+        axis.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.2, lw=0, **step)
+
+
+def svg(plot: Plot) -> str:
+    """Return a plot as the text of an SVG file."""
+    buffer = io.StringIO()
+    with rc_context(_STYLE):
+        FigureCanvasSVG(draw(plot)).print_svg(buffer, metadata={"Date": None})
+    return buffer.getvalue()
+
+
+def write_png(plot: Plot, path: Path) -> None:
+    """Write a plot as a PNG file."""
+    with rc_context(_STYLE):
+        FigureCanvasAgg(figure := draw(plot))
+        figure.savefig(path, dpi=_DOTS_PER_INCH)
+
+
+def write_csv(plot: Plot, path: Path) -> None:
+    """Write every point of a plot, with the ends of its 95 % band where it has one."""
+    with path.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(["panel", "curve", "x", "y", "low", "high"])
+        for panel, curve, *values in plot.rows():
+            shown = ["" if math.isnan(value) else f"{value:.7g}" for value in values]
+            writer.writerow([panel, curve, *shown])

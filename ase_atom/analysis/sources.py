@@ -1,0 +1,168 @@
+"""From files to trajectories: what `ase_atom.io` reads, reference bursts, and npz archives."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.data import atomic_masses
+from numpy.typing import NDArray
+
+from ase_atom.analysis.archives import read_npz
+from ase_atom.analysis.bursts import is_bursts, read_bursts
+from ase_atom.analysis.trajectory import Segment, Trajectory, split_runs
+from ase_atom.errors import DataError, TrajectoryError
+
+
+def load_trajectory(
+    path: str | Path,
+    topology: Atoms | str | Path | None = None,
+    *,
+    frame_interval: float | None = None,
+    molecule: str | None = None,
+    temperature: float | None = None,
+) -> Trajectory:
+    """Read a trajectory wholly into memory.
+
+    Parameters
+    ----------
+    path
+        A trajectory that `ase_atom.io` reads; a file of reference bursts as ``training.generate``
+        makes them; an npz archive of MD17 or rMD17, or of arrays ``numbers``, ``positions`` and, if
+        there are any, ``velocities``, ``times`` and ``energies`` in Å, fs and eV; or a folder of
+        such files, each of which is a run of its own.
+    topology
+        Elements of the atoms, for formats that do not say.
+    frame_interval
+        fs, for files without times; it takes the place of times that a file has.
+    molecule
+        Which one, where a file holds bursts of several: its name there.
+    temperature
+        Take only bursts thermalised at this temperature, K.
+
+    Raises
+    ------
+    DataError
+        If what is read does not fit together, or nothing is left.
+    TrajectoryError
+        If a file cannot be read.
+    """
+    path = Path(path)
+    if path.is_dir():
+        found = [
+            _read(file, topology, molecule, temperature)
+            for file in sorted(path.iterdir())
+            if file.is_file() and _reader_of(file) is not None and not file.name.startswith(".")
+        ]
+        if not found:
+            raise DataError(f"the folder {path} holds no trajectory")
+        trajectory = _joined(path, found)
+    else:
+        if not path.is_file():
+            raise TrajectoryError(f"the trajectory {path} does not exist")
+        trajectory = _read(path, topology, molecule, temperature)
+    if frame_interval is not None:
+        runs = tuple(
+            Segment(
+                run.positions,
+                run.velocities,
+                frame_interval * np.arange(len(run)),
+                run.energies,
+                run.name,
+            )
+            for run in trajectory.segments
+        )
+        trajectory = Trajectory(
+            trajectory.name,
+            trajectory.numbers,
+            trajectory.masses,
+            runs,
+            trajectory.facts,
+            (*trajectory.notes, f"frames were taken as {frame_interval:g} fs apart, as told"),
+        )
+    return trajectory.checked()
+
+
+def _read(
+    path: Path, topology: Atoms | str | Path | None, molecule: str | None, temperature: float | None
+) -> Trajectory:
+    reader = _reader_of(path)
+    if reader is read_bursts:
+        return read_bursts(path, molecule, temperature)
+    if reader is read_npz:
+        return read_npz(path)
+    return _read_frames(path, topology)
+
+
+def _reader_of(path: Path) -> Callable | None:
+    from ase_atom.io.registry import FORMATS
+
+    ending = path.suffix.lower()
+    if ending == ".npz":
+        return read_npz
+    if ending in (".h5", ".hdf5") and is_bursts(path):
+        return read_bursts
+    beside = ending == ".pdb" and any(
+        path.with_suffix(other).exists()
+        for one in FORMATS
+        for other in one.endings[:1]
+        if other != ".pdb"
+    )
+    if any(ending in one.endings for one in FORMATS) and not beside:
+        return _read_frames
+    return None
+
+
+def _joined(path: Path, parts: Sequence[Trajectory]) -> Trajectory:
+    first = parts[0]
+    for part in parts[1:]:
+        if not np.array_equal(part.numbers, first.numbers):
+            raise DataError(
+                f"{part.name} and {first.name} in {path} hold different atoms, or in another order"
+            )
+    shared = {k: v for k, v in first.facts.items() if all(p.facts.get(k) == v for p in parts)}
+    notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
+    return Trajectory(
+        str(path),
+        first.numbers,
+        first.masses,
+        tuple(run for part in parts for run in part.segments),
+        shared,
+        notes,
+    )
+
+
+def _read_frames(path: Path, topology: Atoms | str | Path | None) -> Trajectory:
+    from ase_atom.io import TrajectoryWarning, read_trajectory
+
+    notes: list[str] = []
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", TrajectoryWarning)
+        with read_trajectory(path, topology) as reader:
+            numbers = np.asarray(reader.numbers, dtype=np.int64)
+            blocks = list(reader)
+    notes += [str(one.message) for one in caught if issubclass(one.category, TrajectoryWarning)]
+    if not blocks:
+        raise DataError(f"{path} holds no whole frame")
+    if any(block.cells is not None for block in blocks):
+        notes.append(
+            "its periodic cell was not looked at: the molecule must be whole in each frame"
+        )
+    whole = Segment(
+        *(_concatenated(blocks, name) for name in ("positions", "velocities", "times", "energies")),
+        name=str(path),
+    )
+    runs, more = split_runs(whole)
+    return Trajectory(str(path), numbers, atomic_masses[numbers], tuple(runs), {}, (*notes, *more))
+
+
+def _concatenated(blocks: Sequence[object], name: str) -> NDArray | None:
+    parts = [getattr(block, name) for block in blocks]
+    if any(part is None for part in parts):
+        return None
+    array = np.concatenate(parts).astype(np.float64)
+    # Readers mark an energy that a frame lacks as not a number.
+    return None if name == "energies" and not np.isfinite(array).all() else array
