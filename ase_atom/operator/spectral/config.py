@@ -28,6 +28,20 @@ class SpectralConfig(ArchitectureConfig):
         Number of frequencies of the decoder.
     frequency_range
         Lowest and highest initial angular frequency, rad/fs.
+    carrier
+        How velocities carry the atoms on: ``ballistic``, v t, or ``bounded``, v τ (1 − e^(−t/τ)),
+        for lags past which a molecule does not remember its velocities.
+    carrier_time
+        τ of the bounded carrier, fs.
+    rest
+        Where a bounded carrier leaves the atoms at long lags: ``none``, where it took them;
+        ``learned``, displaced by one more learned vector; or ``aligned``, that and on a structure
+        laid into the state's frame, see `SpectralOperator.set_rest`.
+    rest_numbers
+        Atomic numbers, in order, of the one molecule that an aligned structure is of.
+    centre
+        ``uniform``: the centre of mass moves uniformly; ``free``: it is where the atoms' paths take
+        it, for atoms that are not all of a molecule's.
     """
 
     architecture: Literal["spectral"] = "spectral"
@@ -41,6 +55,11 @@ class SpectralConfig(ArchitectureConfig):
     energy_blocks: int = Field(default=2, ge=1)
     modes: int = Field(default=16, ge=1)
     frequency_range: tuple[float, float] = (0.04, 0.85)
+    carrier: Literal["ballistic", "bounded"] = "ballistic"
+    carrier_time: float = Field(default=100.0, gt=0)
+    rest: Literal["none", "learned", "aligned"] = "none"
+    rest_numbers: tuple[int, ...] = ()
+    centre: Literal["uniform", "free"] = "uniform"
 
     @model_validator(mode="after")
     def _consistent(self) -> SpectralConfig:
@@ -54,4 +73,8 @@ class SpectralConfig(ArchitectureConfig):
         low, high = self.frequency_range
         if not 0 < low < high:
             raise ValueError(f"frequency_range must rise from above zero, not {low} to {high}")
+        if self.rest != "none" and self.carrier != "bounded":
+            raise ValueError(f"rest: {self.rest} needs carrier: bounded")
+        if (self.rest == "aligned") != bool(self.rest_numbers):
+            raise ValueError("rest: aligned and rest_numbers go together")
         return self
