@@ -2,6 +2,7 @@
 
 import os
 import signal
+import struct
 
 import numpy as np
 import pytest
@@ -162,6 +163,50 @@ def test_a_truncated_hdf5_file_is_refused(tmp_path, ethanol, cut):
     for mode in ("r", "a"):
         with pytest.raises(TrajectoryError, match="cut short: such cannot be read in part"):
             read_trajectory(path) if mode == "r" else open_trajectory(path, ethanol, "a")
+
+
+def test_a_kill_while_hdf5_adds_a_chunk(tmp_path, ethanol):
+    """The tables name a chunk behind the end of the file as its superblock has it."""
+    path = tmp_path / "t.h5"
+    frames = make_frames(ethanol, 700)
+    with open_trajectory(path, ethanol) as writer:
+        writer.write_frames(*(part[:600] for part in frames))
+    end = path.stat().st_size
+    with open_trajectory(path, ethanol, "a") as writer:
+        writer.write_frames(*(part[600:] for part in frames))
+    data = bytearray(path.read_bytes())
+    assert struct.unpack("<q", data[40:48])[0] > end
+    data[40:48] = struct.pack("<q", end)
+    path.write_bytes(data)
+    with pytest.warns(TrajectoryWarning, match="its 606 whole frames are read, 94 are lost"):
+        blocks, count, lost = read_all(path)
+    assert (count, lost) == (606, 94)
+    found = np.concatenate([block.positions for block in blocks])
+    np.testing.assert_allclose(found, frames[0][:606], rtol=0, atol=1e-6)
+    with (
+        pytest.raises(TrajectoryError, match="damaged behind its 606 whole frames"),
+        pytest.warns(TrajectoryWarning),
+    ):
+        open_trajectory(path, ethanol, "a")
+    assert path.read_bytes() == data
+
+
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_an_interrupt_within_a_frame(tmp_path, ethanol, ending):
+    """Ctrl-C may strike anywhere; what is whole stays, and can be continued."""
+    path = tmp_path / f"t{ending}"
+    frames = make_frames(ethanol, 12)
+    with open_trajectory(path, ethanol) as writer:
+        write_all(writer, [part[:5] for part in frames])
+        if ending == ".h5":
+            writer._file.root.coordinates.append(frames[0][5:6].astype(np.float32))
+        elif ending not in (".xtc", ".traj"):
+            writer._torn = True
+            writer._file.write(b"part of a frame")
+    check(path, frames, 5)
+    with open_trajectory(path, ethanol, "a") as writer:
+        write_all(writer, frames, start=5)
+    check(path, frames, 12)
 
 
 @pytest.mark.parametrize("ending", [".traj", ".nc", ".dcd", ".xtc", ".trr", ".xyz"])

@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import warnings
 
+import mdtraj
 import numpy as np
 from mdtraj.formats import HDF5TrajectoryFile
+from tables import EArray, Float32Atom
 
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.base import TrajectoryWriter
@@ -16,8 +18,8 @@ from ase_atom.io.reader import TrajectoryReader, meant
 from ase_atom.io.topology import openmm_topology
 from ase_atom.units import PS, angstrom_to_nm, fs_to_ps, nm_to_angstrom, ps_to_fs
 
-_FIRST = 2**20  # bytes that the arrays take before their first frame is full, at most
-_METADATA = 2**16
+_CHUNK = 2**16  # bytes of coordinates in a chunk of a small molecule
+_METADATA = 2**16  # bytes that HDF5 may take for itself, at most
 
 
 class HDF5Reader(TrajectoryReader):
@@ -32,13 +34,28 @@ class HDF5Reader(TrajectoryReader):
             reason = "it is no HDF5 file, or one that was cut short: such cannot be read in part"
             raise self._not_one(reason) from error
         root = self._file.root
-        arrays = [getattr(root, n) for n in ("coordinates", "time", "velocities") if n in root]
         if "coordinates" not in root:
             raise self._not_one("it holds no coordinates as mdtraj writes them")
         self.atom_count = root.coordinates.shape[1]
-        lengths = [len(array) for array in arrays]
-        self._frames = min(lengths)
+        lengths = [
+            len(root[name]) for name in ("coordinates", "time", "velocities") if name in root
+        ]
+        # After a kill at the wrong moment the last block of frames is counted but not there.
+        low, high = 0, min(lengths)
+        if high and not self._is_there(high - 1):
+            while low < high:
+                middle = (low + high) // 2
+                low, high = (middle + 1, high) if self._is_there(middle) else (low, middle)
+        self._frames = high
         self._report_lost(self._frames, max(lengths) - self._frames)
+
+    def _is_there(self, frame: int) -> bool:
+        try:
+            self._file.seek(frame)
+            self._file.read(1)
+        except Exception:  # HDF5's own
+            return False
+        return True
 
     def __len__(self) -> int:
         return self._frames
@@ -77,14 +94,22 @@ class HDF5Reader(TrajectoryReader):
 class HDF5Writer(TrajectoryWriter):
     """MDTraj's HDF5 format, with velocities if the first frame has them.
 
-    Not compressed: a compressed block that grows moves within the file, and a process that is
-    killed meanwhile leaves it damaged.
+    For the sake of processes that are killed, the arrays are made here as mdtraj makes them but for
+    two things. They are not compressed: a compressed chunk that grows moves within the file. And
+    their chunks hold equally many frames: so a frame whose chunk HDF5 has not yet entered into its
+    tables has no coordinates either, and is known not to be whole.
     """
 
     holds_velocities = True
 
     def _open(self, reader: HDF5Reader | None) -> None:
-        self._chunks: int | None = None
+        # Frames of one chunk: adding chunks is what a kill can spoil, so not of a few frames each.
+        self._rows = max(_CHUNK // (12 * len(self.numbers)), 16)
+        if reader is not None and reader.lost:
+            raise TrajectoryError(
+                f"{self.path} is damaged behind its {len(reader)} whole frames and cannot be "
+                "appended to: copy these into another file first (ase-atom convert)"
+            )
         if reader is not None:
             reader.close()  # HDF5 does not open a file to read and to write at once
         else:
@@ -94,11 +119,6 @@ class HDF5Writer(TrajectoryWriter):
             self._file = HDF5TrajectoryFile(str(self.path), "a", compression=None)
             if reader is None:
                 self._file.topology = openmm_topology(self.atoms)
-            elif reader.lost:  # some arrays are longer than others
-                for array in self._file.root:
-                    if hasattr(array, "truncate"):
-                        array.truncate(self.frames)
-                self._file.flush()
         except Exception as error:
             raise OSError(f"HDF5 cannot make it ({type(error).__name__})") from error
 
@@ -113,6 +133,25 @@ class HDF5Writer(TrajectoryWriter):
                 what = name.replace("cell_lengths", "cell")
                 raise TrajectoryError(f"{self.path} {has} {what}, and this frame {has_not}")
 
+    def _make_arrays(self, block: FrameBlock) -> None:
+        file = self._file.root._v_file
+        attributes = file.root._v_attrs
+        attributes.conventions, attributes.conventionVersion = "Pande", "1.1"
+        attributes.program, attributes.programVersion = "MDTraj", mdtraj.__version__
+        attributes.application = attributes.title = "ase-atom"
+        atoms = len(self.numbers)
+        shapes = {"coordinates": ("nanometers", (atoms, 3)), "time": ("picoseconds", ())}
+        if block.velocities is not None:
+            shapes["velocities"] = ("nanometers/picosecond", (atoms, 3))
+        if block.cells is not None:
+            shapes |= {"cell_lengths": ("nanometers", (3,)), "cell_angles": ("degrees", (3,))}
+        rows = self._rows
+        for name, (units, shape) in shapes.items():
+            array = file.create_earray(
+                file.root, name, Float32Atom(), (0, *shape), chunkshape=(rows, *shape)
+            )
+            array.attrs["units"] = units
+
     def _append(self, block: FrameBlock) -> None:
         self._reserve(len(block))
         lengths = angles = None
@@ -121,6 +160,10 @@ class HDF5Writer(TrajectoryWriter):
             lengths = angstrom_to_nm(lengths)
         velocities = block.velocities
         try:
+            if "coordinates" not in self._file.root:
+                self._make_arrays(block)
+                self._file.close()  # mdtraj looks for arrays when it opens a file
+                self._file = HDF5TrajectoryFile(str(self.path), "a", compression=None)
             self._file.write(
                 angstrom_to_nm(block.positions),
                 fs_to_ps(block.times),
@@ -138,13 +181,10 @@ class HDF5Writer(TrajectoryWriter):
         A full disk is nothing that HDF5 reports when it writes, and it damages the file. What is
         too much is given back when the file is closed.
         """
-        root = self._file.root
-        if self._chunks is None and "coordinates" in root:
-            arrays = [array for array in root if hasattr(array, "chunkshape")]
-            self._chunks = sum(4 * int(np.prod(array.chunkshape or 0)) for array in arrays)
-        new = self._chunks or _FIRST
-        needed = 4 * frames * (6 * len(self.numbers) + 7) + new + _METADATA
-        used, size = root._v_file.get_filesize(), os.path.getsize(self.path)
+        atoms = len(self.numbers)
+        numbers = 6 * atoms + 7
+        needed = 4 * (frames + self._rows) * numbers + _METADATA
+        used, size = self._file.root._v_file.get_filesize(), os.path.getsize(self.path)
         if used + needed > size:
             with self.path.open("r+b", buffering=0) as file:
                 file.seek(size)
@@ -153,6 +193,9 @@ class HDF5Writer(TrajectoryWriter):
                     rest -= file.write(bytes(min(rest, 2**20)))
 
     def _close(self) -> None:
+        for array in self._file.root:  # an interrupt may leave some longer than others
+            if isinstance(array, EArray) and len(array) > self.frames:
+                array.truncate(self.frames)
         self._file.flush()
         used = self._file.root._v_file.get_filesize()
         with warnings.catch_warnings():
