@@ -220,11 +220,11 @@ def load_config(path: str | Path, overrides: Iterable[str] = ()) -> TrainingConf
         raise ConfigError(f"{path} must hold sections such as data: and trainer:")
     for override in overrides:
         _override(settings, override)
-    _refuse_unknown(TrainingConfig, settings, str(path))
+    refuse_unknown(TrainingConfig, settings, str(path))
     try:
         return TrainingConfig.model_validate(settings)
     except ValidationError as error:
-        raise ConfigError(_explain(error, str(path))) from error
+        raise ConfigError(explain(error, str(path))) from error
 
 
 def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> dict[str, str]:
@@ -256,7 +256,8 @@ def _override(settings: dict[str, Any], override: str) -> None:
     place[keys[-1]] = value
 
 
-def _refuse_unknown(model: type[BaseModel], settings: dict, source: str, prefix: str = "") -> None:
+def refuse_unknown(model: type[BaseModel], settings: dict, source: str, prefix: str = "") -> None:
+    """Refuse keys that a model does not know, naming the nearest that it does."""
     for key, value in settings.items():
         if key not in model.model_fields:
             known = list(model.model_fields)
@@ -265,7 +266,7 @@ def _refuse_unknown(model: type[BaseModel], settings: dict, source: str, prefix:
             raise ConfigError(f"{source}: unknown key {prefix}{key}; {hint}")
         section = _section(model.model_fields[key].annotation)
         if section is not None and isinstance(value, dict):
-            _refuse_unknown(section, value, source, f"{prefix}{key}.")
+            refuse_unknown(section, value, source, f"{prefix}{key}.")
 
 
 def _section(annotation: Any) -> type[BaseModel] | None:
@@ -275,7 +276,8 @@ def _section(annotation: Any) -> type[BaseModel] | None:
     return None
 
 
-def _explain(error: ValidationError, source: str) -> str:
+def explain(error: ValidationError, source: str) -> str:
+    """One line on the first thing that pydantic found wrong."""
     first = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
