@@ -185,6 +185,13 @@ class ATOMPropagator(MolecularDynamics):
             self._show()
             yield self.nsteps == self.max_steps
 
+    def run(self, steps: int = 50) -> bool:
+        """Run some steps; errors as for `irun`. Returns True."""
+        last = False
+        for last in self.irun(steps):
+            pass
+        return last
+
     def step(self) -> None:
         """Move the atoms by one time step.
 
