@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from ase_atom.errors import ConfigError, CoverageError, HorizonError
 from ase_atom.operator.config import ArchitectureConfig
+from ase_atom.operator.memory import keep_freed_memory
 from ase_atom.state import PhaseState
 
 if TYPE_CHECKING:
@@ -55,6 +56,7 @@ class Operator(nn.Module, ABC):
 
     def __init__(self, config: ArchitectureConfig) -> None:
         super().__init__()
+        keep_freed_memory()
         self.config = config
         self.card: OperatorCard | None = None
         # Total energies are thousands of eV: the offsets stay in float64, outside the network.

@@ -14,9 +14,9 @@ from torch.nn.functional import scaled_dot_product_attention
 _CACHE = 800_000
 
 
-def by_head(rows: Tensor) -> Tensor:
-    """``[B, T, N, H, W]`` as ``[B, H, T N, W]``."""
-    return rows.flatten(1, 2).transpose(1, 2)
+def by_head(rows: Tensor, heads: int) -> Tensor:
+    """``[B, T, N, H W]`` as ``[B, H, T N, W]``."""
+    return rows.flatten(1, 2).unflatten(-1, (heads, -1)).transpose(1, 2)
 
 
 def attend(

@@ -104,17 +104,17 @@ class HeterogeneousAttention(nn.Module):
 
         Queries and sources may have one copy in place of T.
         """
-        query = self.queries()(tokens.marked(queries)).unflatten(-1, (self.heads, -1))
-        query = by_head(tokens.turn(query))
+        query = by_head(tokens.turn(self.queries()(tokens.marked(queries))), self.heads)
         both, share = self.pairs(), self.gates()
         dropout = self.dropout if self.training else 0.0
         mask = tokens.key_mask()
         out: Tensor | float = 0.0
         for index, source in enumerate(sources):
             pair = gated(both, share[index])(tokens.marked(source))
-            key, value = pair.unflatten(-1, (2, self.heads, -1)).unbind(-3)
-            key, value = tokens.turn_context(key), tokens.of_context(value)
-            out = out + attend(query, by_head(key), by_head(value), mask, dropout)
+            key, value = pair.chunk(2, dim=-1)
+            key = by_head(tokens.turn_context(key), self.heads)
+            value = by_head(tokens.of_context(value), self.heads)
+            out = out + attend(query, key, value, mask, dropout)
         rows = out.transpose(1, 2).flatten(2).unflatten(1, (tokens.number, -1))
         return self.out(rows)
 

@@ -25,7 +25,7 @@ from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention
 
 from ase_atom.operator.paper.affine import Affine, to_length_one
-from ase_atom.operator.paper.attention import drop
+from ase_atom.operator.paper.attention import by_head, drop
 from ase_atom.operator.paper.layers import gated
 from ase_atom.operator.paper.lift import Lifted
 from ase_atom.operator.paper.tokens import Tokens
@@ -157,24 +157,21 @@ def shared_trunk(trunk: Trunk, folded: Folded, lifted: Lifted, tokens: Tokens) -
     from_copies = [heard for part in alike for heard in part]
 
     mask = tokens.key_mask()
-    seen = tokens.plan.context * atoms
     rows, start = sources[:, 0], None
     for index, block in enumerate(folded.blocks):
-        heard = from_copies[index]
+        heard = from_copies[index].transpose(1, 2).reshape(-1, width)
         if index == 0:
             residual = torch.addcmul(block.bias, rows, block.gain).unsqueeze(1)
             residual = tokens.place(residual).reshape(-1, width)
         else:
             rows = to_length_one(rows, epsilon)
             residual = torch.addcmul(block.bias, rows, block.gain)
-            pair = rows.view(batch, -1, width)[:, :seen]
-            pair = block.pairs(pair).view(batch, -1, atoms, 2, heads, channels)
-            key = tokens.turn_context(pair[..., 0, :, :]).flatten(1, 2).transpose(1, 2)
-            value = pair[..., 1, :, :].flatten(1, 2).transpose(1, 2)
+            context = rows.view(batch, -1, atoms, width)[:, : tokens.plan.context]
+            key, value = block.pairs(context).chunk(2, dim=-1)
+            key, value = by_head(tokens.turn_context(key), heads), by_head(value, heads)
             turned = tokens.turn_copies(query[index])
             own = scaled_dot_product_attention(turned, key, value, mask, scale=1.0)
-            heard = own + heard
-        heard = heard.transpose(1, 2).reshape(-1, width)
+            heard = own.transpose(1, 2).reshape(-1, width) + heard
         attended = residual.addmm_(heard, block.out)
         layer = trunk.blocks[index].feed_forward
         hidden = layer.hidden(attended, *block.maps)

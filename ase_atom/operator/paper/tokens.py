@@ -52,9 +52,10 @@ class Tokens:
         self.number = len(plan.steps)
         self.atoms = real.shape[1]
         self.mask = None if bool(real.all()) else real
-        self.windows, self._by, self._by_lag = _time_marks(
+        self.windows, self._by, self._by_step, self._by_lag = _time_marks(
             plan,
             config.width // config.heads,
+            config.heads,
             config.rope_base if config.positional == "temporal_rope" else None,
             dtype,
             real.device,
@@ -68,7 +69,8 @@ class Tokens:
             places = steps[None, :, None] * count + order
             if config.positional == "rope":
                 channels = config.width // config.heads
-                self._by = _turns(places, channels, config.rope_base, dtype).unsqueeze(-2)
+                by = _turns(places, channels, config.rope_base, dtype)
+                self._by = by.repeat(1, 1, 1, config.heads)
             else:
                 angles = places.unsqueeze(-1) * _frequencies(config.width, _SINUSOIDAL_BASE, places)
                 self._added = torch.stack([angles.sin(), angles.cos()], -1).flatten(-2).to(dtype)
@@ -90,11 +92,11 @@ class Tokens:
         return (rows.rows() if isinstance(rows, Factored) else rows) + self._added
 
     def turn(self, rows: Tensor) -> Tensor:
-        """Turn ``[B, T, N, heads, channels]``."""
+        """Turn ``[B, T, N, width]``."""
         return self.place(rows) if self._by is None else _rotate(rows, self._by)
 
     def turn_context(self, rows: Tensor) -> Tensor:
-        """Turn the context's part of ``[B, T, N, heads, channels]``."""
+        """Turn the context's part of ``[B, T, N, width]``."""
         if self._by is None:
             return self.of_context(rows)
         if rows.shape[1] > 1:
@@ -105,9 +107,9 @@ class Tokens:
 
     def turn_copies(self, rows: Tensor) -> Tensor:
         """Turn ``[..., N, channels]`` to each instant: ``[..., T N, channels]``."""
-        if self._by is None:
+        if self._by_step is None:
             return _copies(rows, self.number)
-        return _rotate(rows.unsqueeze(-3), self._by[0, :, 0]).flatten(-3, -2)
+        return _rotate(rows.unsqueeze(-3), self._by_step).flatten(-3, -2)
 
     def turn_by_lag(self, rows: Tensor) -> Tensor:
         """Turn ``[..., N, channels]`` by each lag of the plan: ``[..., D N, channels]``."""
@@ -124,17 +126,26 @@ class Tokens:
 
 @lru_cache(maxsize=64)
 def _time_marks(
-    plan: TimePlan, channels: int, base: float | None, dtype: torch.dtype, device: torch.device
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """The plan's windows, and turns by its steps ``[1, T, 1, 1, ...]`` and lags ``[D, 1, ...]``."""
+    plan: TimePlan,
+    channels: int,
+    heads: int,
+    base: float | None,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> tuple[Tensor, Tensor | None, Tensor | None, Tensor | None]:
+    """The plan's windows; turns of all heads by its steps; of one head by its steps and lags.
+
+    Turns are ``[1, T, 1, heads channels/2]``, ``[T, 1, channels/2]`` and ``[D, 1, channels/2]``.
+    """
     with torch.inference_mode(False):
         windows = plan.windows.to(device, dtype)
         if base is None:
-            return windows, None, None
+            return windows, None, None, None
         steps, lags = (
-            _turns(side.to(device), channels, base, dtype) for side in (plan.steps, plan.lags)
+            _turns(side.to(device), channels, base, dtype)[:, None]
+            for side in (plan.steps, plan.lags)
         )
-        return windows, steps[None, :, None, None], lags[:, None]
+        return windows, steps.repeat(1, 1, heads)[None], steps, lags
 
 
 def _frequencies(width: int, base: float, like: Tensor) -> Tensor:
