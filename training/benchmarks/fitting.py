@@ -1,0 +1,254 @@
+"""Training one row of a table, to a budget, from where it was cut off."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW, Optimizer
+
+from ase_atom.errors import DataError
+from training.benchmarks.files import replace_file
+from training.benchmarks.models import predict
+from training.benchmarks.samples import Samples
+from training.benchmarks.suites import Budget
+from training.benchmarks.suites import Optimiser as OptimiserSettings
+from training.benchmarks.trivial import masked_mse
+from training.config import OptimiserConfig
+from training.optimisers import build_optimiser
+
+LOOKS = 40
+"""Looks at the validation samples in the course of a budget."""
+
+SAVE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What training came to; the model holds the weights of the best look.
+
+    Attributes
+    ----------
+    steps
+        Optimiser steps taken.
+    minutes
+        They took, validation not counted: of the processor, or of the clock on an accelerator.
+    best_step
+        Step of the best look.
+    history
+        Step and validation S2T in Å², of each look.
+    """
+
+    steps: int
+    minutes: float
+    best_step: int
+    history: list[tuple[int, float]]
+
+
+class Fit:
+    """A model in training.
+
+    Parameters
+    ----------
+    model
+        To train, in place.
+    train, validation
+        Samples on the model's device.
+    optimiser, batch_size, budget, seed
+        Settings.
+    checkpoint
+        File to go on from and to save to now and then.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        train: Samples,
+        validation: Samples,
+        optimiser: OptimiserSettings,
+        batch_size: int,
+        budget: Budget,
+        seed: int,
+        checkpoint: Path,
+    ) -> None:
+        self.model, self.train, self.validation = model, train, validation
+        self.settings, self.batch_size = optimiser, min(batch_size, len(train))
+        self.budget, self.seed, self.checkpoint = budget, seed, checkpoint
+        self.optimiser = make_optimiser(model, optimiser)
+        for group in self.optimiser.param_groups:
+            group["peak"] = group["lr"]
+        self.average = [weight.detach().clone() for weight in model.parameters()]
+        self.step, self.seconds = 0, 0.0
+        self.best: tuple[float, int] = (math.inf, 0)
+        self.best_weights: dict[str, Tensor] = {}
+        self.history: list[tuple[int, float]] = []
+        self.on_cpu = train.positions.device.type == "cpu"
+
+    # -- the run ---------------------------------------------------------------------------------
+
+    def run(self, advance: Callable[[float], None] = lambda share: None) -> Trained:
+        """Train to the end of the budget.
+
+        Parameters
+        ----------
+        advance
+            Told the share of the budget that is spent.
+
+        Raises
+        ------
+        DataError
+            If the loss is no longer finite and no weights from before are left.
+        """
+        self._load()
+        if not self.history:
+            self._look()
+        saved = time.monotonic()
+        try:
+            while self.progress < 1:
+                before = self._clock()
+                finite = self._train_step()
+                self.seconds += self._clock() - before
+                if not finite:
+                    break
+                if self.progress >= len(self.history) / LOOKS or self.progress >= 1:
+                    self._look()
+                    advance(self.progress)
+                if time.monotonic() - saved > SAVE_SECONDS:
+                    self._save()
+                    saved = time.monotonic()
+        except KeyboardInterrupt:
+            self._save()
+            raise
+        if not math.isfinite(self.best[0]):
+            raise DataError("training diverged before its first look: lower the rate")
+        self.model.load_state_dict(self.best_weights)
+        return Trained(self.step, self.seconds / 60, self.best[1], self.history)
+
+    @property
+    def progress(self) -> float:
+        """Share of the budget that is spent."""
+        if self.budget.steps is not None:
+            return self.step / self.budget.steps
+        return self.seconds / (60 * self.budget.minutes)
+
+    def finish(self) -> None:
+        """Remove the checkpoint, once the results are safe."""
+        self.checkpoint.unlink(missing_ok=True)
+
+    # -- steps and looks -------------------------------------------------------------------------
+
+    def _train_step(self) -> bool:
+        self.model.train()
+        batch = self.train.select(self._rows())
+        loss = masked_mse(self.model(batch), batch).mean()
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.settings.clip:
+            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        rise = min(1.0, (self.step + 1) / (self.settings.warmup + 1))
+        fall = 1.0
+        if self.settings.schedule == "cosine":
+            fall = 0.5 * (1 + math.cos(math.pi * min(self.progress, 1.0)))
+        for group in self.optimiser.param_groups:
+            group["lr"] = group["peak"] * rise * fall
+        if not math.isfinite(loss.item()):
+            return False
+        self.optimiser.step()
+        self.step += 1
+        if self.settings.ema:
+            rate = 1 - min(self.settings.ema, self.step / (self.step + 10))
+            weights = [weight.detach() for weight in self.model.parameters()]
+            torch._foreach_lerp_(self.average, weights, rate)
+        return True
+
+    def _rows(self) -> Tensor:
+        """The step's batch: every sample once an epoch, in an order that the epoch decides."""
+        per_epoch = len(self.train) // self.batch_size
+        epoch, place = divmod(self.step, per_epoch)
+        draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        order = torch.randperm(len(self.train), generator=draw)
+        rows = order[place * self.batch_size : (place + 1) * self.batch_size]
+        return rows.to(self.train.positions.device)
+
+    def _look(self) -> None:
+        """Measure the validation error, and keep the weights if they are the best so far."""
+        self._swap()
+        error = masked_mse(predict(self.model, self.validation), self.validation).mean().item()
+        self.history.append((self.step, error))
+        if error < self.best[0]:
+            self.best = (error, self.step)
+            state = self.model.state_dict()
+            self.best_weights = {name: value.detach().clone() for name, value in state.items()}
+        self._swap()
+
+    def _swap(self) -> None:
+        """Exchange the weights and their average, if there is one."""
+        if not self.settings.ema or not self.step:
+            return
+        with torch.no_grad():
+            for weight, average in zip(self.model.parameters(), self.average, strict=True):
+                kept = weight.clone()
+                weight.copy_(average)
+                average.copy_(kept)
+
+    def _clock(self) -> float:
+        if self.on_cpu:
+            return time.process_time()
+        torch.cuda.synchronize()
+        return time.monotonic()
+
+    # -- going on --------------------------------------------------------------------------------
+
+    def _save(self) -> None:
+        state: dict[str, Any] = {
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+            "average": self.average,
+            "step": self.step,
+            "seconds": self.seconds,
+            "best": self.best,
+            "best_weights": self.best_weights,
+            "history": self.history,
+            "random": torch.get_rng_state(),
+        }
+        replace_file(self.checkpoint, lambda path: torch.save(state, path))
+
+    def _load(self) -> None:
+        if not self.checkpoint.exists():
+            return
+        device = self.train.positions.device
+        state = torch.load(self.checkpoint, map_location=device, weights_only=True)
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self.average = state["average"]
+        self.step, self.seconds = state["step"], state["seconds"]
+        self.best, self.best_weights = tuple(state["best"]), state["best_weights"]
+        self.history = [tuple(look) for look in state["history"]]
+        torch.set_rng_state(state["random"].cpu())
+
+
+def make_optimiser(model: nn.Module, settings: OptimiserSettings) -> Optimizer:
+    """The optimiser that settings name."""
+    if settings.name == "muon":
+        config = OptimiserConfig(
+            name="muon",
+            lr=settings.lr,
+            betas=settings.betas,
+            weight_decay=settings.weight_decay,
+            muon_lr=settings.muon_lr,
+        )
+        return build_optimiser(model, config)
+    return AdamW(
+        model.parameters(),
+        lr=settings.lr,
+        betas=settings.betas,
+        eps=settings.eps,
+        weight_decay=settings.weight_decay,
+        amsgrad=settings.amsgrad,
+    )
