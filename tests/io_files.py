@@ -14,6 +14,8 @@ import mdtraj
 import numpy as np
 from ase import Atoms
 from ase.io import read
+from ase.io.cp2k import read_cp2k_dcd
+from openmm.app.internal.xtc_utils import read_xtc
 
 from ase_atom import units
 from ase_atom.io import TrajectoryWriter, open_trajectory
@@ -98,6 +100,25 @@ def by_ase(path: Path) -> tuple[np.ndarray, np.ndarray | None, bool]:
     frames = read(path, ":")
     times = np.array([frame.info["time_fs"] for frame in frames])
     return np.array([f.positions for f in frames]), times, any(f.pbc.any() for f in frames)
+
+
+def by_openmm(path: Path) -> tuple[np.ndarray, np.ndarray, bool]:
+    """Return positions in Å, times in fs, and whether there is a cell, of an XTC file."""
+    positions, boxes, times, _ = read_xtc(str(path).encode())  # [N, 3, T], [3, 3, T]
+    return 10.0 * positions.transpose(2, 0, 1), 1000.0 * times, bool(boxes.any())
+
+
+def by_cp2k_reader(path: Path) -> tuple[np.ndarray, None, bool]:
+    """Return positions in Å, no times, and whether there is a cell, of a DCD file with one.
+
+    ASE's own reader wants a cell, and a title of CP2K.
+    """
+    data = bytearray(path.read_bytes())
+    data[100:180] = b"REMARK CP2K".ljust(80)
+    path.with_suffix(".cp2k").write_bytes(data)
+    with path.with_suffix(".cp2k").open("rb") as file:
+        frames = list(read_cp2k_dcd(file, slice(None), aligned=True))
+    return np.array([f.positions for f in frames]), None, all(f.cell.volume > 0 for f in frames)
 
 
 def velocities_of(path: Path) -> np.ndarray:

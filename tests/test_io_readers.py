@@ -11,8 +11,10 @@ from io_files import (
     TOLERANCE,
     by_ase,
     by_chemfiles,
+    by_cp2k_reader,
     by_mdanalysis,
     by_mdtraj,
+    by_openmm,
     make_frames,
     write,
 )
@@ -24,11 +26,12 @@ from ase_atom.io.cells import lengths_and_angles
 from ase_atom.topology import perceive_bonds
 
 READERS = {"mdtraj": by_mdtraj, "MDAnalysis": by_mdanalysis, "chemfiles": by_chemfiles}
+OTHERS = {"ASE": by_ase, "OpenMM": by_openmm}
 SIZES = ["ir", "e", "box", "vir", "pres", "top", "sym", "x", "v", "f"]
 CASES = [(ending, reader) for ending in BINARY for reader in READERS]
 # ASE reads these through the package itself, and the rest on its own.
 CASES += [(ending, "ASE") for ending in (".dcd", ".xtc", ".trr", ".xyz", ".extxyz", ".traj")]
-CASES += [(".h5", "mdtraj")]
+CASES += [(".h5", "mdtraj"), (".xtc", "OpenMM")]
 
 
 @pytest.fixture(params=["ethanol", "benzene", "salt"])
@@ -46,11 +49,19 @@ def atoms(request, ethanol) -> Atoms:
 def test_positions_times_and_cells(tmp_path, atoms, ending, reader):
     path = tmp_path / f"t{ending}"
     positions, _, times = write(path, atoms)
-    found, found_times, cell = {**READERS, "ASE": by_ase}[reader](path)
+    found, found_times, cell = (READERS | OTHERS)[reader](path)
     np.testing.assert_allclose(found, positions, rtol=0, atol=TOLERANCE[ending])
     if found_times is not None:
         np.testing.assert_allclose(found_times, times, rtol=1e-5)
     assert cell == atoms.pbc.any()
+
+
+def test_a_dcd_by_a_reader_of_ase_itself(tmp_path):
+    atoms = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
+    positions, _, _ = write(tmp_path / "t.dcd", atoms)
+    found, _, cell = by_cp2k_reader(tmp_path / "t.dcd")
+    np.testing.assert_allclose(found, positions, rtol=0, atol=TOLERANCE[".dcd"])
+    assert cell
 
 
 @pytest.mark.parametrize("ending", BINARY)
