@@ -141,6 +141,8 @@ class PaperConfig(ArchitectureConfig):
         if self.trunk == "equivariant":
             if self.lift == "plain":
                 raise ValueError("trunk: equivariant needs an equivariant lift, not plain")
+            if self.width // self.heads < 6:
+                raise ValueError("trunk: equivariant needs six channels a head, for two vectors")
             if self.positional == "sinusoidal":
                 raise ValueError("trunk: equivariant cannot add sinusoidal positions to vectors")
         return self

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ase_atom.errors import ConfigError
 from ase_atom.operator.base import Operator
 from ase_atom.operator.paper.config import PaperConfig
 from ase_atom.operator.paper.heads import OutputHeads
@@ -12,8 +13,9 @@ from ase_atom.operator.paper.layers import initialise
 from ase_atom.operator.paper.lift import Lift, Lifted, return_probabilities
 from ase_atom.operator.paper.times import plan_times
 from ase_atom.operator.paper.tokens import Tokens
-from ase_atom.operator.paper.trunk import build_trunk
+from ase_atom.operator.paper.trunk import Trunk
 from ase_atom.operator.scaling import thermal_speeds
+from ase_atom.operator.spectral import SpectralOperator
 from ase_atom.operator.spectral.energy import EnergyHead
 from ase_atom.state import PhaseState
 
@@ -30,7 +32,7 @@ class PaperOperator(Operator):
         self.has_energy = config.energy is not None
         self.register_buffer("number_of", torch.tensor([0, *config.elements]), persistent=False)
         self.lift = Lift(config)
-        self.trunk = build_trunk(config)
+        self.trunk = Trunk(config)
         self.heads = OutputHeads(config)
         initialise(self)
         if config.update == "path":
@@ -56,12 +58,9 @@ class PaperOperator(Operator):
         real = species > 0
         plan = plan_times(times, config.segment, config.timesteps, config.anchor)
         tokens = Tokens(config, plan, real, working)
-        unit: Tensor | float
-        if config.frame_interval is not None:
-            unit = 1 / config.frame_interval
-        else:
-            unit = thermal_speeds(masses, config.temperature_scale)
-        lifted = self._lifted(species, x, v / unit, tokens, graph)
+        speeds = thermal_speeds(masses, config.temperature_scale).unsqueeze(1)  # [B, 1, N, 1]
+        unit = speeds if config.frame_interval is None else 1 / config.frame_interval
+        lifted = self._lifted(species, x, (v.unsqueeze(1) / unit).squeeze(1), tokens, graph)
         outputs = self.heads(self.trunk(lifted, tokens), lifted.phase, real)
         outputs = outputs[:, plan.read].to(x.dtype)
         if config.update == "absolute":
@@ -70,7 +69,6 @@ class PaperOperator(Operator):
             x_in, v_in = (tokens.place(side)[:, plan.read].to(x.dtype) for side in lifted.inputs)
             path = x_in + outputs[..., 0, :], (v_in + outputs[..., -1, :]) * unit
         else:
-            speeds = thermal_speeds(masses, config.temperature_scale).unsqueeze(1)
             lag = times.to(x)[:, None, None]
             # At short lags the bend is that of an acceleration, t²/2 a and t a.
             onset = 1 - torch.exp(-lag * config.timesteps / config.segment)
@@ -106,6 +104,40 @@ class PaperOperator(Operator):
         if self.energy_head is None:
             return super().energy_output(species, masses, x)
         return self.energy_head(species, masses, x)
+
+    def take_energy(self, other: Operator) -> None:
+        """Take the energy head of a spectral operator: its weights, scale and offsets.
+
+        So two operators share one potential energy surface, and differ in their paths alone.
+
+        Raises
+        ------
+        ConfigError
+            If this operator has no energy head, or one of another size.
+        """
+        if self.energy_head is None or not isinstance(other, SpectralOperator):
+            raise ConfigError(
+                f"{self.name} has no energy head to fill"
+                if self.energy_head is None
+                else f"{other.name} is no spectral operator: it has no energy head to take"
+            )
+        theirs = other.state_dict()
+        mine = self.energy_head.state_dict()
+        wrong = [
+            name
+            for name, value in mine.items()
+            if name not in theirs or theirs[name].shape != value.shape
+        ]
+        sizes = other.config.energy_blocks, self.config.energy.blocks
+        if wrong or sizes[0] != sizes[1] or other.config.elements != self.config.elements:
+            raise ConfigError(
+                f"the energy head of {other.name} has other sizes: give operator.energy its width, "
+                "pair_width, vector_channels, heads, pair_vectors, radial_channels and, as blocks, "
+                "its energy_blocks, and operator.elements its elements"
+            )
+        self.energy_head.load_state_dict({name: theirs[name] for name in mine})
+        self.energy_scale.copy_(other.energy_scale)
+        self.energy_offsets.copy_(other.energy_offsets)
 
     def _frame(self, state: PhaseState) -> tuple[Tensor, Tensor]:
         if self.config.frame == "centre_of_mass":

@@ -43,6 +43,9 @@ class Tokens:
         Atoms of the largest molecule, N.
     mask
         True where there is an atom, ``[B, N]``; None if there is no padding.
+    places
+        What rotary or sinusoidal embedding marks: instants in grid steps, or places in the
+        sequence, ``[1 or B, T, 1 or N]``; None for no embedding.
     """
 
     def __init__(
@@ -61,19 +64,24 @@ class Tokens:
             real.device,
         )
         self._added: Tensor | None = None
-        if config.positional in ("rope", "sinusoidal"):
-            count = real.sum(1, dtype=torch.float64)[:, None, None]
-            order = torch.arange(self.atoms, device=real.device)
-            # The first token of the context has place 0.
-            steps = (plan.steps - plan.steps[0]).to(real.device)
-            places = steps[None, :, None] * count + order
-            if config.positional == "rope":
-                channels = config.width // config.heads
-                by = _turns(places, channels, config.rope_base, dtype)
-                self._by = by.repeat(1, 1, 1, config.heads)
-            else:
-                angles = places.unsqueeze(-1) * _frequencies(config.width, _SINUSOIDAL_BASE, places)
-                self._added = torch.stack([angles.sin(), angles.cos()], -1).flatten(-2).to(dtype)
+        self.places: Tensor | None = None
+        if config.positional == "none":
+            return
+        self.places = plan.steps.to(real.device)[None, :, None]
+        if config.positional == "temporal_rope":
+            return
+        count = real.sum(1, dtype=torch.float64)[:, None, None]
+        order = torch.arange(self.atoms, device=real.device)
+        # The first token of the context has place 0.
+        self.places = (self.places - self.places[:, :1]) * count + order
+        if config.positional == "rope":
+            channels = config.width // config.heads
+            by = complex_turns(self.places, channels, config.rope_base, dtype)
+            self._by = by.repeat(1, 1, 1, config.heads)
+        else:
+            frequencies = _frequencies(config.width, _SINUSOIDAL_BASE, self.places)
+            angles = self.places.unsqueeze(-1) * frequencies
+            self._added = torch.stack([angles.sin(), angles.cos()], -1).flatten(-2).to(dtype)
 
     # -- features laid out [B, T, N, ...], of all tokens or of one copy of the state ---------------
 
@@ -83,7 +91,9 @@ class Tokens:
 
     def of_context(self, rows: Tensor) -> Tensor:
         """Features of the context tokens, ``[B, C, N, ...]``."""
-        return self.place(rows)[:, : self.plan.context]
+        if rows.shape[1] > 1:
+            return rows[:, : self.plan.context]
+        return rows.expand(-1, self.plan.context, *rows.shape[2:])
 
     def marked(self, rows: Tensor | Factored) -> Tensor | Factored:
         """Features with the sinusoidal embedding added, if that is what marks instants."""
@@ -93,7 +103,7 @@ class Tokens:
 
     def turn(self, rows: Tensor) -> Tensor:
         """Turn ``[B, T, N, width]``."""
-        return self.place(rows) if self._by is None else _rotate(rows, self._by)
+        return self.place(rows) if self._by is None else rotate(rows, self._by)
 
     def turn_context(self, rows: Tensor) -> Tensor:
         """Turn the context's part of ``[B, T, N, width]``."""
@@ -101,7 +111,7 @@ class Tokens:
             return self.of_context(rows)
         if rows.shape[1] > 1:
             rows = rows[:, : self.plan.context]
-        return _rotate(rows, self._by[:, : self.plan.context])
+        return rotate(rows, self._by[:, : self.plan.context])
 
     # -- features of one copy laid out [..., N, channels], marked by time alone --------------------
 
@@ -109,13 +119,13 @@ class Tokens:
         """Turn ``[..., N, channels]`` to each instant: ``[..., T N, channels]``."""
         if self._by_step is None:
             return _copies(rows, self.number)
-        return _rotate(rows.unsqueeze(-3), self._by_step).flatten(-3, -2)
+        return rotate(rows.unsqueeze(-3), self._by_step).flatten(-3, -2)
 
     def turn_by_lag(self, rows: Tensor) -> Tensor:
         """Turn ``[..., N, channels]`` by each lag of the plan: ``[..., D N, channels]``."""
         if self._by_lag is None:
             return _copies(rows, len(self.plan.lags))
-        return _rotate(rows.unsqueeze(-3), self._by_lag).flatten(-3, -2)
+        return rotate(rows.unsqueeze(-3), self._by_lag).flatten(-3, -2)
 
     def key_mask(self) -> Tensor | None:
         """True where a key is an atom's, ``[B, 1, 1, C N]``; None if all are."""
@@ -142,7 +152,7 @@ def _time_marks(
         if base is None:
             return windows, None, None, None
         steps, lags = (
-            _turns(side.to(device), channels, base, dtype)[:, None]
+            complex_turns(side.to(device), channels, base, dtype)[:, None]
             for side in (plan.steps, plan.lags)
         )
         return windows, steps.repeat(1, 1, heads)[None], steps, lags
@@ -154,14 +164,14 @@ def _frequencies(width: int, base: float, like: Tensor) -> Tensor:
     return base ** (-2 * pairs / width)
 
 
-def _turns(places: Tensor, channels: int, base: float, dtype: torch.dtype) -> Tensor:
+def complex_turns(places: Tensor, channels: int, base: float, dtype: torch.dtype) -> Tensor:
     """Turns e^{i ω p} at places ``[...]``, complex ``[..., channels/2]``; angles in float64."""
     angles = places.double().unsqueeze(-1) * _frequencies(channels, base, places)
     complex_type = torch.complex128 if dtype == torch.float64 else torch.complex64
     return torch.polar(torch.ones_like(angles), angles).to(complex_type)
 
 
-def _rotate(rows: Tensor, by: Tensor) -> Tensor:
+def rotate(rows: Tensor, by: Tensor) -> Tensor:
     """Turn neighbouring channels of ``[..., channels]`` as pairs, each by its own angle."""
     pairs = torch.view_as_complex(rows.unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * by).flatten(-2)

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ase_atom.operator.paper.config import PaperConfig
+from ase_atom.operator.paper.equivariant_trunk import EquivariantBlock
 from ase_atom.operator.paper.layers import Block
 from ase_atom.operator.paper.lift import Lifted
 from ase_atom.operator.paper.remembering import Remembering
@@ -22,16 +23,19 @@ class Trunk(Remembering):
 
     def __init__(self, config: PaperConfig) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
-        self.residual = None
+        kind = EquivariantBlock if config.trunk == "equivariant" else Block
+        self.blocks = nn.ModuleList(kind(config) for _ in range(config.blocks))
         start = torch.full((config.blocks - 1,), 0.5)
         if config.value_residual == "learned":
             self.residual = nn.Parameter(start)
         elif config.value_residual == "fixed":
             self.register_buffer("residual", start, persistent=False)
-        self.shareable = config.attention == "heterogeneous" and config.positional in (
-            "temporal_rope",
-            "none",
+        else:
+            self.residual = None
+        self.shareable = (
+            config.trunk == "unconstrained"
+            and config.attention == "heterogeneous"
+            and config.positional in ("temporal_rope", "none")
         )
         self.attention_dropout = config.attention_dropout
 
@@ -56,14 +60,9 @@ class Trunk(Remembering):
     def own_share(self, index: int) -> Tensor:
         """Weight of a block's own output against the first block's."""
         if index == 0 or self.residual is None:
-            return self.blocks[0].norm.weight.new_ones(())
+            return next(self.parameters()).new_ones(())
         return torch.sigmoid(self.residual[index - 1])
 
     def derive(self) -> Folded:
         """Multiplied weights."""
         return fold(self)
-
-
-def build_trunk(config: PaperConfig) -> nn.Module:
-    """The trunk that a configuration names."""
-    return Trunk(config)
