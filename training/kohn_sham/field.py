@@ -187,7 +187,7 @@ class _Gradients(fitted_gradient.Gradients):
     def get_veff(self, mol: Any = None, dm: Any = None) -> np.ndarray:
         field, integrator, mol = self.base, self.base._numint, self.mol
         by_pair = np.zeros((3, mol.nao, mol.nao))
-        by_grid = integrator.gradient(field.grids, field.xc, dm)
+        by_grid = integrator.gradient(field.grids, field.xc)
         by_fitting = field.with_df.gradient(np.asarray(dm))
         if field.do_nlc():
             nonlocal_ = field.xc if integrator.libxc.is_nlc(field.xc) else field.nlc

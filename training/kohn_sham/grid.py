@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 from pyscf import gto
@@ -61,15 +61,23 @@ class MovingGrid(Grids):
         PySCF's level of the grid, 0 to 9.
     order
         Highest derivative of the orbitals that is kept.
+
+    Attributes
+    ----------
+    blocks
+        The points where they are now.
+    found
+        What the `Integrator` found there last.
     """
 
-    _keys: ClassVar = {"blocks", "order"}
+    _keys: ClassVar = {"blocks", "found", "order"}
 
     def __init__(self, mol: gto.Mole, level: int, order: int) -> None:
         super().__init__(mol)
         self.level = level
         self.order = order
         self.blocks: list[Block] = []
+        self.found: Any = None
         self._table: dict[str, tuple[np.ndarray, np.ndarray]] = {}
         self._memory: dict[int, np.ndarray] = {}
         first, second = np.triu_indices(mol.natm, 1)
@@ -92,7 +100,7 @@ class MovingGrid(Grids):
         coords, weights = self.get_partition(
             self.mol, self._table, self.radii_adjust, self.atomic_radii, concat=False
         )
-        self.blocks = []
+        self.blocks, self.found = [], None
         for atom, points in enumerate(coords):
             volumes = self._table[self.mol.atom_symbol(atom)][1]
             share = weights[atom] / volumes  # both negative at some points of Lebedev's

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,26 @@ from training.kohn_sham.grid import COMPONENTS, MovingGrid, evaluate
 
 SECOND = ((4, 5, 6), (5, 7, 8), (6, 8, 9))
 """Where the second derivatives xx, xy, xz; yx, ... are among the ten values of an orbital."""
+
+
+@dataclass(frozen=True)
+class Found:
+    """What an integration found at the points of one block.
+
+    Attributes
+    ----------
+    psi
+        Occupied orbitals ``[C, O, G]``.
+    energies
+        Energy of exchange and correlation in hartree/bohr³, ``[G]``.
+    slopes
+        Its derivatives by density, density gradient and kinetic energy density, times the weights,
+        ``[1, 4 or 5, G]``.
+    """
+
+    psi: np.ndarray
+    energies: np.ndarray
+    slopes: np.ndarray
 
 
 class Integrator(NumInt):
@@ -32,71 +53,66 @@ class Integrator(NumInt):
         if kind == "HF":
             return electrons, energy, potential
         coefficients, occupations = orbitals_of(dms)
+        found = []
         components = COMPONENTS[0 if kind == "LDA" else 1]
         for block in grids.blocks:
             basis = block.orbitals[:components]
-            density = _density(coefficients.T @ basis, occupations, kind)
+            psi = coefficients.T @ basis
+            density = _density(psi, occupations, kind)
             each, slopes = self.eval_xc_eff(xc_code, density, deriv=1, xctype=kind, spin=0)[:2]
-            charge = density[0] * block.weights
-            electrons += charge.sum()
-            energy += charge @ each
+            electrons += density[0] @ block.weights
+            energies = density[0] * each
+            energy += energies @ block.weights
             slopes *= block.weights
-            # Half, as the transpose is added below.
-            product = basis[0] * (0.5 * slopes[0])
-            for x in range(1, min(len(slopes), 4)):
-                product += basis[x] * slopes[x]
+            halved = slopes[:components].copy()
+            halved[0] *= 0.5  # as the transpose is added below
+            product = np.einsum("xmg,xg->mg", basis, halved)
             potential += basis[0] @ product.T
             if kind == "MGGA":
                 for x in (1, 2, 3):
                     potential += basis[x] @ (basis[x] * (0.25 * slopes[4])).T
+            found.append(Found(psi, energies, slopes))
+        grids.found = coefficients * occupations, found
         return electrons, energy, potential + potential.T
 
-    def gradient(self, grid: MovingGrid, xc_code: str, density_matrix: np.ndarray) -> np.ndarray:
-        """Return the gradient ``[N, 3]`` of the energy in hartree/bohr at fixed density matrix.
+    def gradient(self, grid: MovingGrid, xc_code: str) -> np.ndarray:
+        """Return the gradient ``[N, 3]`` in hartree/bohr of the energy last integrated on a grid.
 
+        The density matrix is held fixed.
         Basis functions and grid points move with their atoms and the weights change. The energy
         depends on the orbitals through Σ_g D_mn (a φ_m φ_n + b·φ_m ∇φ_n), whence the derivative
-        of each function meets ``D (a φ + b·∇φ)``, and its second derivatives meet ``D φ``.
+        of each function meets ``D (a φ + b·∇φ)``, and its second derivatives meet ``b D φ``.
         """
         kind = self._xc_type(xc_code)
         mol = grid.mol
         gradient = np.zeros((mol.natm, 3))
         if kind == "HF":
             return gradient
-        coefficients, occupations = orbitals_of(density_matrix)
-        occupied = coefficients * occupations
-        by_function = np.zeros((mol.nao, 3))
-        energies = []
+        occupied, found = grid.found
+        by_function = np.zeros((3, mol.nao))
         order = 1 if kind == "LDA" else 2
         if grid.order < order:
             largest = max(len(block.weights) for block in grid.blocks)
             memory = np.empty(COMPONENTS[order] * mol.nao * largest)
-        for block in grid.blocks:
+        for block, at in zip(grid.blocks, found, strict=True):
             basis = block.orbitals
-            psi = coefficients.T @ basis[: COMPONENTS[order - 1]]
             if grid.order < order:
                 basis = evaluate(mol, block.coords, order, memory)
-            density = _density(psi, occupations, kind)
-            each, slopes = self.eval_xc_eff(xc_code, density, deriv=1, xctype=kind, spin=0)[:2]
-            energies.append(density[0] * each)
-            slopes *= block.weights
-            first = psi[0] * slopes[0]
-            for x in range(1, min(len(slopes), 4)):
-                first += psi[x] * slopes[x]
-            meeting = occupied @ first
-            shift = np.stack([_sums(basis[x], meeting) for x in (1, 2, 3)], axis=1)
-            for y in range(1, min(len(slopes), 4)):
+            psi, slopes = at.psi, at.slopes
+            meeting = occupied @ np.einsum("xog,xg->og", psi, slopes[: len(psi)])
+            shift = np.einsum("xmg,mg->xm", basis[1:4], meeting)
+            for y in range(1, len(psi)):
                 second = psi[0] * slopes[y]
                 if kind == "MGGA":
                     second += psi[y] * (0.5 * slopes[4])
                 meeting = occupied @ second
                 for x in range(3):
-                    shift[:, x] += _sums(basis[SECOND[x][y - 1]], meeting)
+                    shift[x] += np.einsum("mg,mg->m", basis[SECOND[x][y - 1]], meeting)
             by_function -= 2 * shift
-            gradient[block.atom] += 2 * shift.sum(0)
+            gradient[block.atom] += 2 * shift.sum(1)
         for atom, (_, _, start, stop) in enumerate(mol.aoslice_by_atom()):
-            gradient[atom] += by_function[start:stop].sum(0)
-        return gradient + grid.weight_gradient(energies)
+            gradient[atom] += by_function[:, start:stop].sum(1)
+        return gradient + grid.weight_gradient([at.energies for at in found])
 
 
 def orbitals_of(density_matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -112,14 +128,9 @@ def orbitals_of(density_matrix: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
 def _density(psi: np.ndarray, occupations: np.ndarray, kind: str) -> np.ndarray:
     """Return density, its gradient and kinetic energy density, as far as the kind has them."""
-    weighted = psi[0] * occupations[:, None]
-    rows = [np.einsum("og,og->g", weighted, psi[0])]
-    if kind != "LDA":
-        rows += [2 * np.einsum("og,og->g", weighted, psi[x]) for x in (1, 2, 3)]
+    density = np.einsum("og,xog->xg", psi[0] * occupations[:, None], psi)
+    density[1:] *= 2
     if kind == "MGGA":
-        rows.append(0.5 * np.einsum("o,xog,xog->g", occupations, psi[1:], psi[1:]))
-    return np.stack(rows)
-
-
-def _sums(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    return np.einsum("mg,mg->m", one, other)
+        kinetic = 0.5 * np.einsum("o,xog,xog->g", occupations, psi[1:], psi[1:])
+        density = np.vstack([density, kinetic])
+    return density
