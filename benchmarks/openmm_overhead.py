@@ -1,13 +1,18 @@
 """What `ATOMIntegrator` costs a step beside the operator: ``python benchmarks/openmm_overhead.py``.
 
 Runs of ethanol at a 0.5 fs time step and a 16 fs stride, one thread, no reporters, and the
-operator alone on the same jumps, in turn; the median of their differences.
+operator alone on the same jumps, in turn; the median of their differences. Times are the
+processor's, which other programs disturb less than the clock's. Then many steps in a row, and how
+much more memory is resident after them.
 """
 
 from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
 import openmm
 import torch
@@ -18,6 +23,7 @@ from openmm.app import Simulation
 
 from ase_atom import ATOMIntegrator, PhaseState, load_operator
 from ase_atom.io.topology import openmm_topology
+from ase_atom.operator import Operator
 
 STEPS = 32
 """Steps a stride."""
@@ -28,8 +34,9 @@ def main(
     platform: str = typer.Option("Reference", help="Reference or CPU."),
     strides: int = typer.Option(10, help="Jumps in each run."),
     repeats: int = typer.Option(20, help="Runs of each kind."),
+    steps: int = typer.Option(100_000, help="Steps in a row, for the memory; 0 for none."),
 ) -> None:
-    """Print the time of a step with and without the operator's part."""
+    """Print the time of a step with and without the operator's part, and the growth of memory."""
     torch.set_num_threads(1)
     model = load_operator(operator)
     atoms = molecule("CH3CH2OH")
@@ -62,25 +69,35 @@ def main(
         integrator.step(2 * STEPS)
         whole, alone = [], []
         for _ in range(repeats):
-            whole.append(_seconds(lambda: integrator.step(strides * STEPS)) / strides / STEPS)
-            alone.append(_seconds(lambda: _jumps(model, state, times, strides)) / strides / STEPS)
+            whole.append(_seconds(integrator.step, strides * STEPS) / strides / STEPS)
+            alone.append(_seconds(_jumps, model, state, times, strides) / strides / STEPS)
         beside = statistics.median(a - b for a, b in zip(whole, alone, strict=True))
         print(
             f"{platform}, {name}: {1e6 * statistics.median(whole):.0f} µs a step, of which the "
             f"operator {1e6 * statistics.median(alone):.0f} µs and all else {1e6 * beside:.0f} µs"
         )
+    if steps:
+        before = _resident()
+        integrator.step(steps)
+        print(f"{steps} steps: {_resident() - before:+.1f} MiB resident, of {before:.0f} MiB")
 
 
 @torch.no_grad()
-def _jumps(model, state: PhaseState, times: torch.Tensor, count: int) -> None:
+def _jumps(model: Operator, state: PhaseState, times: torch.Tensor, count: int) -> None:
     for _ in range(count):
         model(state, times)
 
 
-def _seconds(work) -> float:
-    begin = time.perf_counter()
-    work()
-    return time.perf_counter() - begin
+def _resident() -> float:
+    """Return the resident memory in MiB, as Linux tells it."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS")) / 1024
+
+
+def _seconds(work: Callable[..., None], *arguments: Any) -> float:
+    begin = time.process_time()
+    work(*arguments)
+    return time.process_time() - begin
 
 
 if __name__ == "__main__":

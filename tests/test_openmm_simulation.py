@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+from copy import deepcopy
 from pathlib import Path
 
 import mdtraj
@@ -15,6 +16,7 @@ from openmm.app import CheckpointReporter, DCDReporter, Simulation, StateDataRep
 from openmm_systems import FEMTO, LANGEVIN, Springs, bare_system, march, phase, simulate
 
 from ase_atom import ATOMIntegrator, PhaseState
+from ase_atom.errors import StateError
 from ase_atom.io.topology import openmm_topology
 from ase_atom.operator import save_operator
 from ase_atom.units import KJ_MOL
@@ -156,6 +158,26 @@ def test_a_serialised_system_wants_its_own_operator(ethanol, tmp_path, found):
     context.setPositions(ethanol.positions * unit.angstrom)
     with pytest.raises(openmm.OpenMMException, match=message):
         integrator.step(1)
+
+
+def test_a_copied_integrator_serves_another_context(ethanol, springs):
+    simulation = simulate(ethanol, springs)
+    simulation.step(5)
+    copied = deepcopy(simulation.integrator)
+    context = openmm.Context(
+        simulation.system, copied, openmm.Platform.getPlatformByName("Reference")
+    )
+    context.setState(
+        simulation.context.getState(
+            positions=True, velocities=True, parameters=True, integratorParameters=True
+        )
+    )
+    expected = march(simulation, 9)[-1, 0]
+    copied.step(9)
+    assert np.array_equal(10 * context.getState(positions=True).getPositions(True)._value, expected)
+    context.setPositions(np.full((9, 3), np.inf))
+    with pytest.raises(StateError, match="the position of atom C0 is not finite"):
+        copied.step(1)
 
 
 def test_an_operator_in_memory_cannot_be_serialised(ethanol, springs):

@@ -116,7 +116,8 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         target = ensemble.temperature_K if self._thermostatted else 0.0
         if self._thermostatted and card and (warning := temperature_warning(target, card)):
             warnings.warn(warning, stacklevel=2)
-        plan = Plan(ensemble, step_length, frames, fix_com, own_energy=system_forces == "refuse")
+        still = fix_com and not self._thermostatted  # thermostats see to it themselves
+        plan = Plan(ensemble, step_length, frames, still, own_energy=system_forces == "refuse")
         self._callback = JumpCallback(source, numbers, masses, plan)
         force = openmm.PythonForce(self._callback, parameters(frames, target))
         force.setForceGroup(group)

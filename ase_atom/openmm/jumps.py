@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ase_atom.errors import BrokenStateError, StateError
-from ase_atom.openmm.potential import EnergyCallback, check_positions, molecule_state, positions_of
+from ase_atom.openmm.potential import EnergyCallback, check_positions, positions_of
 from ase_atom.openmm.program import (
     FIRST,
     FRAME,
@@ -24,6 +24,7 @@ from ase_atom.openmm.program import (
 )
 from ase_atom.openmm.source import OperatorSource
 from ase_atom.propagation import CachedPotential, Ensemble, Guard, Noise, Step, Thermostat, advance
+from ase_atom.state import PhaseState
 from ase_atom.threads import torch_threads
 from ase_atom.units import NM, NM_PS, PS
 
@@ -110,10 +111,16 @@ class JumpCallback:
         self._guard: Guard | None = None
         self._jump: Jump | None = None
         self._start_velocities: np.ndarray | None = None
+        self._frame = 0  # of the positions handed out last, whose velocities are asked for next
+        self._ensemble = plan.ensemble
+        self._atoms = torch.as_tensor(numbers)[None], torch.as_tensor(masses)[None]
         self._zero = np.zeros((len(numbers), 3))
 
     def __reduce__(self) -> tuple:
         return JumpCallback, (self.source, self.numbers, self.masses, self.plan)
+
+    def __deepcopy__(self, memo: dict) -> JumpCallback:
+        return self  # a copied integrator goes on working with the same System's force
 
     def __call__(self, state: openmm.State) -> tuple[float, np.ndarray]:
         """Return an answer as energy and forces ``[N, 3]``, see `Phase`."""
@@ -136,7 +143,7 @@ class JumpCallback:
         if phase == Phase.POSITIONS:
             return self._answer_positions(values, state)
         if phase == Phase.VELOCITIES:
-            return 0.0, self._jump.v_shifts[int(values[FRAME]) - self._jump.first]
+            return 0.0, self._jump.v_shifts[self._frame]
         if phase == Phase.START:
             self._start_velocities = _real(state.getPositions(asNumpy=True)._value * NM_PS)
             return 0.0, self._zero
@@ -162,20 +169,22 @@ class JumpCallback:
             now = state.getTime()._value * PS - frame * self.plan.timestep
             self._pending = self._explain(now + (self._jump.good + 1) * self.plan.timestep)
             return Answer.FAILED, self._zero
+        self._frame = frame
         return Answer.READY, self._jump.x_shifts[frame]
 
     def _make(self, values: dict, positions: np.ndarray, velocities: np.ndarray) -> Jump:
         """Compute the frames from a start in Å and Å/fs, ``[N, 3]``, to the grid's next point."""
         plan, operator = self.plan, self.source.operator
-        start = molecule_state(self.numbers, self.masses, positions, velocities)
+        x, v = torch.from_numpy(positions)[None], torch.from_numpy(velocities)[None]
+        start = PhaseState(*self._atoms, x, v)
         if not self._is_known(positions, velocities):
             check_positions(operator, self.numbers, self.masses, positions, velocities)
             self._watch(start)
         if plan.still:
             start = start.without_drift()
-        ensemble = plan.ensemble
-        if isinstance(ensemble, Thermostat):
-            ensemble = replace(ensemble, temperature_K=values[TEMPERATURE])
+        ensemble = self._ensemble
+        if isinstance(ensemble, Thermostat) and ensemble.temperature_K != values[TEMPERATURE]:
+            ensemble = self._ensemble = replace(ensemble, temperature_K=values[TEMPERATURE])
         if self._potential is None:
             self._potential = CachedPotential(operator.energy)
         first = int(values[FIRST])
@@ -199,7 +208,7 @@ class JumpCallback:
             return True
         return bool(np.abs(frames - positions).max(axis=(1, 2)).min() < SAME_PLACE)
 
-    def _watch(self, start) -> None:
+    def _watch(self, start: PhaseState) -> None:
         """Take the guard's limits from a state."""
         guard = Guard.watch(start)
         if int(guard.first_broken(start.positions[:, None], start.velocities[:, None])[0]) == 0:

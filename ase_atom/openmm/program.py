@@ -101,7 +101,7 @@ def write_program(
     for name in ("x_start", "v_start", "x_left", "v_left", "x_shift"):
         integrator.addPerDofVariable(name, 0.0)
     integrator.addGlobalVariable(TARGET, temperature)
-    for name in ("changed", "due", "weighted", "first_answer", "answer"):
+    for name in ("changed", "due", "weighted", "answer", "asked"):
         integrator.addGlobalVariable(name, 0.0)
 
     # A jump begins on the grid, or where the last step's end was changed. A comparison with NaN
@@ -125,11 +125,12 @@ def write_program(
     integrator.addComputePerDof("x", _shown("x"))
     integrator.endBlock()
 
+    # Nothing stands between answer and shift, so that OpenMM evaluates the force once for both.
     integrator.addComputeGlobal(PHASE, f"{Phase.POSITIONS:d}")
     integrator.addComputeGlobal("answer", answer)
     integrator.addComputePerDof("x_shift", shift)
-    integrator.addComputeGlobal("first_answer", "answer")
-    integrator.beginIfBlock(f"first_answer = {Answer.NEEDS_START:d}")
+    integrator.addComputeGlobal("asked", f"answer-{Answer.NEEDS_START:d}")
+    integrator.beginIfBlock("asked = 0")
     integrator.addComputePerDof("x", _shown("v_start"))
     integrator.addComputeGlobal(PHASE, f"{Phase.START:d}")
     integrator.addComputeGlobal("answer", answer)
@@ -137,21 +138,22 @@ def write_program(
     integrator.addComputeGlobal(PHASE, f"{Phase.POSITIONS:d}")
     integrator.addComputeGlobal("answer", answer)
     integrator.addComputePerDof("x_shift", shift)
-    integrator.addComputePerDof("x", "x_left")
     integrator.endBlock()
     # On the Reference platform every computation draws random numbers, whether it uses them or
     # not. After a checkpoint was loaded, the block above runs in the middle of a jump, where it
     # does not in a run without a break. So that this changes no later noise, the same number of
     # idle computations stands in for it.
-    integrator.beginIfBlock(f"first_answer < {Answer.NEEDS_START:d}")
+    integrator.beginIfBlock("asked < 0")
+    for _ in range(3):
+        integrator.addComputePerDof("x_left", "x_left")
     for _ in range(4):
-        integrator.addComputePerDof("x_shift", "x_shift")
-        integrator.addComputeGlobal("answer", "answer")
+        integrator.addComputeGlobal("asked", "asked")
     integrator.endBlock()
 
     # The callback raises its error in this phase only, so that who catches it finds the Context
     # with the last good frame and in its normal phase.
     integrator.beginIfBlock("answer < 0")
+    integrator.addComputePerDof("x", "x_left")
     integrator.addComputeGlobal(PHASE, f"{Phase.ENERGY:d}")
     integrator.addComputeGlobal("answer", answer)
     integrator.endBlock()
