@@ -12,13 +12,19 @@ import numpy as np
 from ase import Atoms
 
 from ase_atom.analysis.checks import check_alone, check_pair
+from ase_atom.analysis.conservation import compare_conservation
 from ase_atom.analysis.coordinates import Coordinates, perceive
 from ase_atom.analysis.diagnosis import Finding
+from ase_atom.analysis.dynamics import compare_dynamics
 from ase_atom.analysis.lines import Line, Missing, Tolerances, Verdict, judge
+from ase_atom.analysis.motion import Temperatures, split_motion, temperatures
+from ase_atom.analysis.pair import Pair, have_common_starts
 from ase_atom.analysis.plots import Plot, Section
 from ase_atom.analysis.sources import load_trajectory
 from ase_atom.analysis.structure import compare_structure
+from ase_atom.analysis.thermodynamics import compare_thermodynamics, ensemble_of
 from ase_atom.analysis.trajectory import Trajectory
+from ase_atom.analysis.velocities import with_velocities
 
 _ROOM = 300.0  # K, for free energies where nothing says how hot it was
 
@@ -123,15 +129,53 @@ def compare(
         side = (
             given if isinstance(given, Trajectory) else load_trajectory(given, topology, **loading)
         )
-        side = side.discarding(discard)
+        side = given.discarding(discard)
         check_alone(side)
         sides.append(side)
     ours, mixed = check_pair(*sides, reorder)
-    theirs = sides[1]
+    (ours, ours_lack), (theirs, theirs_lack) = (with_velocities(side) for side in (ours, sides[1]))
     coordinates = perceive(theirs.numbers, theirs.pooled("positions", 1000))
+    lacks = [reason for reason in (ours_lack, theirs_lack) if reason]
+    motions = kinetics = None
+    if not lacks:
+        motions = tuple([split_motion(run, side.masses) for run in side] for side in (ours, theirs))
+        kinetics = tuple(temperatures(*both) for both in zip((ours, theirs), motions, strict=True))
+    pair = Pair(
+        ours,
+        theirs,
+        coordinates,
+        tolerances,
+        random,
+        _temperature(theirs, None if kinetics is None else kinetics[1]),
+        have_common_starts(ours, theirs),
+    )
+    ensembles = tuple(
+        ensemble_of(side, None if lacks else side.kinetic_energies()) for side in pair.sides
+    )
+    dynamics, _ = compare_dynamics(pair, motions, lacks)
+    sections = [compare_structure(pair), dynamics]
+    if kinetics is None:
+        sections.append(
+            Section(
+                "thermodynamics",
+                missing=[Missing("thermodynamics", "temperatures", "; ".join(lacks))],
+            )
+        )
+    else:
+        sections.append(compare_thermodynamics(pair, kinetics))
+    sections.append(compare_conservation(pair, motions, ensembles))
     findings = [Finding("mixed-up atoms", mixed)] if mixed else []
-    sections = [compare_structure(ours, theirs, coordinates, tolerances, _ROOM, random)]
     return _assemble(ours, theirs, coordinates, sections, findings, tolerances)
+
+
+def _temperature(reference: Trajectory, kinetics: Temperatures | None) -> float:
+    """Temperature of the reference: of its vibration, or as its file says, or 300 K."""
+    if kinetics is not None:
+        return float(np.concatenate(kinetics.vibration).mean())
+    try:
+        return float(reference.facts["temperature_K"])
+    except (KeyError, ValueError):
+        return _ROOM
 
 
 def _assemble(

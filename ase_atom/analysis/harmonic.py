@@ -200,7 +200,7 @@ class HarmonicGuess:
         for index, minimum in enumerate(self.minima):
             for relabelling in self.relabellings:
                 for flip in (1.0, -1.0):
-                    rotation, misfit = _align(
+                    rotation, misfit = align(
                         minimum.masses, minimum.positions, flip * x[:, relabelling]
                     )
                     better = misfit < best - 1e-9
@@ -212,7 +212,7 @@ class HarmonicGuess:
         return choice, order, sign, frame, np.sqrt(np.clip(best, 0, None) / total)
 
 
-def _align(masses: NDArray, target: NDArray, x: NDArray) -> tuple[NDArray, NDArray]:
+def align(masses: NDArray, target: NDArray, x: NDArray) -> tuple[NDArray, NDArray]:
     """Rotations R with x ≈ R target, ``[S, 3, 3]``, and mass-weighted squared misfits ``[S]``."""
     overlap = np.einsum("n,snx,ny->sxy", masses, x, target)
     left, singular, right = np.linalg.svd(overlap)

@@ -133,10 +133,13 @@ class Line:
         ``alone`` where that is a deviation already.
     note
         What else one should know.
+    paired
+        The deviation itself, where runs belong together in pairs and it is known better than the
+        two sides are.
     deviation
         Filled in by `judge`: what is compared with the tolerance.
-    error
-        Its standard error.
+    error, freedom
+        Its standard error, and the degrees of freedom of that.
     p
         Probability of so large a deviation if the tolerance were kept, corrected for all lines.
     verdict
@@ -152,8 +155,10 @@ class Line:
     tolerance: float
     kind: Literal["difference", "ratio", "alone"] = "difference"
     note: str = ""
+    paired: Estimate | None = None
     deviation: float = math.nan
     error: float = math.nan
+    freedom: float = math.nan
     p: float = math.nan
     verdict: Verdict = Verdict.UNCLEAR
 
@@ -260,10 +265,13 @@ def _measure(line: Line) -> Line:
             ((ours.error / theirs.value) ** 2, ours.freedom),
             ((ratio * theirs.error / theirs.value) ** 2, theirs.freedom),
         ]
+    if line.paired is not None and math.isfinite(line.paired.error):
+        variances = [(line.paired.error**2, line.paired.freedom)]
     total = sum(variance for variance, _ in variances)
     error = math.sqrt(total) if total >= 0 else math.nan
-    p = _exceedance(abs(deviation), error, line.tolerance, _freedom(variances))
-    return replace(line, deviation=deviation, error=error, p=p)
+    freedom = min(_freedom(variances), 1e6)
+    p = _exceedance(abs(deviation), error, line.tolerance, freedom)
+    return replace(line, deviation=deviation, error=error, freedom=freedom, p=p)
 
 
 def _freedom(variances: Sequence[tuple[float, float]]) -> float:
@@ -278,7 +286,7 @@ def _exceedance(size: float, error: float, tolerance: float, freedom: float) -> 
         return math.nan
     if error == 0:
         return 0.0 if size > tolerance else 1.0
-    return float(student.sf((size - tolerance) / error, min(freedom, 1e6)))
+    return float(student.sf((size - tolerance) / error, freedom))
 
 
 def _verdict(line: Line, corrected: float) -> Verdict:
@@ -286,10 +294,8 @@ def _verdict(line: Line, corrected: float) -> Verdict:
         return Verdict.UNCLEAR
     if corrected < LEVEL and line.samples >= 2:
         return Verdict.DIFFERS
-    sides = [line.trajectory] + ([] if line.reference is None else [line.reference])
     if line.samples < FEW_SAMPLES:
         return Verdict.UNCLEAR
-    freedom = _freedom([(side.error**2, side.freedom) for side in sides])
-    reach = float(student.ppf(1 - LEVEL / 2, min(freedom, 1e6))) * line.error
-    within = abs(line.deviation) + (reach if line.error > 0 else 0.0) <= line.tolerance
+    reach = float(student.ppf(1 - LEVEL / 2, line.freedom)) * line.error if line.error > 0 else 0.0
+    within = abs(line.deviation) + reach <= line.tolerance
     return Verdict.AGREES if within else Verdict.UNCLEAR

@@ -111,6 +111,22 @@ def _levels(runs: Sequence[NDArray], least_blocks: int) -> Iterator[tuple[int, N
         yield longest, centre + (means - centre) * sizes / sizes.mean()
 
 
+def paired_difference(ours: Sequence[ArrayLike], theirs: Sequence[ArrayLike]) -> Estimate:
+    """Mean difference of runs that belong together in pairs, such as those from common starts.
+
+    What the two runs of a pair share, above all their energy, cancels. The error is from the
+    scatter of the pairs' differences.
+
+    Parameters
+    ----------
+    ours, theirs
+        Values of each run, ``[T]``; run ``i`` of one belongs to run ``i`` of the other.
+    """
+    differences = [np.mean(a) - np.mean(b) for a, b in zip(ours, theirs, strict=True)]
+    value, error = mean_and_error(differences)
+    return Estimate(value, error, float(len(differences)), len(differences) - 1.0)
+
+
 def width(series: Sequence[ArrayLike]) -> Estimate:
     """Standard deviation of runs of correlated values, with its standard error."""
     runs = [np.asarray(run, dtype=float) for run in series]
@@ -183,7 +199,11 @@ def _entropy(p: NDArray) -> NDArray:
 
 
 def divergence_estimate(
-    first: NDArray, second: NDArray, random: np.random.Generator, resamples: int = 500
+    first: NDArray,
+    second: NDArray,
+    random: np.random.Generator,
+    resamples: int = 500,
+    paired: bool = False,
 ) -> Estimate:
     """Jensen–Shannon divergence of two sampled distributions, freed of its bias.
 
@@ -199,11 +219,18 @@ def divergence_estimate(
         For the draws.
     resamples
         How many.
+    paired
+        Whether block ``i`` of one belongs to block ``i`` of the other: they are then drawn
+        together.
     """
     plain = float(divergence(first.sum(0), second.sum(0)))
     fewest = min(len(first), len(second))
     if fewest < 2:
         return Estimate(plain, math.nan, float(fewest), math.nan)
-    drawn = divergence(resampled(first, resamples, random), resampled(second, resamples, random))
+    if paired:
+        both = resampled(np.stack([first, second], axis=1), resamples, random)
+        drawn = divergence(both[:, 0], both[:, 1])
+    else:
+        drawn = divergence(*(resampled(side, resamples, random) for side in (first, second)))
     corrected = 2 * plain - float(drawn.mean())
     return Estimate(corrected, float(drawn.std(ddof=1)), float(fewest), fewest - 1.0)

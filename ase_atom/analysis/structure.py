@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from itertools import combinations_with_replacement
 
 import numpy as np
@@ -12,99 +10,51 @@ from ase.data import chemical_symbols
 from ase.units import kJ, mol
 from numpy.typing import NDArray
 
-from ase_atom.analysis.coordinates import CoordinateClass, Coordinates
-from ase_atom.analysis.lines import Line, Tolerances
-from ase_atom.analysis.plots import Curve, Panel, Plot, Section
-from ase_atom.analysis.statistics import (
-    Estimate,
-    correlated_mean,
-    divergence_estimate,
-    resampled,
-    width,
+from ase_atom.analysis.coordinates import CoordinateClass
+from ase_atom.analysis.histograms import (
+    Histograms,
+    block_frames,
+    compare_distributions,
+    curves,
+    histograms_of,
 )
-from ase_atom.analysis.trajectory import Trajectory
+from ase_atom.analysis.lines import Line, Tolerances
+from ase_atom.analysis.pair import Pair
+from ase_atom.analysis.plots import Panel, Plot, Section
 from ase_atom.units import KB
 
-BINS = 60
-_TAILS = (0.05, 99.95)  # percentiles between which histograms have their bins
 _TORSION_EDGES = np.linspace(-180.0, 180.0, 73)
-_RESAMPLES = 500
 
 
-@dataclass(frozen=True)
-class Histograms:
-    """One coordinate's histograms in independent blocks, of either side.
-
-    Attributes
-    ----------
-    label
-        The coordinate.
-    edges
-        Of the bins, ``[bins + 1]``; what lies beyond is counted in the outermost bins.
-    trajectory, reference
-        Counts, ``[K, bins]``.
-    divergence
-        Between the two.
-    """
-
-    label: str
-    edges: NDArray
-    trajectory: NDArray
-    reference: NDArray
-    divergence: Estimate
-
-
-def compare_structure(
-    trajectory: Trajectory,
-    reference: Trajectory,
-    coordinates: Coordinates,
-    tolerances: Tolerances,
-    temperature: float,
-    random: np.random.Generator,
-) -> Section:
-    """Compare bonds, angles, torsions and interatomic distances.
-
-    Parameters
-    ----------
-    trajectory, reference
-        Of the same molecule, atoms in one order.
-    coordinates
-        Of the reference; measured on both.
-    tolerances
-        For the verdicts.
-    temperature
-        K, of free energies.
-    random
-        For the bootstrap.
-    """
+def compare_structure(pair: Pair) -> Section:
+    """Compare bonds, angles, torsions and interatomic distances."""
     section = Section("structure")
     found: dict[str, list[Histograms]] = {"bond": [], "angle": [], "torsion": []}
-    for one in coordinates.classes:
-        ours = [one.values(run.positions) for run in trajectory.segments]
-        theirs = [one.values(run.positions) for run in reference.segments]
+    for one in pair.coordinates.classes:
+        ours, theirs = ([one.values(run.positions) for run in side] for side in pair.sides)
         if one.kind == "torsion":
-            histograms = _torsion(one, ours, theirs, trajectory, reference, random)
+            histograms = _torsion(one, ours, theirs, pair)
         else:
-            section.lines += _mean_and_width(one, ours, theirs, tolerances)
-            histograms = _distribution(
-                f"{one.kind} {one.label}", ours, theirs, trajectory, reference, random
-            )
+            section.lines += _mean_and_width(one, ours, theirs, pair)
+            histograms = compare_distributions(f"{one.kind} {one.label}", ours, theirs, pair)
         found[one.kind].append(histograms)
-        section.lines.append(_divergence_line(histograms, tolerances))
-    pairs = list(_pair_distances(trajectory, reference, random))
-    section.lines += [_divergence_line(histograms, tolerances) for histograms in pairs]
+        section.lines.append(_divergence_line(histograms, pair.tolerances))
+    distances = _pair_distances(pair)
+    section.lines += [_divergence_line(one, pair.tolerances) for one in distances]
     section.plots = [
-        *_density_plots(found["bond"], "bonds", "Bond lengths", "length / Å", random),
-        *_density_plots(found["angle"], "angles", "Angles", "angle / °", random),
-        *_profile_plots(found["torsion"], temperature, random),
-        *_density_plots(pairs, "distances", "Distances between elements", "distance / Å", random),
+        *_density_plots(found["bond"], "bonds", "Bond lengths", "length / Å", pair.random),
+        *_density_plots(found["angle"], "angles", "Angles", "angle / °", pair.random),
+        *_profile_plots(found["torsion"], pair.temperature, pair.random),
+        *_density_plots(
+            distances, "distances", "Distances between elements", "distance / Å", pair.random
+        ),
     ]
     section.remarks.append(
         "Coordinates that the symmetry of the molecule's graph makes equivalent, such as the three "
         "positions of a methyl group, are pooled."
         + (
             " The molecule has stereocentres, so torsions φ and −φ are kept apart."
-            if coordinates.chiral
+            if pair.coordinates.chiral
             else " It has no stereocentre, so mirror images are one ensemble, and torsions φ and "
             "−φ are pooled too."
         )
@@ -113,25 +63,25 @@ def compare_structure(
 
 
 def _mean_and_width(
-    one: CoordinateClass, ours: list[NDArray], theirs: list[NDArray], tolerances: Tolerances
+    one: CoordinateClass, ours: list[NDArray], theirs: list[NDArray], pair: Pair
 ) -> list[Line]:
     unit, tolerance = {
-        "bond": ("Å", tolerances.bond_mean),
-        "angle": ("°", tolerances.angle_mean),
+        "bond": ("Å", pair.tolerances.bond_mean),
+        "angle": ("°", pair.tolerances.angle_mean),
     }[one.kind]
-    means = [correlated_mean([run.mean(1) for run in side]) for side in (ours, theirs)]
     name = f"{one.kind} {one.label}"
+    means = [[run.mean(1) for run in side] for side in (ours, theirs)]
     return [
-        Line("structure", f"{one.kind} means", f"{name}: mean", unit, *means, tolerance),
-        Line(
-            "structure",
-            f"{one.kind} widths",
+        pair.mean_line(
+            ("structure", f"{one.kind} means"), f"{name}: mean", unit, *means, tolerance
+        ),
+        pair.width_line(
+            ("structure", f"{one.kind} widths"),
             f"{name}: width",
             unit,
-            width(ours),
-            width(theirs),
-            tolerances.width,
-            "ratio",
+            ours,
+            theirs,
+            pair.tolerances.width,
         ),
     ]
 
@@ -149,81 +99,8 @@ def _divergence_line(histograms: Histograms, tolerances: Tolerances) -> Line:
     )
 
 
-def block_frames(series: Sequence[Sequence[NDArray]]) -> tuple[int, float]:
-    """Frames of one block so long that blocks are independent, and the effective samples.
-
-    Two statistical inefficiencies long, of whichever series is slowest.
-    """
-    estimates = [correlated_mean(one) for one in series]
-    count = sum(len(run) for run in series[0])
-    samples = min((e.samples for e in estimates if e.error > 0), default=float(count))
-    return max(1, math.ceil(2 * count / max(samples, 1.0))), samples
-
-
-def block_numbers(lengths: Sequence[int], size: int) -> tuple[NDArray, int]:
-    """Number of the block of every frame, ``[T]``, and how many blocks there are.
-
-    Blocks do not reach across runs; what is left over joins a run's last block.
-    """
-    numbers, count = [], 0
-    for length in lengths:
-        here = max(1, length // size)
-        numbers.append(count + np.minimum(np.arange(length) // size, here - 1))
-        count += here
-    return np.concatenate(numbers), count
-
-
-def block_histograms(values: Sequence[NDArray], edges: NDArray, size: int) -> NDArray:
-    """Histograms of ``[T, P]`` values of each run, in blocks of frames, ``[K, bins]``."""
-    bins = len(edges) - 1
-    numbers, count = block_numbers([len(run) for run in values], size)
-    pooled = np.concatenate(values)
-    place = np.clip(np.searchsorted(edges, pooled, side="right") - 1, 0, bins - 1)
-    flat = (numbers[:, None] * bins + place).ravel()
-    return np.bincount(flat, minlength=count * bins).reshape(count, bins).astype(float)
-
-
-def _distribution(
-    label: str,
-    ours: list[NDArray],
-    theirs: list[NDArray],
-    trajectory: Trajectory,
-    reference: Trajectory,
-    random: np.random.Generator,
-) -> Histograms:
-    every = np.concatenate([run.ravel() for run in (*ours, *theirs)])
-    low, high = np.percentile(every, _TAILS)
-    if high <= low:
-        low, high = low - 1e-6, high + 1e-6
-    edges = np.linspace(low, high, BINS + 1)
-    centre = every.mean()
-    blocks, samples = [], []
-    for side in (ours, theirs):
-        series = [[run.mean(1) for run in side], [((run - centre) ** 2).mean(1) for run in side]]
-        size, effective = block_frames(series)
-        blocks.append(block_histograms(side, edges, size))
-        samples.append(effective)
-    return _histograms(label, edges, blocks, samples, random)
-
-
-def _histograms(
-    label: str,
-    edges: NDArray,
-    blocks: list[NDArray],
-    samples: list[float],
-    random: np.random.Generator,
-) -> Histograms:
-    found = divergence_estimate(*blocks, random, _RESAMPLES)
-    return Histograms(label, edges, *blocks, replace(found, samples=min(samples)))
-
-
 def _torsion(
-    one: CoordinateClass,
-    ours: list[NDArray],
-    theirs: list[NDArray],
-    trajectory: Trajectory,
-    reference: Trajectory,
-    random: np.random.Generator,
+    one: CoordinateClass, ours: list[NDArray], theirs: list[NDArray], pair: Pair
 ) -> Histograms:
     sizes, samples = [], []
     for side in (ours, theirs):
@@ -236,30 +113,23 @@ def _torsion(
         sizes.append(size)
         samples.append(effective)
     # A run stuck in one well seems to have no correlation at all: the slower side speaks for both.
-    intervals = trajectory.interval, reference.interval
+    intervals = [side.interval for side in pair.sides]
     if None not in intervals:
         slowest = max(size * step for size, step in zip(sizes, intervals, strict=True))
         sizes = [max(1, math.ceil(slowest / step - 1e-9)) for step in intervals]
-        frames = trajectory.frames, reference.frames
         samples = [
-            min(effective, 2 * count / size)
-            for effective, count, size in zip(samples, frames, sizes, strict=True)
+            min(effective, 2 * side.frames / size)
+            for effective, side, size in zip(samples, pair.sides, sizes, strict=True)
         ]
-    blocks = [
-        block_histograms(
-            [np.concatenate([run, -run], axis=1) if one.mirrored else run for run in side],
-            _TORSION_EDGES,
-            size,
-        )
-        for side, size in zip((ours, theirs), sizes, strict=True)
+    values = [
+        [np.concatenate([run, -run], axis=1) if one.mirrored else run for run in side]
+        for side in (ours, theirs)
     ]
-    return _histograms(f"torsion {one.label}", _TORSION_EDGES, blocks, samples, random)
+    return histograms_of(f"torsion {one.label}", _TORSION_EDGES, values, sizes, samples, pair)
 
 
-def _pair_distances(
-    trajectory: Trajectory, reference: Trajectory, random: np.random.Generator
-) -> list[Histograms]:
-    numbers = trajectory.numbers
+def _pair_distances(pair: Pair) -> list[Histograms]:
+    numbers = pair.reference.numbers
     out = []
     for first, second in combinations_with_replacement(sorted(set(numbers.tolist())), 2):
         i, j = np.triu_indices(len(numbers), 1)
@@ -271,38 +141,13 @@ def _pair_distances(
         sides = [
             [
                 np.linalg.norm(run.positions[:, i[here]] - run.positions[:, j[here]], axis=-1)
-                for run in side.segments
+                for run in side
             ]
-            for side in (trajectory, reference)
+            for side in pair.sides
         ]
-        label = f"distances {chemical_symbols[second]}···{chemical_symbols[first]}"
-        out.append(_distribution(label, *sides, trajectory, reference, random))
+        label = f"distance {chemical_symbols[second]}···{chemical_symbols[first]}"
+        out.append(compare_distributions(label, *sides, pair))
     return out
-
-
-def _bands(blocks: NDArray, random: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
-    """Normalised histogram and its 95 % bootstrap band, ``[bins]`` each."""
-    total = blocks.sum(0)
-    drawn = resampled(blocks, _RESAMPLES, random)
-    drawn /= drawn.sum(1, keepdims=True)
-    low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
-    return total / total.sum(), low, high
-
-
-def _curves(
-    one: Histograms,
-    random: np.random.Generator,
-    shape: Callable[[NDArray, NDArray], NDArray],
-    style: str = "steps",
-) -> tuple[Curve, ...]:
-    """Curves of both sides; ``shape`` takes bin probabilities and those without resampling."""
-    centres = 0.5 * (one.edges[1:] + one.edges[:-1])
-    curves = []
-    for role, blocks in (("reference", one.reference), ("trajectory", one.trajectory)):
-        plain, *band = _bands(blocks, random)
-        ends = np.sort([shape(end, plain) for end in band], axis=0)
-        curves.append(Curve(role, centres, shape(plain, plain), role, *ends, style=style))
-    return tuple(curves)
 
 
 def _density_plots(
@@ -318,7 +163,7 @@ def _density_plots(
                 f"{one.label} ({_size(one):.3f} nat)",
                 x_label,
                 "density",
-                _curves(one, random, lambda p, _, step=step: p / step),
+                curves(one, random, lambda p, _, step=step: p / step),
             )
         )
     caption = (
@@ -336,9 +181,9 @@ def _profile_plots(
     unit = KB * temperature / (kJ / mol)
     panels = []
     for one in sorted(found, key=lambda h: -_size(h)):
-        curves = _curves(one, random, lambda p, whole: _free_energy(p, whole, unit), "line")
+        drawn = curves(one, random, lambda p, whole: _free_energy(p, whole, unit), "line")
         panels.append(
-            Panel(f"{one.label} ({_size(one):.3f} nat)", "torsion / °", "F / kJ mol⁻¹", curves)
+            Panel(f"{one.label} ({_size(one):.3f} nat)", "torsion / °", "F / kJ mol⁻¹", drawn)
         )
     caption = (
         f"Free-energy profiles −kT ln p at {temperature:.0f} K with 95 % bootstrap bands; gaps "
