@@ -20,6 +20,62 @@ def benchmark() -> None:
     """Published tasks, peers and trivial predictors in one harness."""
 
 
+@app.command()
+def run(
+    suite: Annotated[str, typer.Argument(help="Name of a suite, or a YAML file.")],
+    molecules: Annotated[
+        str, typer.Option(help="Only these of the suite's molecules, with commas between.")
+    ] = "",
+    deltas: Annotated[str, typer.Option(help="Only these of its horizons Δ, in frames.")] = "",
+    rows: Annotated[str, typer.Option(help="These rows in place of the suite's.")] = "",
+    seeds: Annotated[str, typer.Option(help="These seeds in place of the suite's.")] = "",
+    minutes: Annotated[
+        float | None, typer.Option(min=0.0, help="Training minutes of each row.")
+    ] = None,
+    published: Annotated[
+        bool, typer.Option("--published", help="Train by the published schedule instead.")
+    ] = False,
+    data: Annotated[Path | None, typer.Option(help="In place of the data folder.")] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="By default results/SUITE in the data folder.")
+    ] = None,
+    device: Annotated[str, typer.Option(help="cpu or cuda.")] = "cpu",
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    table_only: Annotated[
+        bool, typer.Option("--table", help="Only write the tables of what is there.")
+    ] = False,
+) -> None:
+    """Train and score what is missing of a suite; a killed suite goes on where it was.
+
+    Trivial rows come first, and both splits always. Tables are written after every result.
+    """
+    from training.benchmarks.commands import run_command
+
+    run_command(
+        suite,
+        {"molecules": molecules, "deltas": deltas, "rows": rows, "seeds": seeds},
+        minutes=minutes,
+        published=published,
+        data=data,
+        output=output,
+        device=device,
+        threads=threads,
+        table_only=table_only,
+    )
+
+
+@app.command("download")
+def fetch(
+    layout: Annotated[str, typer.Argument(help="md17, rmd17, md22 or tg80.")],
+    molecules: Annotated[list[str] | None, typer.Argument(help="Only these molecules.")] = None,
+    data: Annotated[Path | None, typer.Option(help="In place of the data folder.")] = None,
+) -> None:
+    """Fetch public files and check them; without a network, say what to put where."""
+    from training.benchmarks.sources import download
+
+    download(layout, tuple(molecules or ()), data, typer.echo)
+
+
 @app.command("make-md17like")
 def make_md17like(
     molecule: Annotated[

@@ -23,7 +23,7 @@ from training.benchmarks.trivial import masked_mse
 from training.config import OptimiserConfig
 from training.optimisers import build_optimiser
 
-LOOKS = 40
+LOOKS = 24
 """Looks at the validation samples in the course of a budget."""
 
 SAVE_SECONDS = 30.0

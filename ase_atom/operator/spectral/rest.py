@@ -5,14 +5,18 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+FLAT = 0.03
+"""A structure this much thinner than long is planar; fluctuations leave no mean one flatter."""
+
 
 def orientation(structure: Tensor, positions: Tensor, masses: Tensor) -> Tensor:
     """Rotation, or rotation and reflection, that lays a structure into each of some poses best.
 
     The orthogonal matrix Q of least Σ_i m_i |x_i − Q s_i|² (Kabsch, Acta Cryst. A 32, 922 (1976)).
     Weighted by mass it is nearly the Eckart frame, which small vibrations without angular momentum
-    leave at rest. Q commutes with rotations and reflections of the pose; the axis across a planar
-    structure, whose sign is then arbitrary, moves none of its atoms. No gradients.
+    leave at rest. Q commutes with rotations and reflections of the pose. Across a planar structure
+    its sign would be arbitrary, so that Q is left without that axis: vectors across the plane are
+    mapped to zero. No gradients.
 
     Parameters
     ----------
@@ -30,9 +34,11 @@ def orientation(structure: Tensor, positions: Tensor, masses: Tensor) -> Tensor:
     """
     with torch.no_grad():
         weighted = positions.double() * masses.double().unsqueeze(-1)
-        correlation = weighted.transpose(-1, -2) @ structure.double()
-        left, _, right = torch.linalg.svd(correlation)
-        return (left @ right).to(positions.dtype)
+        still = structure.double()
+        left, _, right = torch.linalg.svd(weighted.transpose(-1, -2) @ still)
+        extents = torch.linalg.svdvals(still * masses.double().sqrt().unsqueeze(-1))
+        kept = (extents > FLAT * extents[..., :1]).to(left).unsqueeze(-2)
+        return ((left * kept) @ right).to(positions.dtype)
 
 
 def laid(structure: Tensor, turn: Tensor) -> Tensor:

@@ -35,9 +35,11 @@ class SpectralDecoder(nn.Module):
         self.from_vectors = nn.Linear(config.vector_channels, count, bias=False)
         self.pair_hidden = nn.Linear(config.pair_width, config.pair_width)
         self.from_pairs = nn.Linear(config.pair_width, 2 * count)
+        # A path that comes to rest has most of the answer before it learns anything.
+        start = 0.01 if self.rests else 0.1
         with torch.no_grad():
-            self.from_vectors.weight.mul_(0.1)
-            self.from_pairs.weight.mul_(0.1)
+            self.from_vectors.weight.mul_(start)
+            self.from_pairs.weight.mul_(start)
             self.from_pairs.bias.zero_()
 
     def coefficients(self, features: Features) -> Tensor:
@@ -53,7 +55,7 @@ class SpectralDecoder(nn.Module):
         """Basis functions and their derivatives at ``times`` (fs), each ``[2 K (+ 1), T]``.
 
         Divided by ω_k, so that a coefficient of one means a velocity of one thermal speed
-        whatever the frequency.
+        whatever the frequency; with a bounded carrier by √(ω_k² + 1/τ²).
         """
         omega = self.frequencies.to(times.dtype)[:, None]
         phase = omega * times
@@ -61,6 +63,11 @@ class SpectralDecoder(nn.Module):
         carried, speed = self.carrier(times)
         positions = [(cosine - 1) / omega, sine / omega - carried]
         velocities = [-sine, cosine - speed]
+        if self.tau is not None:
+            # Slow functions grow to 1/ω over long lags: let them start no larger than τ.
+            size = omega / torch.sqrt(omega**2 + self.tau**-2)
+            positions = [size * side for side in positions]
+            velocities = [size * side for side in velocities]
         if self.rests:
             arrived, rate = self.arrival(times)
             positions.append(self.tau * arrived[None])

@@ -1,0 +1,134 @@
+"""Results on disk: a folder for each row, split and seed of a task."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ase_atom.errors import ConfigError, DataError
+from training.benchmarks.files import replace_file
+from training.benchmarks.scoring import Score
+from training.benchmarks.suites import Task
+from training.config import differences
+
+
+@dataclass(frozen=True)
+class Result:
+    """One row of one table under one split, from one seed.
+
+    Attributes
+    ----------
+    facts
+        What is in ``result.json``.
+    s2s, s2t
+        Squared errors of each test start, Å², ``[S]``; ``s2t`` None for a model of the last frame.
+    starts, molecule
+        Test starts, ``[S]``.
+    """
+
+    facts: dict[str, Any]
+    s2s: NDArray
+    s2t: NDArray | None
+    starts: NDArray
+    molecule: NDArray
+
+
+class Place:
+    """Where the result of one row, split and seed lies, and its unfinished training.
+
+    Parameters
+    ----------
+    root
+        Folder of the suite's results.
+    task, split, row, seed
+        What it is the result of; trivial rows have seed 0.
+    """
+
+    def __init__(self, root: Path, task: Task, split: str, row: str, seed: int) -> None:
+        self.folder = root / task.key / split / row.replace(", ", "-").replace(" ", "-") / str(seed)
+        self.name = f"{task.key}, {split}, {row}, seed {seed}"
+        self.record = self.folder / "result.json"
+        self.checkpoint = self.folder / "checkpoint.pt"
+
+    def finished(self, settings: dict[str, Any]) -> bool:
+        """Whether the result is there.
+
+        Raises
+        ------
+        ConfigError
+            If it is there and was made with other settings.
+        """
+        marks = self.folder / "settings.json"
+        if not marks.exists():
+            return False
+        changed = differences(_read(marks), settings)
+        if changed:
+            listed = ", ".join(f"{key}: {change}" for key, change in changed.items())
+            raise ConfigError(
+                f"{self.folder} holds a result made with other settings ({listed}): choose another "
+                "--output, or remove it"
+            )
+        return self.record.exists()
+
+    def begin(self, settings: dict[str, Any]) -> None:
+        """Note the settings that an unfinished training was begun with."""
+        text = json.dumps(settings, indent=1)
+        replace_file(self.folder / "settings.json", lambda path: path.write_text(text))
+
+    def write(self, facts: dict[str, Any], score: Score, starts: Any, molecule: Any) -> None:
+        """Keep a result; ``result.json`` comes last and marks it as finished."""
+        arrays = {"s2s": score.s2s.numpy(), "starts": starts.numpy(), "molecule": molecule.numpy()}
+        if score.s2t is not None:
+            arrays["s2t"] = score.s2t.numpy()
+        replace_file(self.folder / "errors.npz", lambda path: np.savez(path, **arrays))
+        told = {
+            "s2s": float(score.s2s.mean()),
+            "s2t": None if score.s2t is None else float(score.s2t.mean()),
+            "by_lag": score.by_lag,
+            "equivariance": score.equivariance,
+            "batch_ms": score.batch_ms,
+            "single_ms": score.single_ms,
+        }
+        text = json.dumps(facts | told, indent=1)
+        replace_file(self.record, lambda path: path.write_text(text))
+
+    def read(self) -> Result | None:
+        """The result, or None if there is none yet.
+
+        Raises
+        ------
+        DataError
+            If it is damaged.
+        """
+        if not self.record.exists():
+            return None
+        try:
+            with np.load(self.folder / "errors.npz") as arrays:
+                return Result(
+                    _read(self.record),
+                    arrays["s2s"],
+                    arrays.get("s2t"),
+                    arrays["starts"],
+                    arrays["molecule"],
+                )
+        except (OSError, KeyError, ValueError) as error:
+            raise DataError(f"{self.folder} is damaged ({error}): remove it to redo it") from error
+
+
+def results_of(root: Path, task: Task, split: str, row: str, seeds: Iterator[int]) -> list[Result]:
+    """Results of a row that are there, over its seeds."""
+    found = [Place(root, task, split, row, seed).read() for seed in seeds]
+    return [result for result in found if result is not None]
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return json.loads(path.read_text())
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path} is damaged: remove {path.parent} to redo it") from error

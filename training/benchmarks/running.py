@@ -1,0 +1,281 @@
+"""Running a suite: every row of every table, trivial ones first, from where it was cut off."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from ase_atom.errors import ConfigError, DataError
+from training.benchmarks.fitting import Fit
+from training.benchmarks.models import (
+    Setting,
+    build_model,
+    elements_of,
+    parameters_of,
+    predict,
+)
+from training.benchmarks.results import Place
+from training.benchmarks.samples import PARTS, SPLITS, Samples, make_samples, split_starts
+from training.benchmarks.scoring import score
+from training.benchmarks.sources import find_file, is_public, load_trajectory
+from training.benchmarks.suites import Budget, Row, Suite, Task
+from training.benchmarks.tables import write_tables
+from training.benchmarks.trivial import TRIVIAL
+from training.store import data_folder
+
+console = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+@dataclass(frozen=True)
+class Options:
+    """What a command line may choose.
+
+    Attributes
+    ----------
+    molecules, deltas
+        Only these tasks; all if empty.
+    seeds
+        In place of the suite's, if any.
+    budget
+        Of each row.
+    data, output
+        Folders; by default the data folder, and results/SUITE inside it.
+    device
+        ``cpu``, ``cuda`` or another of torch's.
+    """
+
+    molecules: tuple[str, ...] = ()
+    deltas: tuple[int, ...] = ()
+    seeds: tuple[int, ...] = ()
+    budget: Budget | None = None
+    data: Path | None = None
+    output: Path | None = None
+    device: str = "cpu"
+
+
+@dataclass(frozen=True)
+class Loaded:
+    """Samples of a task under one split, and what models must know of it."""
+
+    parts: dict[str, Samples]
+    setting: Setting
+    sources: list[str]
+    public: bool
+
+
+def chosen_tasks(suite: Suite, options: Options) -> list[Task]:
+    """The suite's tasks that options ask for.
+
+    Raises
+    ------
+    ConfigError
+        If they ask for one that the suite has not.
+    """
+    tasks = suite.tasks()
+    for name, wanted, known in (
+        ("molecule", options.molecules, [task.name for task in tasks]),
+        ("Δ", options.deltas, [task.delta for task in tasks]),
+    ):
+        strange = [value for value in wanted if value not in known]
+        if strange:
+            there = ", ".join(str(value) for value in dict.fromkeys(known))
+            raise ConfigError(f"suite {suite.name} has no {name} {strange[0]}: there are {there}")
+    return [
+        task
+        for task in tasks
+        if (not options.molecules or task.name in options.molecules)
+        and (not options.deltas or task.delta in options.deltas)
+    ]
+
+
+def output_folder(suite: Suite, options: Options) -> Path:
+    """Where the suite's results lie."""
+    return options.output or data_folder() / "results" / suite.name
+
+
+def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
+    """Run what is missing of a suite, and write its tables after every result.
+
+    Returns
+    -------
+    Path
+        The Markdown file.
+
+    Raises
+    ------
+    ConfigError, DataError
+        For settings or data that do not fit, or results there that were made with others.
+    """
+    root = output_folder(suite, options)
+    tasks = chosen_tasks(suite, options)
+    seeds = options.seeds or suite.seeds
+    # Everything that can be missing is looked for before the first minute is spent.
+    for task in tasks:
+        for name in {n for c in task.compounds.values() for p in PARTS for n in getattr(c, p)}:
+            find_file(task.layout, name, options.data)
+    jobs = [
+        (task, split, name, seed)
+        for task in tasks
+        for seed in seeds
+        for split in SPLITS
+        for name in (*(TRIVIAL if seed == seeds[0] else ()), *rows)
+    ]
+    table = root / "table.md"
+    loaded: tuple[tuple[str, str], Loaded] | None = None
+    for number, (task, split, name, seed) in enumerate(jobs, start=1):
+        row = rows.get(name)
+        place = Place(root, task, split, name, seed if row else 0)
+        settings = _settings(suite, task, split, row, options)
+        if place.finished(settings):
+            continue
+        if loaded is None or loaded[0] != (task.key, split):
+            loaded = (task.key, split), load_task(task, split, options)
+        label = f"[{number}/{len(jobs)}] {place.name}"
+        place.begin(settings)
+        if row is None:
+            _trivial(name, place, loaded[1])
+        else:
+            with _Bar(label) as advance:
+                _trained(row, seed, place, loaded[1], options.budget or suite.budget, advance)
+        facts = json.loads(place.record.read_text())
+        s2t = "" if facts["s2t"] is None else f", S2T {100 * facts['s2t']:.3f}"
+        console.print(f"{label}: S2S {100 * facts['s2s']:.3f}{s2t} ×10⁻² Å²", markup=False)
+        write_tables(root, suite, tasks, rows, seeds)
+    write_tables(root, suite, tasks, rows, seeds)
+    return table
+
+
+def load_task(task: Task, split: str, options: Options) -> Loaded:
+    """Read a task's trajectories and draw its samples under a split.
+
+    Raises
+    ------
+    DataError
+        If a trajectory is missing, damaged or too short.
+    """
+    compounds = task.compounds[split]
+    order = list(dict.fromkeys(name for part in PARTS for name in getattr(compounds, part)))
+    parts: dict[str, list[Samples]] = {part: [] for part in PARTS}
+    sources, public, intervals = [], True, set()
+    for index, name in enumerate(order):
+        trajectory = load_trajectory(task.layout, name, task.atoms == "heavy", options.data)
+        if len(trajectory.numbers) == 0:
+            raise DataError(f"{name} has no heavy atoms")
+        sources.append(trajectory.source)
+        public = public and is_public(Path(trajectory.source))
+        intervals.add(trajectory.interval)
+        counts = task.counts.as_tuple()
+        starts = split_starts(trajectory, task.window, task.margin, counts, split)
+        for part, those in zip(PARTS, starts, strict=True):
+            if name in getattr(compounds, part):
+                parts[part].append(make_samples(trajectory, those, task.window, index))
+    if len(intervals) > 1:
+        raise DataError(f"{task.name}: frames are {sorted(intervals)} fs apart, not alike")
+    joined = {part: Samples.join(several) for part, several in parts.items()}
+    interval = intervals.pop()
+    lags = torch.arange(1, task.timesteps + 1, dtype=torch.float64) * task.delta / task.timesteps
+    elements = elements_of(list(joined.values()))
+    setting = Setting(elements, lags * interval, interval, task.atoms == "heavy")
+    joined = {part: samples.to(torch.device(options.device)) for part, samples in joined.items()}
+    return Loaded(joined, setting, sources, public)
+
+
+def _trivial(name: str, place: Place, loaded: Loaded) -> None:
+    parts = {part: samples.to(torch.device("cpu")) for part, samples in loaded.parts.items()}
+    predictor = TRIVIAL[name]()
+    predictor.prepare(parts["train"], parts["validation"], loaded.setting.lags)
+    measured = score(predictor, parts["test"])
+    facts = _facts(loaded) | {"parameters": 0, "choice": predictor.choice}
+    place.write(facts, measured, parts["test"].start, parts["test"].molecule)
+
+
+def _trained(
+    row: Row,
+    seed: int,
+    place: Place,
+    loaded: Loaded,
+    budget: Budget,
+    advance: Callable[[float], None],
+) -> None:
+    parts = loaded.parts
+    device = parts["train"].positions.device
+    model = build_model(row, loaded.setting, parts["train"], seed).to(device)
+    fit = Fit(
+        model,
+        parts["train"],
+        parts["validation"],
+        row.optimiser,
+        row.batch_size,
+        budget,
+        seed,
+        place.checkpoint,
+    )
+    trained = fit.run(advance)
+    measured = score(lambda samples: predict(model, samples), parts["test"].to(device))
+    facts = _facts(loaded) | {
+        "parameters": parameters_of(model),
+        "steps": trained.steps,
+        "train_minutes": trained.minutes,
+        "best_step": trained.best_step,
+        "validation": trained.history,
+        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu, one thread",
+    }
+    cpu = torch.device("cpu")
+    test = parts["test"].to(cpu)
+    s2t = None if measured.s2t is None else measured.s2t.cpu()
+    measured = type(measured)(**(vars(measured) | {"s2s": measured.s2s.cpu(), "s2t": s2t}))
+    place.write(facts, measured, test.start, test.molecule)
+    fit.finish()
+
+
+def _facts(loaded: Loaded) -> dict[str, Any]:
+    counts = {part: len(samples) for part, samples in loaded.parts.items()}
+    return {"starts": counts, "data": loaded.sources, "public": loaded.public}
+
+
+def _settings(
+    suite: Suite, task: Task, split: str, row: Row | None, options: Options
+) -> dict[str, Any]:
+    settings: dict[str, Any] = {"task": task.model_dump(mode="json"), "split": split}
+    if row is not None:
+        budget = options.budget or suite.budget
+        settings["row"] = row.model_dump(mode="json")
+        settings["budget"] = budget.model_dump(mode="json")
+    return json.loads(json.dumps(settings))
+
+
+class _Bar:
+    """A progress bar on a terminal; nothing in a log file."""
+
+    def __init__(self, label: str) -> None:
+        self._progress = Progress(
+            TextColumn("{task.description}", markup=False),
+            BarColumn(),
+            TaskProgressColumn(),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self._task = self._progress.add_task(label, total=1.0)
+
+    def __enter__(self) -> Callable[[float], None]:
+        self._progress.start()
+        return lambda share: self._progress.update(self._task, completed=min(share, 1.0))
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+
+def tables_only(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
+    """Write the tables of what is there; see `run_suite`."""
+    root = output_folder(suite, options)
+    seeds: Sequence[int] = options.seeds or suite.seeds
+    write_tables(root, suite, chosen_tasks(suite, options), rows, seeds)
+    return root / "table.md"

@@ -1,0 +1,102 @@
+"""What a row of a table reports: errors by start, equivariance error, times."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from scipy.stats import special_ortho_group
+from torch import Tensor
+
+from training.benchmarks.samples import Samples
+from training.benchmarks.trivial import masked_mse
+
+_ROTATIONS = 4
+_STATES = 100
+_CHUNK = 200
+
+Predictor = Callable[[Samples], Tensor]
+
+
+@dataclass(frozen=True)
+class Score:
+    """Measured on test samples. Shapes: S starts.
+
+    Attributes
+    ----------
+    s2s, s2t
+        Squared error of the last frame, and mean over all frames, Å², ``[S]``; the second None for
+        a model that predicts the last alone.
+    by_lag
+        Mean squared error of each predicted frame, Å².
+    equivariance
+        Mean change of the prediction when the state is rotated and the prediction rotated back,
+        over the mean displacement of the atoms.
+    batch_ms, single_ms
+        Processor (or, on an accelerator, wall) time per state in batches of 100 and alone, ms.
+    """
+
+    s2s: Tensor
+    s2t: Tensor | None
+    by_lag: list[float]
+    equivariance: float
+    batch_ms: float
+    single_ms: float
+
+
+def score(predictor: Predictor, test: Samples) -> Score:
+    """Measure a predictor on test samples."""
+    predicted = torch.cat([predictor(test.select(rows)) for rows in _chunks(len(test))])
+    errors = masked_mse(predicted, test)
+    partial = predicted.shape[1] < test.targets.shape[1]
+    return Score(
+        s2s=errors[:, -1],
+        s2t=None if partial else errors.mean(1),
+        by_lag=errors.mean(0).tolist(),
+        equivariance=equivariance_error(predictor, test.select(slice(0, _STATES))),
+        batch_ms=_time(predictor, test.select(slice(0, 100)), 3),
+        single_ms=_time(predictor, test.select(slice(0, 1)), 10),
+    )
+
+
+def equivariance_error(predictor: Predictor, samples: Samples, seed: int = 0) -> float:
+    """Mean |Qᵀ f(Q s) − f(s)| over mean |x(t) − x(0)|, over atoms, frames and random rotations Q.
+
+    Rotations are about the origin of the data's coordinates.
+    """
+    plain = predictor(samples)
+    real = samples.mask[:, None].to(plain)
+    targets = samples.targets[:, -plain.shape[1] :]
+    moved = ((targets - samples.positions[:, None]).norm(dim=-1) * real).sum()
+    turns = special_ortho_group.rvs(3, size=_ROTATIONS, random_state=seed)
+    changed = 0.0
+    for turn in torch.as_tensor(turns).to(plain):
+        turned = replace(
+            samples, positions=samples.positions @ turn.T, velocities=samples.velocities @ turn.T
+        )
+        back = predictor(turned) @ turn
+        changed += float(((back - plain).norm(dim=-1) * real).sum()) / _ROTATIONS
+    return changed / float(moved)
+
+
+def _chunks(count: int) -> list[slice]:
+    return [slice(first, first + _CHUNK) for first in range(0, count, _CHUNK)]
+
+
+def _time(predictor: Predictor, samples: Samples, repeats: int) -> float:
+    """Least of several times per state, ms."""
+    cpu = samples.positions.device.type == "cpu"
+    predictor(samples)
+    times = []
+    for _ in range(repeats):
+        if not cpu:
+            torch.cuda.synchronize()
+        clock = time.process_time if cpu else time.perf_counter
+        before = clock()
+        predictor(samples)
+        if not cpu:
+            torch.cuda.synchronize()
+        times.append(clock() - before)
+    return 1000 * min(times) / len(samples)

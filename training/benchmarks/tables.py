@@ -1,0 +1,251 @@
+"""One page of Markdown and one of JSON from the results of a suite."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from numpy.typing import NDArray
+
+from training.benchmarks.files import replace_file
+from training.benchmarks.results import Result, results_of
+from training.benchmarks.samples import SPLITS
+from training.benchmarks.significance import clusters_of, paired_test
+from training.benchmarks.suites import CONFIGS, Row, Suite, Task
+from training.benchmarks.trivial import TRIVIAL
+
+UNIT = 100.0  # 1 Å² in the published unit of 10⁻² Å²
+COLUMNS = [(metric, split) for metric in ("s2s", "s2t") for split in SPLITS]
+SPLIT_NAMES = {"random": "random frames", "blocks": "time blocks"}
+
+NOTE = (
+    "Mean squared errors per atom and direction in 10⁻² Å², ± standard deviation over seeds where "
+    "there are several: S2S of the last frame, S2T of all. *Random frames* is the published split, "
+    "whose test windows overlap training windows; *time blocks* keeps at least Δ between them. "
+    "What a row gains from one column to the next beyond what the mean structures gain is leakage. "
+    "Best of each column in bold. Equivariance error: mean change of the prediction under random "
+    "rotations over the mean displacement. Times are of one thread where the device is a processor."
+)
+
+
+def write_tables(
+    root: Path, suite: Suite, tasks: Sequence[Task], rows: dict[str, Row], seeds: Sequence[int]
+) -> None:
+    """Write ``table.md`` and ``table.json`` of the results that are there.
+
+    Tasks without all trivial rows under both splits are named and not printed.
+    """
+    pages, text = [], [f"# {suite.title}", "", NOTE, ""]
+    for task in tasks:
+        page = page_of(root, suite, task, rows, seeds)
+        if page is None:
+            text += [f"## {heading(task)}", "", "Not printed: trivial rows are missing.", ""]
+            continue
+        pages.append(page)
+        text += markdown_of(page)
+    replace_file(root / "table.md", lambda path: path.write_text("\n".join(text)))
+    told = json.dumps({"suite": suite.name, "unit": "1e-2 Å²", "tasks": pages}, indent=1)
+    replace_file(root / "table.json", lambda path: path.write_text(told))
+
+
+def page_of(
+    root: Path, suite: Suite, task: Task, rows: dict[str, Row], seeds: Sequence[int]
+) -> dict[str, Any] | None:
+    """What one table says, as plain data; None if a trivial row is missing."""
+    found: dict[str, dict[str, list[Result]]] = {}
+    for name in TRIVIAL:
+        found[name] = {split: results_of(root, task, split, name, [0]) for split in SPLITS}
+        if not all(found[name].values()):
+            return None
+    for name in rows:
+        of_row = {split: results_of(root, task, split, name, seeds) for split in SPLITS}
+        if any(of_row.values()):
+            found[name] = of_row
+    told = published(suite, task)
+    any_facts = found["stay"]["blocks"][0].facts
+    page: dict[str, Any] = {
+        "task": task.model_dump(mode="json"),
+        "heading": heading(task),
+        "starts": {split: found["stay"][split][0].facts["starts"] for split in SPLITS},
+        "data": any_facts["data"],
+        "public": any_facts["public"],
+        "rows": {},
+    }
+    for name, of_row in found.items():
+        entry: dict[str, Any] = {
+            "label": rows[name].label or name if name in rows else name,
+            "trivial": name in TRIVIAL,
+            "published": told.get(name, {}),
+        }
+        for metric, split in COLUMNS:
+            entry[f"{metric}_{split}"] = spread(of_row[split], metric)
+        last = (of_row["blocks"] or of_row["random"])[-1].facts
+        for key in ("parameters", "batch_ms", "single_ms", "device"):
+            entry[key] = last.get(key)
+        entry["choice"] = {
+            split: of_row[split][0].facts["choice"]
+            for split in SPLITS
+            if of_row[split] and of_row[split][0].facts.get("choice")
+        }
+        every = [result.facts for split in SPLITS for result in of_row[split]]
+        entry["equivariance"] = float(np.mean([facts["equivariance"] for facts in every]))
+        for key in ("train_minutes", "steps"):
+            values = [facts[key] for facts in every if key in facts]
+            entry[key] = float(np.mean(values)) if values else None
+        page["rows"][name] = entry
+    _compare(page["rows"], found, task)
+    return page
+
+
+def spread(results: Sequence[Result], metric: str) -> dict[str, float] | None:
+    """Mean and standard deviation over seeds of a metric, 10⁻² Å²; None without results."""
+    values = [result.facts[metric] for result in results if result.facts[metric] is not None]
+    if not values:
+        return None
+    deviation = float(np.std(values, ddof=1)) * UNIT if len(values) > 1 else None
+    return {"mean": float(np.mean(values)) * UNIT, "std": deviation, "seeds": len(values)}
+
+
+def published(suite: Suite, task: Task) -> dict[str, dict[str, float]]:
+    """Published numbers of a task's rows, 10⁻² Å²: only for the published horizon and atoms."""
+    known = yaml.safe_load((CONFIGS / "published.yaml").read_text())
+    where = known.get(task.layout, {})
+    same = task.delta == where.get("delta", task.delta)
+    same = same and task.timesteps == where.get("timesteps", task.timesteps)
+    if task.atoms != "heavy" or not same:
+        return {}
+    return where.get("molecules", {}).get(task.name, {})
+
+
+def _compare(
+    entries: dict[str, dict[str, Any]], found: dict[str, dict[str, list[Result]]], task: Task
+) -> None:
+    """Mark the best of each column, and add each row's p against the best other row."""
+    for metric, split in COLUMNS:
+        column = f"{metric}_{split}"
+        errors = {
+            name: np.mean([getattr(result, metric) for result in of_row[split]], axis=0)
+            for name, of_row in found.items()
+            if of_row[split] and getattr(of_row[split][0], metric) is not None
+        }
+        means = {name: float(values.mean()) for name, values in errors.items()}
+        order = sorted(means, key=means.__getitem__)
+        some = found["stay"][split][0]
+        clusters = clusters_of(some.starts, task.delta, some.molecule)
+        for name in errors:
+            other = next((one for one in order if one != name), None)
+            entries[name][column]["best"] = name == order[0]
+            if other is not None:
+                entries[name][column]["against"] = other
+                entries[name][column]["p"] = _p(errors[name], errors[other], clusters)
+
+
+def _p(first: NDArray, second: NDArray, clusters: NDArray) -> float:
+    return paired_test(first.astype(np.float64), second.astype(np.float64), clusters)
+
+
+def heading(task: Task) -> str:
+    """Heading of a task's table."""
+    atoms = "heavy atoms" if task.atoms == "heavy" else "all atoms"
+    return f"{task.name}, Δ = {task.delta} frames, P = {task.timesteps}, {atoms}"
+
+
+def markdown_of(page: dict[str, Any]) -> list[str]:
+    """Lines of one table, and of its significance tests."""
+    where = "public files" if page["public"] else "generated trajectories"
+    counts = page["starts"]
+    lines = [
+        f"## {page['heading']}",
+        "",
+        f"{where.capitalize()}. Training, validation and test starts: "
+        + "; ".join(f"{SPLIT_NAMES[s]} {', '.join(map(str, counts[s].values()))}" for s in SPLITS)
+        + ".",
+        "",
+    ]
+    heads = [
+        "row",
+        *(f"{metric.upper()}, {SPLIT_NAMES[split]}" for metric, split in COLUMNS),
+        "published S2S",
+        "published S2T",
+        "equivariance error",
+        "parameters",
+        "training, min",
+        "steps",
+        "ms a state, batch of 100",
+        "alone",
+    ]
+    body = []
+    for entry in page["rows"].values():
+        told = entry["published"]
+        body.append(
+            [
+                entry["label"],
+                *(cell(entry[f"{metric}_{split}"]) for metric, split in COLUMNS),
+                number(told.get("s2s")),
+                number(told.get("s2t")),
+                number(entry["equivariance"]),
+                f"{entry['parameters']:,}".replace(",", " ") if entry["parameters"] else "–",
+                number(entry["train_minutes"], 3),
+                "–" if entry["steps"] is None else f"{entry['steps']:.0f}",
+                number(entry["batch_ms"], 2),
+                number(entry["single_ms"], 2),
+            ]
+        )
+    lines += grid(heads, body)
+    notes = [
+        f"*{e['label']}*, {SPLIT_NAMES[split]}: {choice}"
+        for e in page["rows"].values()
+        for split, choice in e["choice"].items()
+    ]
+    if notes:
+        lines += ["", "Chosen on the validation samples: " + "; ".join(notes) + "."]
+    lines += [
+        "",
+        "p of a paired sign-flip test over stretches of time, against the best other row:",
+    ]
+    heads = ["row", *(f"{metric.upper()}, {SPLIT_NAMES[split]}" for metric, split in COLUMNS)]
+    body = []
+    for entry in page["rows"].values():
+        cells = [entry[f"{metric}_{split}"] for metric, split in COLUMNS]
+        names = {name: e["label"] for name, e in page["rows"].items()}
+        shown = [
+            f"{number(c['p'], 2)} ({names[c['against']]})" if c and "p" in c else "–" for c in cells
+        ]
+        body.append([entry["label"], *shown])
+    return [*lines, "", *grid(heads, body), ""]
+
+
+def cell(value: dict[str, Any] | None) -> str:
+    """An error with its deviation, bold if it is the best of its column."""
+    if value is None:
+        return "–"
+    text = number(value["mean"])
+    if value["std"] is not None:
+        text += f" ± {number(value['std'], 2)}"
+    return f"**{text}**" if value.get("best") else text
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number with so many significant digits, without an exponent while it is readable."""
+    if value is None:
+        return "–"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
+    if abs(value) < 1e-3:
+        return f"{value:.0e}".replace("e-0", "e-")
+    places = max(0, digits - 1 - math.floor(math.log10(abs(value))))
+    return f"{value:.{places}f}"
+
+
+def grid(heads: Sequence[str], body: Sequence[Sequence[str]]) -> list[str]:
+    """A Markdown table."""
+    rule = "|" + "---|" * len(heads)
+    return [f"| {' | '.join(row)} |" for row in (heads,)] + [
+        rule,
+        *(f"| {' | '.join(row)} |" for row in body),
+    ]
