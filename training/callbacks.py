@@ -58,10 +58,12 @@ class Progress(TQDMProgressBar):
             for key, value in sorted(found.items(), key=lambda item: (len(item[0]), item[0]))
             if key.startswith("position_")
         )
-        self.print(
-            f"step {trainer.global_step}: position error {paths}; "
-            f"force {found['force_meV_A']:.1f} meV/Å, energy {found['energy_meV']:.1f} meV"
-        )
+        energies = ""
+        if "force_meV_A" in found:
+            energies = (
+                f"; force {found['force_meV_A']:.1f} meV/Å, energy {found['energy_meV']:.1f} meV"
+            )
+        self.print(f"step {trainer.global_step}: position error {paths}{energies}")
 
 
 class Checkpoints(ModelCheckpoint):

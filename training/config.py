@@ -5,13 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Annotated, Any, Literal, get_args, get_origin
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ase_atom.errors import ConfigError
-from ase_atom.operator import OperatorConfig
+from ase_atom.operator import AnyConfig, SpectralConfig
+from ase_atom.operator.registry import ARCHITECTURES, architecture_of
 
 
 class _Section(BaseModel):
@@ -29,12 +30,16 @@ class DataConfig(_Section):
         Bursts held out for validation and for testing: a fraction below 1, or a count.
     split_seed
         Seed of the division.
+    rotations
+        Whether each window is turned, or turned and mirrored, at random; by default where the
+        operator does not commute with rotations by itself.
     """
 
     paths: tuple[str, ...] = Field(min_length=1)
     validation: float = Field(default=0.05, ge=0)
     test: float = Field(default=0.1, ge=0)
     split_seed: int = Field(default=0, ge=0)
+    rotations: bool | None = None
 
     @model_validator(mode="after")
     def _shares(self) -> DataConfig:
@@ -54,12 +59,16 @@ class OptimiserConfig(_Section):
     ----------
     name
         ``adamw``, or ``muon``: orthogonalised momentum for the hidden matrices, AdamW for the rest.
-    lr, betas, weight_decay
+    lr, betas, eps, weight_decay
         Of AdamW; the decay also of Muon.
+    amsgrad
+        Whether AdamW divides by the largest second moment so far.
     muon_lr, muon_momentum
         Of Muon's matrices; its step has unit spectral norm, hence the larger rate.
+    schedule
+        What the rate does after its rise: ``cosine``, falling to zero, or ``constant``.
     warmup
-        Steps over which the rate rises linearly; from there it falls as a cosine to zero.
+        Steps over which the rate rises linearly.
     clip
         Largest norm of the whole gradient; 0 for no limit.
     ema
@@ -69,9 +78,12 @@ class OptimiserConfig(_Section):
     name: Literal["adamw", "muon"] = "adamw"
     lr: float = Field(default=1.5e-3, gt=0)
     betas: tuple[float, float] = (0.9, 0.99)
+    eps: float = Field(default=1e-8, gt=0)
     weight_decay: float = Field(default=0.0, ge=0)
+    amsgrad: bool = False
     muon_lr: float = Field(default=0.02, gt=0)
     muon_momentum: float = Field(default=0.95, ge=0, lt=1)
+    schedule: Literal["cosine", "constant"] = "cosine"
     warmup: int = Field(default=100, ge=0)
     clip: float = Field(default=1.0, ge=0)
     ema: float = Field(default=0.0, ge=0, lt=1)
@@ -159,6 +171,9 @@ class TrainingConfig(_Section):
         Jump recommended for propagation, fs; written into the card.
     start_from
         Name or path of an operator whose weights the run starts from.
+    energy_from
+        Name or path of a spectral operator whose energy head a ``paper`` operator takes as it is:
+        the two then share a potential energy surface, and only paths are learned.
     notes
         Written into the card.
     """
@@ -166,8 +181,9 @@ class TrainingConfig(_Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     stride: float = Field(default=16.0, gt=0)
     start_from: str | None = None
+    energy_from: str | None = None
     notes: str = ""
-    operator: OperatorConfig = OperatorConfig()
+    operator: AnyConfig = SpectralConfig()
     data: DataConfig
     optimiser: OptimiserConfig = OptimiserConfig()
     loss: LossConfig = LossConfig()
@@ -185,7 +201,25 @@ class TrainingConfig(_Section):
                 f"loss.window ({self.window:g} fs) is longer than operator.segment "
                 f"({self.operator.segment:g} fs): use loss.chain for longer paths"
             )
+        if self.operator.architecture == "paper":
+            self._check_paper()
+        elif self.energy_from:
+            raise ValueError("energy_from is for architecture: paper")
         return self
+
+    def _check_paper(self) -> None:
+        learned = self.loss.force or self.loss.energy
+        if not self.operator.velocities:
+            raise ValueError(
+                "operator.velocities must be true to train for propagation; operators of positions "
+                "alone are trained by python -m training.benchmark"
+            )
+        if learned and self.operator.energy is None:
+            raise ValueError("loss.force and loss.energy must be 0 without operator.energy")
+        if learned and self.energy_from:
+            raise ValueError("loss.force and loss.energy must be 0 with energy_from")
+        if self.energy_from and self.operator.energy is None:
+            raise ValueError("energy_from needs operator.energy, the sizes of the head to take")
 
     @property
     def window(self) -> float:
@@ -264,13 +298,17 @@ def refuse_unknown(model: type[BaseModel], settings: dict, source: str, prefix: 
             near = difflib.get_close_matches(str(key), known, n=1, cutoff=0.5)
             hint = f"did you mean {prefix}{near[0]}?" if near else f"known: {', '.join(known)}"
             raise ConfigError(f"{source}: unknown key {prefix}{key}; {hint}")
-        section = _section(model.model_fields[key].annotation)
+        section = _section(model.model_fields[key].annotation, value)
         if section is not None and isinstance(value, dict):
             refuse_unknown(section, value, source, f"{prefix}{key}.")
 
 
-def _section(annotation: Any) -> type[BaseModel] | None:
-    for kind in (annotation, *get_args(annotation)):
+def _section(annotation: Any, value: Any) -> type[BaseModel] | None:
+    """The model of a field: where there are several architectures, that which the value names."""
+    kinds = (annotation, *get_args(annotation))
+    if any(get_origin(kind) is Annotated for kind in kinds):
+        return ARCHITECTURES.get(architecture_of(value), (None,))[0]
+    for kind in kinds:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
     return None
@@ -279,7 +317,13 @@ def _section(annotation: Any) -> type[BaseModel] | None:
 def explain(error: ValidationError, source: str) -> str:
     """One line on the first thing that pydantic found wrong."""
     first = error.errors()[0]
-    where = ".".join(str(part) for part in first["loc"])
+    # Where there are several architectures pydantic names the one chosen: no part of the path.
+    parts = [str(part) for part in first["loc"]]
+    where = ".".join(
+        part
+        for above, part in zip(["operator", *parts], parts, strict=False)
+        if above != "operator" or part not in ARCHITECTURES
+    )
     message = first["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     value = first["input"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import lightning
@@ -12,10 +13,26 @@ from torch import Tensor
 from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator
 from training.config import TrainingConfig
-from training.data import Sampler
+from training.data import Sampler, Windows
 from training.losses import Scales, energy_and_gradient, energy_losses, path_losses
 from training.optimisers import build_optimiser, build_schedule
 from training.validation import Validation
+
+
+def rotated(windows: Windows, generator: torch.Generator) -> Windows:
+    """Windows turned at random, half of them mirrored too: physics does not tell the difference.
+
+    Orthogonal matrices are drawn uniformly (Stewart, SIAM J. Numer. Anal. 17, 403 (1980)).
+    """
+    normal = torch.randn(len(windows.numbers), 3, 3, generator=generator)
+    matrix, triangle = torch.linalg.qr(normal)
+    matrix = matrix * triangle.diagonal(dim1=1, dim2=2).sign().unsqueeze(1)
+    matrix = matrix.to(windows.positions).unsqueeze(1)
+    return replace(
+        windows,
+        positions=windows.positions @ matrix,
+        velocities=windows.velocities @ matrix,
+    )
 
 
 class Steps:
@@ -69,6 +86,9 @@ class TrainingModule(lightning.LightningModule):
         if config.trainer.compile:
             self.segment = torch.compile(self.segment, dynamic=False)
             self.energy = torch.compile(self.energy, dynamic=False)
+        self.rotations = config.data.rotations
+        if self.rotations is None:
+            self.rotations = not operator.equivariant
         self.average: list[Tensor] | None = None
         if config.optimiser.ema:
             self.average = [p.detach().clone() for p in operator.parameters()]
@@ -95,6 +115,9 @@ class TrainingModule(lightning.LightningModule):
         """Terms of the loss, and their weighted sum ``loss``, at one step."""
         weights = self.config.loss
         generator = self.sampler.generator(step)
+        if self.operator.stochastic:
+            # Noise and dropout too follow from the step's number alone.
+            torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         terms: dict[str, Tensor] = {}
         if weights.position or weights.velocity:
             terms["position"], terms["velocity"] = self.path_terms(generator)
@@ -111,6 +134,8 @@ class TrainingModule(lightning.LightningModule):
     def path_terms(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Position and velocity loss of windows drawn with a generator."""
         windows = self.sampler.windows(generator)
+        if self.rotations:
+            windows = rotated(windows, generator)
         species = self.operator.species_of[windows.numbers]
         lags, length = windows.lags, self.sampler.window
         interval = self.sampler.data.interval
@@ -152,7 +177,8 @@ class TrainingModule(lightning.LightningModule):
         """Optimiser and schedule of the configuration."""
         settings = self.config.optimiser
         optimiser = build_optimiser(self.operator, settings)
-        schedule = build_schedule(optimiser, settings.warmup, self.config.trainer.steps)
+        steps = self.config.trainer.steps
+        schedule = build_schedule(optimiser, settings.warmup, steps, settings.schedule)
         return {
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},

@@ -138,7 +138,13 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimizer:
     Muon takes the weights of linear layers whose sides both exceed eight; embeddings, biases,
     gains and narrow matrices, which have no spectrum worth equalising, go to AdamW.
     """
-    adamw = {"lr": config.lr, "betas": config.betas, "weight_decay": config.weight_decay}
+    adamw = {
+        "lr": config.lr,
+        "betas": config.betas,
+        "eps": config.eps,
+        "weight_decay": config.weight_decay,
+        "amsgrad": config.amsgrad,
+    }
     matrices = [
         layer.weight
         for layer in model.modules()
@@ -152,11 +158,15 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimizer:
     return Pair(muon, AdamW(rest, fused=True, **adamw))
 
 
-def build_schedule(optimiser: Optimizer, warmup: int, steps: int) -> LambdaLR:
-    """Linear warm-up, then a cosine to zero at the last step."""
+def build_schedule(
+    optimiser: Optimizer, warmup: int, steps: int, shape: str = "cosine"
+) -> LambdaLR:
+    """Linear warm-up, then a cosine to zero at the last step, or ``constant``."""
 
     def factor(step: int) -> float:
         rise = min(1.0, (step + 1) / (warmup + 1))
+        if shape == "constant":
+            return rise
         return rise * 0.5 * (1 + math.cos(math.pi * min(step / steps, 1.0)))
 
     return LambdaLR(optimiser, factor)

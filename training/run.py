@@ -103,6 +103,8 @@ class RunFolder:
             If a setting that changes what is learned differs from the folder's run.
         """
         stored = yaml.safe_load((self.path / "config.yaml").read_text())
+        # A setting that came after that run began has its default.
+        stored = TrainingConfig.model_validate(stored).model_dump(mode="json")
         changed = differences(stored, config.model_dump(mode="json"))
         changed = {key: change for key, change in changed.items() if key not in _FREE}
         if changed:
@@ -204,6 +206,11 @@ def make_operator(config: TrainingConfig, train: Sequence[Burst]) -> Operator:
                 f"{config.start_from} is another operator than the config's ({listed})"
             )
         operator.load_state_dict(parent.state_dict())
+        return _frozen_energy(operator, config)
+    if config.energy_from:
+        operator.take_energy(load_operator(config.energy_from))
+        return _frozen_energy(operator, config)
+    if not operator.has_energy:
         return operator
     squares = sum(float((burst.forces**2).sum()) for burst in train)
     count = sum(burst.forces.size for burst in train)
@@ -216,6 +223,13 @@ def make_operator(config: TrainingConfig, train: Sequence[Burst]) -> Operator:
             float(operator.energy(PhaseState.from_atoms(_first_atoms(burst)))) for burst in train
         ]
     operator.set_energy_scale(energy_offsets(train, outputs), scale)
+    return operator
+
+
+def _frozen_energy(operator: Operator, config: TrainingConfig) -> Operator:
+    """The operator, with an energy head that was taken from another one kept as it is."""
+    if config.energy_from:
+        operator.energy_head.requires_grad_(False)
     return operator
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ase_atom.operator import Operator
 from ase_atom.state import PhaseState
-from training.data import FrameData, select_states
+from training.data import FrameData, States, select_states
 
 _BATCH = 128
 
@@ -66,20 +66,27 @@ class Validation:
         real_x, real_v = self.data.positions[later], self.data.velocities[later]
         fields = (x - real_x, real_x - states.positions[:, None], v - real_v, real_v)
         paths = torch.stack([field.double().square().sum((0, 2, 3)) for field in fields], dim=1)
+        rest = torch.zeros(4, dtype=torch.float64, device=frames.device)
+        if operator.has_energy:
+            rest = self._energy_errors(operator, state, states)
+        self.sums += torch.cat([paths.flatten(), rest])
+
+    @staticmethod
+    def _energy_errors(operator: Operator, state: PhaseState, states: States) -> Tensor:
+        """Squared errors of forces and energies, each with their number."""
         _, forces = operator.energy_and_forces(state)
         with torch.no_grad():
             species = operator.species_of[states.numbers]
             output = operator.energy_output(species, states.masses, states.positions)
             energy = output * operator.energy_scale - states.energies
-        rest = torch.stack(
+        return torch.stack(
             [
                 (forces - states.forces).double().square().sum(),
                 3 * state.num_atoms.sum().double(),
                 energy.double().square().sum(),
-                torch.tensor(float(len(frames)), dtype=torch.float64, device=frames.device),
+                energy.new_tensor(len(energy), dtype=torch.float64),
             ]
         )
-        self.sums += torch.cat([paths.flatten(), rest])
 
     def metrics(self, sums: Tensor) -> dict[str, float]:
         """Names and values of the errors that sums stand for.
@@ -87,7 +94,8 @@ class Validation:
         Returns
         -------
         dict
-            ``position_16fs`` and ``velocity_16fs`` per lag, ``force_meV_A`` and ``energy_meV``.
+            ``position_16fs`` and ``velocity_16fs`` per lag; where there is an energy head,
+            ``force_meV_A`` and ``energy_meV``.
         """
         paths, rest = sums[:-4].view(len(self.lags), 4).tolist(), sums[-4:].tolist()
         found = {}
@@ -95,6 +103,7 @@ class Validation:
             label = f"{lag * self.data.interval:g}fs"
             found[f"position_{label}"] = (wrong_x / max(moved, 1e-30)) ** 0.5
             found[f"velocity_{label}"] = (wrong_v / max(speed, 1e-30)) ** 0.5
-        found["force_meV_A"] = 1000 * (rest[0] / rest[1]) ** 0.5
-        found["energy_meV"] = 1000 * (rest[2] / rest[3]) ** 0.5
+        if rest[1]:
+            found["force_meV_A"] = 1000 * (rest[0] / rest[1]) ** 0.5
+            found["energy_meV"] = 1000 * (rest[2] / rest[3]) ** 0.5
         return found

@@ -42,6 +42,8 @@ class Operator(nn.Module, ABC):
         Whether the map gives velocities, without which a state cannot be propagated.
     has_energy
         Whether there is an energy head.
+    stochastic
+        Whether the map draws random numbers while it is trained.
     species_of
         Index of each atomic number among the operator's elements, counted from 1; 0 for padding
         and for elements that it does not know. ``[largest number + 1]``.
@@ -53,6 +55,7 @@ class Operator(nn.Module, ABC):
     equivariant: bool = True
     predicts_velocities: bool = True
     has_energy: bool = True
+    stochastic: bool = False
 
     def __init__(self, config: ArchitectureConfig) -> None:
         super().__init__()

@@ -30,6 +30,7 @@ class PaperOperator(Operator):
         self.equivariant = config.trunk == "equivariant"
         self.predicts_velocities = config.velocities
         self.has_energy = config.energy is not None
+        self.stochastic = max(config.noise, config.attention_dropout, config.dropout) > 0
         self.register_buffer("number_of", torch.tensor([0, *config.elements]), persistent=False)
         self.lift = Lift(config)
         self.trunk = Trunk(config)
