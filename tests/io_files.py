@@ -108,17 +108,13 @@ def by_openmm(path: Path) -> tuple[np.ndarray, np.ndarray, bool]:
     return 10.0 * positions.transpose(2, 0, 1), 1000.0 * times, bool(boxes.any())
 
 
-def by_cp2k_reader(path: Path) -> tuple[np.ndarray, None, bool]:
-    """Return positions in Å, no times, and whether there is a cell, of a DCD file with one.
-
-    ASE's own reader wants a cell, and a title of CP2K.
-    """
+def by_cp2k_reader(path: Path) -> np.ndarray:
+    """Return positions in Å of a DCD file with a cell, by ASE's own reader for files of CP2K."""
     data = bytearray(path.read_bytes())
     data[100:180] = b"REMARK CP2K".ljust(80)
     path.with_suffix(".cp2k").write_bytes(data)
     with path.with_suffix(".cp2k").open("rb") as file:
-        frames = list(read_cp2k_dcd(file, slice(None), aligned=True))
-    return np.array([f.positions for f in frames]), None, all(f.cell.volume > 0 for f in frames)
+        return np.array([frame.positions for frame in read_cp2k_dcd(file, slice(None))])
 
 
 def velocities_of(path: Path) -> np.ndarray:
