@@ -12,6 +12,7 @@ from torch import Tensor
 from ase_atom.errors import BrokenStateError, StateError
 from ase_atom.openmm.potential import EnergyCallback, check_positions, positions_of
 from ase_atom.openmm.program import (
+    CHANGED,
     FIRST,
     FRAME,
     LABEL,
@@ -27,6 +28,9 @@ from ase_atom.propagation import CachedPotential, Ensemble, Guard, Noise, Step, 
 from ase_atom.state import PhaseState
 from ase_atom.threads import torch_threads
 from ase_atom.units import NM, NM_PS, PS
+
+# Plain numbers compare faster than members of an enumeration, and these are met in every step.
+POSITIONS, VELOCITIES, READY = int(Phase.POSITIONS), int(Phase.VELOCITIES), float(Answer.READY)
 
 SAME_PLACE = 1e-6
 """Å within which a jump's start is a frame of the jump before, and needs no second look."""
@@ -45,7 +49,7 @@ class Plan:
     frames
         Time steps of a stride.
     still
-        Take the drift of the centre of mass out at the start of each jump.
+        Take the drift of the centre of mass out of velocities that were set from outside.
     own_energy
         Answer with the operator's energy and forces when energies are asked for; else with zero.
     """
@@ -113,6 +117,7 @@ class JumpCallback:
         self._start_velocities: np.ndarray | None = None
         self._frame = 0  # of the positions handed out last, whose velocities are asked for next
         self._ensemble = plan.ensemble
+        self._offsets = torch.arange(1, plan.frames + 1, dtype=torch.float64) * plan.timestep
         self._atoms = torch.as_tensor(numbers)[None], torch.as_tensor(masses)[None]
         self._zero = np.zeros((len(numbers), 3))
 
@@ -139,10 +144,10 @@ class JumpCallback:
 
     def _answer(self, state: openmm.State) -> tuple[float, np.ndarray]:
         values = state.getParameters()
-        phase = values[PHASE]
-        if phase == Phase.POSITIONS:
+        phase = int(values[PHASE])
+        if phase == POSITIONS:
             return self._answer_positions(values, state)
-        if phase == Phase.VELOCITIES:
+        if phase == VELOCITIES:
             return 0.0, self._jump.v_shifts[self._frame]
         if phase == Phase.START:
             self._start_velocities = _real(state.getPositions(asNumpy=True)._value * NM_PS)
@@ -170,7 +175,7 @@ class JumpCallback:
             self._pending = self._explain(now + (self._jump.good + 1) * self.plan.timestep)
             return Answer.FAILED, self._zero
         self._frame = frame
-        return Answer.READY, self._jump.x_shifts[frame]
+        return READY, self._jump.x_shifts[frame]
 
     def _make(self, values: dict, positions: np.ndarray, velocities: np.ndarray) -> Jump:
         """Compute the frames from a start in Å and Å/fs, ``[N, 3]``, to the grid's next point."""
@@ -180,19 +185,18 @@ class JumpCallback:
         if not self._is_known(positions, velocities):
             check_positions(operator, self.numbers, self.masses, positions, velocities)
             self._watch(start)
-        if plan.still:
-            start = start.without_drift()
         ensemble = self._ensemble
         if isinstance(ensemble, Thermostat) and ensemble.temperature_K != values[TEMPERATURE]:
             ensemble = self._ensemble = replace(ensemble, temperature_K=values[TEMPERATURE])
         if self._potential is None:
             self._potential = CachedPotential(operator.energy)
         first = int(values[FIRST])
-        offsets = torch.arange(1, plan.frames - first + 1, dtype=torch.float64) * plan.timestep
+        offsets = self._offsets[: plan.frames - first]
         noise = seeded_noise(*(values[name] for name in SEEDS))
         step = Step(plan.frames * plan.timestep, noise, self._potential)
         with torch_threads(1):
-            start = ensemble.prepare(start)
+            if values[CHANGED]:
+                start = ensemble.prepare(start.without_drift() if plan.still else start)
             x, v = advance(operator, ensemble, start, offsets, step, entered=first > 0)
             good = int(self._guard.first_broken(x, v)[0])
         x_shifts = (x[0].numpy() - positions) / NM
@@ -222,7 +226,8 @@ class JumpCallback:
 
 def _real(values: np.ndarray) -> np.ndarray:
     """Put back the numbers that were not finite."""
-    return np.where(np.abs(values) < 1e-3 * NOT_FINITE, values, np.nan)
+    good = np.abs(values) < 1e-3 * NOT_FINITE
+    return values if good.all() else np.where(good, values, np.nan)
 
 
 def seeded_noise(first: float, second: float) -> Noise:
@@ -231,10 +236,13 @@ def seeded_noise(first: float, second: float) -> Noise:
     They key a counter-based generator, so that no two jumps share a stream; torch's own would
     look at 32 bits of a seed only.
     """
-    key = [int(number * 2**32) for number in (first, second)]
-    generator = np.random.Generator(np.random.Philox(key=key))
+    generator: np.random.Generator | None = None  # made when needed: there may be no thermostat
 
     def draw(shape: torch.Size) -> Tensor:
+        nonlocal generator
+        if generator is None:
+            key = [int(number * 2**32) for number in (first, second)]
+            generator = np.random.Generator(np.random.Philox(key=key))
         return torch.from_numpy(generator.standard_normal(tuple(shape)))
 
     return draw

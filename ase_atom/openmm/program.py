@@ -44,6 +44,8 @@ FRAME = "atom_frame"
 """Frames of the stride under way that are done."""
 FIRST = "atom_first"
 """`FRAME` when the jump began: above zero if positions or velocities were changed since."""
+CHANGED = "atom_changed"
+"""1 if the jump began where positions or velocities were set from outside, 0 on a path."""
 SEEDS = ("atom_seed_1", "atom_seed_2")
 """The jump's random numbers, uniform from 0 to 1, of 32 bits each."""
 TEMPERATURE = "atom_temperature"
@@ -77,7 +79,7 @@ def parameters(frames: int, temperature: float) -> dict[str, float]:
     temperature
         K; 0 without a thermostat.
     """
-    names = (PHASE, FRAME, FIRST, *SEEDS, TEMPERATURE, LABEL)
+    names = (PHASE, FRAME, FIRST, CHANGED, *SEEDS, TEMPERATURE, LABEL)
     return dict.fromkeys(names, 0.0) | {FRAME: float(frames), TEMPERATURE: temperature}
 
 
@@ -114,6 +116,7 @@ def write_program(
     integrator.beginIfBlock("due > 0")
     integrator.addComputeGlobal(FRAME, f"select(step({FRAME}-{frames}),0,{FRAME})")
     integrator.addComputeGlobal(FIRST, FRAME)
+    integrator.addComputeGlobal(CHANGED, "step(changed-1)")
     for ours, theirs in (("x_start", "x"), ("v_start", "v"), ("x_left", "x"), ("v_left", "v")):
         integrator.addComputePerDof(ours, theirs)
     for name in SEEDS:
