@@ -180,9 +180,9 @@ class PhaseState:
 
     def without_drift(self) -> PhaseState:
         """Return the state with its centre of mass at rest; positions stay."""
-        _, drift = self.center_of_mass()
-        velocities = (self.velocities - drift.unsqueeze(1)) * self.mask.unsqueeze(-1)
-        return self.replace(velocities=velocities)
+        drift = self.linear_momentum() / self.masses.sum(dim=1, keepdim=True)
+        moving = self.velocities - drift.unsqueeze(1)
+        return self.replace(velocities=moving * self.mask.unsqueeze(-1))
 
     # -- sizes ---------------------------------------------------------------------------------
 
@@ -218,6 +218,11 @@ class PhaseState:
         weights = (self.masses / self.masses.sum(dim=1, keepdim=True)).unsqueeze(-1)
         return (weights * self.positions).sum(dim=1), (weights * self.velocities).sum(dim=1)
 
+    def about_center(self) -> Tensor:
+        """Return positions about the centre of mass in Å, ``[B, N, 3]``; arbitrary on padding."""
+        weighted = (self.masses.unsqueeze(-1) * self.positions).sum(dim=1, keepdim=True)
+        return self.positions - weighted / self.masses.sum(dim=1)[:, None, None]
+
     def kinetic_energy(self) -> Tensor:
         """Return the kinetic energy in eV, ``[B]``."""
         twice = (self.masses.unsqueeze(-1) * self.velocities**2).sum(dim=(1, 2))
@@ -240,7 +245,6 @@ class PhaseState:
 
     def angular_momentum(self) -> Tensor:
         """Return the angular momentum about the centre of mass in amu Å²/fs, ``[B, 3]``."""
-        x_cm, v_cm = self.center_of_mass()
-        x = self.positions - x_cm.unsqueeze(1)
-        v = self.velocities - v_cm.unsqueeze(1)
-        return (self.masses.unsqueeze(-1) * torch.linalg.cross(x, v)).sum(dim=1)
+        # The centre's own velocity drops out, as Σ m x about the centre is zero.
+        arms = self.masses.unsqueeze(-1) * self.about_center()
+        return torch.linalg.cross(arms, self.velocities).sum(dim=1)

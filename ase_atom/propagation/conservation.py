@@ -18,7 +18,7 @@ component is left alone.
 
 def inertia_tensor(state: PhaseState) -> Tensor:
     """Return the inertia tensor about the centre of mass in amu Å², ``[B, 3, 3]``."""
-    x = state.positions - state.center_of_mass()[0].unsqueeze(1)
+    x = state.about_center()
     outer = (state.masses.unsqueeze(-1) * x).transpose(1, 2) @ x
     trace = outer.diagonal(dim1=1, dim2=2).sum(-1)
     return trace[:, None, None] * torch.eye(3, dtype=x.dtype, device=x.device) - outer
@@ -47,7 +47,7 @@ def angular_velocity(state: PhaseState, angular_momentum: Tensor) -> Tensor:
 
 def _rotation(state: PhaseState, omega: Tensor) -> Tensor:
     """Return the velocities ω × r about the centre of mass, ``[B, N, 3]``, zero on padding."""
-    x = state.positions - state.center_of_mass()[0].unsqueeze(1)
+    x = state.about_center()
     velocities = torch.linalg.cross(omega.unsqueeze(1).expand_as(x), x)
     return velocities * state.mask.unsqueeze(-1)
 

@@ -165,7 +165,7 @@ class Thermostat(ABC):
 
     @abstractmethod
     def thermalise(self, state: PhaseState, duration: float, noise: Noise) -> PhaseState:
-        """Apply the thermostat's map T over a time in fs."""
+        """Apply the thermostat's map T over a time in fs, and hold the centre of mass if fixed."""
 
     def prepare(self, state: PhaseState) -> PhaseState:
         """Bring the centre of mass to rest if it is to be fixed."""
@@ -173,13 +173,13 @@ class Thermostat(ABC):
 
     def enter(self, state: PhaseState, step: Step) -> PhaseState:
         """Apply T(h/2) before the jump."""
-        return self.prepare(self.thermalise(state, 0.5 * step.stride, step.noise))
+        return self.thermalise(state, 0.5 * step.stride, step.noise)
 
     def leave(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
         """Restore the energy of the jump if asked to, and apply T(h/2)."""
         if self.energy_correction:
             end = keep_energy(end, start, step)
-        return self.prepare(self.thermalise(end, 0.5 * step.stride, step.noise))
+        return self.thermalise(end, 0.5 * step.stride, step.noise)
 
     def degrees_of_freedom(self, state: PhaseState) -> Tensor:
         """Return 3N - 3 with a fixed centre of mass, else 3N, ``[B]``."""
@@ -187,7 +187,8 @@ class Thermostat(ABC):
 
     def temperature(self, state: PhaseState) -> Tensor:
         """Return the kinetic temperature in K that goes with N_f, ``[B]``."""
-        return self.prepare(state).temperature(self.degrees_of_freedom(state))
+        moving = state.without_drift() if self.fix_com else state
+        return moving.temperature(self.degrees_of_freedom(state))
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,8 @@ class Langevin(Thermostat):
     def thermalise(self, state: PhaseState, duration: float, noise: Noise) -> PhaseState:
         """Apply the Ornstein-Uhlenbeck map over a time in fs."""
         kicks = noise(state.velocities.shape).to(state.velocities)
-        return ornstein_uhlenbeck(state, self.temperature_K, self.friction, duration, kicks)
+        state = ornstein_uhlenbeck(state, self.temperature_K, self.friction, duration, kicks)
+        return state.without_drift() if self.fix_com else state
 
 
 @dataclass(frozen=True)
@@ -294,6 +296,8 @@ class Bussi(Thermostat):
 
     def thermalise(self, state: PhaseState, duration: float, noise: Noise) -> PhaseState:
         """Scale the velocities by the random factor that belongs to a time in fs."""
+        if self.fix_com:
+            state = state.without_drift()
         numbers = noise(torch.Size((state.batch_size, state.velocities[0].numel())))
         return rescale_kinetic_energy(
             state,

@@ -106,16 +106,15 @@ def rescale_kinetic_energy(
     noise
         Standard normal numbers, ``[B, F]`` with F at least the largest N_f.
     """
-    kinetic = state.kinetic_energy()
+    kinetic = state.kinetic_energy().clamp(min=torch.finfo(state.dtype).tiny)
     unit = 0.5 * KB * temperature  # K̄ / N_f
-    counted = torch.arange(noise.shape[1], device=noise.device) < degrees_of_freedom[:, None]
     keep, give = math.exp(-duration / relaxation), -math.expm1(-duration / relaxation)
-    first, squares = noise[:, 0], (noise.square() * counted).sum(dim=1)
-    cross = (keep * give * unit * kinetic).sqrt()
-    wanted = keep * kinetic + give * unit * squares + 2.0 * first * cross
-    sign = torch.sign(first + (keep * kinetic / (give * unit)).sqrt())
-    tiny = torch.finfo(kinetic.dtype).tiny
-    factor = sign * (wanted.clamp(min=0) / kinetic.clamp(min=tiny)).sqrt()
+    counted = torch.arange(noise.shape[1], device=noise.device) < degrees_of_freedom[:, None]
+    squares = (noise.square() * counted).sum(dim=1)
+    ratio = give * unit / kinetic
+    root = (keep * ratio).sqrt()
+    squared = keep + ratio * squares + 2.0 * noise[:, 0] * root
+    factor = squared.clamp(min=0).sqrt().copysign(noise[:, 0] * ratio + root)
     return state.replace(velocities=factor[:, None, None] * state.velocities)
 
 
