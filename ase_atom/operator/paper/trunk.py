@@ -26,12 +26,12 @@ class Trunk(Remembering):
         kind = EquivariantBlock if config.trunk == "equivariant" else Block
         self.blocks = nn.ModuleList(kind(config) for _ in range(config.blocks))
         start = torch.full((config.blocks - 1,), 0.5)
-        if config.value_residual == "learned":
-            self.residual = nn.Parameter(start)
-        elif config.value_residual == "fixed":
-            self.register_buffer("residual", start, persistent=False)
-        else:
+        if config.value_residual == "none" or config.blocks == 1:
             self.residual = None
+        elif config.value_residual == "learned":
+            self.residual = nn.Parameter(start)
+        else:
+            self.register_buffer("residual", start, persistent=False)
         self.shareable = (
             config.trunk == "unconstrained"
             and config.attention == "heterogeneous"
