@@ -26,7 +26,7 @@ dyn = ATOMLangevin(atoms, 0.5 * units.fs, stride=16 * units.fs, **settings)
 
 temperatures = []
 dyn.attach(lambda: temperatures.append(atoms.get_temperature()), interval=10)
-with open_trajectory("langevin.dcd", atoms, frame_interval=5.0) as trajectory:
+with open_trajectory("langevin.dcd", atoms, "w", frame_interval=5.0) as trajectory:
     dyn.attach(trajectory.write, interval=10)
     dyn.run(2000)
 

@@ -1,41 +1,75 @@
-"""The README's own example, run as it stands but for the operator and the length."""
+"""The Python in README and docs, run as it stands but for its length."""
 
 import re
+from pathlib import Path
 
 import pytest
 from conftest import ROOT
 
-from ase_atom.operator import list_operators
+from ase_atom.cli import main
+
+SHORTER = [("run(20_000)", "run(400)"), ("step(20_000)", "step(400)"), ("run(1000.0)", "run(48.0)")]
 
 
-def test_the_python_example(tiny_checkpoint, monkeypatch, capsys):
-    (source,) = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
-    assert source.count('"ethanol-gfn2"') == 1
-    assert source.count("run(1000.0)") == 1
-    if "ethanol-gfn2" not in [card.name for card in list_operators()]:
-        # A stand-in with next to no forces coasts, so cold and short.
-        source = source.replace('"ethanol-gfn2"', repr(str(tiny_checkpoint)))
-        source = source.replace("sample_velocities(state, 300.0", "sample_velocities(state, 1.0")
-        source = source.replace("temperature_K=300.0", "temperature_K=1.0")
-    source = source.replace("run(1000.0)", "run(48.0)")
-    monkeypatch.chdir(ROOT)
-    exec(compile(source, "README.md", "exec"), {})
+def blocks(path: str) -> list[str]:
+    """Return the Python of a page, each block after those before it, made shorter."""
+    text = (ROOT / path).read_text()
+    for long, short in SHORTER:
+        text = text.replace(long, short)
+    return re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+
+
+@pytest.fixture
+def here(tmp_path, monkeypatch) -> Path:
+    """A folder with the examples in it, in which to run."""
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(source: str, names: dict | None = None) -> None:
+    exec(compile(source, "page", "exec"), {} if names is None else names)
+
+
+def test_the_script_for_ase(here, capsys):
+    source, _ = blocks("README.md")
+    run(source)
+    header, *rows = capsys.readouterr().out.splitlines()
+    assert header.split()[0] == "Time[ps]"
+    assert [row.split()[0] for row in rows] == ["0.0000", "0.1000", "0.2000"]
+
+
+def test_the_script_for_openmm(here):
+    _, source = blocks("README.md")
+    run(source)
+    header, *rows = (here / "openmm.csv").read_text().splitlines()
+    assert header.count(",") == 2
+    assert [float(row.split(",")[0]) for row in rows] == pytest.approx([0.1, 0.2])
+
+
+def test_the_script_without_either(here, capsys):
+    (source,) = blocks("docs/python.md")
+    run(source)
     lines = capsys.readouterr().out.strip().splitlines()
     assert len(lines) == 4  # the start and three jumps
     assert lines[-1].endswith("torch.Size([64, 8, 9, 3])")
 
 
 def test_the_options_it_names_are_there(capsys):
-    from ase_atom.cli import main
-
     text = (ROOT / "README.md").read_text()
-    assert main(["run", "--help"]) == 0
-    known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
-    for line in re.findall(r"^    ase-atom run .*$", text, re.MULTILINE):
-        assert set(re.findall(r"--[a-z-]+", line)) <= known, line
+    for line in re.findall(r"^    ase-atom .*$", text, re.MULTILINE):
+        command = line.split()[1]
+        assert main([command, "--help"]) == 0
+        known = set(re.findall(r"--[a-z-]+", capsys.readouterr().out))
+        assert set(re.findall(r"--[a-z-]+", line.partition("#")[0])) <= known, line
 
 
-@pytest.mark.parametrize("file", ["examples/ethanol.xyz", "examples/ethanol.py", "CITATION.cff"])
-def test_the_files_it_names_are_there(file):
-    assert file in (ROOT / "README.md").read_text()
-    assert (ROOT / file).is_file()
+@pytest.mark.parametrize(
+    "page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
+)
+def test_the_files_it_names_are_there(page):
+    text = (ROOT / page).read_text()
+    links = re.findall(r"\]\(([^)#]+)\)", text)
+    for link in links:
+        if not link.startswith("http"):
+            assert ((ROOT / page).parent / link).exists(), link
