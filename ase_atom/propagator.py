@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -186,11 +187,8 @@ class ATOMPropagator(MolecularDynamics):
             yield self.nsteps == self.max_steps
 
     def run(self, steps: int = 50) -> bool:
-        """Run some steps; errors as for `irun`. Returns True."""
-        last = False
-        for last in self.irun(steps):
-            pass
-        return last
+        """Run some steps, with the errors of `irun`, and return True."""
+        return deque(self.irun(steps), maxlen=1).pop()
 
     def step(self) -> None:
         """Move the atoms by one time step.
