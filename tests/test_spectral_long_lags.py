@@ -32,12 +32,16 @@ SIZES = {
 
 def operator_of(ethanol: Atoms, **changes: object):
     torch.manual_seed(0)
-    changes = {"rest": "aligned", "centre": "uniform"} | changes
-    if changes["rest"] == "aligned":
+    changes = {"rest": "aligned", "centre": "uniform", "rest_terms": 2} | changes
+    if changes["rest"] != "aligned":
+        changes["rest_terms"] = 1
+    else:
         changes["rest_numbers"] = tuple(ethanol.numbers.tolist())
     operator = build_operator(SpectralConfig(**(SIZES | changes))).double().eval()
     if changes["rest"] == "aligned":
-        operator.set_rest(torch.as_tensor(ethanol.positions))
+        terms = torch.linspace(1, 0.8, 6, dtype=torch.float64)[:, None, None]
+        structures = torch.as_tensor(ethanol.positions) * terms
+        operator.set_rest(structures, torch.linspace(0, 1500, 6))
     return operator
 
 
@@ -98,17 +102,35 @@ def test_uniform_centre_moves_uniformly_and_a_free_one_does_not(ethanol):
 
 
 def test_without_a_network_the_molecule_comes_to_rest_on_the_structure(ethanol):
-    operator, state = operator_of(ethanol, carrier_time=50.0), states(ethanol).without_drift()
+    state = states(ethanol).without_drift()
+    operator = operator_of(ethanol, carrier_time=50.0, rest_terms=1)
+    operator.set_rest(torch.as_tensor(ethanol.positions)[None], torch.tensor([0.0]))
     with torch.no_grad():
         for name, parameter in operator.named_parameters():
             if name.startswith("decoder.from_"):
                 parameter.zero_()
     x, v = operator(state, torch.tensor([1500.0]))
+    # One term stands still.
     bond = torch.as_tensor(ethanol.positions[0] - ethanol.positions[1]).norm()
     assert torch.allclose((x[:, 0, 0] - x[:, 0, 1]).norm(dim=-1), bond.expand(3), atol=1e-5)
     assert v.abs().max() < 1e-9
     # Nowhere near where free flight would have taken it.
     assert (x[:, 0] - state.positions).norm(dim=-1).max() < 0.5
+
+
+def test_the_mean_path_passes_through_the_given_structures(ethanol):
+    times = torch.tensor([200.0, 800.0, 1500.0])
+    structures = torch.as_tensor(ethanol.positions - ethanol.get_center_of_mass())
+    structures = structures * torch.tensor([0.95, 0.9, 0.85], dtype=torch.float64)[:, None, None]
+    operator = operator_of(ethanol, carrier_time=10.0, rest_terms=3)
+    operator.set_rest(structures, times)
+    with torch.no_grad():
+        for name, parameter in operator.named_parameters():
+            if name.startswith("decoder.from_"):
+                parameter.zero_()
+    x, _ = operator(PhaseState.from_atoms(ethanol), times)
+    centre = torch.as_tensor(ethanol.get_center_of_mass())
+    assert torch.allclose(x[0], structures + centre, atol=1e-5)
 
 
 def test_orientation_finds_a_known_turn_and_ignores_padding(ethanol):
@@ -130,10 +152,10 @@ def test_another_molecule_is_refused(ethanol):
     other = ethanol[[1, 0, 2, 3, 4, 5, 6, 7, 8]][[2, 0, 1, 3, 4, 5, 6, 7, 8]]
     with pytest.raises(CoverageError, match="this order"):
         operator(PhaseState.from_atoms(other), torch.tensor([8.0]))
-    with pytest.raises(ConfigError, match="shape"):
-        operator.set_rest(torch.zeros(4, 3))
+    with pytest.raises(ConfigError, match="4 atoms"):
+        operator.set_rest(torch.zeros(1, 4, 3), torch.zeros(1))
     with pytest.raises(ConfigError, match="none"):
-        operator_of(ethanol, rest="learned").set_rest(torch.zeros(9, 3))
+        operator_of(ethanol, rest="learned").set_rest(torch.zeros(1, 9, 3), torch.zeros(1))
 
 
 @pytest.mark.parametrize(

@@ -16,7 +16,7 @@ from ase_atom.state import PhaseState
 from training.benchmarks.peers import EGNN, EGNO
 from training.benchmarks.samples import Samples
 from training.benchmarks.suites import Row
-from training.benchmarks.trivial import centres, mean_pose
+from training.benchmarks.trivial import MeanStructure
 from training.config import explain
 
 
@@ -64,16 +64,19 @@ class OperatorModel(nn.Module):
         except ValidationError as error:
             raise ConfigError(explain(error, "a row's operator")) from error
         if self.operator.config.architecture == "spectral":
-            self._rest(train)
+            self._rest(train, lags)
         self.register_buffer("lags", lags.double(), persistent=False)
 
-    def _rest(self, train: Samples) -> None:
+    def _rest(self, train: Samples, lags: Tensor) -> None:
+        """Start from the mean of the training targets in the frame of their start."""
         if self.operator.config.rest != "aligned":
             return
         if len(train.molecule.unique()) > 1:
             raise ConfigError("rest: aligned is for one molecule: several need rest: learned")
-        pose = mean_pose(train.positions - centres(train), train.masses)
-        self.operator.set_rest(pose)
+        mean = MeanStructure(aligned=True)
+        mean.prepare(train, train, lags)
+        (body,) = mean.means.values()
+        self.operator.set_rest(body, lags)
 
     def forward(self, samples: Samples) -> Tensor:
         """Positions at the lags, Å, ``[B, P, N, 3]``."""

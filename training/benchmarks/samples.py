@@ -139,7 +139,7 @@ def block_split(
     counts: tuple[int, int, int],
     delta: int,
     shares: tuple[float, float, float] = (0.5, 0.2, 0.3),
-    most: int = 4,
+    most: int = 12,
     seed: int = 100,
 ) -> list[NDArray]:
     """An honest split: blocks of time, with at least Δ between the windows of different parts.

@@ -39,6 +39,9 @@ class SpectralConfig(ArchitectureConfig):
         laid into the state's frame, see `SpectralOperator.set_rest`.
     rest_numbers
         Atomic numbers, in order, of the one molecule that an aligned structure is of.
+    rest_terms
+        Number of structures that an aligned rest is made of, weighted 1, e^(−t/T), e^(−2t/T), …
+        with T half a segment: a mean blurs as orientation and conformation are forgotten.
     centre
         ``uniform``: the centre of mass moves uniformly; ``free``: it is where the atoms' paths take
         it, for atoms that are not all of a molecule's.
@@ -59,6 +62,7 @@ class SpectralConfig(ArchitectureConfig):
     carrier_time: float = Field(default=100.0, gt=0)
     rest: Literal["none", "learned", "aligned"] = "none"
     rest_numbers: tuple[int, ...] = ()
+    rest_terms: int = Field(default=1, ge=1)
     centre: Literal["uniform", "free"] = "uniform"
 
     @model_validator(mode="after")

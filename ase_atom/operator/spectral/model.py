@@ -36,33 +36,41 @@ class SpectralOperator(Operator):
         if config.rest == "aligned":
             numbers = torch.tensor(config.rest_numbers)
             self.register_buffer("rest_numbers", numbers, persistent=False)
-            self.rest = nn.Parameter(torch.zeros(len(config.rest_numbers), 3))
+            shape = (config.rest_terms, len(config.rest_numbers), 3)
+            self.rest = nn.Parameter(torch.zeros(shape))
 
-    def set_rest(self, structure: Tensor) -> None:
-        """Say where the molecule of an aligned rest goes at long lags.
+    def set_rest(self, structures: Tensor, times: Tensor) -> None:
+        """Say where the molecule of an aligned rest is on the mean, once it has forgotten.
 
-        At time t the ballistic part has given way to this structure to the share g(t), see
-        `SpectralDecoder`: x + v c(t) becomes (1 − g) (x + v c) + g Q s, with Q from `orientation`.
+        At time t the ballistic part has given way to this path s(t) to the share g(t), see
+        `SpectralDecoder`: x + v c(t) becomes (1 − g) (x + v c) + g Q s, with Q from `orientation`
+        of the path's start.
 
         Parameters
         ----------
-        structure
-            Å, ``[N, 3]``, such as the mean of the training data's poses laid on each other. It is
-            where training starts from; learned from there.
+        structures
+            Mean positions in the frame of the start, Å, ``[T, N, 3]``: training starts from the
+            terms that fit them best.
+        times
+            Of the structures, fs, ``[T]``.
 
         Raises
         ------
         ConfigError
-            If the operator has no aligned rest, or the structure is of another size.
+            If the operator has no aligned rest, or the structures are of another size.
         """
-        if self.config.rest != "aligned" or structure.shape != self.rest.shape:
-            wanted = list(self.rest.shape) if self.config.rest == "aligned" else "none"
+        if self.config.rest != "aligned" or structures.shape[1:] != self.rest.shape[1:]:
+            wanted = self.rest.shape[1] if self.config.rest == "aligned" else "none"
             raise ConfigError(
-                f"a structure of shape {list(structure.shape)} cannot be the rest of an operator "
-                f"that takes {wanted}"
+                f"structures of {structures.shape[1]} atoms cannot be the rest of an operator that "
+                f"takes {wanted}"
             )
+        weights = self._rest_weights(times.double())[0].T
+        # Ridge enough for fewer times than terms, too little to show otherwise.
+        square = weights.T @ weights + 1e-9 * torch.eye(weights.shape[1], dtype=torch.float64)
+        found = torch.linalg.solve(square, weights.T @ structures.double().flatten(1))
         with torch.no_grad():
-            self.rest.copy_(structure)
+            self.rest.copy_(found.view(self.rest.shape))
 
     def segment(
         self,
@@ -85,13 +93,16 @@ class SpectralOperator(Operator):
         carried, speed = (side[:, None, None] for side in self.decoder.carrier(times.to(x.dtype)))
         path_x, path_v = x[:, None] + v[:, None] * carried, v[:, None] * speed
         if self.config.rest == "aligned":
-            away = self._rest_of(species, masses, x)[:, None] - path_x
+            place, pace = self._rest_path(species, masses, x, times.to(x.dtype))
             arrived, rate = (s[:, None, None] for s in self.decoder.arrival(times.to(x.dtype)))
-            path_x, path_v = path_x + arrived * away, path_v * (1 - arrived) + rate * away
+            path_v = path_v * (1 - arrived) + rate * (place - path_x) + arrived * pace
+            path_x = path_x + arrived * (place - path_x)
         return path_x + shift_x, path_v + shift_v
 
-    def _rest_of(self, species: Tensor, masses: Tensor, x: Tensor) -> Tensor:
-        """The structure laid into each pose about its centre of mass, ``[B, N, 3]``."""
+    def _rest_path(
+        self, species: Tensor, masses: Tensor, x: Tensor, times: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """The mean path laid into each pose, and its derivative, ``[B, T, N, 3]``."""
         wanted = self.species_of[self.rest_numbers]
         if species.shape[1] != len(wanted) or not bool((species == wanted).all()):
             raise CoverageError(
@@ -99,9 +110,23 @@ class SpectralOperator(Operator):
                 f"{list(self.config.rest_numbers)} in this order, and was given another"
             )
         weights = (masses / masses.sum(1, keepdim=True)).unsqueeze(-1).to(x)
-        about = self.rest.to(x) - (weights[0] * self.rest.to(x)).sum(0)
+        about = self.rest.to(x)
+        about = about - (weights[0] * about).sum(1, keepdim=True)
         centre = (weights * x).sum(1, keepdim=True)
-        return laid(about, orientation(about.detach(), x - centre, masses)) + centre
+        # All terms together are where the path starts.
+        turn = orientation(about.detach().sum(0), x - centre, masses)
+        places, paces = (
+            laid((side.T @ about.flatten(1)).unflatten(1, x.shape[1:]), turn[:, None])
+            for side in self._rest_weights(times)
+        )
+        return places + centre[:, None], paces
+
+    def _rest_weights(self, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Weights of the terms at times, and their derivatives, each ``[terms, T]``."""
+        order = torch.arange(self.config.rest_terms, dtype=times.dtype, device=times.device)
+        rates = -order[:, None] * (2 / self.config.segment)
+        weights = torch.exp(rates * times)
+        return weights, rates * weights
 
     def _frame(self, state: PhaseState) -> tuple[Tensor, Tensor]:
         centre, drift = super()._frame(state)
