@@ -1,5 +1,6 @@
 """Trajectories in ASE scripts: observers, and DCD, XTC and TRR known to ASE itself."""
 
+import re
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -13,6 +14,7 @@ from ase.io.formats import filetype
 from ase.io.trajectory import Trajectory
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
+from conftest import ROOT
 from io_files import ENDINGS, TOLERANCE, by_mdanalysis, make_frames, read_back
 from io_files import write as write_trajectory
 
@@ -225,3 +227,15 @@ print(ase.io.read("t.xtc@1").get_distance(0, 1))
         [frame.get_distance(0, 1) for frame in frames],
         atol=1e-4,
     )
+
+
+def test_the_scripts_of_the_documentation(tmp_path, monkeypatch, capsys):
+    """One after the other, as they stand there."""
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
+    names: dict = {}
+    for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
+        exec(block, names)
+    assert "101 frames of Atoms(symbols='C2OH6'" in capsys.readouterr().out
+    assert len(names["frames"]) == 11
+    np.testing.assert_allclose(by_mdanalysis(tmp_path / "few.xtc")[1], 50.0 * np.arange(11))
