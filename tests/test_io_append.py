@@ -67,6 +67,17 @@ def test_append_to_one_dcd_frame(tmp_path, ethanol):
         writer.write()
 
 
+def test_append_after_a_bond_has_stretched(tmp_path, ethanol):
+    path = tmp_path / "t.dcd"
+    write(path, ethanol)
+    before = path.with_suffix(".pdb").read_bytes()
+    ethanol.positions[0] += 0.6
+    with open_trajectory(path, ethanol, "a") as writer:
+        writer.write()
+    assert len(read_back(path)) == 21
+    assert path.with_suffix(".pdb").read_bytes() == before
+
+
 def test_append_at_a_later_time(tmp_path, ethanol):
     for ending in (".xtc", ".trr", ".nc", ".h5", ".xyz", ".traj"):
         path = tmp_path / f"t{ending}"

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.base import TrajectoryWriter, check_same_atoms, positive
 from ase_atom.io.reader import TrajectoryReader
-from ase_atom.io.topology import pdb_fits, write_pdb
+from ase_atom.io.topology import pdb_fits, read_elements, write_pdb
 
 
 @dataclass(frozen=True)
@@ -195,8 +196,10 @@ def open_trajectory(
         positive(frame_interval, "the frame interval")
     append = mode == "a" and path.is_file() and path.stat().st_size > 0
     beside = output_files(path)[1:]
-    made = [file for file in beside if not _same_topology(file, atoms, topology)]
-    if not append:
+    if append:
+        made = [file for file in beside if not file.exists()]
+    else:
+        made = [file for file in beside if not _same_topology(file, atoms, topology)]
         for file in (path, *made):
             _check_free(file, replace=mode != "x")
     reader = read_trajectory(path) if append else None
@@ -204,8 +207,9 @@ def open_trajectory(
     try:
         if reader is not None:
             check_same_atoms(reader, atoms)
-            if any(file.exists() for file in made):
-                raise TrajectoryError(f"{made[0]} describes other atoms than are to be appended")
+            for file in beside:  # bonds may by now look different
+                if file not in made and not np.array_equal(read_elements(file), atoms.numbers):
+                    raise TrajectoryError(f"{file} describes other atoms than are to be appended")
         writer = kind.writer_class()(path, atoms, reader, frame_interval, start_time)
         for file in made:
             if topology is None:
