@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from e3nn import o3
 from published_atom import PublishedAtom
 
 from ase_atom.operator import Operator, PaperConfig, build_operator
@@ -11,8 +12,6 @@ from ase_atom.operator.paper.equivariant import EquivariantLinear, Irreps
 from ase_atom.operator.paper.lift import Lift, return_probabilities
 from ase_atom.operator.paper.times import plan_times
 from ase_atom.state import PhaseState
-
-o3 = pytest.importorskip("e3nn.o3")
 
 HORIZON = 1500.0
 GRID = torch.arange(1, 9) * HORIZON / 8
