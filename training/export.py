@@ -125,8 +125,8 @@ def write_md17(path: Path, bursts: Iterator[Burst], every: int) -> int:
 def write_frames(path: Path, bursts: Iterator[Burst], every: int) -> int:
     """Write extended XYZ, from which ``ase.io.read`` gives energies, forces and momenta.
 
-    Each frame's ``info`` names its burst, time in fs, temperature in K, SMILES, theory and
-    ensemble.
+    Each frame's ``info`` names its burst, time in fs, temperature in K, SMILES, seed and all else
+    that is known about the burst's origin: engine, its options and version, theory, ensemble, ...
     """
     count = 0
 
@@ -152,8 +152,10 @@ def _atoms(burst: Burst, frame: int) -> Atoms:
             "time_fs": float(burst.times[frame]),
             "temperature_K": burst.temperature_K,
             "smiles": burst.smiles,
-            "theory": burst.attrs.get("theory", "unknown"),
-            "ensemble": burst.attrs.get("ensemble", "nve"),
+            "seed": burst.seed,
+            "theory": "unknown",
+            "ensemble": "nve",
+            **burst.attrs,
         },
     )
     atoms.set_velocities(velocities_to_ase(burst.velocities[frame]))

@@ -114,6 +114,7 @@ class Field:
     def _mean_field(self, grid: MovingGrid) -> dft.rks.RKS:
         field = dft.RKS(self.molecule, xc=self.functional).density_fit(with_df=self._fitting)
         field.grids = grid
+        field.nlcgrids.level = grid.level
         field._numint = self._integrator
         field.chkfile = None
         return field
