@@ -15,7 +15,7 @@ from ase.build import molecule
 from rich.console import Console
 from rich.table import Table
 
-from ase_atom.operator import Operator, OperatorConfig, build_operator, load_operator
+from ase_atom.operator import Operator, SpectralConfig, build_operator, load_operator
 from ase_atom.propagation import jump, sample_velocities
 from ase_atom.state import PhaseState
 
@@ -47,7 +47,7 @@ def main(
     repetitions: Annotated[int, typer.Option(help="Jumps to take the median of.")] = 50,
 ) -> None:
     """Print the median time of one jump for every batch size and number of threads."""
-    operator = load_operator(name) if name else build_operator(OperatorConfig()).eval()
+    operator = load_operator(name) if name else build_operator(SpectralConfig()).eval()
     size = sum(parameter.numel() for parameter in operator.parameters())
     table = Table(title=f"{name or 'untrained default'}, {size / 1e6:.2f} M parameters")
     for column in ("batch", "threads", "ms a jump", "ms a molecule", "ns/day in all"):

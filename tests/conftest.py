@@ -15,7 +15,7 @@ from ase_atom.cli import main
 from ase_atom.operator import (
     Operator,
     OperatorCard,
-    OperatorConfig,
+    SpectralConfig,
     build_operator,
     save_operator,
 )
@@ -59,7 +59,7 @@ def make_card(**changes: object) -> OperatorCard:
 def make_operator(seed: int = 0, strength: float = 1.0) -> Operator:
     """Return a small operator for ethanol with random weights and forces of some strength."""
     torch.manual_seed(seed)
-    config = OperatorConfig(
+    config = SpectralConfig(
         horizon=32.0,
         segment=16.0,
         width=16,

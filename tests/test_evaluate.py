@@ -18,7 +18,7 @@ from springs import SpringOperator
 
 from ase_atom.analysis.symmetry import bond_classes
 from ase_atom.errors import ConfigError, DataError
-from ase_atom.operator import Operator, OperatorConfig, build_operator, save_operator
+from ase_atom.operator import Operator, SpectralConfig, build_operator, save_operator
 from ase_atom.propagation import NVE, sample_velocities
 from ase_atom.state import PhaseState
 from ase_atom.topology import perceive_bonds
@@ -254,7 +254,7 @@ def checkpoint(bursts: list[Burst], tmp_path_factory: pytest.TempPathFactory) ->
     """An operator that knows next to nothing: its paths are almost ballistic."""
     torch.manual_seed(0)
     sizes = {"width": 16, "pair_width": 8, "vector_channels": 8, "heads": 2, "radial_channels": 4}
-    config = OperatorConfig(
+    config = SpectralConfig(
         elements=(7,), horizon=32, blocks=1, energy_blocks=1, pair_vectors=2, modes=4, **sizes
     )
     operator: Operator = build_operator(config).eval()

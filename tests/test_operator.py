@@ -12,7 +12,7 @@ from ase_atom.errors import CheckpointError, CoverageError, HorizonError
 from ase_atom.operator import (
     Operator,
     OperatorCard,
-    OperatorConfig,
+    SpectralConfig,
     build_operator,
     list_operators,
     load_operator,
@@ -27,7 +27,7 @@ TIMES = torch.tensor([0.0, 0.5, 3.0, 8.0, 11.0, 16.0])
 def small_operator(seed: int = 0) -> Operator:
     """A small operator with random weights, two segments to its horizon, in float64."""
     torch.manual_seed(seed)
-    config = OperatorConfig(
+    config = SpectralConfig(
         horizon=16.0,
         segment=8.0,
         width=16,
@@ -217,11 +217,11 @@ def test_no_times_give_no_frames(operator, state):
 
 def test_config_refuses_what_cannot_be_built():
     with pytest.raises(ValueError, match="longer than the horizon"):
-        OperatorConfig(segment=32, horizon=16)
+        SpectralConfig(segment=32, horizon=16)
     with pytest.raises(ValueError, match="multiples of heads"):
-        OperatorConfig(width=100, heads=8)
+        SpectralConfig(width=100, heads=8)
     with pytest.raises(ValueError, match="bloks"):
-        OperatorConfig.model_validate({"bloks": 3})
+        SpectralConfig.model_validate({"bloks": 3})
 
 
 # -- checkpoints -----------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import torch
 from harmonic_bursts import WATER, Springs, hydrogen_bursts, water_bursts
 
 from ase_atom.errors import DataError
-from ase_atom.operator import OperatorConfig, build_operator
+from ase_atom.operator import SpectralConfig, build_operator
 from ase_atom.state import PhaseState
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 from training.data import FrameData, Sampler, energy_offsets, select_states
@@ -183,7 +183,7 @@ def test_padding_enters_no_loss() -> None:
 def test_energy_losses_are_errors_of_the_operators_energy_and_forces() -> None:
     bursts = hydrogen_bursts(2) + water_bursts(2)
     operator = build_operator(
-        OperatorConfig(width=16, pair_width=8, vector_channels=8, blocks=1, energy_blocks=1)
+        SpectralConfig(width=16, pair_width=8, vector_channels=8, blocks=1, energy_blocks=1)
     )
     operator.set_energy_scale({1: -3.0, 8: -1990.0}, 2.0)
     data = FrameData.from_bursts(bursts, {1: -3.0, 8: -1990.0})

@@ -8,15 +8,12 @@ from ase_atom.operator.paper import EnergyConfig, PaperConfig
 from ase_atom.operator.registry import AnyConfig, build_operator, parse_config
 from ase_atom.operator.spectral import SpectralConfig
 
-OperatorConfig = SpectralConfig  # of the default architecture
-
 __all__ = [
     "AnyConfig",
     "ArchitectureConfig",
     "EnergyConfig",
     "Operator",
     "OperatorCard",
-    "OperatorConfig",
     "PaperConfig",
     "SpectralConfig",
     "build_operator",
