@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
+from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
 
 from ase_atom.io.frames import FrameBlock
@@ -49,6 +51,17 @@ def to_atoms(
     if results:
         atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms
+
+
+def results_at_hand(atoms: Atoms) -> tuple[np.ndarray | None, np.ndarray | None]:
+    """Return energy ``[1]`` and forces ``[1, N, 3]`` as far as the calculator knows them already."""
+    found = []
+    for name in ("energy", "forces"):
+        value = None
+        with contextlib.suppress(PropertyNotImplementedError, KeyError, AttributeError):
+            value = atoms.calc.get_property(name, atoms, allow_calculation=False)
+        found.append(None if value is None else np.asarray(value, dtype=np.float64)[None])
+    return found[0], found[1]
 
 
 def to_block(frames: Sequence[Atoms], atom_count: int) -> FrameBlock:

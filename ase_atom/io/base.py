@@ -13,6 +13,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_atom.errors import TrajectoryError
+from ase_atom.io.ase_frames import results_at_hand
 from ase_atom.io.cells import check_cells
 from ase_atom.io.frames import FrameBlock
 from ase_atom.units import velocities_from_ase
@@ -127,7 +128,7 @@ class TrajectoryWriter(ABC):
         if self.holds_velocities and atoms.has("momenta"):
             velocities = velocities_from_ase(atoms.get_velocities())[None]
         if self.holds_energies and atoms.calc is not None:
-            energies, forces = _results(atoms)
+            energies, forces = results_at_hand(atoms)
         self.write_frames(
             atoms.positions[None],
             velocities,
@@ -196,7 +197,7 @@ class TrajectoryWriter(ABC):
             None if energies is None else np.asarray(energies),
             None if forces is None else np.asarray(forces),
         )
-        good = _finite(block)
+        good = block.finite()
         if good:
             self._put(block[:good] if good < count else block)
             if times is None:
@@ -296,29 +297,6 @@ class TrajectoryWriter(ABC):
         reason = getattr(error, "strerror", None) or str(error)
         kept = f"; its first {self.frames} frames are kept" if self.frames else ""
         return TrajectoryError(f"cannot write {self.path}: {reason}{kept}")
-
-
-def _finite(block: FrameBlock) -> int:
-    """Return how many frames come before the first that is not finite."""
-    count = len(block)
-    for array in (block.positions, block.times, block.velocities, block.cells):
-        if array is not None and not np.isfinite(array).all():
-            bad = ~np.isfinite(array).reshape(len(block), -1).all(axis=1)
-            count = min(count, int(bad.argmax()))
-    return count
-
-
-def _results(atoms: Atoms) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return energy ``[1]`` and forces ``[1, N, 3]`` as far as the calculator has them at hand."""
-    from ase.calculators.calculator import PropertyNotImplementedError
-
-    found = []
-    for name in ("energy", "forces"):
-        value = None
-        with contextlib.suppress(PropertyNotImplementedError, KeyError, AttributeError):
-            value = atoms.calc.get_property(name, atoms, allow_calculation=False)
-        found.append(None if value is None else np.asarray(value, dtype=np.float64)[None])
-    return found[0], found[1]
 
 
 def _formula(numbers: np.ndarray) -> str:

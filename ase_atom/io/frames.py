@@ -43,6 +43,15 @@ class FrameBlock:
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
         return FrameBlock(**{k: None if v is None else v[frames] for k, v in parts.items()})
 
+    def finite(self) -> int:
+        """Return how many frames come before the first that is not finite."""
+        count = len(self)
+        for array in (self.positions, self.times, self.velocities, self.cells):
+            if array is not None and not np.isfinite(array).all():
+                bad = ~np.isfinite(array).reshape(len(self), -1).all(axis=1)
+                count = min(count, int(bad.argmax()))
+        return count
+
     def aligned(self, reference: np.ndarray) -> FrameBlock:
         """Return the frames moved and turned onto a reference, velocities and forces turned too.
 
