@@ -61,6 +61,8 @@ class Tolerances:
         Relative, of the power of one band.
     temperature
         Relative, of any temperature; mean potential energies by the same share of equipartition.
+    mode_temperature
+        Relative, of the temperature of a normal mode beside that of all.
     relaxation
         Relative, of a correlation time.
     drift
@@ -79,6 +81,7 @@ class Tolerances:
     band_power: float = 0.05
     band_ratio: float = 0.25
     temperature: float = 0.03
+    mode_temperature: float = 0.10
     relaxation: float = 0.25
     drift: float = 1.0
     step: float = 0.02

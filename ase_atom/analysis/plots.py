@@ -102,10 +102,25 @@ class Plot:
 
 @dataclass
 class Section:
-    """What one part of the comparison found."""
+    """What one part of the comparison found.
+
+    Attributes
+    ----------
+    name
+        Of the part.
+    lines, missing
+        Numbers with verdicts, and what could not be measured.
+    plots
+        Its figures.
+    remarks
+        How it was measured, sentences.
+    facts
+        Numbers without a verdict: what they are, and what they say.
+    """
 
     name: str
     lines: list = field(default_factory=list)
     missing: list = field(default_factory=list)
     plots: list[Plot] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
+    facts: list[tuple[str, str]] = field(default_factory=list)

@@ -119,19 +119,16 @@ def _draw_curve(axis: Axes, curve: Curve) -> None:
         axis.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.2, lw=0, **step)
 
 
-def svg(plot: Plot) -> str:
-    """Return a plot as the text of an SVG file."""
-    buffer = io.StringIO()
+def write_png(plot: Plot, path: Path) -> str:
+    """Write a plot as a PNG file, and return it as the text of an SVG file."""
     with rc_context(_STYLE):
-        FigureCanvasSVG(draw(plot)).print_svg(buffer, metadata={"Date": None})
-    return buffer.getvalue()
-
-
-def write_png(plot: Plot, path: Path) -> None:
-    """Write a plot as a PNG file."""
-    with rc_context(_STYLE):
-        FigureCanvasAgg(figure := draw(plot))
+        figure = draw(plot)
+        FigureCanvasAgg(figure)
         figure.savefig(path, dpi=_DOTS_PER_INCH)
+        figure.set_layout_engine("none")  # laid out once is enough
+        buffer = io.StringIO()
+        FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
+    return buffer.getvalue()
 
 
 def write_csv(plot: Plot, path: Path) -> None:

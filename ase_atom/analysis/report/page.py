@@ -74,19 +74,20 @@ def write_report(
     check_folder(folder, overwrite)
     plots = folder / "plots"
     plots.mkdir(parents=True, exist_ok=True)
+    images = {}
     for plot in comparison.plots:
-        figures.write_png(plot, plots / f"{plot.name}.png")
+        images[plot.name] = figures.write_png(plot, plots / f"{plot.name}.png")
         figures.write_csv(plot, plots / f"{plot.name}.csv")
     _write_lines(comparison, folder / "lines.csv")
     (folder / "comparison.json").write_text(
         json.dumps(_plain(comparison, command), indent=1, ensure_ascii=False), encoding="utf-8"
     )
     page = folder / PAGE
-    page.write_text(_render(comparison, command), encoding="utf-8")
+    page.write_text(_render(comparison, command, images), encoding="utf-8")
     return page
 
 
-def _render(comparison: Comparison, command: str) -> str:
+def _render(comparison: Comparison, command: str, images: dict[str, str]) -> str:
     here = files("ase_atom.analysis.report")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((here / "template.html").read_text(encoding="utf-8"))
@@ -110,7 +111,7 @@ def _render(comparison: Comparison, command: str) -> str:
             for row in headlines(comparison.lines)
         ],
         missing=comparison.missing,
-        sections=[_section(comparison, name) for name in comparison.sections],
+        sections=[_section(comparison, name, images) for name in comparison.sections],
         lines=[_row(line) for line in comparison.worst()],
         data_rows=data_rows(comparison.trajectory, comparison.reference),
         notes=notes(comparison),
@@ -127,18 +128,19 @@ def _badge(verdict: Verdict) -> Markup:
     return Markup('<span class="verdict {}">{}</span>').format(words.css(verdict), verdict)
 
 
-def _section(comparison: Comparison, name: str) -> dict[str, Any]:
+def _section(comparison: Comparison, name: str, images: dict[str, str]) -> dict[str, Any]:
     plots = [plot for plot in comparison.plots if plot.section == name]
     return {
         "name": name,
         "remarks": [text for section, text in comparison.remarks if section == name],
+        "facts": [(what, value) for section, what, value in comparison.facts if section == name],
         "plots": [
             {
                 "name": plot.name,
                 "title": plot.title,
                 "caption": plot.caption,
                 "hidden": max(0, len(plot.panels) - plot.shown),
-                "image": base64.b64encode(figures.svg(plot).encode()).decode(),
+                "image": base64.b64encode(images[plot.name].encode()).decode(),
             }
             for plot in plots
         ],
@@ -233,6 +235,7 @@ def _plain(comparison: Comparison, command: str) -> dict[str, Any]:
             }
             for row in headlines(comparison.lines)
         ],
+        "facts": [list(fact) for fact in comparison.facts],
         "missing": [vars(one) for one in comparison.missing],
         "lines": [_row(line) for line in comparison.lines],
     }

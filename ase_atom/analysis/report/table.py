@@ -44,6 +44,8 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         console.print(f"  {line.name}: {sides}", highlight=False)
     if len(differing) > _MOST:
         console.print(f"  and {len(differing) - _MOST} more")
+    for _, name, value in comparison.facts:
+        console.print(f"{name}: {value}", highlight=False)
     for one in comparison.missing:
         console.print(f"not measured: {one.name}: {one.reason}", highlight=False)
     console.print("\n" + words.summary({v: comparison.count(v) for v in Verdict}))

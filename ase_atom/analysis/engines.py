@@ -1,0 +1,116 @@
+"""Calculators by name, for ``--energy``."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Sequence
+
+from ase import Atoms, units
+from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
+
+from ase_atom.errors import ConfigError
+
+_XTB = {"gfn2": "GFN2-xTB", "gfn1": "GFN1-xTB"}
+_ACCURACY = 0.1  # of tblite: ten times tighter than its default
+
+
+def make_calculator(name: str) -> Calculator:
+    """Return an ASE calculator.
+
+    Parameters
+    ----------
+    name
+        ``gfn2`` or ``gfn1`` (through tblite), ``pyscf:<functional>/<basis>``, or any other ASE
+        calculator as ``<module>:<class>``, made without arguments.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such calculator or its program is not installed.
+    """
+    if name in _XTB:
+        tblite = _load("tblite.ase", "TBLite", name, "pip install tblite")
+        return tblite(method=_XTB[name], verbosity=0, accuracy=_ACCURACY)
+    if name.startswith("pyscf:"):
+        functional, _, basis = name.removeprefix("pyscf:").partition("/")
+        if not (functional and basis):
+            raise ConfigError(
+                f"energy {name!r} should be pyscf:<functional>/<basis>, such as pyscf:pbe/def2-svp"
+            )
+        _load("pyscf", "gto", name, "pip install pyscf")
+        return KohnSham(functional, basis)
+    module, colon, attribute = name.partition(":")
+    if not (colon and module and attribute):
+        raise ConfigError(
+            f"unknown energy {name!r}: there are {', '.join(_XTB)}, pyscf:<functional>/<basis>, "
+            "and any ASE calculator as <module>:<class>"
+        )
+    try:
+        return _load(module, attribute, name, "check its name")()
+    except TypeError as error:
+        raise ConfigError(f"energy {name} cannot be made without arguments ({error})") from error
+
+
+class KohnSham(Calculator):
+    """Restricted Kohn-Sham energies and forces of a neutral molecule through PySCF.
+
+    Coulomb integrals by density fitting; each calculation starts from the density of the one
+    before.
+
+    Parameters
+    ----------
+    functional, basis
+        Names that PySCF knows.
+    """
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, functional: str, basis: str) -> None:
+        super().__init__(functional=functional, basis=basis)
+        self._density = None
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Sequence[str] = ("energy",),
+        system_changes: Sequence[str] = all_changes,
+    ) -> None:
+        """Compute ``energy`` (eV) and, if asked for, ``forces`` (eV/Å).
+
+        Raises
+        ------
+        CalculationFailed
+            If the self-consistent field does not converge.
+        """
+        from pyscf import dft, gto
+
+        super().calculate(atoms, properties, system_changes)
+        if "numbers" in system_changes:
+            self._density = None
+        molecule = gto.M(
+            atom=list(zip(self.atoms.symbols, self.atoms.positions, strict=True)),
+            basis=self.parameters.basis,
+            unit="Angstrom",
+            verbose=0,
+        )
+        field = dft.RKS(molecule).density_fit()
+        field.xc = self.parameters.functional
+        field.kernel(dm0=self._density)
+        if not field.converged:
+            self._density = None
+            raise CalculationFailed("the self-consistent field did not converge")
+        self._density = field.make_rdm1()
+        self.results = {"energy": float(field.e_tot) * units.Hartree}
+        if "forces" in properties:
+            gradient = field.nuc_grad_method()
+            gradient.grid_response = True
+            self.results["forces"] = -gradient.kernel() * units.Hartree / units.Bohr
+
+
+def _load(module: str, attribute: str, name: str, remedy: str):
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise ConfigError(f"energy {name} cannot be imported ({error}): {remedy}") from error
+    except AttributeError as error:
+        raise ConfigError(f"energy {name}: {module} has no {attribute}") from error

@@ -1,0 +1,135 @@
+"""Equipartition between the normal modes of relaxed structures."""
+
+from __future__ import annotations
+
+import numpy as np
+from ase.calculators.calculator import Calculator
+from numpy.typing import NDArray
+
+from ase_atom.analysis.harmonic import HarmonicGuess
+from ase_atom.analysis.lines import Line, Missing
+from ase_atom.analysis.motion import Motion
+from ase_atom.analysis.pair import Pair
+from ase_atom.analysis.plots import Curve, Panel, Plot, Section
+from ase_atom.analysis.statistics import Estimate, correlated_mean
+from ase_atom.analysis.trajectory import Trajectory
+from ase_atom.units import AMU_A2_FS2_IN_EV, KB
+
+_STRUCTURES = 6  # frames of the reference that are relaxed
+_MOST_FRAMES = 4000
+_MOST_RELABELLINGS = 48
+
+
+def compare_modes(
+    pair: Pair,
+    motions: tuple[list[Motion], list[Motion]],
+    calculator: Calculator,
+    source: str,
+    section: Section,
+) -> None:
+    """Add the temperature of every normal mode to a section.
+
+    Velocities are turned into the frame of the nearest minimum, under relabelling of equivalent
+    atoms and reflection, and projected on its modes; what rotation takes of a mode in a frame is
+    allowed for. Modes of different minima are pooled by rank.
+    """
+    from ase_atom.analysis.minima import find_minima
+
+    frames = pair.reference.pooled("positions", _STRUCTURES)
+    structures = []
+    for positions in frames:
+        atoms = pair.reference.atoms()
+        atoms.positions = positions
+        structures.append(atoms)
+    guess = find_minima(structures, calculator)
+    if guess is None:
+        section.missing.append(
+            Missing("thermodynamics", "temperature by mode", f"{source} relaxed no frame")
+        )
+        return
+    guess = HarmonicGuess(guess.minima, pair.coordinates.relabellings[:_MOST_RELABELLINGS])
+    wavenumbers = guess.minima[0].wavenumbers
+    drawn = []
+    for role, side, parts in zip(("trajectory", "reference"), pair.sides, motions, strict=True):
+        ratios = _mode_ratios(side, parts, guess)
+        if role == "trajectory":
+            section.lines += [
+                Line(
+                    "thermodynamics",
+                    "equipartition between modes",
+                    f"temperature of mode {rank + 1}, {wavenumber:.0f} cm⁻¹, over all",
+                    "",
+                    ratio,
+                    Estimate(1.0),
+                    pair.tolerances.mode_temperature,
+                )
+                for rank, (wavenumber, ratio) in enumerate(zip(wavenumbers, ratios, strict=True))
+            ]
+        values = np.array([one.value for one in ratios])
+        reach = 1.96 * np.array([one.error for one in ratios])
+        drawn.append(
+            Curve(
+                role,
+                np.arange(len(values), dtype=float),
+                values,
+                role,
+                values - reach,
+                values + reach,
+                "points",
+            )
+        )
+    ticks = tuple(f"{wavenumber:.0f}" for wavenumber in wavenumbers)
+    section.plots.append(
+        Plot(
+            "modes",
+            "thermodynamics",
+            "Temperature by mode",
+            f"Kinetic temperature of each normal mode of {len(guess.minima)} minima by {source}, "
+            "over that of all modes, with 95 % intervals; wavenumbers of the lowest minimum.",
+            (Panel("", "mode / cm⁻¹", "temperature over all", tuple(drawn), ticks=ticks),),
+            columns=1,
+        )
+    )
+
+
+def _mode_ratios(side: Trajectory, motions: list[Motion], guess: HarmonicGuess) -> list[Estimate]:
+    step = max(1, side.frames // _MOST_FRAMES)
+    series = [
+        _mode_temperatures(run.positions[::step], motion.vibration[::step], side.masses, guess)
+        for run, motion in zip(side, motions, strict=True)
+    ]
+    whole = float(np.concatenate(series).mean())
+    out = []
+    for mode in range(series[0].shape[1]):
+        mean = float(np.concatenate([run[:, mode] for run in series]).mean())
+        rest = correlated_mean([run[:, mode] - mean / whole * run.mean(1) for run in series])
+        out.append(Estimate(mean / whole, rest.error / whole, rest.samples, rest.freedom))
+    return out
+
+
+def _mode_temperatures(
+    positions: NDArray, vibration: NDArray, masses: NDArray, guess: HarmonicGuess
+) -> NDArray:
+    """Kinetic temperature of every mode in every frame, K, ``[T, M]``."""
+    roots = np.sqrt(masses)[:, None]
+    x = positions - np.einsum("n,tnx->tx", masses / masses.sum(), positions)[:, None]
+    choice, order, sign, frame, _ = guess.nearest(x)
+    flip = sign[:, None, None]
+    x = (np.take_along_axis(x, order[:, :, None], 1) * flip) @ frame
+    v = (np.take_along_axis(vibration, order[:, :, None], 1) * flip) @ frame
+    out = np.empty((len(x), guess.minima[0].vectors.shape[1]))
+    for index, minimum in enumerate(guess.minima):
+        rows = choice == index
+        if not rows.any():
+            continue
+        vectors = minimum.vectors.reshape(len(masses), 3, -1)
+        speeds = np.einsum("tnx,nxm->tm", roots * v[rows], vectors)
+        outer = np.einsum("n,tnx,tny->txy", masses, x[rows], x[rows])
+        inertia = np.trace(outer, axis1=1, axis2=2)[:, None, None] * np.eye(3) - outer
+        # Rotation about axis a moves atom n by a × x: its overlap with each mode.
+        turned = np.stack([np.cross(axis, x[rows]) for axis in np.eye(3)], axis=1)
+        overlap = np.einsum("tanx,nxm->tam", roots * turned, vectors)
+        inverse = np.linalg.pinv(inertia, rcond=1e-9, hermitian=True)
+        lost = np.einsum("tam,tab,tbm->tm", overlap, inverse, overlap)
+        out[rows] = AMU_A2_FS2_IN_EV * speeds**2 / KB / np.clip(1 - lost, 0.05, None)
+    return out

@@ -1,0 +1,240 @@
+"""Paths from common starts: how fast two trajectories part."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ase_atom.analysis.lines import Line, Missing
+from ase_atom.analysis.pair import Pair
+from ase_atom.analysis.plots import Curve, Mark, Panel, Plot, Section
+from ase_atom.analysis.statistics import Estimate
+from ase_atom.analysis.trajectory import Trajectory
+from ase_atom.io.frames import FrameBlock
+from ase_atom.units import format_time
+
+_SAME_TIME = 2e-3  # fs, plus as much of the time itself
+_RESAMPLES = 1000
+_EARLY = 100.0  # fs, at which a path is judged
+_PAIRS = 2000  # of random frames
+
+
+def compare_paths(pair: Pair, why_not: str) -> Section:
+    """Compare runs that start from the same states.
+
+    Parameters
+    ----------
+    pair
+        The two trajectories.
+    why_not
+        Why paths are not comparable, empty if they are.
+    """
+    section = Section("pathwise")
+    if why_not:
+        section.missing.append(Missing("pathwise", "paths from common starts", why_not))
+        return section
+    found = common_times(pair.trajectory, pair.reference)
+    if found is None:
+        section.missing.append(
+            Missing(
+                "pathwise",
+                "paths from common starts",
+                "the two have no times in common: frames of one fall between those of the other",
+            )
+        )
+        return section
+    times, ours, theirs = found
+    positions, velocities, plain = path_errors(pair, ours, theirs)
+    level = climate(pair.reference, pair.random)
+    mean, low, high = _band(positions, pair.random)
+    _facts(section, pair, times, positions, mean, plain, level)
+    early = int(np.searchsorted(times, min(_EARLY, times[-1]), side="right")) - 1
+    if early > 0:
+        starts = len(positions)
+        value = float(mean[early])
+        error = float(high[early] - low[early]) / (2 * 1.96) if starts > 1 else math.nan
+        section.lines.append(
+            Line(
+                "pathwise",
+                "position error",
+                f"position error after {format_time(float(times[early]))}",
+                "Å",
+                Estimate(value, error, 2.0 * starts, max(starts - 1.0, 1.0)),
+                None,
+                pair.tolerances.path,
+                "alone",
+                f"root mean square over atoms and {starts} starts, after superposition",
+            )
+        )
+    marks = (
+        Mark(pair.tolerances.path, f"{pair.tolerances.path:g} Å", "y"),
+        Mark(level, "two random frames", "y"),
+    )
+    curve = Curve("position error", times[1:], mean[1:], "difference", low[1:], high[1:])
+    panels = [Panel("positions", "time / fs", "RMSD / Å", (curve,), marks, log_x=True, log_y=True)]
+    if velocities is not None:
+        middle, below, above = _band(velocities, pair.random)
+        curve = Curve("velocity error", times[1:], middle[1:], "difference", below[1:], above[1:])
+        panels.append(
+            Panel(
+                "velocities",
+                "time / fs",
+                "RMS error / RMS velocity",
+                (curve,),
+                (Mark(math.sqrt(2.0), "uncorrelated", "y"),),
+                log_x=True,
+                log_y=True,
+            )
+        )
+    section.plots.append(
+        Plot(
+            "paths",
+            "pathwise",
+            "Errors of paths from common starts",
+            f"Root mean square over atoms and {len(positions)} starts, each frame superposed on "
+            "the reference's, with 95 % bootstrap bands over starts.",
+            tuple(panels),
+            columns=2,
+        )
+    )
+    return section
+
+
+def common_times(
+    trajectory: Trajectory, reference: Trajectory
+) -> tuple[NDArray, NDArray, NDArray] | None:
+    """Times from the starts at which both have frames, and the frames' indices, ``[L]`` each.
+
+    None if there is none but the start.
+    """
+    steps = [side.interval for side in (trajectory, reference)]
+    if None in steps:
+        return None
+    shortest = [min(len(run) for run in side) for side in (trajectory, reference)]
+    ours = steps[0] * np.arange(shortest[0])
+    frames = np.rint(ours / steps[1]).astype(int)
+    gap = np.abs(ours - frames * steps[1])
+    fits = (gap <= _SAME_TIME + 1e-6 * ours) & (frames < shortest[1])
+    if fits.sum() < 2:
+        return None
+    return ours[fits], np.flatnonzero(fits), frames[fits]
+
+
+def path_errors(
+    pair: Pair, ours: NDArray, theirs: NDArray
+) -> tuple[NDArray, NDArray | None, NDArray]:
+    """Errors of every start at every time, ``[S, L]``.
+
+    Returns
+    -------
+    RMSD in Å after superposition; relative velocity error, turned along, or None; and the mean
+    square error of positions as they are over atoms and coordinates, Å².
+    """
+    positions, velocities, plain = [], [], []
+    moving = pair.trajectory.has_velocities and pair.reference.has_velocities
+    for mine, other in zip(pair.trajectory, pair.reference, strict=True):
+        target = other.positions[theirs]
+        block = FrameBlock(mine.positions[ours], mine.velocities[ours] if moving else None)
+        plain.append(((block.positions - target) ** 2).mean((1, 2)))
+        turned, speeds = superposed(block, target)
+        positions.append(np.sqrt(((turned - target) ** 2).sum(2).mean(1)))
+        if moving:
+            there = other.velocities[theirs]
+            there = there - there.mean(1, keepdims=True)
+            speeds = speeds - speeds.mean(1, keepdims=True)
+            scale = np.sqrt((there**2).mean())
+            velocities.append(np.sqrt(((speeds - there) ** 2).mean((1, 2))) / scale)
+    return np.stack(positions), np.stack(velocities) if moving else None, np.stack(plain)
+
+
+def superposed(block: FrameBlock, targets: NDArray) -> tuple[NDArray, NDArray | None]:
+    """Each frame moved and turned onto a target of its own, velocities turned along.
+
+    By Kabsch's algorithm (Acta Cryst. A 32, 922 (1976)).
+    """
+    centre = targets.mean(1, keepdims=True)
+    centred = block.positions - block.positions.mean(1, keepdims=True)
+    u, _, vt = np.linalg.svd(centred.transpose(0, 2, 1) @ (targets - centre))
+    u[:, :, 2] *= np.sign(np.linalg.det(u) * np.linalg.det(vt))[:, None]
+    rotation = u @ vt
+    velocities = None if block.velocities is None else block.velocities @ rotation
+    return centred @ rotation + centre, velocities
+
+
+def climate(reference: Trajectory, random: np.random.Generator) -> float:
+    """RMSD in Å that two random frames of the reference have, root mean square over pairs.
+
+    Frames of different runs where there are several.
+    """
+    frames = reference.pooled("positions")
+    labels = np.repeat(np.arange(len(reference.segments)), [len(run) for run in reference])
+    first, second = random.integers(len(frames), size=(2, 4 * _PAIRS))
+    if len(reference.segments) > 1:
+        apart = labels[first] != labels[second]
+        first, second = first[apart], second[apart]
+    first, second = first[:_PAIRS], second[:_PAIRS]
+    turned, _ = superposed(FrameBlock(frames[first]), frames[second])
+    return float(np.sqrt(((turned - frames[second]) ** 2).sum(2).mean()))
+
+
+def _band(errors: NDArray, random: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
+    """Root mean square over starts and its 95 % bootstrap band, ``[L]`` each."""
+    squares = errors**2
+    count = len(squares)
+    mean = np.sqrt(squares.mean(0))
+    if count < 2:
+        return mean, mean, mean
+    draws = random.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES) / count
+    low, high = np.quantile(np.sqrt(draws @ squares), (0.025, 0.975), axis=0)
+    return mean, low, high
+
+
+def first_passage(times: NDArray, errors: NDArray, limit: float) -> NDArray:
+    """Time at which each start's error first passes a limit, infinite if it never does, ``[S]``."""
+    passed = errors > limit
+    at = passed.argmax(1)
+    return np.where(passed.any(1), times[at], np.inf)
+
+
+def _facts(
+    section: Section,
+    pair: Pair,
+    times: NDArray,
+    errors: NDArray,
+    mean: NDArray,
+    plain: NDArray,
+    level: float,
+) -> None:
+    limit, end = pair.tolerances.path, format_time(float(times[-1]))
+
+    def median(passages: NDArray) -> str:
+        draws = pair.random.choice(passages, size=(_RESAMPLES, len(passages)))
+        with np.errstate(invalid="ignore"):
+            middle = float(np.median(passages))
+            low, high = np.quantile(np.median(draws, axis=1), (0.025, 0.975), method="nearest")
+        shown = [format_time(x) if math.isfinite(x) else f"> {end}" for x in (middle, low, high)]
+        return f"{shown[0]} (95 %: {shown[1]} to {shown[2]}; median over {len(passages)} starts)"
+
+    reached = np.flatnonzero(mean >= 0.95 * level)
+    when = format_time(float(times[reached[0]])) if len(reached) else f"not within {end}"
+    section.facts += [
+        (f"error passes {limit:g} Å", median(first_passage(times, errors, limit))),
+        ("climatological level", f"{level:.2f} Å, the RMSD of two random frames"),
+        ("error reaches 95 % of it", when),
+        (
+            f"S2S at {end}",
+            f"{_mean(plain[:, -1])} Å², mean square error of the last frame over atoms, "
+            "coordinates and starts, not superposed",
+        ),
+        (
+            f"S2T to {end}",
+            f"{_mean(plain[:, 1:].mean(1))} Å², the same over all {len(times) - 1} frames",
+        ),
+    ]
+
+
+def _mean(values: NDArray) -> str:
+    error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
+    return f"{values.mean():.3g} ± {error:.1g}"

@@ -1,0 +1,177 @@
+"""An operator started from frames of a reference, as a trajectory to be compared with it."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from ase_atom.analysis.trajectory import Segment, Trajectory
+from ase_atom.errors import ConfigError, DataError
+from ase_atom.operator import Operator
+from ase_atom.propagation import NVE, Bussi, Ensemble, Langevin, Propagator
+from ase_atom.state import PhaseState
+from ase_atom.units import format_time
+
+ENSEMBLES = ("nve", "langevin", "bussi")
+_LEAST_FRAMES = 20  # of one start's reference path
+
+
+def cut_runs(reference: Trajectory, starts: int, length: float) -> Trajectory:
+    """Cut a reference into pieces, so that there are several starts and paths from them.
+
+    Parameters
+    ----------
+    reference
+        With velocities and times.
+    starts
+        Wanted; a reference of so many runs or more is left as it is, but for the number of them.
+    length
+        Least length of a piece in fs.
+
+    Raises
+    ------
+    DataError
+        If the reference has no velocities or no times.
+    """
+    if not reference.has_velocities or reference.interval is None:
+        lacks = "times" if reference.interval is None else "velocities"
+        raise DataError(f"{reference.name} has no {lacks}: no operator can start from its frames")
+    count = len(reference.segments)
+    if count >= starts:
+        picks = np.unique(np.linspace(0, count - 1, starts).astype(int))
+        return replace(reference, segments=tuple(reference.segments[k] for k in picks))
+    least = max(_LEAST_FRAMES, math.ceil(length / reference.interval))
+    pieces = []
+    for run in reference:
+        here = max(1, min(math.ceil(starts / count), len(run) // least))
+        size = len(run) // here
+        pieces += [run[k * size : (k + 1) * size] for k in range(here)]
+    return replace(reference, segments=tuple(pieces))
+
+
+def roll_out(
+    operator: Operator,
+    reference: Trajectory,
+    *,
+    ensemble: str = "nve",
+    temperature: float = 300.0,
+    friction: float = 0.01,
+    fix_com: bool = True,
+    stride: float | None = None,
+    duration: float | None = None,
+    energy_correction: bool = True,
+    seed: int = 0,
+) -> Trajectory:
+    """Start an operator from the first frame of each of a reference's runs.
+
+    Parameters
+    ----------
+    operator
+        See `ase_atom.operator.load_operator`.
+    reference
+        With velocities; its frame interval is taken over.
+    ensemble
+        ``nve``, ``langevin`` or ``bussi``.
+    temperature, friction
+        Of the thermostat, K and 1/fs; the time constant of Bussi's is one over the friction.
+    fix_com
+        Whether a thermostat leaves the centre of mass out.
+    stride
+        fs, by default as the operator's card recommends.
+    duration
+        fs, by default as long as the reference's longest run.
+    energy_correction
+        Keep the operator's own energy over each jump.
+    seed
+        Of the thermostat's noise.
+
+    Returns
+    -------
+    One run for each start; one that breaks ends before its first bad frame, and is noted.
+
+    Raises
+    ------
+    AtomError
+        If the operator does not cover the molecule or the settings are impossible.
+    """
+    if ensemble not in ENSEMBLES:
+        raise ConfigError(f"unknown ensemble {ensemble!r}: there are {', '.join(ENSEMBLES)}")
+    card = getattr(operator, "card", None)
+    name = card.name if card else type(operator).__name__
+    if stride is None:
+        stride = card.stride_fs if card else operator.horizon
+    if duration is None:
+        duration = reference.interval * (max(len(run) for run in reference) - 1)
+    state = _states(reference)
+    made: Ensemble = {
+        "nve": lambda: NVE(energy_correction),
+        "langevin": lambda: Langevin(
+            temperature, friction, fix_com, energy_correction=energy_correction
+        ),
+        "bussi": lambda: Bussi(
+            temperature, 1 / friction, fix_com, energy_correction=energy_correction
+        ),
+    }[ensemble]()
+    march = Propagator(
+        operator, state, made, stride, reference.interval, seed=seed, drop_broken=True
+    )
+    positions, velocities, times, valid = [], [], [], []
+    for frames in march.run(duration):
+        positions.append(frames.positions.numpy())
+        velocities.append(frames.velocities.numpy())
+        times.append(frames.times.numpy())
+        valid.append(frames.valid.numpy())
+    runs = _runs(positions, velocities, times, valid, name)
+    theory = f"{name}, jumps of {format_time(stride)}"
+    facts = {
+        "ensemble": ensemble,
+        "theory": theory if energy_correction else f"{theory}, uncorrected",
+    }
+    if ensemble != "nve":
+        facts |= {"temperature_K": f"{temperature:g}", "friction_per_fs": f"{friction:g}"}
+    notes = [f"it was started from the {len(runs)} first frames of {reference.short_name}'s runs"]
+    if march.broken:
+        notes.append(
+            f"{len(march.broken)} of {len(runs)} runs broke, the first so: {march.broken[0]}"
+        )
+    made_of = Trajectory(
+        name, reference.numbers, reference.masses, tuple(runs), facts, tuple(notes)
+    )
+    return made_of.checked()
+
+
+def _states(reference: Trajectory) -> PhaseState:
+    firsts = [run[:1] for run in reference]
+    count = len(firsts)
+    return PhaseState(
+        torch.from_numpy(np.tile(reference.numbers, (count, 1))),
+        torch.from_numpy(np.tile(reference.masses.astype(float), (count, 1))),
+        torch.from_numpy(np.concatenate([run.positions for run in firsts])),
+        torch.from_numpy(np.concatenate([run.velocities for run in firsts])),
+    )
+
+
+def _runs(
+    positions: list[np.ndarray],
+    velocities: list[np.ndarray],
+    times: list[np.ndarray],
+    valid: list[np.ndarray],
+    name: str,
+) -> list[Segment]:
+    x, v = (np.concatenate(parts, axis=1) for parts in (positions, velocities))
+    good, t = np.concatenate(valid, axis=1), np.concatenate(times)
+    runs = []
+    for row in range(len(x)):
+        last = int(good[row].sum())  # what is broken stays so
+        runs.append(
+            Segment(
+                np.asarray(x[row, :last], dtype=np.float64),
+                np.asarray(v[row, :last], dtype=np.float64),
+                t[:last],
+                name=f"{name} {row}",
+            )
+        )
+    return runs
