@@ -54,7 +54,7 @@ def to_atoms(
 
 
 def results_at_hand(atoms: Atoms) -> tuple[np.ndarray | None, np.ndarray | None]:
-    """Return energy ``[1]`` and forces ``[1, N, 3]`` as far as the calculator knows them already."""
+    """Return energy ``[1]`` and forces ``[1, N, 3]`` as far as the calculator has them."""
     found = []
     for name in ("energy", "forces"):
         value = None
