@@ -82,7 +82,7 @@ def main(
         print(f"{steps} steps: {_resident() - before:+.1f} MiB resident, of {before:.0f} MiB")
 
 
-@torch.no_grad()
+@torch.inference_mode()  # as the integrator's jumps
 def _jumps(model: Operator, state: PhaseState, times: torch.Tensor, count: int) -> None:
     for _ in range(count):
         model(state, times)

@@ -56,6 +56,8 @@ def test_the_trajectory_is_the_propagators(ethanol, platform, correction):
     found = march(simulation, 200)
     assert np.abs(found - expected.numpy()).max() < 1e-8  # Å and Å/fs
     assert simulation.context.getState().getTime() / unit.femtosecond == pytest.approx(100.0)
+    simulation.minimizeEnergy()
+    simulation.step(1)
 
 
 @pytest.mark.parametrize(

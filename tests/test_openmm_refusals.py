@@ -8,6 +8,7 @@ import numpy as np
 import openmm
 import pytest
 from ase.build import molecule
+from conftest import make_operator
 from openmm import unit
 from openmm.app import Element, Topology
 from openmm_systems import FEMTO, LANGEVIN, Springs, bare_system, march, phase, simulate
@@ -48,6 +49,23 @@ def test_impossible_settings(tiny_checkpoint, topology, settings, error, message
     with pytest.raises(error, match=message):
         build(tiny_checkpoint, topology, system, **settings)
     assert system.getNumForces() == 0
+
+
+def test_operators_that_cannot_do_what_is_asked(ethanol, topology):
+    operator = make_operator(strength=0.003)
+    operator.has_energy = False
+    with pytest.raises(ConfigError, match="no energy head to keep the energy with"):
+        build(operator, topology)
+    with pytest.raises(ConfigError, match="no energy head, and so no forces"):
+        ATOMForce(operator, topology)
+    simulation = simulate(ethanol, operator, energy_correction=False)
+    simulation.step(3)
+    state = simulation.context.getState(energy=True)
+    assert state.getPotentialEnergy()._value == 0.0
+    assert state.getKineticEnergy()._value > 0.0
+    operator.predicts_velocities = False
+    with pytest.raises(ConfigError, match="predicts no velocities"):
+        build(operator, topology)
 
 
 def with_constraint(system, topology):

@@ -35,7 +35,8 @@ class ATOMIntegrator(openmm.CustomIntegrator):
     The System gets one more force, through which the operator answers, and if the centre of mass
     is held and it has none, a `CMMotionRemover`, by which OpenMM's reporters know that the
     molecule has 3N - 3 degrees of freedom. A System without forces of its own reports the
-    operator's energy and forces, so `minimizeEnergy` works on it.
+    operator's energy and forces, so `minimizeEnergy` works on it; with an operator that has no
+    energy head they are zero.
 
     Parameters
     ----------
@@ -67,8 +68,8 @@ class ATOMIntegrator(openmm.CustomIntegrator):
     Raises
     ------
     ConfigError
-        For a stride that is no multiple of the time step, settings that contradict each other, or
-        forces that would have to act.
+        For a stride that is no multiple of the time step, settings that contradict each other,
+        forces that would have to act, or an operator that cannot do what is asked.
     CoverageError
         For a molecule, element, mass, box, constraint or particle that the operator cannot serve.
     HorizonError
@@ -102,6 +103,14 @@ class ATOMIntegrator(openmm.CustomIntegrator):
             )
         ensemble = _ensemble(temperature, friction, taut, fix_com, energy_correction)
         source = OperatorSource(operator)
+        has_energy = getattr(source.operator, "has_energy", True)
+        if not getattr(source.operator, "predicts_velocities", True):
+            raise ConfigError("the operator predicts no velocities, so it moves no molecule")
+        if energy_correction and not has_energy:
+            raise ConfigError(
+                "the operator has no energy head to keep the energy with: give "
+                "energy_correction=False"
+            )
         card = getattr(source.operator, "card", None)
         if stride is None and card is None:
             raise ConfigError("an operator without a card recommends no stride: give stride=")
@@ -117,7 +126,8 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         if self._thermostatted and card and (warning := temperature_warning(target, card)):
             warnings.warn(warning, stacklevel=2)
         still = fix_com and not self._thermostatted  # thermostats see to it themselves
-        plan = Plan(ensemble, step_length, frames, still, own_energy=system_forces == "refuse")
+        own_energy = has_energy and system_forces == "refuse"
+        plan = Plan(ensemble, step_length, frames, still, own_energy)
         self._callback = JumpCallback(source, numbers, masses, plan)
         force = openmm.PythonForce(self._callback, parameters(frames, target))
         force.setForceGroup(group)

@@ -51,7 +51,7 @@ class Plan:
     still
         Take the drift of the centre of mass out of velocities that were set from outside.
     own_energy
-        Answer with the operator's energy and forces when energies are asked for; else with zero.
+        Answer with the operator's energy and forces when these are asked for; else with zero.
     """
 
     ensemble: Ensemble
@@ -194,7 +194,7 @@ class JumpCallback:
         offsets = self._offsets[: plan.frames - first]
         noise = seeded_noise(*(values[name] for name in SEEDS))
         step = Step(plan.frames * plan.timestep, noise, self._potential)
-        with torch_threads(1):
+        with torch_threads(1), torch.inference_mode():
             if values[CHANGED]:
                 start = ensemble.prepare(start.without_drift() if plan.still else start)
             x, v = advance(operator, ensemble, start, offsets, step, entered=first > 0)

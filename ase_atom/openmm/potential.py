@@ -65,7 +65,7 @@ class ATOMForce(openmm.PythonForce):
         For a molecule that the operator was not trained for, or a periodic topology. What only
         positions can tell is checked when they are first seen.
     ConfigError
-        For another precision.
+        For another precision, or an operator without an energy head.
     """
 
     def __init__(
@@ -78,6 +78,8 @@ class ATOMForce(openmm.PythonForce):
         if precision not in ("single", "double"):
             raise ConfigError(f"precision is 'single' or 'double', not {precision!r}")
         source = OperatorSource(operator)
+        if not getattr(source.operator, "has_energy", True):
+            raise ConfigError("the operator has no energy head, and so no forces")
         chosen = None if atoms is None else [int(index) for index in atoms]
         numbers, masses = check_molecule(topology, source.operator, chosen)
         super().__init__(EnergyCallback(source, numbers, masses, precision))
