@@ -21,6 +21,7 @@ from ase_atom.operator import (
     save_operator,
 )
 from ase_atom.operator.paper.equivariant import Irreps
+from ase_atom.propagation import NVE, Step, advance, torch_noise
 from ase_atom.state import PhaseState
 
 TIMES = torch.tensor([0.0, 0.5, 4.0, 7.3, 16.0])
@@ -168,6 +169,20 @@ def test_answer_at_a_time_does_not_depend_on_the_others(state, changes):
     for index, time in enumerate(TIMES):
         for many, one in zip((x, v), operator(state, time[None]), strict=True):
             assert_close(many[:, index], one[:, 0])
+
+
+def test_propagation_ends_alike_whatever_frames_are_watched(state):
+    """Jumps land where they land, to the last bit that differing sums allow."""
+    step = Step(stride=16.0, noise=torch_noise(0), potential=lambda _: torch.zeros(1).double())
+    ends = []
+    for offsets in ([16.0], [0.7, 4.0, 11.1, 16.0]):
+        now = state
+        for _ in range(3):
+            x, v = advance(make(), NVE(), now, torch.tensor(offsets, dtype=torch.float64), step)
+            now = now.replace(positions=x[:, -1], velocities=v[:, -1])
+        ends.append(now)
+    assert_close(ends[0].positions, ends[1].positions)
+    assert_close(ends[0].velocities, ends[1].velocities)
 
 
 def test_times_on_the_grid_and_beside_it_join(state):

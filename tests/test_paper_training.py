@@ -8,15 +8,25 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from ase.build import molecule
+from conftest import make_card
 from harmonic_bursts import water_bursts
 
 from ase_atom.errors import ConfigError
-from ase_atom.operator import Operator, PaperConfig, build_operator, load_operator
+from ase_atom.operator import (
+    Operator,
+    PaperConfig,
+    SpectralConfig,
+    build_operator,
+    load_operator,
+    save_operator,
+)
 from ase_atom.operator.paper import attention
 from ase_atom.operator.paper.attention import DroppedAttention, drop
 from ase_atom.operator.paper.lift import Lift, return_probabilities
 from ase_atom.operator.paper.times import plan_times
 from ase_atom.operator.paper.tokens import Tokens
+from ase_atom.state import PhaseState
 from training.config import load_config
 from training.data import Windows
 from training.module import rotated
@@ -242,6 +252,19 @@ def test_it_learns(config, tmp_path):
     losses = [float(row["train/loss"]) for row in rows if row["train/loss"]]
     assert losses[-1] < 0.6 * losses[0]
     assert "validation/force_meV_A" not in rows[0]
+
+
+def test_an_energy_head_is_taken_over_and_left_alone(config, tmp_path):
+    sizes = {"width": 16, "pair_width": 8, "vector_channels": 8, "heads": 2, "pair_vectors": 2}
+    sizes |= {"radial_channels": 4, "blocks": 1}
+    parent = build_operator(SpectralConfig(elements=(1, 8), energy_blocks=1, **sizes))
+    parent.set_energy_scale({1: -3.0, 8: -1990.0}, 2.0)
+    parent.card = make_card()
+    path = save_operator(parent, tmp_path / "parent.safetensors")
+    changes = [f"energy_from={path}", f"operator.energy={sizes}", "trainer.steps=5"]
+    trained = load_operator(train(load_config(config, changes), tmp_path / "run"))
+    state = PhaseState.from_atoms(molecule("H2O"))
+    assert torch.equal(trained.energy(state), parent.energy(state))
 
 
 def test_runs_begun_before_a_setting_existed_go_on(config, tmp_path):
