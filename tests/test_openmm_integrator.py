@@ -16,7 +16,7 @@ from ase_atom import NVE, Bussi, Langevin, PhaseState, Propagator, load_operator
 from ase_atom.errors import BrokenStateError
 from ase_atom.io.topology import openmm_topology
 from ase_atom.openmm.jumps import seeded_noise
-from ase_atom.openmm.program import SEEDS
+from ase_atom.openmm.program import SEED
 from ase_atom.propagation import Step, advance, sample_velocities
 from ase_atom.units import KB, KJ_MOL
 
@@ -74,8 +74,7 @@ def test_a_jump_is_the_step_of_the_ensemble(ethanol, springs, settings, ensemble
     simulation = simulate(ethanol, springs, velocities=velocities, **settings)
     found = march(simulation, 8)
 
-    values = simulation.context.getParameters()
-    noise = seeded_noise(*(values[name] for name in SEEDS))
+    noise = seeded_noise(int(simulation.context.getParameters()[SEED]))
     offsets = torch.arange(1, 9, dtype=torch.float64) * 0.5
     expected = advance(springs, ensemble, state, offsets, Step(4.0, noise, springs.energy))
     assert np.abs(found - torch.stack(expected, dim=2)[0].numpy()).max() < 1e-12

@@ -129,7 +129,7 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         own_energy = has_energy and system_forces == "refuse"
         plan = Plan(ensemble, step_length, frames, still, own_energy)
         self._callback = JumpCallback(source, numbers, masses, plan)
-        force = openmm.PythonForce(self._callback, parameters(frames, target))
+        force = openmm.PythonForce(self._callback, parameters())
         force.setForceGroup(group)
         force.setName(FORCE_NAME)
         write_program(self, frames, group, target)

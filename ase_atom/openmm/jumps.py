@@ -14,11 +14,10 @@ from ase_atom.openmm.potential import EnergyCallback, check_positions, positions
 from ase_atom.openmm.program import (
     CHANGED,
     FIRST,
-    FRAME,
     LABEL,
     NOT_FINITE,
     PHASE,
-    SEEDS,
+    SEED,
     TEMPERATURE,
     Answer,
     Phase,
@@ -145,8 +144,8 @@ class JumpCallback:
     def _answer(self, state: openmm.State) -> tuple[float, np.ndarray]:
         values = state.getParameters()
         phase = int(values[PHASE])
-        if phase == POSITIONS:
-            return self._answer_positions(values, state)
+        if phase >= POSITIONS:
+            return self._answer_positions(phase - POSITIONS, values, state)
         if phase == VELOCITIES:
             return 0.0, self._jump.v_shifts[self._frame]
         if phase == Phase.START:
@@ -157,7 +156,9 @@ class JumpCallback:
             raise RuntimeError(str(self._raised) or "interrupted")
         return self._energy(state) if self.plan.own_energy else (0.0, self._zero)
 
-    def _answer_positions(self, values: dict, state: openmm.State) -> tuple[float, np.ndarray]:
+    def _answer_positions(
+        self, frame: int, values: dict, state: openmm.State
+    ) -> tuple[float, np.ndarray]:
         if self._pending is not None:
             return Answer.FAILED, self._zero
         if self._jump is None or values[LABEL] != self._jump.label:
@@ -169,7 +170,7 @@ class JumpCallback:
             except Exception as error:
                 self._pending = error
                 return Answer.FAILED, self._zero
-        frame = int(values[FRAME]) - self._jump.first
+        frame -= self._jump.first
         if frame >= self._jump.good:
             now = state.getTime()._value * PS - frame * self.plan.timestep
             self._pending = self._explain(now + (self._jump.good + 1) * self.plan.timestep)
@@ -192,7 +193,7 @@ class JumpCallback:
             self._potential = CachedPotential(operator.energy)
         first = int(values[FIRST])
         offsets = self._offsets[: plan.frames - first]
-        noise = seeded_noise(*(values[name] for name in SEEDS))
+        noise = seeded_noise(int(values[SEED]))
         step = Step(plan.frames * plan.timestep, noise, self._potential)
         with torch_threads(1), torch.inference_mode():
             if values[CHANGED]:
@@ -230,19 +231,18 @@ def _real(values: np.ndarray) -> np.ndarray:
     return values if good.all() else np.where(good, values, np.nan)
 
 
-def seeded_noise(first: float, second: float) -> Noise:
-    """Return the noise that belongs to a jump's two random numbers.
+def seeded_noise(seed: int) -> Noise:
+    """Return the noise that belongs to a jump's random number of 52 bits.
 
-    They key a counter-based generator, so that no two jumps share a stream; torch's own would
-    look at 32 bits of a seed only.
+    It keys a counter-based generator, so that different ones have different streams; torch's own
+    would look at 32 bits of a seed only.
     """
     generator: np.random.Generator | None = None  # made when needed: there may be no thermostat
 
     def draw(shape: torch.Size) -> Tensor:
         nonlocal generator
         if generator is None:
-            key = [int(number * 2**32) for number in (first, second)]
-            generator = np.random.Generator(np.random.Philox(key=key))
+            generator = np.random.Generator(np.random.Philox(key=seed))
         return torch.from_numpy(generator.standard_normal(tuple(shape)))
 
     return draw

@@ -24,11 +24,12 @@ class Phase(IntEnum):
     START = 1
     """The positions are the velocities at the jump's start: remember them."""
 
-    POSITIONS = 2
-    """Answer with the positions' shift and an `Answer`; the positions may be the jump's start."""
+    VELOCITIES = 2
+    """Answer with the velocities' shift in the frame whose positions were asked for last."""
 
-    VELOCITIES = 3
-    """Answer with the velocities' shift."""
+    POSITIONS = 3
+    """This plus the number of the frame in the stride, counted from 0: answer with the positions'
+    shift and an `Answer`. The positions may be the jump's start."""
 
 
 class Answer(IntEnum):
@@ -40,18 +41,19 @@ class Answer(IntEnum):
 
 
 PHASE = "atom_phase"
-FRAME = "atom_frame"
-"""Frames of the stride under way that are done."""
 FIRST = "atom_first"
-"""`FRAME` when the jump began: above zero if positions or velocities were changed since."""
+"""The jump's first frame: above 0 if positions or velocities were changed inside the stride."""
 CHANGED = "atom_changed"
 """1 if the jump began where positions or velocities were set from outside, 0 on a path."""
-SEEDS = ("atom_seed_1", "atom_seed_2")
-"""The jump's random numbers, uniform from 0 to 1, of 32 bits each."""
+SEED = "atom_seed"
+"""The jump's random number, a whole one of 52 bits."""
 TEMPERATURE = "atom_temperature"
 """Of the thermostat during this jump, K; 0 without one."""
 LABEL = "atom_label"
 """A sum of all that determines the jump with random weights, which tells it from any other."""
+
+FRAME = "frame"
+"""The integrator's own count of the stride's frames that are done."""
 
 TARGET = "temperature"
 """The integrator's own variable, which `TEMPERATURE` follows at the start of each jump."""
@@ -69,18 +71,9 @@ The CPU platform evaluates no force where a position is NaN, and could not say w
 """
 
 
-def parameters(frames: int, temperature: float) -> dict[str, float]:
-    """Return the force's global parameters and their values in a new Context.
-
-    Parameters
-    ----------
-    frames
-        Frames of a stride; as `FRAME` it makes the first step begin a stride.
-    temperature
-        K; 0 without a thermostat.
-    """
-    names = (PHASE, FRAME, FIRST, CHANGED, *SEEDS, TEMPERATURE, LABEL)
-    return dict.fromkeys(names, 0.0) | {FRAME: float(frames), TEMPERATURE: temperature}
+def parameters() -> dict[str, float]:
+    """Return the force's global parameters and their values in a new Context."""
+    return dict.fromkeys((PHASE, FIRST, CHANGED, SEED, TEMPERATURE, LABEL), 0.0)
 
 
 def write_program(
@@ -103,6 +96,7 @@ def write_program(
     for name in ("x_start", "v_start", "x_left", "v_left", "x_shift"):
         integrator.addPerDofVariable(name, 0.0)
     integrator.addGlobalVariable(TARGET, temperature)
+    integrator.addGlobalVariable(FRAME, frames)  # so the first step begins a stride
     for name in ("changed", "due", "weighted", "answer", "asked"):
         integrator.addGlobalVariable(name, 0.0)
 
@@ -119,17 +113,16 @@ def write_program(
     integrator.addComputeGlobal(CHANGED, "step(changed-1)")
     for ours, theirs in (("x_start", "x"), ("v_start", "v"), ("x_left", "x"), ("v_left", "v")):
         integrator.addComputePerDof(ours, theirs)
-    for name in SEEDS:
-        integrator.addComputeGlobal(name, "uniform")
+    integrator.addComputeGlobal(SEED, f"floor({2**26}*uniform)")
+    integrator.addComputeGlobal(SEED, f"{2**26}*{SEED}+floor({2**26}*uniform)")
     integrator.addComputeGlobal(TEMPERATURE, TARGET)
     integrator.addComputeSum("weighted", "x*gaussian+v*uniform")
-    one, two = SEEDS
-    integrator.addComputeGlobal(LABEL, f"weighted+{FIRST}*{one}+{TEMPERATURE}*{two}")
+    integrator.addComputeGlobal(LABEL, f"weighted+({FIRST}+{TEMPERATURE})*uniform")
     integrator.addComputePerDof("x", _shown("x"))
     integrator.endBlock()
 
     # Nothing stands between answer and shift, so that OpenMM evaluates the force once for both.
-    integrator.addComputeGlobal(PHASE, f"{Phase.POSITIONS:d}")
+    integrator.addComputeGlobal(PHASE, f"{Phase.POSITIONS:d}+{FRAME}")
     integrator.addComputeGlobal("answer", answer)
     integrator.addComputePerDof("x_shift", shift)
     integrator.addComputeGlobal("asked", f"answer-{Answer.NEEDS_START:d}")
@@ -138,7 +131,7 @@ def write_program(
     integrator.addComputeGlobal(PHASE, f"{Phase.START:d}")
     integrator.addComputeGlobal("answer", answer)
     integrator.addComputePerDof("x", _shown("x_start"))
-    integrator.addComputeGlobal(PHASE, f"{Phase.POSITIONS:d}")
+    integrator.addComputeGlobal(PHASE, f"{Phase.POSITIONS:d}+{FRAME}")
     integrator.addComputeGlobal("answer", answer)
     integrator.addComputePerDof("x_shift", shift)
     integrator.endBlock()
