@@ -126,6 +126,19 @@ def test_a_checkpoint_continues_to_the_last_bit(ethanol, springs, platform, sett
     assert np.array_equal(march(first, 20), expected)
 
 
+def test_checkpoints_of_checkpoints_continue_to_the_last_bit(ethanol, springs):
+    first = simulate(ethanol, springs, **LANGEVIN)
+    first.step(9)
+    checkpoint = first.context.createCheckpoint()
+    expected = march(first, 30)
+    for steps in range(3):  # each a step further into the same jump
+        fresh = simulate(ethanol, springs, seed=7 + steps, **LANGEVIN)
+        fresh.context.loadCheckpoint(checkpoint)
+        fresh.step(1)
+        checkpoint = fresh.context.createCheckpoint()
+    assert np.array_equal(march(fresh, 27), expected[3:])
+
+
 def test_a_saved_state_continues_its_jump_and_then_has_noise_of_its_own(ethanol, springs, tmp_path):
     first = simulate(ethanol, springs, **LANGEVIN)
     first.step(5)

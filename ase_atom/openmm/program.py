@@ -3,9 +3,9 @@
 A `PythonForce` sees positions and global parameters, and no velocities. So the integrator says by
 a parameter, the phase, what it asks for, and lends the positions to the velocities where the
 callback must see those. The force's answers are shifts of positions and velocities from the start
-of the jump under way, which the integrator keeps. Together with the parameters, which number the
-frame and hold the jump's random numbers, that start determines the jump: a checkpoint holds all of
-it, and the callback keeps only what it can compute again.
+of the jump under way, which the integrator keeps. Together with the parameters, which hold the
+jump's random number, that start determines the jump: a checkpoint holds all of it, and the callback
+keeps only what it can compute again.
 """
 
 from __future__ import annotations
@@ -64,6 +64,12 @@ TOLERANCE = 1e-12
 Mixed precision keeps positions to about 1e-15.
 """
 
+MOST_LENT = 4
+"""Lendings of positions to velocities in one jump that leave later noise as it is.
+
+Three checkpoints, each taken inside the jump after the one before was loaded, and no more.
+"""
+
 NOT_FINITE = 1e30
 """What the callback is shown, in nm or nm/ps, for a number that is not finite.
 
@@ -97,7 +103,7 @@ def write_program(
         integrator.addPerDofVariable(name, 0.0)
     integrator.addGlobalVariable(TARGET, temperature)
     integrator.addGlobalVariable(FRAME, frames)  # so the first step begins a stride
-    for name in ("changed", "due", "weighted", "answer", "asked"):
+    for name in ("changed", "due", "lent", "weighted", "answer"):
         integrator.addGlobalVariable(name, 0.0)
 
     # A jump begins on the grid, or where the last step's end was changed. A comparison with NaN
@@ -108,6 +114,7 @@ def write_program(
     integrator.addComputeSum("changed", f"2-{same_x}-{same_v}")
     integrator.addComputeGlobal("due", f"max(step({FRAME}-{frames}),step(changed-1))")
     integrator.beginIfBlock("due > 0")
+    _make_up_for_lending(integrator)
     integrator.addComputeGlobal(FRAME, f"select(step({FRAME}-{frames}),0,{FRAME})")
     integrator.addComputeGlobal(FIRST, FRAME)
     integrator.addComputeGlobal(CHANGED, "step(changed-1)")
@@ -125,8 +132,7 @@ def write_program(
     integrator.addComputeGlobal(PHASE, f"{Phase.POSITIONS:d}+{FRAME}")
     integrator.addComputeGlobal("answer", answer)
     integrator.addComputePerDof("x_shift", shift)
-    integrator.addComputeGlobal("asked", f"answer-{Answer.NEEDS_START:d}")
-    integrator.beginIfBlock("asked = 0")
+    integrator.beginIfBlock(f"answer = {Answer.NEEDS_START:d}")
     integrator.addComputePerDof("x", _shown("v_start"))
     integrator.addComputeGlobal(PHASE, f"{Phase.START:d}")
     integrator.addComputeGlobal("answer", answer)
@@ -134,16 +140,7 @@ def write_program(
     integrator.addComputeGlobal(PHASE, f"{Phase.POSITIONS:d}+{FRAME}")
     integrator.addComputeGlobal("answer", answer)
     integrator.addComputePerDof("x_shift", shift)
-    integrator.endBlock()
-    # On the Reference platform every computation draws random numbers, whether it uses them or
-    # not. After a checkpoint was loaded, the block above runs in the middle of a jump, where it
-    # does not in a run without a break. So that this changes no later noise, the same number of
-    # idle computations stands in for it.
-    integrator.beginIfBlock("asked < 0")
-    for _ in range(3):
-        integrator.addComputePerDof("x_left", "x_left")
-    for _ in range(4):
-        integrator.addComputeGlobal("asked", "asked")
+    integrator.addComputeGlobal("lent", "lent+1")
     integrator.endBlock()
 
     # The callback raises its error in this phase only, so that who catches it finds the Context
@@ -161,6 +158,24 @@ def write_program(
     integrator.addComputePerDof("v_left", "v")
     integrator.addComputeGlobal(FRAME, f"{FRAME}+1")
     integrator.addComputeGlobal(PHASE, f"{Phase.ENERGY:d}")
+
+
+def _make_up_for_lending(integrator: openmm.CustomIntegrator) -> None:
+    """Bring OpenMM's generator to where it is after `MOST_LENT` lendings in the jump before.
+
+    On the Reference platform every computation draws random numbers, whether it uses them or not.
+    Positions are lent at the start of a jump, and once more inside it after a checkpoint was
+    loaded; that must not change the noise of later jumps. So idle computations, as many as a
+    lending has (a loop's condition counts as one), stand in for those that were not made.
+    """
+    integrator.beginWhileBlock(f"lent < {MOST_LENT}")
+    for _ in range(3):
+        integrator.addComputePerDof("x_shift", "x_shift")
+    for _ in range(3):
+        integrator.addComputeGlobal("answer", "answer")
+    integrator.addComputeGlobal("lent", "lent+1")
+    integrator.endBlock()
+    integrator.addComputeGlobal("lent", "0")
 
 
 def _shown(name: str) -> str:
