@@ -32,10 +32,14 @@ class Affine(NamedTuple):
         """This map after another one."""
         return Affine(first.weight @ self.weight, first.bias @ self.weight + self.bias)
 
+    def of_numbers(self, basis: Tensor) -> Affine:
+        """The same map, of the numbers that rows are times a basis."""
+        return Affine(basis @ self.weight, self.bias)
+
     def __call__(self, rows: Tensor | Factored) -> Tensor:
         """Map ``[..., before]`` to ``[..., after]``."""
         if isinstance(rows, Factored):
-            return Affine(rows.basis @ self.weight, self.bias)(rows.numbers)
+            return self.of_numbers(rows.basis)(rows.numbers)
         flat = torch.addmm(self.bias, rows.reshape(-1, rows.shape[-1]), self.weight)
         return flat.view(*rows.shape[:-1], -1)
 

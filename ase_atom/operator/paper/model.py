@@ -59,8 +59,7 @@ class PaperOperator(Operator):
         real = species > 0
         plan = plan_times(times, config.segment, config.timesteps, config.anchor)
         tokens = Tokens(config, plan, real, working)
-        speeds = thermal_speeds(masses, config.temperature_scale).unsqueeze(1)  # [B, 1, N, 1]
-        unit = speeds if config.frame_interval is None else 1 / config.frame_interval
+        unit = self._velocity_unit(masses)
         lifted = self._lifted(species, x, (v.unsqueeze(1) / unit).squeeze(1), tokens, graph)
         outputs = self.heads(self.trunk(lifted, tokens), lifted.phase, real)
         outputs = outputs[:, plan.read].to(x.dtype)
@@ -70,6 +69,7 @@ class PaperOperator(Operator):
             x_in, v_in = (tokens.place(side)[:, plan.read].to(x.dtype) for side in lifted.inputs)
             path = x_in + outputs[..., 0, :], (v_in + outputs[..., -1, :]) * unit
         else:
+            speeds = thermal_speeds(masses, config.temperature_scale).unsqueeze(1)
             lag = times.to(x)[:, None, None]
             # At short lags the bend is that of an acceleration, t²/2 a and t a.
             onset = 1 - torch.exp(-lag * config.timesteps / config.segment)
@@ -78,6 +78,12 @@ class PaperOperator(Operator):
         if config.frame == "centre_of_mass":
             path = tuple(_about_centre(side, masses) for side in path)
         return path[0], path[1] if config.velocities else None
+
+    def _velocity_unit(self, masses: Tensor) -> Tensor | float:
+        """What velocities are divided by, Å/fs: one number, or one for each atom, ``[B, 1, N, 1]``."""
+        if self.config.frame_interval is not None:
+            return 1 / self.config.frame_interval
+        return thermal_speeds(masses, self.config.temperature_scale).unsqueeze(1)
 
     def _lifted(
         self, species: Tensor, x: Tensor, v: Tensor, tokens: Tokens, graph: Tensor | None

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -117,12 +117,43 @@ def fold(trunk: Trunk) -> Folded:
     return Folded(beside(queries), beside(pairs), pairs[0], torch.stack(gates), blocks)
 
 
-def shared_trunk(trunk: Trunk, folded: Folded, lifted: Lifted, tokens: Tokens) -> Tensor | None:
+class Ahead(NamedTuple):
+    """Maps from the numbers that lifted features are linear in, which need not be lifted first.
+
+    Attributes
+    ----------
+    queries
+        From those of phase space to the queries of all blocks.
+    first
+        From those of x to the first block's keys and values.
+    v, phase
+        From those of v and of phase space to the keys and values of all blocks.
+    """
+
+    queries: Affine
+    first: Affine
+    v: Affine
+    phase: Affine
+
+    @classmethod
+    def of(cls, folded: Folded, lifted: Lifted) -> Ahead:
+        """Compose maps with the lift."""
+        return cls(
+            folded.queries.of_numbers(lifted.phase.basis),
+            folded.first_pairs.of_numbers(lifted.x.basis),
+            folded.pairs.of_numbers(lifted.v.basis),
+            folded.pairs.of_numbers(lifted.phase.basis),
+        )
+
+
+def shared_trunk(
+    trunk: Trunk, folded: Folded, ahead: Ahead, lifted: Lifted, tokens: Tokens
+) -> Tensor | None:
     """Features of all tokens, as `Trunk` computes them; None if scores are too large for it.
 
     Parameters
     ----------
-    trunk, folded
+    trunk, folded, ahead
         The trunk and its weights.
     lifted
         Of a single copy of the state, ``[B, 1, N, width]``.
@@ -132,21 +163,19 @@ def shared_trunk(trunk: Trunk, folded: Folded, lifted: Lifted, tokens: Tokens) -
     heads = trunk.blocks[0].attention.heads
     batch, _, atoms, _ = lifted.x.numbers.shape
     width = lifted.x.basis.shape[1]
-    channels = width // heads
     epsilon = math.sqrt(width * trunk.blocks[0].epsilon)
-    phase = lifted.phase.rows()
-    sources = to_length_one(torch.cat([lifted.x.rows(), lifted.v.rows(), phase], dim=1), epsilon)
+    x, v, phase = (to_length_one(side, epsilon) for side in (lifted.x, lifted.v, lifted.phase))
 
     # Of all blocks, for one copy: queries [L, B, H, N, c], keys and values [L, 2, B, H, 2 N, c].
-    query = folded.queries(phase[:, 0]).view(batch, atoms, -1, heads, channels)
+    query = ahead.queries(lifted.phase.numbers).view(batch, atoms, -1, heads, width // heads)
     query = query.permute(2, 0, 3, 1, 4).contiguous()
-    pairs = folded.pairs(sources[:, 1:]).view(batch, 2 * atoms, -1, 2, heads, channels)
+    pairs = torch.cat([ahead.v(v.numbers), ahead.phase(phase.numbers)], dim=1)
+    pairs = pairs.view(batch, 2 * atoms, -1, 2, heads, width // heads)
     pairs = pairs.permute(2, 3, 0, 4, 1, 5).contiguous()
     # The first block's positions are equal copies as well.
-    first = folded.first_pairs(sources[:, 0])
-    first = first.view(batch, atoms, 2, heads, channels).permute(2, 0, 3, 1, 4)
+    first = ahead.first(x.numbers).view(batch, atoms, 2, heads, width // heads)
+    first = torch.cat([first.permute(2, 0, 3, 1, 4), pairs[0]], dim=-2).unsqueeze(0)
 
-    first = torch.cat([first, pairs[0]], dim=-2).unsqueeze(0)
     alike = [_heard_by_lag(query[:1], first, folded.gates[:1], tokens)]
     together = max(1, _TOGETHER // batch)
     for index in range(1, len(folded.blocks), together):
@@ -157,7 +186,7 @@ def shared_trunk(trunk: Trunk, folded: Folded, lifted: Lifted, tokens: Tokens) -
     from_copies = [heard for part in alike for heard in part]
 
     mask = tokens.key_mask()
-    rows, start = sources[:, 0], None
+    rows, start = x.rows()[:, 0], None
     for index, block in enumerate(folded.blocks):
         heard = from_copies[index].transpose(1, 2).reshape(-1, width)
         if index == 0:

@@ -10,7 +10,7 @@ from ase_atom.operator.paper.equivariant_trunk import EquivariantBlock
 from ase_atom.operator.paper.layers import Block
 from ase_atom.operator.paper.lift import Lifted
 from ase_atom.operator.paper.remembering import Remembering
-from ase_atom.operator.paper.shared import Folded, fold, shared_trunk
+from ase_atom.operator.paper.shared import Ahead, Folded, fold, shared_trunk
 from ase_atom.operator.paper.tokens import Tokens
 
 
@@ -38,13 +38,15 @@ class Trunk(Remembering):
             and config.positional in ("temporal_rope", "none")
         )
         self.attention_dropout = config.attention_dropout
+        self._ahead: tuple[tuple[object, ...], Ahead] | None = None
 
     def forward(self, lifted: Lifted, tokens: Tokens) -> Tensor:
         """Features of all tokens, ``[B, T, N, width]``."""
         one_copy = all(side.numbers.shape[1] == 1 for side in (lifted.x, lifted.v, lifted.phase))
         dropping = self.training and self.attention_dropout > 0
         if one_copy and self.shareable and not dropping:
-            rows = shared_trunk(self, self.derived(), lifted, tokens)
+            folded = self.derived()
+            rows = shared_trunk(self, folded, self._maps_ahead(folded, lifted), lifted, tokens)
             if rows is not None:
                 return rows
         return self.each_copy(lifted, tokens)
@@ -62,6 +64,18 @@ class Trunk(Remembering):
         if index == 0 or self.residual is None:
             return next(self.parameters()).new_ones(())
         return torch.sigmoid(self.residual[index - 1])
+
+    def _maps_ahead(self, folded: Folded, lifted: Lifted) -> Ahead:
+        """The maps of `Ahead`: kept for as long as trunk and lift keep what they derive."""
+        sources = (folded, lifted.x.basis, lifted.v.basis, lifted.phase.basis)
+        if any(basis.requires_grad for basis in sources[1:]) or folded.gates.requires_grad:
+            return Ahead.of(folded, lifted)
+        if self._ahead is None or any(
+            old is not new for old, new in zip(self._ahead[0], sources, strict=True)
+        ):
+            with torch.inference_mode(False), torch.no_grad():
+                self._ahead = sources, Ahead.of(folded, lifted)
+        return self._ahead[1]
 
     def derive(self) -> Folded:
         """Multiplied weights."""
