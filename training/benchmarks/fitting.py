@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from ase_atom.errors import DataError
 from training.benchmarks.files import replace_file
 from training.benchmarks.models import predict
 from training.benchmarks.samples import Samples
-from training.benchmarks.suites import Budget
+from training.benchmarks.suites import Budget, Row
 from training.benchmarks.suites import Optimiser as OptimiserSettings
 from training.benchmarks.trivial import masked_mse
 from training.config import OptimiserConfig
@@ -60,7 +60,7 @@ class Fit:
         To train, in place.
     train, validation
         Samples on the model's device.
-    optimiser, batch_size, budget, seed
+    row, budget, seed
         Settings.
     checkpoint
         File to go on from and to save to now and then.
@@ -71,16 +71,16 @@ class Fit:
         model: nn.Module,
         train: Samples,
         validation: Samples,
-        optimiser: OptimiserSettings,
-        batch_size: int,
+        row: Row,
         budget: Budget,
         seed: int,
         checkpoint: Path,
     ) -> None:
         self.model, self.train, self.validation = model, train, validation
-        self.settings, self.batch_size = optimiser, min(batch_size, len(train))
+        self.row, self.settings = row, row.optimiser
+        self.batch_size = min(row.batch_size, len(train))
         self.budget, self.seed, self.checkpoint = budget, seed, checkpoint
-        self.optimiser = make_optimiser(model, optimiser)
+        self.optimiser = make_optimiser(model, row.optimiser)
         for group in self.optimiser.param_groups:
             group["peak"] = group["lr"]
         self.average = [weight.detach().clone() for weight in model.parameters()]
@@ -146,7 +146,7 @@ class Fit:
     def _train_step(self) -> bool:
         self.model.train()
         batch = self.train.select(self._rows())
-        loss = masked_mse(self.model(batch), batch).mean()
+        loss = masked_mse(self.model(self._shaken(batch)), batch).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if self.settings.clip:
@@ -166,6 +166,20 @@ class Fit:
             weights = [weight.detach() for weight in self.model.parameters()]
             torch._foreach_lerp_(self.average, weights, rate)
         return True
+
+    def _shaken(self, batch: Samples) -> Samples:
+        """The batch with noise on its states; targets stay."""
+        if not self.row.noise and not self.row.velocity_noise:
+            return batch
+        real = batch.mask.unsqueeze(-1)
+        x, v = (
+            side + size * torch.randn_like(side) * real
+            for side, size in (
+                (batch.positions, self.row.noise),
+                (batch.velocities, self.row.velocity_noise),
+            )
+        )
+        return replace(batch, positions=x, velocities=v)
 
     def _rows(self) -> Tensor:
         """The step's batch: every sample once an epoch, in an order that the epoch decides."""

@@ -81,6 +81,9 @@ class Row(_Section):
         of frames and frame interval come from the task.
     optimiser, batch_size
         Of its training.
+    noise, velocity_noise
+        Standard deviations of noise on the states that training sees, Å and Å/fs, beside that of
+        the model itself.
     """
 
     model: Literal["egnn", "egno", "operator"]
@@ -88,6 +91,8 @@ class Row(_Section):
     settings: dict[str, Any] = Field(default_factory=dict)
     optimiser: Optimiser = Optimiser()
     batch_size: int = Field(default=100, ge=1)
+    noise: float = Field(default=0.0, ge=0)
+    velocity_noise: float = Field(default=0.0, ge=0)
 
 
 class Budget(_Section):
