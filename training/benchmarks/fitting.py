@@ -28,6 +28,8 @@ LOOKS = 24
 
 SAVE_SECONDS = 30.0
 
+NOISE_TIME = 25.0  # fs
+
 
 @dataclass(frozen=True)
 class Trained:
@@ -79,6 +81,8 @@ class Fit:
         self.model, self.train, self.validation = model, train, validation
         self.row, self.settings = row, row.optimiser
         self.batch_size = min(row.batch_size, len(train))
+        stay = masked_mse(train.positions[:, None].expand_as(train.targets), train)
+        self.noise = row.noise * stay[:, -1].mean().sqrt().item()
         self.budget, self.seed, self.checkpoint = budget, seed, checkpoint
         self.optimiser = make_optimiser(model, row.optimiser)
         for group in self.optimiser.param_groups:
@@ -169,14 +173,14 @@ class Fit:
 
     def _shaken(self, batch: Samples) -> Samples:
         """The batch with noise on its states; targets stay."""
-        if not self.row.noise and not self.row.velocity_noise:
+        if not self.noise:
             return batch
         real = batch.mask.unsqueeze(-1)
         x, v = (
             side + size * torch.randn_like(side) * real
             for side, size in (
-                (batch.positions, self.row.noise),
-                (batch.velocities, self.row.velocity_noise),
+                (batch.positions, self.noise),
+                (batch.velocities, self.noise / NOISE_TIME),
             )
         )
         return replace(batch, positions=x, velocities=v)

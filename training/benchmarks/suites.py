@@ -81,9 +81,9 @@ class Row(_Section):
         of frames and frame interval come from the task.
     optimiser, batch_size
         Of its training.
-    noise, velocity_noise
-        Standard deviations of noise on the states that training sees, Å and Å/fs, beside that of
-        the model itself.
+    noise
+        Of the states that training sees, beside that of the model itself: its standard deviation
+        as a share of the RMS displacement at the horizon, for velocities the same in 25 fs.
     """
 
     model: Literal["egnn", "egno", "operator"]
@@ -92,7 +92,6 @@ class Row(_Section):
     optimiser: Optimiser = Optimiser()
     batch_size: int = Field(default=100, ge=1)
     noise: float = Field(default=0.0, ge=0)
-    velocity_noise: float = Field(default=0.0, ge=0)
 
 
 class Budget(_Section):

@@ -164,7 +164,7 @@ def check_fingerprint(path: Path) -> None:
 
 def _load(path: Path, needed: tuple[str, ...], more: tuple[str, ...] = ()) -> dict[str, NDArray]:
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
             missing = [key for key in needed if key not in file]
             if missing:
                 raise DataError(
@@ -218,7 +218,7 @@ def _check_order(trajectory: Trajectory) -> None:
         return
     rng = np.random.default_rng(0)
     chosen = rng.choice(follows, _ORDER_PAIRS, replace=False)
-    any_two = rng.permutation(len(trajectory.positions))[: 2 * _ORDER_PAIRS].reshape(2, -1)
+    any_two = rng.integers(len(trajectory.positions), size=(2, _ORDER_PAIRS))
     x = trajectory.positions
     near = np.sqrt(((x[chosen + 1] - x[chosen]) ** 2).mean())
     far = np.sqrt(((x[any_two[0]] - x[any_two[1]]) ** 2).mean())
