@@ -288,6 +288,7 @@ def test_runs_begun_before_a_setting_existed_go_on(config, tmp_path):
         ("operator.architecture=egno", "must be one of spectral, paper"),
         ("loss.force=1", "must be 0 without operator.energy"),
         ("energy_from=ethanol-gfn2", "needs operator.energy"),
+        ("trainer.compile=true", "trainer.compile is for architecture: spectral"),
     ],
 )
 def test_settings_that_make_no_sense(config, change, words):

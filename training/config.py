@@ -208,6 +208,8 @@ class TrainingConfig(_Section):
         return self
 
     def _check_paper(self) -> None:
+        if self.trainer.compile:
+            raise ValueError("trainer.compile is for architecture: spectral")
         learned = self.loss.force or self.loss.energy
         if not self.operator.velocities:
             raise ValueError(

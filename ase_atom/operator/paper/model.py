@@ -80,7 +80,7 @@ class PaperOperator(Operator):
         return path[0], path[1] if config.velocities else None
 
     def _velocity_unit(self, masses: Tensor) -> Tensor | float:
-        """What velocities are divided by, Å/fs: one number, or one for each atom, ``[B, 1, N, 1]``."""
+        """What velocities are divided by, Å/fs: a number, or one per atom, ``[B, 1, N, 1]``."""
         if self.config.frame_interval is not None:
             return 1 / self.config.frame_interval
         return thermal_speeds(masses, self.config.temperature_scale).unsqueeze(1)
