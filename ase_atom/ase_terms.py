@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,10 @@ from torch import Tensor
 
 from ase_atom.calculator import ATOMCalculator
 from ase_atom.catalogue import operator_for
+from ase_atom.coverage import temperature_warning
 from ase_atom.errors import ConfigError, CoverageError
-from ase_atom.operator import Operator
-from ase_atom.propagation import NVE, Bussi, Ensemble, Langevin, Noise, OperatorLike, Potential
+from ase_atom.operator import Operator, OperatorCard
+from ase_atom.propagation import NVE, Bussi, Ensemble, Langevin, OperatorLike, Potential
 from ase_atom.state import PhaseState
 from ase_atom.units import FS
 
@@ -89,9 +91,14 @@ def choose_ensemble(
 
 
 def choose_potential(
-    energy_correction: bool | GetPropertiesMixin, operator: OperatorLike
+    energy_correction: bool | GetPropertiesMixin,
+    operator: OperatorLike,
+    molecule: Atoms | None = None,
 ) -> Potential:
     """Return the potential energy that a correction keeps: a calculator's, or the operator's.
+
+    A calculator sees the molecule that is given, with charges, spins and whatever else it carries,
+    moved to where its energy is wanted; of a batch, atoms and masses alone.
 
     Raises
     ------
@@ -112,19 +119,44 @@ def choose_potential(
         )
 
     def potential(state: PhaseState) -> Tensor:
-        energies = [energy_correction.get_potential_energy(atoms) for atoms in state.to_atoms()]
+        asked = state.to_atoms()
+        if molecule is not None:
+            positions = asked[0].positions
+            asked = [molecule.copy()]
+            asked[0].set_positions(positions, apply_constraint=False)
+        energies = [energy_correction.get_potential_energy(atoms) for atoms in asked]
         return torch.tensor(energies, dtype=state.dtype, device=state.device)
 
     return potential
 
 
-def numpy_noise(rng: Any) -> Noise:
-    """Return noise from whatever has numpy's ``standard_normal``."""
+class NumpyNoise:
+    """Noise from whatever has numpy's ``standard_normal``.
 
-    def draw(shape: torch.Size) -> Tensor:
-        return torch.as_tensor(rng.standard_normal(tuple(shape)), dtype=torch.float64)
+    Raises
+    ------
+    ConfigError
+        If it has none.
+    """
 
-    return draw
+    def __init__(self, rng: Any) -> None:
+        if not callable(getattr(rng, "standard_normal", None)):
+            raise ConfigError(
+                f"rng must have numpy's standard_normal, as np.random.default_rng({rng!r}) has"
+            )
+        self._rng = rng
+
+    def __call__(self, shape: torch.Size) -> Tensor:
+        """Draw standard normal numbers of a shape."""
+        return torch.as_tensor(self._rng.standard_normal(tuple(shape)), dtype=torch.float64)
+
+
+def warn_of_temperature(temperature_K: float | None, card: OperatorCard | None) -> None:
+    """Warn of a temperature in K that the operator was not trained for."""
+    if temperature_K is not None and card is not None:
+        message = temperature_warning(temperature_K, card)
+        if message:
+            warnings.warn(message, stacklevel=3)
 
 
 def fixes_centre_of_mass(atoms: Atoms) -> bool:

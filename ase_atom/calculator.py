@@ -16,7 +16,7 @@ from ase_atom.catalogue import operator_for
 from ase_atom.coverage import check_atoms
 from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator, load_operator
-from ase_atom.propagation import jump
+from ase_atom.propagation import Guard, jump
 from ase_atom.state import PhaseState
 from ase_atom.threads import torch_threads
 from ase_atom.units import FS, velocities_to_ase
@@ -26,8 +26,9 @@ class ATOMCalculator(Calculator):
     """Energy and forces from an operator's energy head, like any other ASE calculator.
 
     The energy head was trained on thermal geometries of the molecules on the operator's card and
-    knows nothing beyond their basins: not bonds that break, not other minima. Forces are the
-    exact gradient of the energy.
+    knows nothing beyond their basins: not bonds that break, not other minima. Where bonds or
+    distances leave the limits of the guard, the molecule must still be one of the card's, or it is
+    refused. Forces are the exact gradient of the energy.
 
     Masses and velocities do not matter to the energy and are not looked at; `propagate` checks
     them.
@@ -71,6 +72,7 @@ class ATOMCalculator(Calculator):
             self._operator = load_operator(operator)
         self._head: Operator | None = None
         self._checked: Atoms | None = None
+        self._limits: Guard | None = None
 
     @property
     def operator(self) -> Operator | None:
@@ -94,8 +96,8 @@ class ATOMCalculator(Calculator):
         bare = Atoms(self.atoms.numbers, self.atoms.positions, pbc=self.atoms.pbc)
         bare.set_initial_charges(self.atoms.get_initial_charges())
         bare.info = {key: value for key, value in self.atoms.info.items() if key == "charge"}
-        self._admit(bare)
         state = PhaseState.from_atoms(bare)
+        self._admit(bare, state)
         head = self._energy_head()
         with torch_threads(self.threads):
             if "forces" in properties:
@@ -140,16 +142,21 @@ class ATOMCalculator(Calculator):
             frames.append(frame)
         return frames
 
-    def _admit(self, bare: Atoms) -> None:
-        """Check the molecule once, not each of its geometries: stretched ones have no SMILES."""
+    def _admit(self, bare: Atoms, state: PhaseState) -> None:
+        """Check a molecule when it comes first, and again when it is none any more.
+
+        Between, geometries are not perceived: those of a trajectory need have no SMILES.
+        """
         known = self._checked
         if known is not None and _same_molecule(known, bare):
-            return
+            still = self._limits.first_broken(state.positions[:, None], state.velocities[:, None])
+            if int(still[0]):
+                return
         if self._operator is None:
             self._operator = operator_for(bare)
-        elif self._operator.card is not None:
+        elif getattr(self._operator, "card", None) is not None:
             check_atoms(bare, self._operator.card)
-        self._checked = bare
+        self._checked, self._limits = bare, Guard.watch(state)
 
     def _energy_head(self) -> Operator:
         if self._head is None:

@@ -16,11 +16,12 @@ from ase.md.md import MolecularDynamics
 
 from ase_atom.ase_terms import (
     DEFAULT_STRIDE,
+    NumpyNoise,
     choose_ensemble,
     choose_operator,
     choose_potential,
     fixes_centre_of_mass,
-    numpy_noise,
+    warn_of_temperature,
 )
 from ase_atom.errors import ConfigError, StateError
 from ase_atom.operator import Operator
@@ -36,6 +37,12 @@ from ase_atom.state import PhaseState
 from ase_atom.threads import torch_threads
 from ase_atom.topology import atom_label
 from ase_atom.units import FS
+
+ROUNDING = 1e-10
+"""Relative change of positions or momenta up to which an observer has changed nothing."""
+
+NUDGE = 0.1
+"""Relative change of momenta up to which dynamics go on; past it they start afresh."""
 
 
 class ATOMPropagator(MolecularDynamics):
@@ -133,22 +140,24 @@ class ATOMPropagator(MolecularDynamics):
         self.threads = threads
         self._step_of_grid = Step(
             self.steps_per_stride * timestep / FS,
-            numpy_noise(np.random if rng is None else rng),
-            CachedPotential(choose_potential(energy_correction, self.operator)),
+            NumpyNoise(np.random if rng is None else rng),
+            CachedPotential(choose_potential(energy_correction, self.operator, atoms)),
         )
         state = PhaseState.from_atoms(atoms)
         state = self.ensemble.prepare(state.without_drift() if fixed else state)
         self._guard = _watch(state)
+        warn_of_temperature(temperature_K, card)
         # All is checked: only now files are opened and momenta changed.
         super().__init__(atoms, timestep, **kwargs)
-        self._template = state
+        self._dt = self.dt
+        self._template = self._start = state
         self._mass_over_fs = atoms.get_masses()[:, None] / FS
         atoms.arrays["momenta"][...] = state.velocities[0].numpy() * self._mass_over_fs
         # The path under way: its frames, which of them the atoms hold, and what they were left as.
         self._positions = self._momenta = np.empty((0, len(atoms), 3))
         self._frame = -1
         self._broken = -1
-        self._left = atoms.arrays["positions"].tobytes(), atoms.arrays["momenta"].tobytes()
+        self._left = atoms.get_positions(), atoms.get_momenta()
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -158,6 +167,19 @@ class ATOMPropagator(MolecularDynamics):
     def get_temperature(self) -> float:
         """Return the kinetic temperature in K that goes with `degrees_of_freedom`."""
         return float(self.ensemble.temperature(PhaseState.from_atoms(self.atoms))[0])
+
+    def set_temperature(self, temperature_K: float) -> None:
+        """Set the thermostat's temperature in K, from the next thermostat step on.
+
+        Raises
+        ------
+        ConfigError
+            If there is no thermostat, or for a temperature that is not above zero.
+        """
+        if not isinstance(self.ensemble, Thermostat):
+            raise ConfigError("microcanonical dynamics have no temperature to set")
+        self.ensemble = replace(self.ensemble, temperature_K=temperature_K)
+        warn_of_temperature(temperature_K, getattr(self.operator, "card", None))
 
     def todict(self) -> dict[str, Any]:
         """Return what trajectory files note about the dynamics."""
@@ -176,6 +198,12 @@ class ATOMPropagator(MolecularDynamics):
         BrokenStateError
             At the first step whose state is no molecule any more; observers have seen all before.
         """
+        if self.dt != self._dt:
+            raise ConfigError(
+                f"the time step was {self._dt / FS:g} fs and is now {self.dt / FS:g} fs: make a "
+                "new propagator for another"
+            )
+        self._state()  # raises for what has been done to the atoms that no jump can follow
         self.max_steps = self.nsteps + steps
         if self.nsteps == 0:
             self._show()
@@ -199,31 +227,45 @@ class ATOMPropagator(MolecularDynamics):
             If the state after it is no molecule any more; the atoms stay as they were.
         """
         arrays, frame = self.atoms.arrays, self._frame
-        positions, momenta = arrays["positions"].tobytes(), arrays["momenta"].tobytes()
-        moved = positions != self._left[0]
-        changed = moved or momenta != self._left[1]
+        moved = _differs(arrays["positions"], self._left[0])
+        changed = moved or _differs(arrays["momenta"], self._left[1])
         if changed or frame == len(self._positions) - 1:
-            inside = 0 <= frame < len(self._positions) - 1
-            self._decode(self._state(), entered=inside, moved=moved)
+            state, inside = self._state(), 0 <= frame < len(self._positions) - 1
+            if moved:
+                self._guard = _watch(state)
+            if inside and _is_nudged(arrays["momenta"], self._left[1]):
+                state = self._conserve_what_is_left(state, frame)
+            self._decode(state, entered=inside)
             frame = -1
         frame += 1
         if frame == self._broken:
             self._raise_broken(frame)
-        x, p = self._positions[frame], self._momenta[frame]
-        arrays["positions"][...] = x
-        arrays["momenta"][...] = p
+        self._left = self._positions[frame], self._momenta[frame]
+        arrays["positions"][...], arrays["momenta"][...] = self._left
         self._frame = frame
-        self._left = x.tobytes(), p.tobytes()
 
-    def _decode(self, state: PhaseState, entered: bool, moved: bool) -> None:
+    def _conserve_what_is_left(self, state: PhaseState, frame: int) -> PhaseState:
+        """Give a nudged state the corrections that the jump it leaves would have had at its end.
+
+        They are those of the frame before the nudge; without them, what the path of a jump gains
+        or loses would add up where observers cut jump after jump.
+        """
+        with torch_threads(self.threads), torch.no_grad():
+            path = self._template.replace(
+                positions=torch.tensor(self._positions[frame])[None],
+                velocities=torch.tensor(self._momenta[frame] / self._mass_over_fs)[None],
+            )
+            kept = self.ensemble.conserve(path, self._start, self._step_of_grid)
+        return state.replace(velocities=state.velocities + kept.velocities - path.velocities)
+
+    def _decode(self, state: PhaseState, entered: bool) -> None:
         """Decode the frames from a state to the next point of the grid."""
-        if moved:
-            self._guard = _watch(state)
         count = self.steps_per_stride - self.nsteps % self.steps_per_stride
         offsets = torch.arange(1, count + 1, dtype=torch.float64) * (self.dt / FS)
-        with torch_threads(self.threads):
+        with torch_threads(self.threads), torch.no_grad():
+            self._start = state if entered else self.ensemble.enter(state, self._step_of_grid)
             positions, velocities = advance(
-                self.operator, self.ensemble, state, offsets, self._step_of_grid, entered
+                self.operator, self.ensemble, self._start, offsets, self._step_of_grid, entered=True
             )
             self._broken = int(self._guard.first_broken(positions, velocities)[0])
         self._positions = positions[0].numpy()
@@ -285,6 +327,18 @@ class ATOMPropagator(MolecularDynamics):
         )
 
 
+def _differs(now: np.ndarray, left: np.ndarray) -> bool:
+    """Say whether an array was changed by more than the rounding of one who wrote it back."""
+    if now.tobytes() == left.tobytes():
+        return False
+    return not bool(np.abs(now - left).max() <= ROUNDING * (1.0 + np.abs(left).max()))
+
+
+def _is_nudged(now: np.ndarray, left: np.ndarray) -> bool:
+    """Say whether momenta were changed a little: an observer's touch, and no new start."""
+    return bool(np.linalg.norm(now - left) < NUDGE * np.linalg.norm(left))
+
+
 def _watch(state: PhaseState) -> Guard:
     """Return a guard with its limits from a state that no jump has led to.
 
@@ -320,6 +374,10 @@ class ATOMLangevin(ATOMPropagator):
         self, atoms: Atoms, timestep: float, *, temperature_K: float, friction: float, **kwargs: Any
     ) -> None:
         super().__init__(atoms, timestep, temperature_K=temperature_K, friction=friction, **kwargs)
+
+    def set_friction(self, friction: float) -> None:
+        """Set the friction in ASE's inverse unit of time, from the next thermostat step on."""
+        self.ensemble = replace(self.ensemble, friction=friction * FS)
 
 
 class ATOMBussi(ATOMPropagator):

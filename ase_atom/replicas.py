@@ -17,16 +17,17 @@ from torch import Tensor
 
 from ase_atom.ase_terms import (
     DEFAULT_STRIDE,
+    NumpyNoise,
     choose_ensemble,
     choose_operator,
     choose_potential,
     fixes_centre_of_mass,
-    numpy_noise,
+    warn_of_temperature,
 )
 from ase_atom.errors import BrokenStateError, ConfigError
 from ase_atom.io import TrajectoryWriter, check_output, open_trajectory
 from ase_atom.operator import Operator
-from ase_atom.propagation import Frames, Propagator, steps_per_stride
+from ase_atom.propagation import NVE, Frames, Propagator, steps_per_stride
 from ase_atom.state import PhaseState
 from ase_atom.threads import torch_threads
 from ase_atom.units import FS, velocities_to_ase
@@ -179,8 +180,10 @@ def propagate_replicas(
     if not replicas:
         raise ConfigError("there are no replicas: give at least one molecule")
     for name, value in (("steps", steps), ("interval", interval)):
-        if value < 1:
-            raise ConfigError(f"{name} must be at least 1, not {value}")
+        if value != int(value) or value < 1:
+            raise ConfigError(f"{name} must be a whole number from 1 on, not {value}")
+    if len({id(atoms) for atoms in replicas}) < len(replicas):
+        raise ConfigError("the same Atoms object is there twice: give each replica its own copy()")
     fixed = {fixes_centre_of_mass(atoms) for atoms in replicas}
     if len(fixed) > 1:
         raise ConfigError("FixCom must be on all replicas, or on none")
@@ -199,6 +202,9 @@ def propagate_replicas(
         energy_correction=energy_correction is not False,
     )
     state = PhaseState.from_atoms(replicas)
+    if isinstance(ensemble, NVE):
+        _check_different(state)
+    warn_of_temperature(temperature_K, card)
     # A grid of frames with both the written ones and the last on it.
     grid = math.gcd(interval, steps) if trajectory is not None else math.gcd(count, steps)
     with torch_threads(threads), ExitStack() as stack:
@@ -208,7 +214,7 @@ def propagate_replicas(
             ensemble,
             stride=count * timestep / FS,
             frame_interval=grid * timestep / FS,
-            seed=numpy_noise(np.random if rng is None else rng),
+            seed=NumpyNoise(np.random if rng is None else rng),
             drop_broken=True,
             potential=choose_potential(energy_correction, model),
         )
@@ -235,6 +241,18 @@ def propagate_replicas(
         broken = torch.zeros(len(replicas), dtype=torch.bool).index_fill(0, rows, True)
         _put(replicas, propagator.state, broken)
     return run
+
+
+def _check_different(state: PhaseState) -> None:
+    """Refuse replicas that would have one trajectory."""
+    rows = torch.cat([state.positions, state.velocities], dim=1).flatten(1)
+    first: dict[bytes, int] = {}
+    for row, values in enumerate(rows.numpy()):
+        if (other := first.setdefault(values.tobytes(), row)) != row:
+            raise ConfigError(
+                f"replicas {other} and {row} start alike, and NVE adds no noise: they would have "
+                "one trajectory; give them velocities of their own"
+            )
 
 
 def _put(replicas: Sequence[Atoms], state: PhaseState, rows: Tensor) -> None:

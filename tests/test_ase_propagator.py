@@ -207,7 +207,7 @@ def test_the_same_with_a_trained_operator(warm):
 
 @pytest.mark.parametrize("step", [5, 16, 21])
 def test_a_change_by_an_observer_is_where_the_next_step_starts(warm, springs, step):
-    """Inside a jump and at its end: from there on the path is that of the changed state."""
+    """From there on the path is that of the changed state, inside a jump and at its end."""
     dynamics = ATOMPropagator(
         warm, 0.5 * FS, operator=springs, stride=8 * FS, energy_correction=False
     )
@@ -228,6 +228,29 @@ def test_a_change_by_an_observer_is_where_the_next_step_starts(warm, springs, st
         np.testing.assert_allclose(seen[step + n][1], x[0, n], atol=1e-10)
         velocities = seen[step + n][2] / warm.get_masses()[:, None] * FS
         np.testing.assert_allclose(velocities, v[0, n], atol=1e-12)
+
+
+def meddle_with_nothing(dynamics: ATOMPropagator) -> None:
+    """Write the momenta back as they are, up to rounding."""
+    atoms = dynamics.atoms
+    dynamics.attach(lambda: atoms.set_velocities(atoms.get_velocities()), interval=1)
+
+
+def nudge(dynamics: ATOMPropagator) -> None:
+    """Change the momenta by next to nothing, but more than rounding."""
+    atoms = dynamics.atoms
+    dynamics.attach(lambda: atoms.set_momenta(atoms.get_momenta() * (1 + 1e-8)), interval=1)
+
+
+@pytest.mark.parametrize("meddle", [meddle_with_nothing, nudge])
+def test_observers_that_cut_every_jump_do_not_heat(warm, meddle):
+    """The path of a learned operator strays from its energy within a jump; that must not add up."""
+    warm.calc = ATOMCalculator("ethanol-gfn2")
+    dynamics = ATOMVerlet(warm, 0.5 * FS, evaluate=False)
+    start = warm.get_total_energy()
+    meddle(dynamics)
+    dynamics.run(192)
+    assert warm.get_total_energy() == pytest.approx(start, abs=0.005)
 
 
 def test_an_observer_that_changes_nothing_changes_nothing(ethanol, springs):
@@ -479,3 +502,26 @@ def test_a_hundred_thousand_steps_leave_memory_flat(warm, springs):
     before = resident()
     dynamics.run(100_000)
     assert resident() - before < 2**22
+
+
+def test_settings_may_change_between_runs_but_not_the_time_step(warm, springs):
+    dynamics = ATOMLangevin(
+        warm, 0.5 * FS, temperature_K=300, friction=0.01 / FS, operator=springs, stride=8 * FS
+    )
+    dynamics.run(5)
+    dynamics.set_temperature(400)
+    dynamics.set_friction(0.02 / FS)
+    assert dynamics.ensemble.temperature_K == 400
+    assert dynamics.ensemble.friction == pytest.approx(0.02)
+    dynamics.dt = 1.0 * FS
+    with pytest.raises(ConfigError, match=r"time step was 0\.5 fs and is now 1 fs"):
+        dynamics.run(5)
+    with pytest.raises(ConfigError, match="no temperature to set"):
+        ATOMVerlet(warm, FS, operator=springs).set_temperature(300)
+    with pytest.raises(ConfigError, match=r"standard_normal, as np.random.default_rng\(42\)"):
+        ATOMVerlet(warm, FS, operator=springs, rng=42)
+
+
+def test_a_temperature_that_the_operator_does_not_know_is_a_warning(warm):
+    with pytest.warns(UserWarning, match="3000 K is outside the range 300 to 500 K"):
+        ATOMLangevin(warm, FS, temperature_K=3000, friction=0.1, operator="ethanol-gfn2")

@@ -153,6 +153,23 @@ def test_a_molecule_that_changes_under_the_calculator_is_checked_again(warm):
         calc.get_potential_energy(molecule("CH3OCH3"))
 
 
+def test_a_used_calculator_takes_no_isomer_and_no_fragments(warm):
+    calc = ATOMCalculator("ethanol-gfn2")
+    calc.get_potential_energy(warm)
+    ether = molecule("CH3OCH3")
+    order = np.argsort(ether.numbers, kind="stable")[::-1]
+    isomer = Atoms(
+        np.array(warm.numbers),
+        ether.positions[order][np.argsort(np.argsort(-warm.numbers, kind="stable"))],
+    )
+    assert sorted(isomer.numbers) == sorted(ether.numbers)
+    with pytest.raises(CoverageError, match=r"not trained for COC|no closed-shell"):
+        calc.get_potential_energy(isomer)
+    warm.positions[3] += [5.0, 0.0, 0.0]
+    with pytest.raises(CoverageError):
+        calc.get_potential_energy(warm)
+
+
 def test_bad_settings():
     with pytest.raises(ConfigError, match="'single' or 'double', not 'half'"):
         ATOMCalculator("ethanol-gfn2", precision="half")

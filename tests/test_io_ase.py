@@ -239,3 +239,26 @@ def test_the_scripts_of_the_documentation(tmp_path, monkeypatch, capsys):
     assert "101 frames of Atoms(symbols='C2OH6'" in capsys.readouterr().out
     assert len(names["frames"]) == 11
     np.testing.assert_allclose(by_mdanalysis(tmp_path / "few.xtc")[1], 50.0 * np.arange(11))
+
+
+def test_frames_can_be_appended_one_by_one(tmp_path, ethanol):
+    for _ in range(3):
+        write(tmp_path / "t.xtc", ethanol, append=True)
+    assert [frame.info["time_fs"] for frame in read(tmp_path / "t.xtc", ":")] == [0, 1, 2]
+
+
+def test_what_lies_there_is_not_lost_when_a_write_is_refused(tmp_path, ethanol):
+    """Neither a trajectory nor somebody's PDB."""
+    write(tmp_path / "t.xtc", [ethanol] * 3)
+    kept = (tmp_path / "t.xtc").read_bytes()
+    turned = ethanol.copy()
+    turned.set_cell([[0, 9, 0], [9, 0, 0], [0, 0, 9]])
+    turned.pbc = True
+    with pytest.raises(TrajectoryError):
+        open_trajectory(tmp_path / "t.xtc", turned, "w", frame_interval=1.0)
+    assert (tmp_path / "t.xtc").read_bytes() == kept
+    (tmp_path / "box.pdb").write_text("somebody's solvated box")
+    with pytest.raises(TrajectoryError, match=r"box\.pdb, where the topology of box"):
+        write(tmp_path / "box.xtc", ethanol)
+    assert (tmp_path / "box.pdb").read_text() == "somebody's solvated box"
+    assert not (tmp_path / "box.xtc").exists()

@@ -75,6 +75,25 @@ def test_a_batch_moves_as_its_members_do_alone(ethanol, springs, tmp_path, steps
         np.testing.assert_allclose(times, np.arange(len(frames)) * interval * 0.5)
 
 
+@pytest.mark.parametrize("timestep", [20 * units._aut * units.s, 0.483776843 * FS, FS / 3])
+def test_time_steps_that_are_no_decimal_numbers(ethanol, springs, tmp_path, timestep):
+    (atoms,), (single,) = thermal(ethanol, 1), thermal(ethanol, 1)
+    settings = {"stride": 32 * timestep, "operator": springs, "temperature_K": 300}
+    settings["friction"] = 0.02 / FS
+    run = propagate_replicas(
+        [atoms],
+        timestep,
+        128,
+        rng=np.random.default_rng(1),
+        trajectory=tmp_path / "t.traj",
+        **settings,
+    )
+    ATOMPropagator(single, timestep, rng=np.random.default_rng(1), **settings).run(128)
+    assert run.frames == [129]
+    np.testing.assert_allclose(atoms.positions, single.positions, atol=1e-8)
+    np.testing.assert_allclose(atoms.get_momenta(), single.get_momenta(), atol=1e-7)
+
+
 def test_different_molecules_of_one_operator(ethanol, tmp_path):
     operator = make_operator(strength=0.003)
     operator.card = make_card(smiles=["CCO", "CO", "O"])
@@ -160,7 +179,9 @@ def test_bad_batches(ethanol, springs, tmp_path):
             )
 
     go([], ConfigError, "no replicas")
-    go([ethanol], ConfigError, "steps must be at least 1, not 0", steps=0)
+    go([ethanol], ConfigError, "steps must be a whole number from 1 on, not 0", steps=0)
+    go([ethanol, ethanol], ConfigError, "same Atoms object is there twice")
+    go([ethanol, ethanol.copy()], ConfigError, "replicas 0 and 1 start alike")
     go([ethanol], ConfigError, "no multiple of the time step", timestep=0.7 * FS)
     go([ethanol, molecule("CH3OCH3")], CoverageError, "COC", operator="ethanol-gfn2")
     held = ethanol.copy()
@@ -168,7 +189,7 @@ def test_bad_batches(ethanol, springs, tmp_path):
     go([ethanol, held], ConfigError, "FixCom must be on all replicas, or on none")
     (tmp_path / "t-1.dcd").write_text("mine")
     go(
-        [ethanol, ethanol.copy()],
+        thermal(ethanol, 2),
         TrajectoryError,
         r"t-1\.dcd exists",
         trajectory=tmp_path / "t.dcd",

@@ -49,7 +49,10 @@ def run(
     operator: str | None = typer.Option(
         None, help="Name or file of an operator.", show_default="the one for the molecule"
     ),
-    time: str = typer.Option("10ps", help="Time to simulate, in fs, ps or ns."),
+    time: str = typer.Option(
+        "10ps",
+        help="Time to simulate, in fs, ps or ns, up to its last frame.",
+    ),
     temperature: float = typer.Option(300.0, help="Temperature in K."),
     stride: str | None = typer.Option(
         None, help="Length of one jump.", show_default="the operator's, 16fs in general"

@@ -151,8 +151,10 @@ def _write(
     frame_interval: float | None,
     start_time: float | None,
 ) -> None:
+    from ase_atom.errors import TrajectoryError
     from ase_atom.io.ase_frames import TIME
-    from ase_atom.io.registry import open_trajectory
+    from ase_atom.io.registry import open_trajectory, read_trajectory
+    from ase_atom.io.topology import pdb_fits
 
     if not len(images):
         raise ValueError(f"there are no frames to write to {filename}")
@@ -163,8 +165,19 @@ def _write(
         # Copies of one frame carry the time of that frame.
         if known and all(a < b for a, b in pairwise(found)):
             times = found
-    if frame_interval is None and times[0] is None and not append:
-        frame_interval = 1.0
+    path = Path(filename)
+    if frame_interval is None and times[0] is None:
+        told = None
+        if append and path.is_file() and path.stat().st_size:
+            with read_trajectory(path) as reader:
+                told = reader.frame_interval()
+        frame_interval = 1.0 if told is None else None
+    beside = path.with_suffix(".pdb")
+    if not append and beside.is_file() and not pdb_fits(beside, images[0]):
+        raise TrajectoryError(
+            f"{beside}, where the topology of {path.name} would be, describes other atoms: move "
+            "it, or write under another name"
+        )
     mode = "a" if append else "w"
     with open_trajectory(
         filename, images[0], mode, frame_interval=frame_interval, start_time=start_time

@@ -83,6 +83,10 @@ class Ensemble(Protocol):
         """Return the state from which the operator jumps."""
         ...
 
+    def conserve(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
+        """Return a state on a jump's path with what a jump is to keep brought to its start's."""
+        ...
+
     def leave(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
         """Return the state on the next grid point from the end and the start of the jump."""
         ...
@@ -129,10 +133,14 @@ class NVE:
         """Return the state as it is."""
         return state
 
-    def leave(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
+    def conserve(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
         """Restore the angular momentum and, if asked to, the energy."""
         end = restore_angular_momentum(end, start.angular_momentum())
         return keep_energy(end, start, step) if self.energy_correction else end
+
+    def leave(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
+        """Restore the angular momentum and, if asked to, the energy."""
+        return self.conserve(end, start, step)
 
     def degrees_of_freedom(self, state: PhaseState) -> Tensor:
         """Return 3N - 3, ``[B]``."""
@@ -175,10 +183,13 @@ class Thermostat(ABC):
         """Apply T(h/2) before the jump."""
         return self.thermalise(state, 0.5 * step.stride, step.noise)
 
+    def conserve(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
+        """Restore the energy if asked to."""
+        return keep_energy(end, start, step) if self.energy_correction else end
+
     def leave(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
-        """Restore the energy of the jump if asked to, and apply T(h/2)."""
-        if self.energy_correction:
-            end = keep_energy(end, start, step)
+        """Restore what the jump is to keep, and apply T(h/2)."""
+        end = self.conserve(end, start, step)
         return self.thermalise(end, 0.5 * step.stride, step.noise)
 
     def degrees_of_freedom(self, state: PhaseState) -> Tensor:
@@ -289,10 +300,10 @@ class Bussi(Thermostat):
             )
         return state
 
-    def leave(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
-        """Restore the angular momentum of the jump before all else."""
+    def conserve(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
+        """Restore the angular momentum and, if asked to, the energy."""
         end = restore_angular_momentum(end, start.angular_momentum())
-        return super().leave(end, start, step)
+        return super().conserve(end, start, step)
 
     def thermalise(self, state: PhaseState, duration: float, noise: Noise) -> PhaseState:
         """Scale the velocities by the random factor that belongs to a time in fs."""

@@ -17,6 +17,11 @@ from ase_atom.propagation.steps import OperatorLike, advance, choose
 from ase_atom.propagation.stochastic import Noise, torch_noise
 from ase_atom.state import PhaseState
 
+SIMPLE = 10**4
+"""Largest denominator of a fraction that one grid is of another."""
+
+ROUNDING = Fraction(1, 10**9)
+
 
 class Propagator:
     """March a batch of molecules by chained jumps.
@@ -98,7 +103,7 @@ class Propagator:
         self.broken: list[BrokenStateError] = []
         self.frames_given = 0
         self._stride = exact(stride)
-        self._interval = exact(frame_interval)
+        self._interval = _on_grid(exact(frame_interval), self._stride)
         potential = CachedPotential(operator.energy if potential is None else potential)
         self._step_of_grid = Step(stride, seed if callable(seed) else torch_noise(seed), potential)
         self.state = self.ensemble.prepare(state)
@@ -141,7 +146,7 @@ class Propagator:
         """
         if not (math.isfinite(duration) and duration > 0):
             raise ConfigError(f"the time must be above 0 fs, not {duration:g} fs")
-        self._end += exact(duration)
+        self._end = _on_grid(self._end + exact(duration), self._interval)
         return self._march()
 
     def _march(self) -> Iterator[Frames]:
@@ -216,3 +221,13 @@ class Propagator:
             )
         self._alive &= ~newly
         return int(first[newly].min()) if bool(newly.any()) else count
+
+
+def _on_grid(time: Fraction, unit: Fraction) -> Fraction:
+    """Return a time as the simple fraction of a unit that it is, up to rounding.
+
+    So that grids in a time step that is no decimal number of fs fit into each other exactly.
+    """
+    ratio = (time / unit).limit_denominator(SIMPLE)
+    near = ratio * unit
+    return near if abs(near - time) <= ROUNDING * max(time, unit) else time
