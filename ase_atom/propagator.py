@@ -31,6 +31,7 @@ from ase_atom.propagation import (
     Step,
     Thermostat,
     advance,
+    carry_on,
     steps_per_stride,
 )
 from ase_atom.state import PhaseState
@@ -40,9 +41,6 @@ from ase_atom.units import FS
 
 ROUNDING = 1e-10
 """Relative change of positions or momenta up to which an observer has changed nothing."""
-
-NUDGE = 0.1
-"""Relative change of momenta up to which dynamics go on; past it they start afresh."""
 
 
 class ATOMPropagator(MolecularDynamics):
@@ -233,8 +231,8 @@ class ATOMPropagator(MolecularDynamics):
             state, inside = self._state(), 0 <= frame < len(self._positions) - 1
             if moved:
                 self._guard = _watch(state)
-            if inside and _is_nudged(arrays["momenta"], self._left[1]):
-                state = self._conserve_what_is_left(state, frame)
+            if inside:
+                state = self._carry_on(state)
             self._decode(state, entered=inside)
             frame = -1
         frame += 1
@@ -244,19 +242,15 @@ class ATOMPropagator(MolecularDynamics):
         arrays["positions"][...], arrays["momenta"][...] = self._left
         self._frame = frame
 
-    def _conserve_what_is_left(self, state: PhaseState, frame: int) -> PhaseState:
-        """Give a nudged state the corrections that the jump it leaves would have had at its end.
-
-        They are those of the frame before the nudge; without them, what the path of a jump gains
-        or loses would add up where observers cut jump after jump.
-        """
-        with torch_threads(self.threads), torch.no_grad():
-            path = self._template.replace(
-                positions=torch.tensor(self._positions[frame])[None],
-                velocities=torch.tensor(self._momenta[frame] / self._mass_over_fs)[None],
-            )
-            kept = self.ensemble.conserve(path, self._start, self._step_of_grid)
-        return state.replace(velocities=state.velocities + kept.velocities - path.velocities)
+    def _carry_on(self, state: PhaseState) -> PhaseState:
+        """Return a changed state with what the jump under way was to keep seen to."""
+        positions, momenta = self._left
+        left = self._template.replace(
+            positions=torch.tensor(positions)[None],
+            velocities=torch.tensor(momenta / self._mass_over_fs)[None],
+        )
+        with torch_threads(self.threads):
+            return carry_on(self.ensemble, state, left, self._start, self._step_of_grid)
 
     def _decode(self, state: PhaseState, entered: bool) -> None:
         """Decode the frames from a state to the next point of the grid."""
@@ -332,11 +326,6 @@ def _differs(now: np.ndarray, left: np.ndarray) -> bool:
     if now.tobytes() == left.tobytes():
         return False
     return not bool(np.abs(now - left).max() <= ROUNDING * (1.0 + np.abs(left).max()))
-
-
-def _is_nudged(now: np.ndarray, left: np.ndarray) -> bool:
-    """Say whether momenta were changed a little: an observer's touch, and no new start."""
-    return bool(np.linalg.norm(now - left) < NUDGE * np.linalg.norm(left))
 
 
 def _watch(state: PhaseState) -> Guard:

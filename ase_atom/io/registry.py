@@ -202,6 +202,7 @@ def open_trajectory(
         made = [file for file in beside if not _same_topology(file, atoms, topology)]
         for file in (path, *made):
             _check_free(file, replace=mode != "x")
+    new = [] if append else [file for file in (path, *made) if not file.exists()]
     reader = read_trajectory(path) if append else None
     writer = None
     try:
@@ -219,9 +220,8 @@ def open_trajectory(
     except (TrajectoryError, OSError) as error:
         if writer is not None:
             writer.close()
-        if not append:
-            for file in (path, *made):
-                file.unlink(missing_ok=True)
+        for file in new:
+            file.unlink(missing_ok=True)
         if isinstance(error, TrajectoryError):
             raise
         raise TrajectoryError(f"cannot write {made[0]}: {error.strerror}") from error

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+import weakref
 from pathlib import Path
 
 import openmm
@@ -136,6 +137,8 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         if fix_com and not removes:
             system.addForce(openmm.CMMotionRemover())
         system.addForce(force)
+        # Weak, and so shared with copies, which work with the same System's force.
+        self._system, self._finished = weakref.ref(system), _contents(system)
 
     def step(self, steps: int) -> None:
         """Advance by some time steps.
@@ -145,11 +148,19 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         BrokenStateError
             At the first step whose state is no molecule any more; the Context keeps the last good
             one.
+        ConfigError
+            If the System was changed after the integrator was made.
         StateError
             For positions or velocities that were set to what is no number.
         CoverageError
             For positions of a molecule that the operator was not trained for.
         """
+        system = self._system()
+        if system is not None and _contents(system) != self._finished:
+            raise ConfigError(
+                "the System was given forces, constraints or masses after the integrator was made, "
+                "and none of that acts on jumps: make the integrator last"
+            )
         self._callback.take_error()  # an older one, of a question for the energy
         try:
             super().step(steps)
@@ -255,3 +266,10 @@ def _free_group(system: openmm.System) -> int:
     if not free:
         raise ConfigError("the System's forces take all 32 force groups: leave one for the jumps")
     return free[-1]
+
+
+def _contents(system: openmm.System) -> tuple:
+    """Return what a jump cannot follow if it changes."""
+    count = system.getNumParticles()
+    masses = tuple(system.getParticleMass(index)._value for index in range(count))
+    return system.getNumForces(), system.getNumConstraints(), masses

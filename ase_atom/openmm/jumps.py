@@ -23,7 +23,16 @@ from ase_atom.openmm.program import (
     Phase,
 )
 from ase_atom.openmm.source import OperatorSource
-from ase_atom.propagation import CachedPotential, Ensemble, Guard, Noise, Step, Thermostat, advance
+from ase_atom.propagation import (
+    CachedPotential,
+    Ensemble,
+    Guard,
+    Noise,
+    Step,
+    Thermostat,
+    advance,
+    carry_on,
+)
 from ase_atom.state import PhaseState
 from ase_atom.threads import torch_threads
 from ase_atom.units import NM, NM_PS, PS
@@ -74,6 +83,8 @@ class Jump:
         Å and Å/fs, ``[T, N, 3]``.
     good
         Number of frames before the first that the guard calls broken.
+    start
+        Where it began, after the ensemble's `enter`.
     x_shifts, v_shifts
         Differences from the start in nm and nm/ps, ``[T, N, 3]``.
     """
@@ -83,6 +94,7 @@ class Jump:
     positions: Tensor
     velocities: Tensor
     good: int
+    start: PhaseState
     x_shifts: np.ndarray
     v_shifts: np.ndarray
 
@@ -198,11 +210,25 @@ class JumpCallback:
         with torch_threads(1), torch.inference_mode():
             if values[CHANGED]:
                 start = ensemble.prepare(start.without_drift() if plan.still else start)
-            x, v = advance(operator, ensemble, start, offsets, step, entered=first > 0)
+            if first == 0:
+                start = ensemble.enter(start, step)
+            elif values[CHANGED] and (left := self._left(first)) is not None:
+                start = carry_on(ensemble, start, left, self._jump.start, step)
+            x, v = advance(operator, ensemble, start, offsets, step, entered=True)
             good = int(self._guard.first_broken(x, v)[0])
         x_shifts = (x[0].numpy() - positions) / NM
         v_shifts = (v[0].numpy() - velocities) / NM_PS
-        return Jump(values[LABEL], first, x[0], v[0], good, x_shifts, v_shifts)
+        return Jump(values[LABEL], first, x[0], v[0], good, start, x_shifts, v_shifts)
+
+    def _left(self, first: int) -> PhaseState | None:
+        """Return what the jump before left at a step of the stride, if it is remembered."""
+        jump = self._jump
+        if jump is None or not 0 < first - jump.first <= len(jump.positions):
+            return None
+        frame = first - jump.first - 1
+        return jump.start.replace(
+            positions=jump.positions[frame][None], velocities=jump.velocities[frame][None]
+        )
 
     def _is_known(self, positions: np.ndarray, velocities: np.ndarray) -> bool:
         """Say whether a start is where the jump before passed."""

@@ -58,7 +58,7 @@ FRAME = "frame"
 TARGET = "temperature"
 """The integrator's own variable, which `TEMPERATURE` follows at the start of each jump."""
 
-TOLERANCE = 1e-12
+TOLERANCE = 1e-10
 """Relative difference up to which positions and velocities are those that the last step left.
 
 Mixed precision keeps positions to about 1e-15.

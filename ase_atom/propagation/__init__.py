@@ -15,7 +15,7 @@ from ase_atom.propagation.frames import Frames
 from ase_atom.propagation.grid import steps_per_stride
 from ase_atom.propagation.guard import Guard
 from ase_atom.propagation.propagator import Propagator
-from ase_atom.propagation.steps import OperatorLike, advance, jump
+from ase_atom.propagation.steps import OperatorLike, advance, carry_on, jump
 from ase_atom.propagation.stochastic import (
     Noise,
     ornstein_uhlenbeck,
@@ -39,6 +39,7 @@ __all__ = [
     "Step",
     "Thermostat",
     "advance",
+    "carry_on",
     "jump",
     "ornstein_uhlenbeck",
     "rescale_kinetic_energy",

@@ -10,6 +10,9 @@ from torch import Tensor
 from ase_atom.propagation.ensembles import Ensemble, Step
 from ase_atom.state import PhaseState
 
+NUDGE = 0.1
+"""Relative change of velocities up to which a jump goes on; past it the molecule starts afresh."""
+
 
 class OperatorLike(Protocol):
     """What propagation needs of an operator; see `ase_atom.operator.Operator`."""
@@ -96,6 +99,34 @@ def advance(
     end = ensemble.leave(choose(finite, end, start), start, step)
     velocities[:, -1] = torch.where(finite[:, None, None], end.velocities, velocities[:, -1])
     return positions, velocities
+
+
+@torch.no_grad()
+def carry_on(
+    ensemble: Ensemble, changed: PhaseState, left: PhaseState, start: PhaseState, step: Step
+) -> PhaseState:
+    """Return the state from which to decode the rest of a jump that was changed from outside.
+
+    A nudge gets the corrections that the jump would have had at its end, those of the frame before
+    the nudge. Without them, what the path of a jump gains or loses would add up where jump after
+    jump is cut. A larger change of the momenta is a new start, taken as it is.
+
+    Parameters
+    ----------
+    ensemble
+        What a jump is to keep.
+    changed, left
+        The molecule as it is and as the jump left it, ``[1, N]``.
+    start
+        Where the jump began.
+    step
+        The grid's stride, noise and potential.
+    """
+    change = (changed.velocities - left.velocities).norm()
+    if not bool(change < NUDGE * left.velocities.norm()):
+        return changed
+    kept = ensemble.conserve(left, start, step)
+    return changed.replace(velocities=changed.velocities + kept.velocities - left.velocities)
 
 
 def choose(rows: Tensor, yes: PhaseState, no: PhaseState) -> PhaseState:
