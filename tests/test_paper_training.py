@@ -205,6 +205,26 @@ def test_training_is_random_and_evaluation_is_not():
     assert not make().stochastic
 
 
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"noise": 0.1, "attention_dropout": 0.2}, {"attention": "self"}, {"output_heads": 2}],
+    ids=str,
+)
+def test_mixed_precision_is_nearly_the_same(changes):
+    operator = make(**changes).float()
+    species, masses = torch.tensor([[2, 3, 1]]), torch.tensor([[12.0, 16.0, 1.0]])
+    torch.manual_seed(6)
+    x, v = torch.randn(2, 1, 3, 3)
+    found = []
+    for mixed in (False, True):
+        torch.manual_seed(7)
+        with torch.autocast("cpu", torch.bfloat16, enabled=mixed):
+            out = operator.segment(species, masses, x, v, torch.tensor([4.0, 16.0]))[0]
+        out.sum().backward()
+        found.append(out.detach())
+    torch.testing.assert_close(*found, rtol=0, atol=0.1 * float(found[0].abs().max()))
+
+
 # -- runs ------------------------------------------------------------------------------------------
 
 CONFIG = """

@@ -37,7 +37,7 @@ class PaperOperator(Operator):
         self.heads = OutputHeads(config)
         initialise(self)
         if config.update == "path":
-            # A bend of nothing is a good first guess; see `_assemble`.
+            # Next to no bend is a good first guess.
             with torch.no_grad():
                 self.heads.maps.vectors.mul_(0.1)
         self.energy_head = None

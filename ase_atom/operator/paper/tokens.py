@@ -173,7 +173,8 @@ def complex_turns(places: Tensor, channels: int, base: float, dtype: torch.dtype
 
 def rotate(rows: Tensor, by: Tensor) -> Tensor:
     """Turn neighbouring channels of ``[..., channels]`` as pairs, each by its own angle."""
-    pairs = torch.view_as_complex(rows.unflatten(-1, (-1, 2)))
+    whole = torch.float64 if by.dtype == torch.complex128 else torch.float32
+    pairs = torch.view_as_complex(rows.to(whole).unflatten(-1, (-1, 2)))
     return torch.view_as_real(pairs * by).flatten(-2)
 
 

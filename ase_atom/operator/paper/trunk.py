@@ -44,7 +44,8 @@ class Trunk(Remembering):
         """Features of all tokens, ``[B, T, N, width]``."""
         one_copy = all(side.numbers.shape[1] == 1 for side in (lifted.x, lifted.v, lifted.phase))
         dropping = self.training and self.attention_dropout > 0
-        if one_copy and self.shareable and not dropping:
+        mixed = torch.is_autocast_enabled(lifted.x.numbers.device.type)
+        if one_copy and self.shareable and not dropping and not mixed:
             folded = self.derived()
             rows = shared_trunk(self, folded, self._maps_ahead(folded, lifted), lifted, tokens)
             if rows is not None:
@@ -56,7 +57,7 @@ class Trunk(Remembering):
         x = start = tokens.place(self.blocks[0](lifted.x, lifted.v, lifted.phase, tokens))
         for index, block in enumerate(self.blocks[1:], start=1):
             x = block(x, lifted.v, lifted.phase, tokens)
-            x = torch.lerp(start, x, self.own_share(index))
+            x = start + self.own_share(index) * (x - start)
         return x
 
     def own_share(self, index: int) -> Tensor:
