@@ -66,7 +66,7 @@ def equivariance_error(predictor: Predictor, samples: Samples, seed: int = 0) ->
 
     Rotations are about the origin of the data's coordinates.
     """
-    plain = predictor(samples)
+    plain = predictor(samples).detach()
     real = samples.mask[:, None].to(plain)
     targets = samples.targets[:, -plain.shape[1] :]
     moved = ((targets - samples.positions[:, None]).norm(dim=-1) * real).sum()
@@ -76,7 +76,7 @@ def equivariance_error(predictor: Predictor, samples: Samples, seed: int = 0) ->
         turned = replace(
             samples, positions=samples.positions @ turn.T, velocities=samples.velocities @ turn.T
         )
-        back = predictor(turned) @ turn
+        back = predictor(turned).detach() @ turn
         changed += float(((back - plain).norm(dim=-1) * real).sum()) / _ROTATIONS
     return changed / float(moved)
 

@@ -1,0 +1,317 @@
+"""Suites from beginning to end on a small trajectory: results, resuming, tables, command line."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import yaml
+from benchmark_files import write_md17, write_rmd17
+
+from ase_atom.errors import ConfigError, DataError
+from training.benchmark import main
+from training.benchmarks import fitting, tables, thermostatted
+from training.benchmarks.results import Place
+from training.benchmarks.running import Options, run_suite
+from training.benchmarks.suites import CONFIGS, Budget, load_rows, load_suite
+from training.benchmarks.tables import cell, grid, number, spread
+from training.benchmarks.trajectories import check_fingerprint, read_md17, read_rmd17
+from training.benchmarks.trivial import TRIVIAL
+
+SMALL = {
+    "title": "Small",
+    "layout": "md17",
+    "molecules": ["ethanol"],
+    "delta": [16],
+    "timesteps": [4],
+    "counts": {"train": 30, "validation": 20, "test": 40},
+    "margin": 10,
+    "rows": ["tiny"],
+    "more_rows": {
+        "tiny": {
+            "model": "egno",
+            "label": "tiny EGNO",
+            "settings": {"width": 8, "layers": 1},
+            "batch_size": 10,
+        }
+    },
+    "seeds": [0, 1],
+    "budget": {"steps": 30},
+    "published": {"steps": 60},
+}
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    write_md17(tmp_path / "data" / "md17like" / "md17_ethanol.npz", frames=1200)
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def suite(tmp_path: Path) -> Path:
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(SMALL))
+    return path
+
+
+def run(suite: Path, data: Path, output: Path, **changes: object) -> Path:
+    loaded = load_suite(str(suite))
+    options = Options(data=data, output=output, **changes)
+    return run_suite(loaded, load_rows(loaded), options)
+
+
+def page(output: Path) -> dict:
+    (found,) = json.loads((output / "table.json").read_text())["tasks"]
+    return found
+
+
+def test_a_suite_runs_and_its_table_says_what_was_measured(suite, data, tmp_path) -> None:
+    text = run(suite, data, tmp_path / "out").read_text()
+    rows = page(tmp_path / "out")["rows"]
+    assert list(rows) == [*TRIVIAL, "tiny"]
+    for split in ("random", "blocks"):
+        # The mean over seeds of the mean over starts of what lies on the disk.
+        files = sorted((tmp_path / "out").glob(f"ethanol-*/{split}/tiny/*/errors.npz"))
+        errors = [np.load(file) for file in files]
+        assert len(errors) == 2
+        means = [100 * float(e["s2t"].mean()) for e in errors]
+        assert rows["tiny"][f"s2t_{split}"]["mean"] == pytest.approx(np.mean(means), rel=1e-5)
+        assert rows["tiny"][f"s2t_{split}"]["std"] == pytest.approx(np.std(means, ddof=1), rel=1e-3)
+        best = [name for name, row in rows.items() if row[f"s2s_{split}"]["best"]]
+        lowest = min(rows, key=lambda name: rows[name][f"s2s_{split}"]["mean"])
+        assert best == [lowest]
+        for name, row in rows.items():
+            assert 0 < row[f"s2s_{split}"]["p"] <= 1
+            assert row[f"s2s_{split}"]["against"] != name
+    assert rows["tiny"]["parameters"] > 100
+    assert rows["tiny"]["steps"] == 30
+    assert rows["tiny"]["equivariance"] < 1e-4
+    assert rows["stay"]["s2s_random"]["std"] is None
+    lines = text.splitlines()
+    head = next(line for line in lines if line.startswith("| row | S2S"))
+    columns = [part.strip() for part in head.strip("|").split("|")]
+    assert columns[1:5] == [
+        "S2S, random frames",
+        "S2S, time blocks",
+        "S2T, random frames",
+        "S2T, time blocks",
+    ]
+    (of_tiny,) = [line for line in lines if line.startswith("| tiny EGNO") and "±" in line]
+    assert of_tiny.count("|") == head.count("|")
+    assert "Generated trajectories" in text
+
+
+def test_a_killed_suite_goes_on_to_the_same_result(suite, data, tmp_path, monkeypatch) -> None:
+    run(suite, data, tmp_path / "whole")
+    looks = fitting.Fit._look
+    count = 0
+
+    def interrupted(self: fitting.Fit) -> None:
+        nonlocal count
+        count += 1
+        if count in (6, 40):
+            raise KeyboardInterrupt
+        looks(self)
+
+    monkeypatch.setattr(fitting.Fit, "_look", interrupted)
+    for _ in range(2):
+        with pytest.raises(KeyboardInterrupt):
+            run(suite, data, tmp_path / "cut")
+        assert list((tmp_path / "cut").glob("*/*/tiny/*/checkpoint.pt"))
+    run(suite, data, tmp_path / "cut")
+    assert not list((tmp_path / "cut").glob("*/*/tiny/*/checkpoint.pt"))
+    whole, cut = page(tmp_path / "whole")["rows"], page(tmp_path / "cut")["rows"]
+    for name, row in whole.items():
+        for column in ("s2s_random", "s2s_blocks", "s2t_random", "s2t_blocks"):
+            assert cut[name][column]["mean"] == row[column]["mean"], (name, column)
+
+
+def test_what_is_there_is_not_run_again_and_other_settings_are_refused(
+    suite, data, tmp_path, monkeypatch
+) -> None:
+    run(suite, data, tmp_path / "out", seeds=(0,))
+
+    def never(self: fitting.Fit, *_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(fitting.Fit, "run", never)
+    run(suite, data, tmp_path / "out", seeds=(0,))
+    with pytest.raises(ConfigError, match=r"other settings \(budget.steps: 30 → 31\)"):
+        run(suite, data, tmp_path / "out", seeds=(0,), budget=Budget(steps=31))
+    with pytest.raises(AssertionError, match="again"):
+        run(suite, data, tmp_path / "out", seeds=(0, 1))
+
+
+def test_nothing_is_printed_without_the_trivial_rows(suite, data, tmp_path) -> None:
+    output = tmp_path / "out"
+    run(suite, data, output, seeds=(0,))
+    (task,) = load_suite(str(suite)).tasks()
+    Place(output, task, "blocks", "mean, aligned", 0).record.unlink()
+    loaded = load_suite(str(suite))
+    tables.write_tables(output, loaded, [task], load_rows(loaded), (0,))
+    text = (output / "table.md").read_text()
+    assert "Not printed: trivial rows are missing" in text
+    assert "tiny EGNO" not in text
+    assert json.loads((output / "table.json").read_text())["tasks"] == []
+
+
+def test_a_budget_in_minutes_is_one_of_the_processor(suite, data, tmp_path) -> None:
+    run(suite, data, tmp_path / "out", seeds=(0,), budget=Budget(minutes=0.005))
+    row = page(tmp_path / "out")["rows"]["tiny"]
+    assert 0.005 <= row["train_minutes"] < 0.05
+    assert row["steps"] >= 1
+
+
+def test_several_molecules_train_one_model_for_others(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for name in ("a", "b", "c"):
+        write_md17(data / "tg80" / f"tg80_{name}.npz", frames=800)
+        arrays = dict(np.load(data / "tg80" / f"tg80_{name}.npz"))
+        kept = {"coords": arrays["R"], "nuclear_charges": arrays["z"]}
+        np.savez(data / "tg80" / f"tg80_{name}.npz", **kept)
+    division = {"train": ["a", "b"], "validation": ["c"], "test": ["c"]}
+    settings = SMALL | {"layout": "tg80", "molecules": [], "seeds": [0]}
+    settings["divisions"] = {"unseen": {"random": division, "blocks": division}}
+    path = tmp_path / "many.yaml"
+    path.write_text(yaml.safe_dump(settings))
+    run(path, data, tmp_path / "out")
+    found = page(tmp_path / "out")
+    assert found["starts"]["blocks"] == {"train": 60, "validation": 20, "test": 40}
+    assert found["public"] is True
+    rows = found["rows"]
+    assert rows["mean, aligned"]["s2s_random"]["mean"] == rows["stay"]["s2s_random"]["mean"]
+    assert rows["tiny"]["s2t_blocks"]["mean"] > 0
+
+
+# -- tables ----------------------------------------------------------------------------------------
+
+
+def test_numbers_and_cells_are_formatted() -> None:
+    assert [number(value) for value in (3.4712, 12.04, 1514.8, 0.00712, 2e-7, 0.0, None)] == [
+        "3.47",
+        "12.0",
+        "1515",
+        "0.00712",
+        "2e-7",
+        "0",
+        "–",
+    ]
+    assert cell(None) == "–"
+    assert cell({"mean": 3.471, "std": 0.0512, "best": True}) == "**3.47 ± 0.051**"
+    assert cell({"mean": 3.471, "std": None, "best": False}) == "3.47"
+    assert grid(["a", "b"], [["1", "2"]]) == ["| a | b |", "|---|---|", "| 1 | 2 |"]
+    assert spread([], "s2s") is None
+
+
+def test_published_numbers_stand_only_beside_their_own_task() -> None:
+    loaded = load_suite("md17")
+    ethanol = next(task for task in loaded.tasks() if task.name == "ethanol")
+    assert tables.published(loaded, ethanol)["paper"] == {"s2s": 3.47, "s2t": 2.69}
+    for change in ({"delta": 1000}, {"timesteps": 4}, {"atoms": "all"}):
+        assert tables.published(loaded, ethanol.model_copy(update=change)) == {}
+
+
+@pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
+def test_every_suite_loads(path: Path) -> None:
+    if path.stem in ("models", "published"):
+        return
+    loaded = load_suite(path.stem)
+    assert loaded.tasks()
+    assert load_rows(loaded)
+    assert loaded.published is not None
+
+
+# -- the command line ------------------------------------------------------------------------------
+
+
+def test_mistakes_are_one_line_and_exit_code_two(suite, data, tmp_path, capsys) -> None:
+    mine = ["--data", str(data), "--output", str(tmp_path / "out")]
+    for arguments, word in (
+        (["run", "md18"], "unknown suite 'md18': there are ablations"),
+        (["run", "md17", "--data", str(tmp_path)], "make-md17like"),
+        (["run", str(suite), "--rows", "none", *mine], "unknown row 'none'"),
+        (["run", str(suite), "--molecules", "water", *mine], "has no molecule water"),
+        (["run", str(suite), "--deltas", "17", *mine], "has no Δ 17"),
+        (["run", str(suite), "--deltas", "x", *mine], "--deltas takes whole numbers"),
+        (["run", str(suite), "--minutes", "0", *mine], "--minutes"),
+        (["run", str(suite), "--published", "--minutes", "1", *mine], "exclude"),
+        (["run", str(suite), "--device", "toaster", *mine], "toaster"),
+        (["download", "md18"], "unknown layout"),
+        (["make-md17like", "water"], "unknown molecule 'water'"),
+        (["make-md17like", "--suite", "md18"], "unknown suite"),
+    ):
+        assert main(arguments) == 2, arguments
+        errors = capsys.readouterr().err.strip().splitlines()
+        assert len(errors) == 1, errors
+        assert word in errors[0], errors
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_files_are_checked(tmp_path: Path) -> None:
+    for changes, word in (
+        ({"detla": [16]}, "unknown key detla; did you mean delta"),
+        ({"delta": [2]}, "4 frames do not fit into Δ = 2"),
+        ({"budget": {"steps": 3, "minutes": 1}}, "one of them"),
+        ({"rows": []}, "rows"),
+    ):
+        path = tmp_path / "x.yaml"
+        path.write_text(yaml.safe_dump(SMALL | changes))
+        with pytest.raises(ConfigError, match=word):
+            load_suite(str(path))
+    path.write_text(yaml.safe_dump(SMALL | {"more_rows": {"tiny": {"base": "nobody"}}}))
+    with pytest.raises(ConfigError, match="nobody"):
+        load_rows(load_suite(str(path)))
+
+
+def test_the_command_prints_its_table(suite, data, tmp_path, capsys) -> None:
+    arguments = ["run", str(suite), "--data", str(data), "--output", str(tmp_path / "out")]
+    assert main([*arguments, "--seeds", "0", "--minutes", "0.002"]) == 0
+    printed = capsys.readouterr().out
+    assert "## ethanol, Δ = 16 frames, P = 4, heavy atoms" in printed
+    assert main([*arguments, "--seeds", "0", "--table"]) == 0
+    assert capsys.readouterr().out == printed
+
+
+# -- generated trajectories ------------------------------------------------------------------------
+
+
+def test_generated_trajectories_have_no_momenta_and_resume_to_the_same(
+    tmp_path, monkeypatch
+) -> None:
+    monkeypatch.setattr(thermostatted, "STARTS", 30.0)
+    protocol = thermostatted.Protocol(chunk=40)
+
+    def make(folder: str, frames: int, **changes: object) -> Path:
+        arguments = (tmp_path / folder, "ethanol", frames, protocol, lambda line: None)
+        return thermostatted.make_trajectory(*arguments, **changes)
+
+    whole = read_md17(make("a", 80), "ethanol")
+    check_fingerprint(tmp_path / "a" / "md17_ethanol.npz")
+    x, masses = whole.positions, whole.masses[:, None]
+    assert np.abs((masses * x).sum(1)).max() < 1e-9
+    between, velocities = (x[1:] + x[:-1]) / 2, np.diff(x, axis=0) / 0.5
+    angular = (masses * np.cross(between, velocities)).sum(1)
+    assert np.abs(angular).max() < 1e-3 * np.abs(masses * np.cross(between, velocities)).max()
+    kelvin = (masses * velocities**2).sum((1, 2)) * 103.642697 / (21 * 8.617333e-5)
+    assert 150 < kelvin.mean() < 1200
+    # Cut after the first chunk, and made longer afterwards.
+    make("b", 40)
+    longer = read_md17(make("b", 80), "ethanol")
+    assert np.array_equal(longer.positions, x)
+    make("c", 80, prefix="rmd17", shuffled=True)
+    again = read_rmd17(tmp_path / "c" / "rmd17_ethanol.npz", "ethanol")
+    assert np.array_equal(again.positions, x)
+    other = thermostatted.Protocol(chunk=40, temperature=300.0)
+    with pytest.raises(ConfigError, match="other settings"):
+        thermostatted.make_trajectory(tmp_path / "a", "ethanol", 80, other, print)
+
+
+def test_real_rmd17_files_lack_frames(tmp_path: Path) -> None:
+    kept = np.sort(np.random.default_rng(0).choice(1200, 400, replace=False))
+    write_rmd17(tmp_path / "data" / "rmd17" / "rmd17_ethanol.npz", 1200, kept)
+    path = tmp_path / "x.yaml"
+    path.write_text(yaml.safe_dump(SMALL | {"layout": "rmd17"}))
+    with pytest.raises(DataError, match="frames are missing in between"):
+        run(path, tmp_path / "data", tmp_path / "out")
