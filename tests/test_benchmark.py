@@ -12,7 +12,7 @@ from benchmark_files import write_md17, write_rmd17
 
 from ase_atom.errors import ConfigError, DataError
 from training.benchmark import main
-from training.benchmarks import fitting, tables, thermostatted
+from training.benchmarks import fitting, md17like, tables, thermostatted
 from training.benchmarks.results import Place
 from training.benchmarks.running import Options, run_suite
 from training.benchmarks.suites import CONFIGS, Budget, load_rows, load_suite
@@ -285,7 +285,7 @@ def test_generated_trajectories_have_no_momenta_and_resume_to_the_same(
 
     def make(folder: str, frames: int, **changes: object) -> Path:
         arguments = (tmp_path / folder, "ethanol", frames, protocol, lambda line: None)
-        return thermostatted.make_trajectory(*arguments, **changes)
+        return md17like.make_trajectory(*arguments, **changes)
 
     whole = read_md17(make("a", 80), "ethanol")
     check_fingerprint(tmp_path / "a" / "md17_ethanol.npz")
@@ -305,7 +305,7 @@ def test_generated_trajectories_have_no_momenta_and_resume_to_the_same(
     assert np.array_equal(again.positions, x)
     other = thermostatted.Protocol(chunk=40, temperature=300.0)
     with pytest.raises(ConfigError, match="other settings"):
-        thermostatted.make_trajectory(tmp_path / "a", "ethanol", 80, other, print)
+        md17like.make_trajectory(tmp_path / "a", "ethanol", 80, other, print)
 
 
 def test_real_rmd17_files_lack_frames(tmp_path: Path) -> None:

@@ -95,7 +95,7 @@ def make_md17like(
     500 K, frames 0.5 fs apart, one trajectory each, thermostatted by velocity rescaling; neither
     linear nor angular momentum. The same command resumes a run that was killed.
     """
-    from training.benchmarks.thermostatted import make_generated
+    from training.benchmarks.md17like import make_generated
 
     make_generated(molecule or (), frames, suite, seed, data, typer.echo)
 
