@@ -117,7 +117,7 @@ def compare(
     topology: Atoms | str | Path | None = None,
     operator: str | Operator | None = None,
     rollout: dict[str, Any] | None = None,
-    starts: int = 32,
+    starts: int | None = None,
     energy: str | Calculator | None = None,
     energy_frames: int = 400,
     reorder: bool = False,
@@ -145,7 +145,8 @@ def compare(
         Settings of the operator's run, for `ase_atom.analysis.rollout.roll_out`; the ensemble is
         the reference's by default.
     starts
-        Frames of the reference to start from.
+        Frames of the reference to start from; by default the starts of its runs, or 32 evenly
+        spread ones if those are few.
     energy
         Name or ASE calculator that potential energies and normal modes are computed with; by
         default the operator's own energy, or energies in the files.
@@ -205,7 +206,7 @@ def compare(
         from ase_atom.analysis.engines import make_calculator
 
         calculator, source = make_calculator(energy), energy
-    elif energy is None and operator is not None:
+    elif energy is None and operator is not None and hasattr(model, "energy_and_forces"):
         from ase_atom.analysis.minima import HeadCalculator
 
         calculator, source = HeadCalculator(model), "the operator's own energy"
@@ -237,7 +238,7 @@ def _load(
 
 
 def _roll_out(
-    operator: str | Operator, reference: Trajectory, starts: int, settings: dict[str, Any]
+    operator: str | Operator, reference: Trajectory, starts: int | None, settings: dict[str, Any]
 ) -> tuple[Trajectory, Trajectory, Operator]:
     """Return the reference cut into runs, the operator's from their starts, and the operator."""
     from ase_atom.analysis.rollout import cut_runs, roll_out

@@ -11,7 +11,6 @@ from ase_atom.analysis.lines import Missing
 from ase_atom.analysis.motion import Motion
 from ase_atom.analysis.pair import Pair
 from ase_atom.analysis.plots import Curve, Panel, Plot, Section
-from ase_atom.analysis.statistics import correlated_mean
 from ase_atom.analysis.trajectory import Trajectory
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 
@@ -131,9 +130,10 @@ def _path_plot(pair: Pair) -> Plot:
         count = min(len(path) for path in paths)
         stack = np.stack([path[:count] for path in paths])
         frames = np.unique(np.linspace(0, count - 1, _MOST_POINTS).astype(int))
-        found = [correlated_mean([row]) for row in stack[:, frames].T] if len(stack) > 1 else None
-        values = stack[:, frames].mean(0)
-        reach = 0.0 if found is None else 1.96 * np.array([one.error for one in found])
+        some = stack[:, frames]
+        values = some.mean(0)
+        several = len(some) > 1
+        reach = 1.96 * some.std(0, ddof=1) / math.sqrt(len(some)) if several else 0.0 * values
         times = frames * side.interval / 1000
         drawn.append(Curve(role, times, values, role, values - reach, values + reach))
     panel = Panel("", "time / ps", "distance from the start / Å", tuple(drawn))

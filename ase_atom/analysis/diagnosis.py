@@ -156,7 +156,8 @@ def _clock(
         return [_scaled(factor, moved.format(factor), heat, spectra is not None)]
     if stretched and pair.trajectory.velocity_source == "differentiated":
         words = "Velocities were differentiated with the times that the trajectory states"
-        return [_wrong_times(pair, 1 / scale, words, heat * scale**2)]
+        # The spectrum tells the scale to a hundredth or so.
+        return [_wrong_times(pair, float(f"{1 / scale:.2g}"), words, heat * scale**2)]
     if stretched and step is None:
         words = f"The whole spectrum is the reference's with wavenumbers divided by {scale:.3g}"
         return [_wrong_times(pair, 1 / scale, words, heat)]

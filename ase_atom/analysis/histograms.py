@@ -20,6 +20,7 @@ from ase_atom.analysis.statistics import (
 
 BINS = 60
 RESAMPLES = 500
+MOST_BLOCKS = 256
 _TAILS = (0.05, 99.95)  # percentiles between which histograms have their bins
 
 
@@ -60,8 +61,10 @@ def block_frames(series: Sequence[Sequence[NDArray]]) -> tuple[int, float]:
 def block_numbers(lengths: Sequence[int], size: int) -> tuple[NDArray, int]:
     """Number of the block of every frame, ``[T]``, and how many blocks there are.
 
-    Blocks do not reach across runs; what is left over joins a run's last block.
+    Blocks do not reach across runs; what is left over joins a run's last block. More blocks than
+    `MOST_BLOCKS` would make error bars no better: they are made longer.
     """
+    size = max(size, sum(lengths) // MOST_BLOCKS)
     numbers, count = [], 0
     for length in lengths:
         here = max(1, length // size)

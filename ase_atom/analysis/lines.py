@@ -21,7 +21,7 @@ from enum import StrEnum
 from typing import Literal
 
 import numpy as np
-from scipy.stats import t as student
+from scipy.special import stdtr, stdtrit
 
 from ase_atom.analysis.statistics import Estimate
 from ase_atom.errors import ConfigError
@@ -289,7 +289,7 @@ def _exceedance(size: float, error: float, tolerance: float, freedom: float) -> 
         return math.nan
     if error == 0:
         return 0.0 if size > tolerance else 1.0
-    return float(student.sf((size - tolerance) / error, freedom))
+    return float(stdtr(freedom, (tolerance - size) / error))
 
 
 def _verdict(line: Line, corrected: float) -> Verdict:
@@ -299,6 +299,6 @@ def _verdict(line: Line, corrected: float) -> Verdict:
         return Verdict.DIFFERS
     if line.samples < FEW_SAMPLES:
         return Verdict.UNCLEAR
-    reach = float(student.ppf(1 - LEVEL / 2, line.freedom)) * line.error if line.error > 0 else 0.0
+    reach = float(stdtrit(line.freedom, 1 - LEVEL / 2)) * line.error if line.error > 0 else 0.0
     within = abs(line.deviation) + reach <= line.tolerance
     return Verdict.AGREES if within else Verdict.UNCLEAR

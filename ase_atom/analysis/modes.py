@@ -11,7 +11,8 @@ from ase_atom.analysis.lines import Line, Missing
 from ase_atom.analysis.motion import Motion
 from ase_atom.analysis.pair import Pair
 from ase_atom.analysis.plots import Curve, Panel, Plot, Section
-from ase_atom.analysis.statistics import Estimate, correlated_mean
+from ase_atom.analysis.statistics import Estimate, paired_difference
+from ase_atom.analysis.thermodynamics import ratio_of_means
 from ase_atom.analysis.trajectory import Trajectory
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 
@@ -49,34 +50,20 @@ def compare_modes(
         return
     guess = HarmonicGuess(guess.minima, pair.coordinates.relabellings[:_MOST_RELABELLINGS])
     wavenumbers = guess.minima[0].wavenumbers
+    series = [
+        _mode_series(side, parts, guess) for side, parts in zip(pair.sides, motions, strict=True)
+    ]
+    ratios = [_mode_ratios(side) for side in series]
+    for rank, wavenumber in enumerate(wavenumbers):
+        name = f"temperature of mode {rank + 1}, {wavenumber:.0f} cm⁻¹, over all"
+        section.lines.append(_mode_line(pair, name, rank, series, ratios))
     drawn = []
-    for role, side, parts in zip(("trajectory", "reference"), pair.sides, motions, strict=True):
-        ratios = _mode_ratios(side, parts, guess)
-        if role == "trajectory":
-            section.lines += [
-                Line(
-                    "thermodynamics",
-                    "equipartition between modes",
-                    f"temperature of mode {rank + 1}, {wavenumber:.0f} cm⁻¹, over all",
-                    "",
-                    ratio,
-                    Estimate(1.0),
-                    pair.tolerances.mode_temperature,
-                )
-                for rank, (wavenumber, ratio) in enumerate(zip(wavenumbers, ratios, strict=True))
-            ]
-        values = np.array([one.value for one in ratios])
-        reach = 1.96 * np.array([one.error for one in ratios])
+    for role, found in zip(("trajectory", "reference"), ratios, strict=True):
+        values = np.array([one.value for one in found])
+        reach = 1.96 * np.array([one.error for one in found])
+        places = np.arange(len(values), dtype=float)
         drawn.append(
-            Curve(
-                role,
-                np.arange(len(values), dtype=float),
-                values,
-                role,
-                values - reach,
-                values + reach,
-                "points",
-            )
+            Curve(role, places, values, role, values - reach, values + reach, style="points")
         )
     ticks = tuple(f"{wavenumber:.0f}" for wavenumber in wavenumbers)
     section.plots.append(
@@ -92,19 +79,48 @@ def compare_modes(
     )
 
 
-def _mode_ratios(side: Trajectory, motions: list[Motion], guess: HarmonicGuess) -> list[Estimate]:
+def _mode_series(side: Trajectory, motions: list[Motion], guess: HarmonicGuess) -> list[NDArray]:
+    """Temperatures of the modes in evenly spread frames of each run, K, ``[T, M]``."""
     step = max(1, side.frames // _MOST_FRAMES)
-    series = [
+    return [
         _mode_temperatures(run.positions[::step], motion.vibration[::step], side.masses, guess)
         for run, motion in zip(side, motions, strict=True)
     ]
-    whole = float(np.concatenate(series).mean())
-    out = []
-    for mode in range(series[0].shape[1]):
-        mean = float(np.concatenate([run[:, mode] for run in series]).mean())
-        rest = correlated_mean([run[:, mode] - mean / whole * run.mean(1) for run in series])
-        out.append(Estimate(mean / whole, rest.error / whole, rest.samples, rest.freedom))
-    return out
+
+
+def _mode_ratios(series: list[NDArray]) -> list[Estimate]:
+    """Temperature of each mode over that of all."""
+    whole = [run.mean(1) for run in series]
+    return [
+        ratio_of_means([run[:, mode] for run in series], whole)
+        for mode in range(series[0].shape[1])
+    ]
+
+
+def _mode_line(
+    pair: Pair,
+    name: str,
+    rank: int,
+    series: list[list[NDArray]],
+    ratios: list[list[Estimate]],
+) -> Line:
+    """One mode beside the reference's where runs are paired, else beside equipartition."""
+    group = ("thermodynamics", "equipartition between modes")
+    tolerance = pair.tolerances.mode_temperature
+    if not pair.paired:
+        return Line(*group, name, "", ratios[0][rank], Estimate(1.0), tolerance)
+    scaled = [
+        [run[:, rank] / float(np.concatenate(side).mean()) for run in side] for side in series
+    ]
+    return Line(
+        *group,
+        name,
+        "",
+        ratios[0][rank],
+        ratios[1][rank],
+        tolerance,
+        paired=paired_difference(*scaled),
+    )
 
 
 def _mode_temperatures(

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ase_atom.analysis.statistics import LEAST_BLOCKS
 from ase_atom.analysis.trajectory import Segment, Trajectory
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import Operator
@@ -16,10 +17,11 @@ from ase_atom.state import PhaseState
 from ase_atom.units import format_time
 
 ENSEMBLES = ("nve", "langevin", "bussi")
+_STARTS = 32
 _LEAST_FRAMES = 20  # of one start's reference path
 
 
-def cut_runs(reference: Trajectory, starts: int, length: float) -> Trajectory:
+def cut_runs(reference: Trajectory, starts: int | None, length: float) -> Trajectory:
     """Cut a reference into pieces, so that there are several starts and paths from them.
 
     Parameters
@@ -28,6 +30,7 @@ def cut_runs(reference: Trajectory, starts: int, length: float) -> Trajectory:
         With velocities and times.
     starts
         Wanted; a reference of so many runs or more is left as it is, but for the number of them.
+        None takes the runs as they are, or 32 pieces where they are too few for statistics.
     length
         Least length of a piece in fs.
 
@@ -40,6 +43,8 @@ def cut_runs(reference: Trajectory, starts: int, length: float) -> Trajectory:
         lacks = "times" if reference.interval is None else "velocities"
         raise DataError(f"{reference.name} has no {lacks}: no operator can start from its frames")
     count = len(reference.segments)
+    if starts is None:
+        starts = count if count >= LEAST_BLOCKS else _STARTS
     if count >= starts:
         picks = np.unique(np.linspace(0, count - 1, starts).astype(int))
         return replace(reference, segments=tuple(reference.segments[k] for k in picks))

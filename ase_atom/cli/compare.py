@@ -10,34 +10,131 @@ import typer
 
 
 def compare(
-    trajectory: Path = typer.Argument(metavar="TRAJECTORY"),
-    reference: Path = typer.Argument(metavar="REFERENCE"),
-    report: Path = typer.Option(..., help="Folder for the report.", metavar="FOLDER"),
-    topology: Path | None = typer.Option(
-        None, help="Structure or PSF file of the atoms, for formats that do not say."
+    trajectory: Path = typer.Argument(
+        metavar="TRAJECTORY",
+        help="Left out, an --operator started from frames of the reference takes its place.",
     ),
+    reference: Path | None = typer.Argument(
+        None,
+        metavar="REFERENCE",
+        help="Any trajectory that ase-atom convert reads, MD17's or rMD17's .npz, reference bursts "
+        "(.h5), or a folder of such, each a run of its own.",
+    ),
+    report: Path = typer.Option(..., metavar="FOLDER", help="Where the report goes."),
+    operator: str | None = typer.Option(
+        None, help="Start this operator, by name or file, from frames of the reference."
+    ),
+    topology: Path | None = typer.Option(
+        None,
+        help="Structure or PSF file of the atoms, for formats that do not say.",
+        show_default="the .pdb or .psf beside",
+    ),
+    energy: str | None = typer.Option(
+        None,
+        help="What computes energies and normal modes: gfn2, gfn1, pyscf:FUNCTIONAL/BASIS, or an "
+        "ASE calculator as MODULE:CLASS.",
+        show_default="the operator, or the files",
+    ),
+    energy_frames: int = typer.Option(400, min=20, help="Frames of either that get energies."),
     reorder: bool = typer.Option(
         False, "--reorder", help="Put the atoms into the reference's order, as bonds tell."
     ),
-    tolerance: list[str] = typer.Option(
-        [], help="Largest difference that counts as none, such as bond_mean=0.01."
+    discard: str = typer.Option("0fs", help="Time left out at the start of every run."),
+    frame_interval: str | None = typer.Option(
+        None, help="Time between frames of TRAJECTORY, if it has no times."
     ),
+    reference_interval: str | None = typer.Option(None, help="The same of REFERENCE."),
+    molecule: str | None = typer.Option(None, help="Which one, of bursts of several molecules."),
+    temperature: float | None = typer.Option(
+        None, help="Take only bursts at this temperature in K; also of an operator's thermostat."
+    ),
+    ensemble: str | None = typer.Option(
+        None,
+        help="nve, langevin or bussi, of the operator's run.",
+        show_default="the reference's",
+    ),
+    friction: float | None = typer.Option(
+        None, help="1/ps, of the operator's thermostat.", show_default="the reference's, or 10"
+    ),
+    stride: str | None = typer.Option(
+        None, help="Length of the operator's jumps.", show_default="recommended"
+    ),
+    time: str | None = typer.Option(
+        None, help="Length of the operator's runs.", show_default="the reference's"
+    ),
+    starts: int | None = typer.Option(
+        None, min=1, help="Frames to start the operator from.", show_default="the reference's runs"
+    ),
+    uncorrected: bool = typer.Option(
+        False, "--uncorrected", help="Do not restore the energy after the operator's jumps."
+    ),
+    tolerance: list[str] = typer.Option(
+        [], metavar="NAME=VALUE", help="Difference that counts as none, such as bond_mean=0.01."
+    ),
+    seed: int = typer.Option(0, min=0, help="Of the bootstrap and the operator's noise."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace a report."),
 ) -> None:
-    """Compare a trajectory with a reference."""
+    """Compare a trajectory with a reference, or an operator with where it starts from.
+
+    Writes a page with verdicts, plots and a 3-D view, tables and pictures beside it, and prints
+    the verdicts. Exit codes: 0 compared, whatever the verdicts; 2 bad input, or two trajectories
+    that cannot be compared.
+    """
     from ase_atom.analysis import Tolerances
     from ase_atom.analysis import compare as compare_trajectories
     from ase_atom.analysis.report import check_folder, print_comparison
+    from ase_atom.errors import ConfigError
+    from ase_atom.units import PS
 
+    given: Path | None = trajectory
+    if reference is None:
+        if operator is None:
+            raise ConfigError("name a trajectory and a reference, or a reference and an --operator")
+        given, reference = None, trajectory
     check_folder(report, overwrite)
+    rollout = {
+        "ensemble": ensemble,
+        "temperature": temperature,
+        "friction": None if friction is None else friction / PS,
+        "stride": _time(stride, "--stride"),
+        "duration": _time(time, "--time"),
+        "energy_correction": not uncorrected,
+    }
     found = compare_trajectories(
-        trajectory,
+        given,
         reference,
         topology=topology,
+        operator=operator,
+        rollout=rollout,
+        starts=starts,
+        energy=energy,
+        energy_frames=energy_frames,
         reorder=reorder,
+        discard=_time(discard, "--discard") or 0.0,
         tolerances=Tolerances.parse(tolerance),
+        frame_interval=_time(frame_interval, "--frame-interval"),
+        reference_interval=_time(reference_interval, "--reference-interval"),
+        molecule=molecule,
+        temperature=temperature,
+        seed=seed,
     )
     command = shlex.join(["ase-atom", *sys.argv[1:]])
     page = found.write(report, command=command, overwrite=overwrite)
     print_comparison(found)
     typer.echo(f"report  {page}")
+
+
+def _time(text: str | None, option: str) -> float | None:
+    """Read a time in fs, at least zero."""
+    from ase_atom.errors import ConfigError
+    from ase_atom.units import parse_time
+
+    if text is None:
+        return None
+    try:
+        value = parse_time(text)
+    except ValueError as error:
+        raise ConfigError(f"{option} {text!r} is no time; give {error}") from error
+    if value < 0 or (value == 0 and option != "--discard"):
+        raise ConfigError(f"{option} must be above zero, not {text}")
+    return value

@@ -27,6 +27,12 @@ if TYPE_CHECKING:
     from ase_atom.analysis.trajectory import Trajectory
 
 PAGE = "report.html"
+_COLUMNS = (
+    *("section", "group", "name", "unit"),
+    *("trajectory", "trajectory_error", "reference", "reference_error"),
+    *("kind", "deviation", "deviation_error", "tolerance"),
+    *("effective_samples", "p", "verdict", "note"),
+)
 _PROGRAMS = ("ase-atom", "numpy", "scipy", "rdkit", "ase", "matplotlib", "tblite", "pyscf", "torch")
 
 
@@ -193,14 +199,7 @@ def notes(comparison: Comparison) -> list[str]:
 def _write_lines(comparison: Comparison, path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
-        writer.writerow(
-            [
-                *("section", "group", "line", "unit"),
-                *("trajectory", "trajectory_error", "reference", "reference_error"),
-                *("kind", "deviation", "deviation_error", "tolerance"),
-                *("effective_samples", "p", "verdict", "note"),
-            ]
-        )
+        writer.writerow(_COLUMNS)
         for line in comparison.lines:
             theirs = line.reference
             writer.writerow(

@@ -1,0 +1,187 @@
+"""Trajectories from files: those of ase_atom.io, bursts, npz archives, folders."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from ase.units import kcal, mol
+from harmonic_bursts import hydrogen_bursts, water_bursts
+from harmonic_ethanol import harmonic_ethanol
+
+from ase_atom.analysis import Trajectory, load_trajectory
+from ase_atom.errors import AtomError, DataError, TrajectoryError
+from ase_atom.io import open_trajectory
+from training.store import write_bursts
+
+
+def written(path, trajectory: Trajectory, run: int = 0) -> None:
+    """Write one run to a file of any format."""
+    segment = trajectory.segments[run]
+    with open_trajectory(path, trajectory.atoms()) as writer:
+        writer.write_frames(segment.positions, segment.velocities, segment.times)
+
+
+@pytest.mark.parametrize(
+    ("ending", "moving", "error"),
+    [(".dcd", False, 2e-6), (".xtc", False, 6e-3), (".extxyz", True, 1e-7), (".traj", True, 1e-9)],
+)
+def test_what_is_written_is_loaded(tmp_path, ending, moving, error):
+    given = harmonic_ethanol(1, 40)
+    written(tmp_path / f"t{ending}", given)
+    found = load_trajectory(tmp_path / f"t{ending}")
+    assert found.interval == pytest.approx(2.0, rel=1e-4)
+    assert found.has_velocities is moving
+    assert np.array_equal(found.numbers, given.numbers)
+    np.testing.assert_allclose(found.segments[0].positions, given.segments[0].positions, atol=error)
+    if moving:
+        np.testing.assert_allclose(
+            found.segments[0].velocities, given.segments[0].velocities, atol=1e-7
+        )
+
+
+def test_a_folder_holds_runs(tmp_path):
+    given = harmonic_ethanol(3, 30)
+    for run in range(3):
+        written(tmp_path / f"{run}.dcd", given, run)
+    found = load_trajectory(tmp_path)
+    assert len(found.segments) == 3
+    np.testing.assert_allclose(found.segments[2].positions, given.segments[2].positions, atol=2e-6)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match="holds no trajectory"):
+        load_trajectory(tmp_path / "empty")
+
+
+def test_runs_that_were_appended_are_told_apart(tmp_path):
+    given = harmonic_ethanol(2, 30)
+    segments = given.segments
+    path = tmp_path / "t.extxyz"
+    with open_trajectory(path, given.atoms()) as writer:
+        for run in segments:
+            writer.write_frames(run.positions, run.velocities, run.times)
+    found = load_trajectory(path)
+    assert [len(run) for run in found] == [30, 30]
+    assert "taken as 2 runs" in found.notes[0]
+    assert found.interval == pytest.approx(2.0)
+
+
+def test_stated_intervals_replace_times(tmp_path):
+    written(tmp_path / "t.dcd", harmonic_ethanol(1, 30))
+    assert load_trajectory(tmp_path / "t.dcd", frame_interval=0.5).interval == pytest.approx(0.5)
+
+
+def test_bursts(tmp_path):
+    bursts = water_bursts(4)
+    path = tmp_path / "water.h5"
+    write_bursts(path, bursts)
+    found = load_trajectory(path)
+    assert len(found.segments) == 4
+    assert found.interval == 1.0
+    assert found.facts["ensemble"] == "nve"
+    assert "mixes bursts of 300, 500 K" in found.notes[0]
+    for run, burst in zip(found, bursts, strict=True):
+        np.testing.assert_array_equal(run.positions, burst.positions)
+        np.testing.assert_array_equal(run.velocities, burst.velocities)
+        np.testing.assert_array_equal(run.energies, burst.energies)
+    warm = load_trajectory(path, temperature=500.0)
+    assert len(warm.segments) == 2
+    assert warm.facts["temperature_K"] == "500"
+    with pytest.raises(DataError, match="no burst at 350 K, but at 300, 500 K"):
+        load_trajectory(path, temperature=350.0)
+
+
+def test_bursts_of_several_molecules_are_chosen_by_name(tmp_path):
+    path = tmp_path / "both.h5"
+    write_bursts(path, water_bursts(1) + hydrogen_bursts(1))
+    with pytest.raises(DataError, match="bursts of hydrogen, water: choose one"):
+        load_trajectory(path)
+    assert len(load_trajectory(path, molecule="hydrogen").numbers) == 2
+    with pytest.raises(DataError, match="no bursts of 'methane'"):
+        load_trajectory(path, molecule="methane")
+
+
+def test_md17(tmp_path):
+    given = harmonic_ethanol(1, 200, 0.5)
+    x = given.segments[0].positions
+    energies = np.linspace(-97000, -96990, 200)[:, None]
+    np.savez(tmp_path / "md17.npz", z=given.numbers, R=x, E=energies, F=0 * x, name="ethanol")
+    found = load_trajectory(tmp_path / "md17.npz")
+    assert found.interval == 0.5
+    assert "0.5 fs apart, as those of MD17" in found.notes[0]
+    np.testing.assert_allclose(found.segments[0].energies, energies[:, 0] * kcal / mol)
+    np.savez(tmp_path / "mixed.npz", z=given.numbers, R=np.random.default_rng(0).permutation(x))
+    found = load_trajectory(tmp_path / "mixed.npz")
+    assert found.interval is None
+    assert "do not follow each other" in found.notes[0]
+
+
+def test_rmd17(tmp_path):
+    given = harmonic_ethanol(1, 400, 0.5)
+    picks = np.random.default_rng(0).permutation(400)[:150]
+    np.savez(
+        tmp_path / "rmd17.npz",
+        nuclear_charges=given.numbers,
+        coords=given.segments[0].positions[picks],
+        energies=np.zeros(150),
+        old_indices=picks,
+    )
+    found = load_trajectory(tmp_path / "rmd17.npz")
+    assert found.interval is None
+    np.testing.assert_array_equal(
+        found.segments[0].positions, given.segments[0].positions[np.sort(picks)]
+    )
+    assert any("unevenly spaced" in note for note in found.notes)
+
+
+def test_plain_arrays(tmp_path):
+    given = harmonic_ethanol(1, 40)
+    run = given.segments[0]
+    np.savez(
+        tmp_path / "mine.npz",
+        numbers=given.numbers,
+        positions=run.positions / 10,
+        velocities=run.velocities,
+        times=run.times,
+        r_unit="nm",
+    )
+    found = load_trajectory(tmp_path / "mine.npz")
+    np.testing.assert_allclose(found.segments[0].positions, run.positions)
+    assert found.velocity_source == "given"
+
+
+@pytest.mark.parametrize(
+    ("arrays", "words"),
+    [
+        ({"R": np.zeros((3, 2, 3))}, "should hold numbers and positions"),
+        ({"z": [1, 1], "R": np.zeros((30, 3, 3))}, r"positions of .* are \[30, 3, 3\]"),
+        ({"z": [1, 1], "R": np.zeros((30, 2, 3)), "r_unit": "mile"}, "unit 'mile'"),
+    ],
+)
+def test_archives_that_do_not_fit(tmp_path, arrays, words):
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(DataError, match=words):
+        load_trajectory(tmp_path / "bad.npz")
+
+
+def test_what_is_no_archive(tmp_path):
+    (tmp_path / "bad.npz").write_text("nothing")
+    with pytest.raises(TrajectoryError, match="no npz archive"):
+        load_trajectory(tmp_path / "bad.npz")
+    with pytest.raises(TrajectoryError, match="does not exist"):
+        load_trajectory(tmp_path / "nowhere.dcd")
+    (tmp_path / "t.log").write_text("nothing")
+    with pytest.raises(AtomError, match="ending must be one of"):
+        load_trajectory(tmp_path / "t.log")
+
+
+def test_the_start_can_be_discarded():
+    given = harmonic_ethanol(2, 100)
+    found = given.discarding(50.0)
+    assert [len(run) for run in found] == [75, 75]
+    assert found.segments[0].times[0] == 50.0
+    with pytest.raises(DataError, match="shorter than the discarded"):
+        given.discarding(1000.0)
+    bare = replace(given, segments=tuple(replace(run, times=None) for run in given))
+    with pytest.raises(DataError, match="times of springs are unknown"):
+        bare.discarding(50.0)
