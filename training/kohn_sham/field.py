@@ -17,11 +17,17 @@ from training.kohn_sham.integrator import Integrator
 CYCLES = 20
 """Fock matrices on the full grid before giving up; along a path two are the rule."""
 
-INNER_CYCLES = 20
-INNER_REDUCTION = 0.01
-"""How far the coarse grid's own iterations reduce the residual; its errors allow no more."""
+REMEMBERED = 1e-6
+"""Residual (hartree) above which orbitals are improved for the history: it magnifies errors."""
 
-COARSE_LEVEL = 0
+INNER_CYCLES = 20
+INNER_REDUCTION = 0.03
+"""How far the coarse grid's own iterations reduce the residual before the full grid is asked."""
+
+RADIAL = 0.6
+"""Part of PySCF's radial points on the full grid, the angular ones being worth no more."""
+
+COARSE = {"level": 0, "radial": 0.6}
 
 MEMORY = 2e9
 """Bytes for orbital values on the grid, above which second derivatives are not kept."""
@@ -70,8 +76,8 @@ class Field:
         self._integrator = Integrator()
         self._fitting = Fitting(molecule, auxbasis)
         order = 0 if self._integrator._xc_type(functional) == "LDA" else 1
-        self._coarse = MovingGrid(molecule, COARSE_LEVEL, order)
-        self._full = MovingGrid(molecule, level, order)
+        self._coarse = MovingGrid(molecule, order=order, **COARSE)
+        self._full = MovingGrid(molecule, level, order, RADIAL)
         if 8 * COMPONENTS[order + 1] * molecule.nao * self._full.points() < MEMORY:
             self._full.order += 1
         self._history = History()
@@ -99,7 +105,10 @@ class Field:
             self._history = History()
             if not self._converge(field, field.from_scratch()):
                 raise NotConverged(f"residuals of {self.residuals} hartree")
-        self._history.add(field.orbitals, field.overlap)
+        remembered = field.orbitals
+        if self.residuals[-1] > REMEMBERED:
+            remembered = field.improved()
+        self._history.add(remembered, field.overlap)
         return field.energy(), field.gradient()
 
     def _converge(self, field: _Problem, orbitals: np.ndarray | None) -> bool:
