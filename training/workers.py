@@ -68,8 +68,13 @@ class Processes:
         return self._count + 1
 
     def submit(self, function: Callable, *arguments: Any) -> Future:
-        """Start a job."""
-        return self._pool.submit(function, *arguments)
+        """Start a job; if a process has just died, one that fails of that."""
+        try:
+            return self._pool.submit(function, *arguments)
+        except BrokenProcessPool as error:
+            failed: Future = Future()
+            failed.set_exception(error)
+            return failed
 
     def died(self, error: BaseException) -> bool:
         """Say whether a process is gone; the pool then fails all its jobs."""
