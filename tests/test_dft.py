@@ -62,6 +62,19 @@ def test_forces_are_the_gradient_of_the_energy(functional: str) -> None:
     assert np.abs(forces.sum(0)).max() < 1e-7
 
 
+def test_heavy_atoms_have_core_potentials() -> None:
+    calculator = DensityFunctional("pbe", "def2-svp", grid_level=0, tolerance=1e-8)
+    energies = []
+    for distance in (1.748, 1.752, 1.75):
+        atoms = Atoms("HI", [[0.0, 0.0, 0.0], [0.0, 0.0, distance]])
+        atoms.calc = calculator
+        energies.append(atoms.get_potential_energy())
+    assert calculator._field.molecule.nelectron == 1 + 25
+    slope = -(energies[1] - energies[0]) / 4e-3
+    assert atoms.get_forces()[1, 2] == pytest.approx(slope, abs=1e-3)
+    assert abs(slope) > 0.5
+
+
 @pytest.mark.parametrize(
     ("functional", "basis", "level", "atoms"),
     [

@@ -29,7 +29,7 @@ class DensityFunctional(Calculator):
     functional
         Any name that PySCF knows: ``pbe``, ``b3lyp``, ``wb97x-d3bj``, ...; ``hf`` for Hartree-Fock.
     basis
-        Any basis set that PySCF knows.
+        Any basis set that PySCF knows, with its effective core potentials.
     auxbasis
         Basis of the density fitting; None takes PySCF's choice for the basis and functional, which
         for functionals without exact exchange is one for the Coulomb energy alone.
@@ -107,6 +107,11 @@ class DensityFunctional(Calculator):
         molecule = gto.M(
             atom=list(zip(self.atoms.symbols, self.atoms.positions, strict=True)),
             basis=settings.basis,
+            ecp={
+                symbol: settings.basis
+                for symbol in set(self.atoms.symbols)
+                if gto.basis.load_ecp(settings.basis, symbol)
+            },
             verbose=0,
         )
         auxbasis = settings.auxbasis

@@ -82,9 +82,11 @@ class MovingGrid(Grids):
         super().__init__(mol)
         self.level = level
         self.radi_method = radi.delley
+        # Nuclear charges would lack the electrons of effective core potentials.
+        numbers = [gto.charge(mol.atom_symbol(atom)) for atom in range(mol.natm)]
         self.atom_grid = {
-            mol.atom_symbol(atom): _size(int(charge), level, radial)
-            for atom, charge in enumerate(mol.atom_charges())
+            mol.atom_symbol(atom): _size(number, level, radial)
+            for atom, number in enumerate(numbers)
         }
         self.order = order
         self.blocks: list[Block] = []
@@ -93,7 +95,7 @@ class MovingGrid(Grids):
         self._memory: dict[int, np.ndarray] = {}
         first, second = np.triu_indices(mol.natm, 1)
         self._pairs = first, second
-        root = np.sqrt(self.atomic_radii[mol.atom_charges()])
+        root = np.sqrt(self.atomic_radii[numbers])
         ratio = root[:, None] / root
         # As in PySCF (Treutler and Ahlrichs, J. Chem. Phys. 102, 346 (1995)).
         self._shift = np.clip(0.25 * (ratio.T - ratio), -0.5, 0.5)[first, second]
