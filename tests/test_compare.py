@@ -14,6 +14,7 @@ from springs import SpringOperator
 
 from ase_atom.analysis import Segment, Tolerances, Trajectory, Verdict, compare
 from ase_atom.analysis.comparison import Comparison
+from ase_atom.analysis.infrared import infrared_spectrum
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import AMU_A2_FS2_IN_EV, FS
 
@@ -295,6 +296,43 @@ def test_energies_and_modes_come_from_a_calculator(reference):
         assert stated == pytest.approx(wavenumber, abs=2.0)
         # A slow mode swings but a few times in a run.
         assert line.trajectory.value == pytest.approx(1.0, abs=0.02 if wavenumber > 1000 else 0.3)
+
+
+def test_infrared_spectra_where_there_are_dipoles(reference):
+    charges = np.array([-0.3, 0.2, -0.6, 0.4, 0.0, 0.0, 0.1, 0.1, 0.1])
+
+    def polar(trajectory: Trajectory) -> Trajectory:
+        return changed(trajectory, dipoles=lambda run: charges @ run.positions)
+
+    assert not any(plot.name == "infrared" for plot in compare(reference, reference).plots)
+    found = compare(polar(harmonic_ethanol(seed=1)), polar(reference))
+    assert any(plot.name == "infrared" for plot in found.plots)
+    # Charges that stand still in the modes' frame: strength is |Σ q x|² of each mode.
+    _, _, shapes = modes()
+    strength = ((charges @ shapes) ** 2).sum(1)
+    spectrum = infrared_spectrum(polar(harmonic_ethanol(20, 2000)), 3900.0, 4000.0)
+    for k in np.argsort(strength)[-3:]:
+        near = np.abs(spectrum.wavenumbers - wavenumbers()[k]) < 25
+        others = np.abs(wavenumbers() - wavenumbers()[k]) < 25
+        expected = strength[others].sum() / strength.sum()
+        assert spectrum.power[near].sum() == pytest.approx(expected, rel=0.1)
+
+
+def test_infrared_spectra_want_a_calculator_with_dipoles(reference):
+    with pytest.raises(ConfigError, match="--energy"):
+        compare(reference, reference, infrared=True)
+    with pytest.raises(ConfigError, match="has dipoles"):
+        compare(reference, reference, energy=SpringEnergy(), infrared=True)
+
+
+def test_runs_that_break_are_named(reference):
+    runs = (reference.segments[0][:3], *reference.segments[1:])
+    given = replace(
+        reference, segments=runs, facts={"ensemble": "nve", "broken runs": "1 of 10, by hand"}
+    )
+    found = compare(given, reference)
+    assert names(found) == ["broken runs"]
+    assert any("1 runs that end before" in text for _, text in found.remarks)
 
 
 def short(trajectory: Trajectory, frames: int) -> Trajectory:

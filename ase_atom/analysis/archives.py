@@ -24,6 +24,7 @@ _NAMES = {
     "velocities": ("velocities",),
     "times": ("times",),
     "energies": ("energies", "E"),
+    "dipoles": ("dipoles",),
 }
 _ENERGY_UNITS = {"ev": 1.0, "kcal/mol": kcal / mol}
 _LENGTH_UNITS = {"ang": 1.0, "angstrom": 1.0, "å": 1.0, "nm": 10.0, "bohr": 0.529177210903}
@@ -70,6 +71,7 @@ def read_npz(path: Path) -> Trajectory:
         None if velocities is None else np.asarray(velocities, dtype=np.float64),
         times,
         energies,
+        None if found["dipoles"] is None else np.asarray(found["dipoles"], dtype=np.float64),
         str(path),
     )[order]
     Trajectory(str(path), numbers, atomic_masses[numbers], (whole,)).checked()

@@ -33,9 +33,22 @@ _MOTION = {"bond": "stretch", "angle": "bend", "torsion": "torsion"}
 
 
 def compare_bands(
-    pair: Pair, ours: Spectrum, theirs: Spectrum, window: float
+    pair: Pair, ours: Spectrum, theirs: Spectrum, window: float, kind: str = "vibrational"
 ) -> tuple[list[Line], list[tuple[float, str]]]:
-    """Return lines on bands and wrong power, and the reference's bands with their names."""
+    """Return lines on bands and wrong power, and the reference's bands with their names.
+
+    Parameters
+    ----------
+    pair
+        The two trajectories.
+    ours, theirs
+        Spectra of both.
+    window
+        fs, for the spectra of coordinates that bands are named after.
+    kind
+        ``vibrational`` or ``infrared``.
+    """
+    prefix = "" if kind == "vibrational" else f"{kind} "
     mine, other = (find_bands(side, pair.random) for side in (ours, theirs))
     names = assign(pair.reference, pair.coordinates.classes, other, window)
     resolution = max(ours.resolution, theirs.resolution)
@@ -51,16 +64,15 @@ def compare_bands(
             # Two bands that merge into one may hide any shift up to the resolution.
             sides = [_widened(side, resolution) for side in sides]
             note = f"these runs resolve {resolution:.0f} cm⁻¹"
-        label = f"band {other[j].position:.0f} cm⁻¹, {names[j]}"
-        lines.append(
-            Line("dynamics", "vibrational bands", label, "cm⁻¹", *sides, tolerance, note=note)
-        )
+        label = f"{prefix}band {other[j].position:.0f} cm⁻¹, {names[j]}"
+        lines.append(Line("dynamics", f"{kind} bands", label, "cm⁻¹", *sides, tolerance, note=note))
     for which, bands in (("other", other), ("mine", mine)):
         for index, band in enumerate(bands):
             if (which, index) not in matched:
                 owner = "reference" if which == "other" else "trajectory"
-                lines.append(_lone_band(pair, ours, theirs, band, owner))
-    lines.append(_wrong_power(pair, ours, theirs))
+                lines.append(_lone_band(pair, ours, theirs, band, owner, prefix))
+    if kind == "vibrational":
+        lines.append(_wrong_power(pair, ours, theirs))
     return lines, [(band.position, name) for band, name in zip(other, names, strict=True)]
 
 
@@ -88,14 +100,16 @@ def _widened(side: Estimate, resolution: float) -> Estimate:
     )
 
 
-def _lone_band(pair: Pair, ours: Spectrum, theirs: Spectrum, band: Band, owner: str) -> Line:
+def _lone_band(
+    pair: Pair, ours: Spectrum, theirs: Spectrum, band: Band, owner: str, prefix: str
+) -> Line:
     """The power about a band that has no counterpart, beside that of the other side."""
     near = np.abs(ours.wavenumbers - band.position) <= _AROUND
     sides = [_share(side, near, pair.random) for side in (ours, theirs)]
     return Line(
         "dynamics",
-        "power of bands without counterpart",
-        f"power about {band.position:.0f} cm⁻¹",
+        f"power of {prefix}bands without counterpart",
+        f"{prefix}power about {band.position:.0f} cm⁻¹",
         "",
         *sides,
         pair.tolerances.band_ratio,

@@ -49,7 +49,7 @@ def read_bursts(path: Path, molecule: str | None, temperature: float | None) -> 
                     np.asarray(group.velocities[:], dtype=np.float64),
                     float(about.interval) * np.arange(count),
                     np.asarray(group.energies[:], dtype=np.float64),
-                    f"{chosen}/{key} of {path.name}",
+                    name=f"{chosen}/{key} of {path.name}",
                 )
             )
             facts.append(

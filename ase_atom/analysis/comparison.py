@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,23 +17,27 @@ from ase_atom.analysis.conservation import compare_conservation
 from ase_atom.analysis.coordinates import Coordinates, perceive
 from ase_atom.analysis.diagnosis import Finding, diagnose
 from ase_atom.analysis.dynamics import compare_dynamics
-from ase_atom.analysis.energies import compare_energies, with_energies
+from ase_atom.analysis.engines import make_calculator
 from ase_atom.analysis.lines import Line, Missing, Tolerances, Verdict, judge
-from ase_atom.analysis.motion import Motion, Temperatures, split_motion, temperatures
+from ase_atom.analysis.motion import split_motion, temperatures
 from ase_atom.analysis.pair import Pair, have_common_starts
-from ase_atom.analysis.pathwise import compare_paths
+from ase_atom.analysis.parts import (
+    add_infrared,
+    load,
+    paths,
+    roll_out_from,
+    temperature_of,
+    thermodynamics,
+)
 from ase_atom.analysis.plots import Plot, Section
-from ase_atom.analysis.sources import load_trajectory
 from ase_atom.analysis.structure import compare_structure
-from ase_atom.analysis.thermodynamics import compare_thermodynamics, ensemble_of
+from ase_atom.analysis.thermodynamics import ensemble_of
 from ase_atom.analysis.trajectory import Trajectory
 from ase_atom.analysis.velocities import with_velocities
 from ase_atom.errors import ConfigError
 
 if TYPE_CHECKING:
     from ase_atom.operator import Operator
-
-_ROOM = 300.0  # K, for free energies where nothing says how hot it was
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ def compare(
     starts: int | None = None,
     energy: str | Calculator | None = None,
     energy_frames: int = 400,
+    infrared: bool = False,
     reorder: bool = False,
     discard: float = 0.0,
     tolerances: Tolerances | None = None,
@@ -152,6 +157,8 @@ def compare(
         default the operator's own energy, or energies in the files.
     energy_frames
         Frames of either side whose energies are computed.
+    infrared
+        Compute the dipole of every frame too, which the calculator must have.
     reorder
         Put the trajectory's atoms into the reference's order where the bonds tell how.
     discard
@@ -170,21 +177,24 @@ def compare(
     AtomError
         For anything that cannot be compared, saying why.
     """
+    if operator is None and trajectory is None:
+        raise ConfigError("there is nothing to compare: name a trajectory or an operator")
     tolerances = tolerances or Tolerances()
+    calculator, source = energy, "the given calculator"
+    if isinstance(energy, str):
+        calculator, source = make_calculator(energy), energy
     random = np.random.default_rng(seed)
     choice = {"molecule": molecule, "temperature": temperature}
-    theirs = _load(reference, topology, discard, frame_interval=reference_interval, **choice)
-    rolled = cut = None
+    theirs = load(reference, topology, discard, frame_interval=reference_interval, **choice)
+    rolled = cut = model = None
     if operator is not None:
         settings = {"seed": seed} | (rollout or {})
-        cut, rolled, model = _roll_out(operator, theirs, starts, settings)
-    elif trajectory is None:
-        raise ConfigError("there is nothing to compare: name a trajectory or an operator")
+        cut, rolled, model = roll_out_from(operator, theirs, starts, settings)
     if trajectory is None:
         theirs, ours = cut, rolled
         check_alone(ours)
     else:
-        ours = _load(trajectory, topology, discard, frame_interval=frame_interval, **choice)
+        ours = load(trajectory, topology, discard, frame_interval=frame_interval, **choice)
     ours, mixed = check_pair(ours, theirs, reorder)
     (ours, lack), (theirs, other_lack) = (with_velocities(side) for side in (ours, theirs))
     lacks = [reason for reason in (lack, other_lack) if reason]
@@ -198,23 +208,19 @@ def compare(
     )
     # A thermostat's noise makes paths from common starts part at once.
     common = "canonical" not in ensembles and have_common_starts(ours, theirs)
-    warmth = _temperature(theirs, None if kinetics is None else kinetics[1])
+    warmth = temperature_of(theirs, None if kinetics is None else kinetics[1])
     pair = Pair(ours, theirs, coordinates, tolerances, random, warmth, common)
     dynamics, spectra = compare_dynamics(pair, motions, lacks)
-    calculator, source = energy, "the given calculator"
-    if isinstance(energy, str):
-        from ase_atom.analysis.engines import make_calculator
-
-        calculator, source = make_calculator(energy), energy
-    elif energy is None and operator is not None and hasattr(model, "energy_and_forces"):
+    if energy is None and hasattr(model, "energy_and_forces"):
         from ase_atom.analysis.minima import HeadCalculator
 
         calculator, source = HeadCalculator(model), "the operator's own energy"
+    add_infrared(pair, calculator if infrared else None, source, infrared, dynamics)
     sections = [
-        _paths(pair, ensembles, trajectory is not None, rolled, cut),
+        paths(pair, ensembles, trajectory is not None, rolled, cut),
         compare_structure(pair),
         dynamics,
-        _thermodynamics(
+        thermodynamics(
             pair, motions, kinetics, lacks, ensembles, calculator, source, energy_frames
         ),
         compare_conservation(pair, motions, ensembles),
@@ -222,133 +228,6 @@ def compare(
     lines = judge([line for section in sections for line in section.lines])
     findings = diagnose(pair, lines, kinetics, spectra, mixed)
     return _assemble(pair, sections, lines, findings)
-
-
-def _load(
-    given: str | Path | Trajectory,
-    topology: Atoms | str | Path | None,
-    discard: float,
-    **choice: Any,
-) -> Trajectory:
-    if not isinstance(given, Trajectory):
-        given = load_trajectory(given, topology, **choice)
-    given = given.discarding(discard)
-    check_alone(given)
-    return given
-
-
-def _roll_out(
-    operator: str | Operator, reference: Trajectory, starts: int | None, settings: dict[str, Any]
-) -> tuple[Trajectory, Trajectory, Operator]:
-    """Return the reference cut into runs, the operator's from their starts, and the operator."""
-    from ase_atom.analysis.rollout import cut_runs, roll_out
-    from ase_atom.catalogue import operator_for
-
-    reference, lack = with_velocities(reference)
-    if lack:
-        raise ConfigError(f"no operator can start from frames of the reference: {lack}")
-    model = operator_for(_typical(reference), operator)
-    cut = cut_runs(reference, starts, 4 * model.horizon)
-    kind = ensemble_of(reference, reference.kinetic_energies())
-    defaults: dict[str, Any] = {"ensemble": "nve"}
-    if kind == "canonical":
-        motions = [split_motion(run, reference.masses) for run in reference]
-        kinetics = temperatures(reference, motions)
-        defaults = {
-            "ensemble": "langevin",
-            "temperature": _temperature(reference, None, kinetics),
-            "friction": float(reference.facts.get("friction_per_fs", 0.01)),
-            "fix_com": kinetics.com_fixed,
-        }
-    chosen = defaults | {name: value for name, value in settings.items() if value is not None}
-    return cut, roll_out(model, cut, **chosen), model
-
-
-def _typical(reference: Trajectory) -> Atoms:
-    """The molecule as in a typical frame, from which its bonds are perceived."""
-    from ase_atom.analysis.coordinates import typical_frame
-
-    atoms = reference.atoms()
-    atoms.positions = typical_frame(reference.pooled("positions", 200))
-    return atoms
-
-
-def _paths(
-    pair: Pair,
-    ensembles: tuple[str, str],
-    given: bool,
-    rolled: Trajectory | None,
-    cut: Trajectory | None,
-) -> Section:
-    """Paths of the two from common starts, or of the operator where the two have none."""
-    if given and rolled is not None and not pair.common_starts:
-        own = replace(pair, trajectory=rolled, reference=cut, common_starts=True)
-        section = compare_paths(own, "")
-        section.remarks.append(
-            f"Paths are those of {rolled.name}, started from {len(cut.segments)} frames of the "
-            "reference, and not of the trajectory."
-        )
-        return section
-    reason = ""
-    if "canonical" in ensembles:
-        reason = "a thermostat's noise parts paths at once"
-    elif not pair.common_starts:
-        reason = "the runs of the two do not start from the same states"
-    return compare_paths(pair, reason)
-
-
-def _thermodynamics(
-    pair: Pair,
-    motions: tuple[list[Motion], list[Motion]] | None,
-    kinetics: tuple[Temperatures, Temperatures] | None,
-    lacks: Sequence[str],
-    ensembles: tuple[str, str],
-    calculator: Calculator | None,
-    source: str,
-    frames: int,
-) -> Section:
-    if kinetics is None:
-        section = Section("thermodynamics")
-        section.missing.append(Missing("thermodynamics", "temperatures", "; ".join(lacks)))
-    else:
-        section = compare_thermodynamics(pair, kinetics)
-    if calculator is not None:
-        sides = tuple(with_energies(side, calculator, frames) for side in pair.sides)
-        compare_energies(pair, sides, kinetics, ensembles, source, section)
-        if kinetics is not None and "forces" in calculator.implemented_properties:
-            from ase_atom.analysis.modes import compare_modes
-
-            compare_modes(pair, motions, calculator, source, section)
-    elif all(side.has_energies for side in pair.sides):
-        compare_energies(
-            pair, pair.sides, kinetics, ensembles, "energies as the files have them", section
-        )
-    else:
-        lacking = " and ".join(s.short_name for s in pair.sides if not s.has_energies)
-        for name in ("potential energies", "drift of the total energy", "temperature by mode"):
-            section.missing.append(
-                Missing(
-                    "thermodynamics",
-                    name,
-                    f"{lacking} has no energies, and no --energy was named to compute them",
-                )
-            )
-    return section
-
-
-def _temperature(
-    reference: Trajectory, kinetics: Temperatures | None, measured: Temperatures | None = None
-) -> float:
-    """Temperature of the reference: of its vibration, or as its file says, or 300 K.
-
-    The nominal one goes before ``measured``, which is taken where the file says nothing.
-    """
-    if kinetics is not None:
-        return float(np.concatenate(kinetics.vibration).mean())
-    try:
-        return float(reference.facts["temperature_K"])
-    except (KeyError, ValueError):
-        return _ROOM if measured is None else _temperature(reference, measured)
 
 
 def _assemble(

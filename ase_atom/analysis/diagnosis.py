@@ -65,6 +65,8 @@ def diagnose(
         What `check_pair` said about the order of the atoms.
     """
     found = [Finding("mixed-up atoms", mixed)] if mixed else _torn(pair)
+    if broken := pair.trajectory.facts.get("broken runs"):
+        found.append(Finding("broken runs", f"{broken}."))
     if kinetics is not None:
         found += _clock(pair, lines, kinetics, spectra)
     found += _hydrogens(pair, lines, kinetics)

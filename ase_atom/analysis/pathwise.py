@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +36,9 @@ def compare_paths(pair: Pair, why_not: str) -> Section:
     if why_not:
         section.missing.append(Missing("pathwise", "paths from common starts", why_not))
         return section
+    pair, broken = _whole(pair)
+    if broken:
+        section.remarks.append(f"{broken} runs that end before the others were left out.")
     found = common_times(pair.trajectory, pair.reference)
     if found is None:
         section.missing.append(
@@ -100,6 +104,14 @@ def compare_paths(pair: Pair, why_not: str) -> Section:
         )
     )
     return section
+
+
+def _whole(pair: Pair) -> tuple[Pair, int]:
+    """Leave out runs that end long before the longest, and say how many."""
+    lengths = np.array([len(run) for run in pair.trajectory])
+    kept = np.flatnonzero(lengths > 0.9 * lengths.max())
+    sides = [replace(side, segments=tuple(side.segments[k] for k in kept)) for side in pair.sides]
+    return replace(pair, trajectory=sides[0], reference=sides[1]), len(lengths) - len(kept)
 
 
 def common_times(

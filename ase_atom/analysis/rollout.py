@@ -95,7 +95,7 @@ def roll_out(
 
     Returns
     -------
-    One run for each start; one that breaks ends before its first bad frame, and is noted.
+    One run for each start; one that breaks ends before its first bad frame.
 
     Raises
     ------
@@ -139,8 +139,8 @@ def roll_out(
         facts |= {"temperature_K": f"{temperature:g}", "friction_per_fs": f"{friction:g}"}
     notes = [f"it was started from the {len(runs)} first frames of {reference.short_name}'s runs"]
     if march.broken:
-        notes.append(
-            f"{len(march.broken)} of {len(runs)} runs broke, the first so: {march.broken[0]}"
+        facts["broken runs"] = (
+            f"{len(march.broken)} of {len(runs)}, the first so: {march.broken[0]}"
         )
     made_of = Trajectory(
         name, reference.numbers, reference.masses, tuple(runs), facts, tuple(notes)

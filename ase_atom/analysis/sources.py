@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -66,14 +67,7 @@ def load_trajectory(
         trajectory = _read(path, topology, molecule, temperature)
     if frame_interval is not None:
         runs = tuple(
-            Segment(
-                run.positions,
-                run.velocities,
-                frame_interval * np.arange(len(run)),
-                run.energies,
-                run.name,
-            )
-            for run in trajectory.segments
+            replace(run, times=frame_interval * np.arange(len(run))) for run in trajectory.segments
         )
         trajectory = Trajectory(
             trajectory.name,

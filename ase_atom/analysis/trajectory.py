@@ -33,6 +33,8 @@ class Segment:
         fs, ``[T]``, evenly spaced, or None where the order or the spacing of frames is unknown.
     energies
         Potential energies in eV, ``[T]``, or None.
+    dipoles
+        e Å, ``[T, 3]``, or None.
     name
         Where it comes from, for messages.
     """
@@ -41,6 +43,7 @@ class Segment:
     velocities: NDArray | None = None
     times: NDArray | None = None
     energies: NDArray | None = None
+    dipoles: NDArray | None = None
     name: str = ""
 
     def __len__(self) -> int:
@@ -51,7 +54,7 @@ class Segment:
         """Return some of the frames."""
         parts = {
             name: None if (value := getattr(self, name)) is None else value[frames]
-            for name in ("positions", "velocities", "times", "energies")
+            for name in ("positions", "velocities", "times", "energies", "dipoles")
         }
         return Segment(**parts, name=self.name)
 
@@ -135,7 +138,7 @@ class Trajectory:
                     None if velocities is None else np.asarray(velocities[index], np.float64),
                     None if times is None else np.asarray(times, np.float64),
                     None if energies is None else np.asarray(energies[index], np.float64),
-                    f"{name} {index}",
+                    name=f"{name} {index}",
                 )
             )
         made = cls(name, numbers, atomic_masses[numbers], tuple(runs), facts or {})
@@ -158,6 +161,7 @@ class Trajectory:
                 ("velocities", (len(run), *shape)),
                 ("times", (len(run),)),
                 ("energies", (len(run),)),
+                ("dipoles", (len(run), 3)),
             ):
                 array = getattr(run, what)
                 if array is None:
@@ -303,7 +307,7 @@ def split_runs(whole: Segment) -> tuple[list[Segment], list[str]]:
     rounding = 4e-7 * float(np.abs(whole.times).max())
     jumps = np.flatnonzero(np.abs(steps - usual) > EVEN * abs(usual) + rounding + 1e-9) + 1
     if usual <= 0 or len(jumps) > 0.1 * len(whole):
-        bare = Segment(whole.positions, whole.velocities, None, whole.energies, whole.name)
+        bare = replace(whole, times=None)
         return [bare], ["its frames are unevenly spaced in time: they were taken without times"]
     ends = [0, *jumps.tolist(), len(whole)]
     runs = [whole[first:last] for first, last in itertools.pairwise(ends)]

@@ -36,6 +36,9 @@ def compare(
         show_default="the operator, or the files",
     ),
     energy_frames: int = typer.Option(400, min=20, help="Frames of either that get energies."),
+    infrared: bool = typer.Option(
+        False, "--infrared", help="Compute the dipole of every frame with --energy, for a spectrum."
+    ),
     reorder: bool = typer.Option(
         False, "--reorder", help="Put the atoms into the reference's order, as bonds tell."
     ),
@@ -109,6 +112,7 @@ def compare(
         starts=starts,
         energy=energy,
         energy_frames=energy_frames,
+        infrared=infrared,
         reorder=reorder,
         discard=_time(discard, "--discard") or 0.0,
         tolerances=Tolerances.parse(tolerance),
