@@ -65,8 +65,11 @@ def choose_ensemble(
     *,
     fix_com: bool,
     energy_correction: bool,
+    reversible: bool | None = None,
 ) -> Ensemble:
     """Return the ensemble that goes with a thermostat's settings, all in ASE's units.
+
+    Jumps of `Langevin` are reversible only if asked for, see `ase_atom.ATOMPropagator`.
 
     Raises
     ------
@@ -79,11 +82,13 @@ def choose_ensemble(
         if friction is not None or taut is not None:
             name = "friction" if taut is None else "taut"
             raise ConfigError(f"{name} makes a thermostat, which needs temperature_K as well")
-        return NVE(energy_correction)
+        return NVE(energy_correction, reversible is not False)
     if friction is not None:
-        return Langevin(temperature_K, float(friction) * FS, fix_com, energy_correction)
+        rate = float(friction) * FS
+        return Langevin(temperature_K, rate, fix_com, energy_correction, bool(reversible))
     if taut is not None:
-        return Bussi(temperature_K, float(taut) / FS, fix_com, energy_correction)
+        tau = float(taut) / FS
+        return Bussi(temperature_K, tau, fix_com, energy_correction, reversible is not False)
     raise ConfigError(
         f"temperature_K={temperature_K:g} needs a thermostat: friction= for Langevin dynamics, or "
         "taut= for stochastic velocity rescaling"

@@ -84,6 +84,10 @@ class ATOMPropagator(MolecularDynamics):
         True scales the vibrational momenta at the end of each jump so that the total energy with
         the operator's own potential is kept; an ASE calculator does so with its potential; False
         leaves the jump as it is.
+    reversible
+        Make jumps reversible in time, at three passes of the operator instead of one; see
+        `ase_atom.propagation.reversible_jump`. By default in microcanonical and Bussi dynamics,
+        where nothing else gives back what single vibrations lose to the operator's error.
     evaluate
         Have ``atoms.calc`` compute energy and forces at steps where an observer is due, as ASE
         does after every step, so that trajectories hold them. False computes nothing but what an
@@ -120,6 +124,7 @@ class ATOMPropagator(MolecularDynamics):
         taut: float | None = None,
         fixcm: bool = True,
         energy_correction: bool | GetPropertiesMixin = True,
+        reversible: bool | None = None,
         evaluate: bool = True,
         rng: Any = None,
         threads: int | None = 1,
@@ -129,7 +134,12 @@ class ATOMPropagator(MolecularDynamics):
         self.operator = choose_operator(atoms, operator)
         corrected = energy_correction is not False
         self.ensemble = choose_ensemble(
-            temperature_K, friction, taut, fix_com=fixcm or fixed, energy_correction=corrected
+            temperature_K,
+            friction,
+            taut,
+            fix_com=fixcm or fixed,
+            energy_correction=corrected,
+            reversible=reversible,
         )
         card = getattr(self.operator, "card", None)
         length = (card.stride_fs if card else DEFAULT_STRIDE) if stride is None else stride / FS

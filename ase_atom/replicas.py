@@ -134,6 +134,7 @@ def propagate_replicas(
     taut: float | None = None,
     fixcm: bool = True,
     energy_correction: bool | GetPropertiesMixin = True,
+    reversible: bool | None = None,
     rng: Any = None,
     trajectory: str | Path | None = None,
     interval: int = 1,
@@ -152,7 +153,7 @@ def propagate_replicas(
         In ASE's unit.
     steps
         Number of time steps.
-    stride, operator, temperature_K, friction, taut, fixcm, energy_correction
+    stride, operator, temperature_K, friction, taut, fixcm, energy_correction, reversible
         As in `ase_atom.ATOMPropagator`; all molecules have the same operator.
     rng
         Source of the thermostat's noise, with numpy's ``standard_normal``.
@@ -200,6 +201,7 @@ def propagate_replicas(
         taut,
         fix_com=fixcm or True in fixed,
         energy_correction=energy_correction is not False,
+        reversible=reversible,
     )
     state = PhaseState.from_atoms(replicas)
     if isinstance(ensemble, NVE):

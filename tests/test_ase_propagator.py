@@ -196,7 +196,9 @@ def test_the_same_with_a_trained_operator(warm):
     dynamics = ATOMPropagator(warm, 0.5 * FS, stride=16 * FS)
     seen = record(dynamics)
     dynamics.run(200)
-    below = Propagator(warm.calc.operator, start, NVE(energy_correction=True), 16.0, 0.5)
+    below = Propagator(
+        warm.calc.operator, start, NVE(energy_correction=True, reversible=True), 16.0, 0.5
+    )
     positions = torch.cat([frames.positions for frames in below.run(100.0)], dim=1)[0].numpy()
     for step, x, _ in seen:
         np.testing.assert_allclose(x, positions[step], atol=1e-6)
@@ -308,7 +310,7 @@ class TorchNoise:
 @pytest.mark.parametrize(
     ("settings", "ensemble", "dof"),
     [
-        ({}, NVE(True), 24),
+        ({}, NVE(True, reversible=True), 24),
         ({"temperature_K": 350, "friction": 0.02 / FS}, Langevin(350.0, 0.02, True, True), 24),
         (
             {"temperature_K": 350, "friction": 0.02 / FS, "fixcm": False},
@@ -317,7 +319,7 @@ class TorchNoise:
         ),
         (
             {"temperature_K": 350, "taut": 40 * FS, "energy_correction": False},
-            Bussi(350.0, 40.0),
+            Bussi(350.0, 40.0, reversible=True),
             24,
         ),
     ],
@@ -381,9 +383,8 @@ def test_the_energy_correction_takes_any_calculator(ethanol):
         atoms = thermal(ethanol.copy())
         judge = Counting(hot)
         energy = judge.get_potential_energy(atoms) + atoms.get_kinetic_energy()
-        ATOMPropagator(atoms, FS, operator=hot, stride=16 * FS, energy_correction=correction).run(
-            160
-        )
+        settings = {"energy_correction": correction, "reversible": False}
+        ATOMPropagator(atoms, FS, operator=hot, stride=16 * FS, **settings).run(160)
         drifts.append(judge.get_potential_energy(atoms) + atoms.get_kinetic_energy() - energy)
     assert abs(drifts[0]) > 0.01
     np.testing.assert_allclose(drifts[1:], 0.0, atol=1e-9)

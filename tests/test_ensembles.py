@@ -10,6 +10,7 @@ from ase.build import molecule
 from springs import SpringOperator
 
 from ase_atom.errors import ConfigError, HorizonError, StateError
+from ase_atom.operator import load_operator
 from ase_atom.propagation import (
     NVE,
     Bussi,
@@ -22,6 +23,7 @@ from ase_atom.propagation import (
     rescale_kinetic_energy,
     restore_angular_momentum,
     restore_energy,
+    reversible_jump,
     sample_velocities,
     steps_per_stride,
     torch_noise,
@@ -245,6 +247,64 @@ def test_energy_correction_leaves_the_thermostat_nothing_to_replace(ethanol):
 
     assert drift(False) > 0.01
     assert drift(True) < 1e-4
+
+
+def test_reversible_jumps_share_out_what_the_operator_adds(ethanol):
+    state = thermal(ethanol, copies=2)
+
+    def energy(heating: float, ensemble: NVE) -> torch.Tensor:
+        operator = SpringOperator(ethanol, heating=heating)
+        for frames in Propagator(operator, state, ensemble, stride=16.0).run(1600.0):
+            last = frames.state(-1)
+        return last.kinetic_energy() + operator.energy(last)
+
+    exact = energy(0.0, NVE())
+    gained = (energy(1e-3, NVE()) - exact).min()
+    assert gained > 0.5  # eV
+    assert (energy(1e-3, NVE(reversible=True)) - exact).abs().max() < 0.05 * gained
+
+
+def test_reversible_jumps_retrace_their_path(ethanol):
+    operator = SpringOperator(ethanol, heating=1e-3)
+    state = thermal(ethanol)
+    stride = torch.tensor([16.0], dtype=torch.float64)
+
+    def missed(make) -> float:
+        here = state
+        for _ in range(2):
+            positions, velocities = make(operator, here, stride)
+            here = here.replace(positions=positions[:, 0], velocities=-velocities[:, 0])
+        return float((here.velocities - state.velocities).norm() / state.velocities.norm())
+
+    assert missed(jump) > 0.02
+    assert missed(reversible_jump) < 0.05 * missed(jump)
+
+
+def test_reversible_jumps_decode_frames_on_the_path_to_their_end(ethanol):
+    operator = SpringOperator(ethanol, heating=1e-3)
+    state = thermal(ethanol)
+    times = torch.tensor([4.0, 11.0, 16.0], dtype=torch.float64)
+    path = reversible_jump(operator, state, times)
+    end = reversible_jump(operator, state, times[-1:])
+    for whole, alone in zip(path, end, strict=True):
+        torch.testing.assert_close(whole[:, -1:], alone, rtol=0, atol=1e-12)
+    exact = SpringOperator(ethanol)(state, times)[0]
+    assert (path[0] - exact).abs().max() < 0.01
+
+
+def test_vibrations_of_a_trained_operator_keep_their_energy_in_reversible_jumps(ethanol):
+    operator = load_operator("ethanol-gfn2")
+    state = thermal(ethanol, copies=4).without_drift()
+    start = state.kinetic_energy() + operator.energy(state)
+
+    def gain(ensemble: NVE) -> float:
+        for frames in Propagator(operator, state, ensemble, stride=16.0).run(960.0):
+            last = frames.state(-1)
+        return float((last.kinetic_energy() + operator.energy(last) - start).mean())
+
+    lost = gain(NVE())
+    assert lost < -0.03  # eV
+    assert abs(gain(NVE(reversible=True))) < -0.3 * lost
 
 
 # -- stochastic velocity rescaling ----------------------------------------------------------------

@@ -38,7 +38,7 @@ def test_the_trajectory_is_the_propagators(ethanol, platform, correction):
     operator = load_operator("ethanol-gfn2")
     state = PhaseState.from_atoms(ethanol)
     state = sample_velocities(state, 300.0, torch.Generator().manual_seed(1))
-    propagator = Propagator(operator, state, NVE(correction), stride=16.0, frame_interval=0.5)
+    propagator = Propagator(operator, state, NVE(correction, reversible=True), 16.0, 0.5)
     frames = list(propagator.run(100.0))
     expected = torch.stack(
         [torch.cat([f.positions[0] for f in frames]), torch.cat([f.velocities[0] for f in frames])],
@@ -64,7 +64,7 @@ def test_the_trajectory_is_the_propagators(ethanol, platform, correction):
     ("settings", "ensemble"),
     [
         (LANGEVIN, Langevin(300.0, 0.01, energy_correction=True)),
-        (BUSSI, Bussi(300.0, 20.0, energy_correction=True)),
+        (BUSSI, Bussi(300.0, 20.0, energy_correction=True, reversible=True)),
     ],
 )
 def test_a_jump_is_the_step_of_the_ensemble(ethanol, springs, settings, ensemble):

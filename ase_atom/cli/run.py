@@ -69,6 +69,12 @@ def run(
     uncorrected: bool = typer.Option(
         False, "--uncorrected", help="Do not restore the operator's energy after each jump."
     ),
+    reversible: bool | None = typer.Option(
+        None,
+        "--reversible/--single-pass",
+        help="Make jumps reversible in time, at three passes of the operator instead of one.",
+        show_default="reversible for nve and bussi",
+    ),
     seed: int = typer.Option(0, help="Seed of noise and sampled velocities."),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace output files."),
     keep_zero_velocities: bool = typer.Option(
@@ -123,12 +129,18 @@ def run(
             f"{format_time(interval)}"
         )
     chosen: Ensemble = {
-        EnsembleName.nve: lambda: NVE(not uncorrected),
+        EnsembleName.nve: lambda: NVE(not uncorrected, reversible is not False),
         EnsembleName.langevin: lambda: Langevin(
-            temperature, friction / PS, energy_correction=not uncorrected
+            temperature,
+            friction / PS,
+            energy_correction=not uncorrected,
+            reversible=bool(reversible),
         ),
         EnsembleName.bussi: lambda: Bussi(
-            temperature, relaxation, energy_correction=not uncorrected
+            temperature,
+            relaxation,
+            energy_correction=not uncorrected,
+            reversible=reversible is not False,
         ),
     }[ensemble]()
     # Two streams, so that the first velocities do not correlate with the thermostat's noise.

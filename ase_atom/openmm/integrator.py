@@ -61,6 +61,10 @@ class ATOMIntegrator(openmm.CustomIntegrator):
     energy_correction
         Scale the vibrational velocities at the end of each jump so that the total energy with the
         operator's own potential is kept.
+    reversible
+        Make jumps reversible in time, at three passes of the operator instead of one; see
+        `ase_atom.propagation.reversible_jump`. By default in microcanonical and Bussi dynamics,
+        where nothing else gives back what single vibrations lose to the operator's error.
     system_forces
         "refuse" a System with forces, which do not act on jumps; "report" says that its force
         field is there for reporters to evaluate. Biases, restraints and barostats are refused
@@ -91,6 +95,7 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         taut: Quantity | None = None,
         fix_com: bool | None = None,
         energy_correction: bool = True,
+        reversible: bool | None = None,
         system_forces: SystemForces = "refuse",
     ) -> None:
         step_length = _value(timestep, unit.picosecond) * PS
@@ -102,7 +107,7 @@ class ATOMIntegrator(openmm.CustomIntegrator):
                 "the System has a CMMotionRemover, and fix_com=False asks for a free centre of "
                 "mass: leave one of them out"
             )
-        ensemble = _ensemble(temperature, friction, taut, fix_com, energy_correction)
+        ensemble = _ensemble(temperature, friction, taut, fix_com, energy_correction, reversible)
         source = OperatorSource(operator)
         has_energy = getattr(source.operator, "has_energy", True)
         if not getattr(source.operator, "predicts_velocities", True):
@@ -239,6 +244,7 @@ def _ensemble(
     taut: Quantity | None,
     fix_com: bool,
     energy_correction: bool,
+    reversible: bool | None,
 ) -> Ensemble:
     if friction is not None and taut is not None:
         raise ConfigError("friction is Langevin's and taut is Bussi's: give one of them")
@@ -246,13 +252,14 @@ def _ensemble(
         if friction is not None or taut is not None:
             name = "friction" if taut is None else "taut"
             raise ConfigError(f"{name} makes a thermostat, which needs a temperature as well")
-        return NVE(energy_correction)
+        return NVE(energy_correction, reversible is not False)
     kelvin = _value(temperature, unit.kelvin)
     if friction is not None:
         rate = _value(friction, unit.picosecond**-1) / PS
-        return Langevin(kelvin, rate, fix_com, energy_correction)
+        return Langevin(kelvin, rate, fix_com, energy_correction, bool(reversible))
     if taut is not None:
-        return Bussi(kelvin, _value(taut, unit.picosecond) * PS, fix_com, energy_correction)
+        tau = _value(taut, unit.picosecond) * PS
+        return Bussi(kelvin, tau, fix_com, energy_correction, reversible is not False)
     raise ConfigError(
         f"a temperature of {kelvin:g} K needs a thermostat: friction= for Langevin dynamics, or "
         "taut= for stochastic velocity rescaling"

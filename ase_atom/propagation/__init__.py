@@ -15,7 +15,7 @@ from ase_atom.propagation.frames import Frames
 from ase_atom.propagation.grid import steps_per_stride
 from ase_atom.propagation.guard import Guard
 from ase_atom.propagation.propagator import Propagator
-from ase_atom.propagation.steps import OperatorLike, advance, carry_on, jump
+from ase_atom.propagation.steps import OperatorLike, advance, carry_on, jump, reversible_jump
 from ase_atom.propagation.stochastic import (
     Noise,
     ornstein_uhlenbeck,
@@ -45,6 +45,7 @@ __all__ = [
     "rescale_kinetic_energy",
     "restore_angular_momentum",
     "restore_energy",
+    "reversible_jump",
     "sample_velocities",
     "steps_per_stride",
     "torch_noise",

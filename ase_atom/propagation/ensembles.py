@@ -73,7 +73,15 @@ class CachedPotential:
 
 
 class Ensemble(Protocol):
-    """A step is ``enter``, the operator's jump, ``leave``; ``prepare`` comes once before all."""
+    """A step is ``enter``, the operator's jump, ``leave``; ``prepare`` comes once before all.
+
+    Attributes
+    ----------
+    reversible
+        Whether jumps are made reversible in time, see `ase_atom.propagation.reversible_jump`.
+    """
+
+    reversible: bool
 
     def prepare(self, state: PhaseState) -> PhaseState:
         """Return the first state, with what the ensemble does not allow taken out."""
@@ -121,9 +129,13 @@ class NVE:
     energy_correction
         Also scale the vibrational velocities at the end of each jump so that kinetic plus
         potential energy is kept. One energy evaluation a jump.
+    reversible
+        Make jumps reversible in time, which takes three passes of the operator instead of one:
+        an operator's error then neither feeds nor drains any vibration on average.
     """
 
     energy_correction: bool = False
+    reversible: bool = False
 
     def prepare(self, state: PhaseState) -> PhaseState:
         """Return the state as it is."""
@@ -166,6 +178,7 @@ class Thermostat(ABC):
     temperature_K: float
     fix_com: bool
     energy_correction: bool
+    reversible: bool
 
     def __post_init__(self) -> None:
         if not (self.temperature_K > 0 and math.isfinite(self.temperature_K)):
@@ -221,6 +234,9 @@ class Langevin(Thermostat):
     energy_correction
         Also scale the vibrational velocities at the end of each jump so that the jump itself
         keeps the total energy. One energy evaluation a jump.
+    reversible
+        As in `NVE`. The thermostat itself makes up for what vibrations lose, as long as the
+        friction is well above the rate of the loss.
 
     Raises
     ------
@@ -232,6 +248,7 @@ class Langevin(Thermostat):
     friction: float = 0.01
     fix_com: bool = True
     energy_correction: bool = False
+    reversible: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -266,6 +283,8 @@ class Bussi(Thermostat):
         Keep the centre of mass where it is.
     energy_correction
         As in `Langevin`.
+    reversible
+        As in `NVE`: one factor for all velocities cannot give back what single vibrations lose.
 
     Raises
     ------
@@ -277,6 +296,7 @@ class Bussi(Thermostat):
     taut: float = 100.0
     fix_com: bool = True
     energy_correction: bool = False
+    reversible: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
