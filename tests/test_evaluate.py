@@ -79,7 +79,7 @@ def moving_along(replicas: int) -> PhaseState:
 
 def test_exact_microcanonical_dynamics_has_no_drift() -> None:
     springs = SpringOperator(collinear())
-    plan = Plan(duration=800.0, stride=16.0, temperature=300.0)
+    plan = Plan(duration=800.0, stride=16.0, temperature=300.0, reversible=False)
     report, run = nve_report(springs, moving_along(3), plan, SpringCalculator(springs))
     assert report["broken"] == 0
     assert report["duration_ps"] == pytest.approx(0.8)
@@ -155,7 +155,7 @@ class Exploding(SpringOperator):
 
 def test_broken_replicas_are_counted_and_the_others_go_on() -> None:
     springs = Exploding(collinear())
-    plan = Plan(duration=320.0, stride=16.0, temperature=300.0, snapshots=11)
+    plan = Plan(320.0, 16.0, 300.0, reversible=False, snapshots=11)
     report, run = nve_report(springs, moving_along(3), plan, SpringCalculator(springs))
     assert report["broken"] == 1
     assert report["broken_replicas"][0]["replica"] == 1

@@ -71,6 +71,14 @@ def evaluate(
             "--uncorrected", help="Do not restore the operator's energy after jumps of rollouts."
         ),
     ] = False,
+    reversible: Annotated[
+        bool | None,
+        typer.Option(
+            "--reversible/--single-pass",
+            help="Make jumps of rollouts reversible in time. Default: in NVE.",
+            show_default=False,
+        ),
+    ] = None,
     molecule: Annotated[
         str | None, typer.Option(help="SMILES to roll out, if the data hold several.")
     ] = None,
@@ -107,6 +115,7 @@ def evaluate(
             temperature=temperature,
             friction=friction,
             energy_correction=not uncorrected,
+            reversible=reversible,
             molecule=molecule,
             reference=reference,
             seed=seed,

@@ -68,6 +68,7 @@ def roll_out(
     stride: float | None = None,
     duration: float | None = None,
     energy_correction: bool = True,
+    reversible: bool | None = None,
     seed: int = 0,
 ) -> Trajectory:
     """Start an operator from the first frame of each of a reference's runs.
@@ -90,6 +91,9 @@ def roll_out(
         fs, by default as long as the reference's longest run.
     energy_correction
         Keep the operator's own energy over each jump.
+    reversible
+        Make jumps reversible in time; as in `ase_atom.ATOMPropagator` by default not in Langevin
+        dynamics.
     seed
         Of the thermostat's noise.
 
@@ -111,14 +115,11 @@ def roll_out(
     if duration is None:
         duration = reference.interval * (max(len(run) for run in reference) - 1)
     state = _states(reference)
+    shared = ensemble != "langevin" if reversible is None else reversible
     made: Ensemble = {
-        "nve": lambda: NVE(energy_correction),
-        "langevin": lambda: Langevin(
-            temperature, friction, fix_com, energy_correction=energy_correction
-        ),
-        "bussi": lambda: Bussi(
-            temperature, 1 / friction, fix_com, energy_correction=energy_correction
-        ),
+        "nve": lambda: NVE(energy_correction, shared),
+        "langevin": lambda: Langevin(temperature, friction, fix_com, energy_correction, shared),
+        "bussi": lambda: Bussi(temperature, 1 / friction, fix_com, energy_correction, shared),
     }[ensemble]()
     march = Propagator(
         operator, state, made, stride, reference.interval, seed=seed, drop_broken=True
@@ -130,7 +131,7 @@ def roll_out(
         times.append(frames.times.numpy())
         valid.append(frames.valid.numpy())
     runs = _runs(positions, velocities, times, valid, name)
-    theory = f"{name}, jumps of {format_time(stride)}"
+    theory = f"{name}, {'reversible ' if shared else ''}jumps of {format_time(stride)}"
     facts = {
         "ensemble": ensemble,
         "theory": theory if energy_correction else f"{theory}, uncorrected",

@@ -71,6 +71,12 @@ def compare(
     uncorrected: bool = typer.Option(
         False, "--uncorrected", help="Do not restore the energy after the operator's jumps."
     ),
+    reversible: bool | None = typer.Option(
+        None,
+        "--reversible/--single-pass",
+        help="Make the operator's jumps reversible in time, as ase-atom run does.",
+        show_default="reversible for nve and bussi",
+    ),
     tolerance: list[str] = typer.Option(
         [], metavar="NAME=VALUE", help="Difference that counts as none, such as bond_mean=0.01."
     ),
@@ -102,6 +108,7 @@ def compare(
         "stride": _time(stride, "--stride"),
         "duration": _time(time, "--time"),
         "energy_correction": not uncorrected,
+        "reversible": reversible,
     }
     found = compare_trajectories(
         given,

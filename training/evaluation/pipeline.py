@@ -269,6 +269,7 @@ class Evaluation:
             temperature=settings.temperature,
             friction=settings.friction,
             energy_correction=settings.energy_correction,
+            reversible=settings.reversible,
             seed=settings.seed,
         )
 

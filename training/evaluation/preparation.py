@@ -46,6 +46,7 @@ class Settings:
     temperature: float = 300.0
     friction: float = 0.01
     energy_correction: bool = True
+    reversible: bool | None = None
     molecule: str | None = None
     reference: Path | None = None
     seed: int = 0

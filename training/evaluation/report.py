@@ -204,10 +204,11 @@ def show_nve(console: Console, section: Mapping[str, Any]) -> None:
 
 def _heading(name: str, section: Mapping[str, Any]) -> str:
     kept = "energy restored after jumps" if section["energy_correction"] else "uncorrected"
+    turn = "reversible" if section["reversible"] else "single-pass"
     cut = ", interrupted" if section["interrupted"] else ""
     return (
         f"{name}: {section['replicas']} replicas × {section['duration_ps']:g} ps, "
-        f"{section['temperature_K']:g} K, {section['stride_fs']:g} fs jumps, {kept}{cut}"
+        f"{section['temperature_K']:g} K, {section['stride_fs']:g} fs {turn} jumps, {kept}{cut}"
     )
 
 

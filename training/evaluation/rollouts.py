@@ -43,6 +43,8 @@ class Plan:
         1/fs, of Langevin dynamics.
     energy_correction
         Keep the operator's own energy over each jump.
+    reversible
+        Make jumps reversible in time; by default in microcanonical dynamics.
     seed
         Of the noise.
     snapshots
@@ -54,6 +56,7 @@ class Plan:
     temperature: float
     friction: float = 0.01
     energy_correction: bool = True
+    reversible: bool | None = None
     seed: int = 0
     snapshots: int = 21
 

@@ -37,12 +37,18 @@ def langevin_report(
     watch = Observables(
         bonds, state.numbers.shape[1], state.batch_size, plan.temperature, is_linear(state)
     )
-    ensemble = Langevin(plan.temperature, plan.friction, energy_correction=plan.energy_correction)
+    ensemble = Langevin(
+        plan.temperature,
+        plan.friction,
+        energy_correction=plan.energy_correction,
+        reversible=bool(plan.reversible),
+    )
     run = roll_out(operator, state, ensemble, plan, engine, watch, settle, advance)
     report = _common(run, state, plan) | {
         "ensemble": "Langevin, O(h/2) Φ_h O(h/2), centre of mass fixed",
         "friction_per_fs": plan.friction,
         "energy_correction": plan.energy_correction,
+        "reversible": ensemble.reversible,
         "settling_ps": settle / PS,
         "temperature": watch.temperatures(),
         "bonds": watch.bond_lengths(),
@@ -68,10 +74,12 @@ def nve_report(
     advance: Advance | None = None,
 ) -> tuple[dict[str, Any], Run]:
     """Microcanonical dynamics: drift of the total energy, conservation of momenta."""
-    run = roll_out(operator, state, NVE(plan.energy_correction), plan, engine, advance=advance)
+    ensemble = NVE(plan.energy_correction, plan.reversible is not False)
+    run = roll_out(operator, state, ensemble, plan, engine, advance=advance)
     report = _common(run, state, plan) | {
         "ensemble": "NVE, angular momentum restored at the end of each jump",
         "energy_correction": plan.energy_correction,
+        "reversible": ensemble.reversible,
         "momentum_change_amu_A_per_fs": run.momentum,
         "angular_momentum_change_amu_A2_per_fs": run.angular_momentum,
         "initial_angular_momentum_rms_amu_A2_per_fs": float(
