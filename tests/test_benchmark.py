@@ -144,6 +144,29 @@ def test_what_is_there_is_not_run_again_and_other_settings_are_refused(
         run(suite, data, tmp_path / "out", seeds=(0, 1))
 
 
+def test_what_another_suite_has_measured_is_taken_over(suite, data, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("ASE_ATOM_DATA", str(data))
+    loaded = load_suite(str(suite))
+    rows = load_rows(loaded)
+    options = Options(data=data, seeds=(0,))
+    run_suite(loaded, rows, options)
+    done = fitting.Fit.run
+
+    def never(self: fitting.Fit, *_: object) -> None:
+        raise AssertionError("trained again")
+
+    monkeypatch.setattr(fitting.Fit, "run", never)
+    again = loaded.model_copy(update={"name": "again"})
+    run_suite(again, rows, options)
+    pages = [page(data / "results" / name)["rows"] for name in (loaded.name, "again")]
+    assert pages[0] == pages[1]
+    # Another budget makes another result.
+    monkeypatch.setattr(fitting.Fit, "run", done)
+    longer = loaded.model_copy(update={"name": "longer", "budget": Budget(steps=31)})
+    run_suite(longer, rows, options)
+    assert page(data / "results" / "longer")["rows"]["tiny"]["steps"] == 31
+
+
 def test_nothing_is_printed_without_the_trivial_rows(suite, data, tmp_path) -> None:
     output = tmp_path / "out"
     run(suite, data, output, seeds=(0,))

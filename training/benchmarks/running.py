@@ -120,13 +120,16 @@ def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
     for task in tasks:
         for name in {n for c in task.compounds.values() for p in PARTS for n in getattr(c, p)}:
             find_file(task.layout, name, options.data)
+    # Trivial rows under both splits come first: without them no table is printed.
     jobs = [
-        (task, split, name, seed)
+        job
         for task in tasks
-        for seed in seeds
-        for split in SPLITS
-        for name in (*(TRIVIAL if seed == seeds[0] else ()), *rows)
+        for job in (
+            *((task, split, name, seeds[0]) for split in SPLITS for name in TRIVIAL),
+            *((task, split, name, seed) for seed in seeds for split in SPLITS for name in rows),
+        )
     ]
+    beside = sorted(path for path in root.parent.glob("*") if path.is_dir())
     table = root / "table.md"
     loaded: tuple[tuple[str, str], Loaded] | None = None
     for number, (task, split, name, seed) in enumerate(jobs, start=1):
@@ -134,6 +137,9 @@ def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
         place = Place(root, task, split, name, seed if row else 0)
         settings = _settings(suite, task, split, row, options)
         if place.finished(settings):
+            continue
+        if not options.output and place.take_over(settings, beside):
+            console.print(f"[{number}/{len(jobs)}] {place.name}: from another suite", markup=False)
             continue
         if loaded is None or loaded[0] != (task.key, split):
             loaded = (task.key, split), load_task(task, split, options)
