@@ -146,6 +146,8 @@ def test_chained_jumps_meet_the_single_one(bursts: list[Burst], springs: SpringO
     heating = SpringOperator(springs.reference_atoms, stiffness=1.0, heating=1e-3)
     grown = errors_of(bursts, [16.0, 64.0], operator=chained(heating, 16.0)).overall("operator")
     assert 0 < grown.velocity[0] < grown.velocity[1]
+    shared = errors_of(bursts, [16.0, 64.0], operator=chained(heating, 16.0, reversible=True))
+    assert shared.overall("operator").velocity[1] < 0.7 * grown.velocity[1]
 
 
 def test_chains_end_where_the_shortest_burst_does(bursts: list[Burst]) -> None:

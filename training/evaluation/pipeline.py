@@ -150,10 +150,14 @@ class Evaluation:
         lags = chain_lags(bursts, self.it.stride)
         repeated = None
         if lags:
-            repeated = self._errors_of(chained(operator, self.it.stride), lags, guesses)
+            reversible = self.it.settings.reversible is not False
+            predictor = chained(operator, self.it.stride, reversible)
+            repeated = self._errors_of(predictor, lags, guesses)
             repeated["stride_fs"] = self.it.stride
             self.report["chained_errors"] = repeated
-            report.show_lags(self.console, repeated, f"Chained by {self.it.stride:g} fs")
+            repeated["reversible"] = reversible
+            way = ", reversible" if reversible else ", single-pass"
+            report.show_lags(self.console, repeated, f"Chained by {self.it.stride:g} fs{way}")
         title = f"{operator.card.name}, {len(bursts)} bursts ({self.it.chosen.split})"
         plots.lag_plot(self.it.folder / "error_by_lag.png", single, repeated, title)
         self._save()

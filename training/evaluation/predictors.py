@@ -9,7 +9,7 @@ from torch import Tensor
 
 from ase_atom.analysis.harmonic import HarmonicGuess
 from ase_atom.operator import Operator
-from ase_atom.propagation import jump
+from ase_atom.propagation import jump, reversible_jump
 from ase_atom.state import PhaseState
 
 #: Positions and velocities ``[S, L, N, 3]`` of states at times in fs, ``[L]``.
@@ -38,15 +38,16 @@ def direct(operator: Operator) -> Predictor:
     return predict
 
 
-def chained(operator: Operator, stride: float) -> Predictor:
+def chained(operator: Operator, stride: float, reversible: bool = False) -> Predictor:
     """Jumps of one stride, each from the end of the one before; lags are multiples of it."""
+    make = reversible_jump if reversible else jump
 
     def predict(state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
         wanted = [round(float(time) / stride) for time in times]
         kept: dict[int, tuple[Tensor, Tensor]] = {}
         one = torch.tensor([stride], dtype=torch.float64)
         for count in range(1, max(wanted) + 1):
-            positions, velocities = jump(operator, state, one)
+            positions, velocities = make(operator, state, one)
             state = state.replace(positions=positions[:, 0], velocities=velocities[:, 0])
             if count in wanted:
                 kept[count] = (state.positions, state.velocities)
