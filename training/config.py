@@ -171,6 +171,9 @@ class TrainingConfig(_Section):
         Jump recommended for propagation, fs; written into the card.
     start_from
         Name or path of an operator whose weights the run starts from.
+    refit_energies
+        Fit the energies of atoms to the data anew, and divide the data without regard to what
+        ``start_from`` was trained on: for data of another level of theory.
     energy_from
         Name or path of a spectral operator whose energy head a ``paper`` operator takes as it is:
         the two then share a potential energy surface, and only paths are learned.
@@ -181,6 +184,7 @@ class TrainingConfig(_Section):
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     stride: float = Field(default=16.0, gt=0)
     start_from: str | None = None
+    refit_energies: bool = False
     energy_from: str | None = None
     notes: str = ""
     operator: AnyConfig = SpectralConfig()
@@ -205,6 +209,8 @@ class TrainingConfig(_Section):
             self._check_paper()
         elif self.energy_from:
             raise ValueError("energy_from is for architecture: paper")
+        if self.refit_energies and not self.start_from:
+            raise ValueError("refit_energies needs start_from")
         return self
 
     def _check_paper(self) -> None:

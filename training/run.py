@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 import yaml
 from ase import Atoms
@@ -161,7 +162,9 @@ def load_reference(config: TrainingConfig, folder: RunFolder) -> Reference:
                 f"{missing[0]}: restore them, or begin anew with --restart"
             )
     else:
-        given = load_operator(config.start_from).card.split if config.start_from else None
+        given = None
+        if config.start_from and not config.refit_energies:
+            given = load_operator(config.start_from).card.split
         shares = (config.data.validation, config.data.test, config.data.split_seed)
         split = split_bursts(list(bursts.values()), *shares, given)
         begun = None
@@ -206,6 +209,8 @@ def make_operator(config: TrainingConfig, train: Sequence[Burst]) -> Operator:
                 f"{config.start_from} is another operator than the config's ({listed})"
             )
         operator.load_state_dict(parent.state_dict())
+        if config.refit_energies and operator.has_energy:
+            refit_energies(operator, train)
         return _frozen_energy(operator, config)
     if config.energy_from:
         operator.take_energy(load_operator(config.energy_from))
@@ -224,6 +229,37 @@ def make_operator(config: TrainingConfig, train: Sequence[Burst]) -> Operator:
         ]
     operator.set_energy_scale(energy_offsets(train, outputs), scale)
     return operator
+
+
+def refit_energies(operator: Operator, bursts: Sequence[Burst], frames: int = 8) -> None:
+    """Set the energies of atoms so that the head's mean energy of each molecule is the data's.
+
+    Every level of theory has a zero of its own.
+
+    Parameters
+    ----------
+    operator
+        With a trained energy head, whose offsets are replaced.
+    bursts
+        Reference bursts.
+    frames
+        Frames of each burst over which the head's output is averaged.
+    """
+    operator.set_energy_scale(dict.fromkeys(operator.config.elements, 0.0), operator.energy_scale)
+    outputs = []
+    with torch.no_grad():
+        for burst in bursts:
+            chosen = np.linspace(0, len(burst.energies) - 1, frames).round().astype(int)
+            atoms = [Atoms(burst.numbers, positions=burst.positions[frame]) for frame in chosen]
+            energies = operator.energy(PhaseState.from_atoms(atoms)).numpy()
+            # These frames' mean energy is not the burst's, and the head follows the difference.
+            strayed = burst.energies[chosen].mean() - np.mean(burst.energies)
+            outputs.append(energies.mean() - strayed)
+    operator.set_energy_scale(energy_offsets(bursts, outputs), operator.energy_scale)
+
+
+def _first_atoms(burst: Burst) -> Atoms:
+    return Atoms(burst.numbers, positions=burst.positions[0])
 
 
 def _frozen_energy(operator: Operator, config: TrainingConfig) -> Operator:
@@ -294,10 +330,6 @@ def make_card(config: TrainingConfig, reference: Reference, command: str) -> Ope
         split=reference.split,
         notes=config.notes,
     )
-
-
-def _first_atoms(burst: Burst) -> Atoms:
-    return Atoms(burst.numbers, positions=burst.positions[0])
 
 
 @rank_zero_only

@@ -23,7 +23,8 @@ def split_bursts(
     """Divide bursts, never frames, into training, validation and test.
 
     Bursts are put in order of molecule and temperature, shuffled within each, and every
-    ``1/fraction``-th is held out, so that each molecule and temperature has its share.
+    ``1/fraction``-th is held out, so that each molecule and temperature has its share. A burst
+    with the attribute ``part`` goes there: pieces of one trajectory are divided by time.
 
     Parameters
     ----------
@@ -46,7 +47,8 @@ def split_bursts(
     DataError
         If no burst is left to train on.
     """
-    fixed = {key: part for part in PARTS for key in (given or {}).get(part, ())}
+    fixed = {burst.key: part for burst in bursts if (part := burst.attrs.get("part")) in PARTS}
+    fixed |= {key: part for part in PARTS for key in (given or {}).get(part, ())}
     split: Split = {part: [] for part in PARTS}
     order: list[tuple] = []
     for burst in bursts:
