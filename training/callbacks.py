@@ -48,22 +48,26 @@ class Progress(TQDMProgressBar):
         super().on_validation_end(trainer, pl_module)
         if not trainer.is_global_zero:
             return
-        found = {
-            key.removeprefix("validation/"): float(value)
-            for key, value in trainer.callback_metrics.items()
-            if key.startswith("validation/")
-        }
-        paths = ", ".join(
-            f"{key.removeprefix('position_')} {value:.4f} (v {found['velocity' + key[8:]]:.4f})"
-            for key, value in sorted(found.items(), key=lambda item: (len(item[0]), item[0]))
-            if key.startswith("position_")
-        )
-        energies = ""
-        if "force_meV_A" in found:
-            energies = (
-                f"; force {found['force_meV_A']:.1f} meV/Å, energy {found['energy_meV']:.1f} meV"
-            )
-        self.print(f"step {trainer.global_step}: position error {paths}{energies}")
+        for prefix, label in (("validation/", ""), ("unseen/", "unseen molecules: ")):
+            found = {
+                key.removeprefix(prefix): float(value)
+                for key, value in trainer.callback_metrics.items()
+                if key.startswith(prefix)
+            }
+            if found:
+                self.print(f"step {trainer.global_step}: {label}{_described(found)}")
+
+
+def _described(found: dict[str, float]) -> str:
+    paths = ", ".join(
+        f"{key.removeprefix('position_')} {value:.4f} (v {found['velocity' + key[8:]]:.4f})"
+        for key, value in sorted(found.items(), key=lambda item: (len(item[0]), item[0]))
+        if key.startswith("position_")
+    )
+    energies = ""
+    if "force_meV_A" in found:
+        energies = f"; force {found['force_meV_A']:.1f} meV/Å, energy {found['energy_meV']:.1f} meV"
+    return f"position error {paths}{energies}"
 
 
 class Checkpoints(ModelCheckpoint):

@@ -25,11 +25,21 @@ class DataConfig(_Section):
     Attributes
     ----------
     paths
-        Merged files or folders of bursts; relative ones are looked up in the data folder.
+        Merged files, folders of bursts, or collections of several molecules' files and folders;
+        relative ones are looked up in the data folder.
     validation, test
         Bursts held out for validation and for testing: a fraction below 1, or a count.
     split_seed
         Seed of the division.
+    partition
+        CSV table of compounds (``smiles``) and their ``part``: bursts of ``test`` compounds are
+        never read, those of ``validation`` compounds measured each by itself. All others are in
+        training but for the share ``validation`` of their bursts; ``test`` must be 0.
+    buckets
+        Atoms in the largest molecule of each group of similar size. A step's batch has windows of
+        every group, each padded to its own largest molecule; one group by default.
+    grow
+        Whether bursts that have come into the data join the run when it is resumed.
     rotations
         Whether each window is turned, or turned and mirrored, at random; by default where the
         operator does not commute with rotations by itself.
@@ -39,6 +49,9 @@ class DataConfig(_Section):
     validation: float = Field(default=0.05, ge=0)
     test: float = Field(default=0.1, ge=0)
     split_seed: int = Field(default=0, ge=0)
+    partition: str | None = None
+    buckets: tuple[int, ...] = ()
+    grow: bool = False
     rotations: bool | None = None
 
     @model_validator(mode="after")
@@ -49,6 +62,10 @@ class DataConfig(_Section):
                 raise ValueError(f"{name} is a fraction below 1 or a whole number, not {value:g}")
         if self.validation < 1 and self.test < 1 and self.validation + self.test >= 1:
             raise ValueError("validation and test together leave nothing to train on")
+        if self.partition and (self.test or self.validation >= 1):
+            raise ValueError("with partition, test must be 0 and validation a fraction below 1")
+        if list(self.buckets) != sorted({*self.buckets}):
+            raise ValueError(f"buckets must rise, not {list(self.buckets)}")
         return self
 
 
@@ -66,7 +83,10 @@ class OptimiserConfig(_Section):
     muon_lr, muon_momentum
         Of Muon's matrices; its step has unit spectral norm, hence the larger rate.
     schedule
-        What the rate does after its rise: ``cosine``, falling to zero, or ``constant``.
+        What the rate does after its rise: ``cosine``, falling to zero; ``constant``; or ``decay``,
+        constant and from step ``decay_from`` falling to zero.
+    decay_from
+        See there.
     warmup
         Steps over which the rate rises linearly.
     clip
@@ -83,7 +103,8 @@ class OptimiserConfig(_Section):
     amsgrad: bool = False
     muon_lr: float = Field(default=0.02, gt=0)
     muon_momentum: float = Field(default=0.95, ge=0, lt=1)
-    schedule: Literal["cosine", "constant"] = "cosine"
+    schedule: Literal["cosine", "constant", "decay"] = "cosine"
+    decay_from: int = Field(default=0, ge=0)
     warmup: int = Field(default=100, ge=0)
     clip: float = Field(default=1.0, ge=0)
     ema: float = Field(default=0.0, ge=0, lt=1)

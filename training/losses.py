@@ -17,7 +17,7 @@ Padding enters none of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -86,6 +86,23 @@ class Scales:
             force=max(float(force), 1e-6),
             energy=max(float(spread), 1e-6),
             temperature=temperature,
+        )
+
+    @classmethod
+    def mean(cls, scales: Sequence[Scales], weights: Sequence[float]) -> Scales:
+        """Root of the weighted mean of squares: the scales of several sets of data together."""
+        shares = torch.tensor(weights, dtype=torch.float64)
+        shares = shares / shares.sum()
+
+        def joined(values: Sequence[Tensor | float]) -> Tensor:
+            stacked = torch.stack([torch.as_tensor(value).double() for value in values], dim=-1)
+            return (stacked.square() * shares).sum(-1).sqrt()
+
+        return cls(
+            displacement=joined([one.displacement for one in scales]).float(),
+            force=float(joined([one.force for one in scales])),
+            energy=float(joined([one.energy for one in scales])),
+            temperature=scales[0].temperature,
         )
 
     def to(self, device: torch.device) -> Scales:

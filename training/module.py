@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import statistics
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -62,26 +63,26 @@ class TrainingModule(lightning.LightningModule):
         What to train; its energy scale and offsets are set.
     config
         The run's settings.
-    sampler
-        Of the training windows.
+    samplers
+        Of the training windows, one for each group of molecules of similar size.
     scales
         Of the losses.
-    validation
-        Held-out states, or None.
+    held_out
+        Held-out states: of molecules in training as ``""``, of others by the molecule's name.
     """
 
     def __init__(
         self,
         operator: Operator,
         config: TrainingConfig,
-        sampler: Sampler,
+        samplers: Sequence[Sampler],
         scales: Scales,
-        validation: Validation | None,
+        held_out: Mapping[str, Validation],
     ) -> None:
         super().__init__()
         self.operator = operator
         self.config = config
-        self.sampler, self.scales, self.held_out = sampler, scales, validation
+        self.samplers, self.scales, self.held_out = list(samplers), scales, dict(held_out)
         self.segment, self.energy = operator.segment, energy_and_gradient
         if config.trainer.compile:
             self.segment = torch.compile(self.segment, dynamic=False)
@@ -99,8 +100,9 @@ class TrainingModule(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         """Put data and scales where the weights are."""
-        self.sampler.rank = self.global_rank
-        self.sampler.data = self.sampler.data.to(self.device)
+        for sampler in self.samplers:
+            sampler.rank = self.global_rank
+            sampler.data = sampler.data.to(self.device)
         self.scales = self.scales.to(self.device)
         if self.average is not None:
             self.average = [value.to(self.device) for value in self.average]
@@ -114,36 +116,40 @@ class TrainingModule(lightning.LightningModule):
     def loss_of_step(self, step: int) -> dict[str, Tensor]:
         """Terms of the loss, and their weighted sum ``loss``, at one step."""
         weights = self.config.loss
-        generator = self.sampler.generator(step)
+        generator = self.samplers[0].generator(step)
         if self.operator.stochastic:
             # Noise and dropout too follow from the step's number alone.
             torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
         terms: dict[str, Tensor] = {}
-        if weights.position or weights.velocity:
-            terms["position"], terms["velocity"] = self.path_terms(generator)
-        if weights.force or weights.energy:
-            states = self.sampler.states(generator)
-            # Second derivatives in half precision lose too much: this term is always float32.
-            with torch.autocast(self.device.type, enabled=False):
-                terms["force"], terms["energy"] = energy_losses(
-                    self.operator, states, self.scales, self.energy
-                )
+        windows = sum(sampler.batch_size for sampler in self.samplers)
+        states = sum(sampler.state_batch_size for sampler in self.samplers)
+        for sampler in self.samplers:
+            if weights.position or weights.velocity:
+                share = sampler.batch_size / windows
+                found = self.path_terms(sampler, generator)
+                _add(terms, ("position", "velocity"), found, share)
+            if weights.force or weights.energy:
+                drawn = sampler.states(generator)
+                # Second derivatives in half precision lose too much: always float32.
+                with torch.autocast(self.device.type, enabled=False):
+                    found = energy_losses(self.operator, drawn, self.scales, self.energy)
+                _add(terms, ("force", "energy"), found, sampler.state_batch_size / states)
         loss = sum(getattr(weights, name) * term for name, term in terms.items())
         return {"loss": loss, **terms}
 
-    def path_terms(self, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+    def path_terms(self, sampler: Sampler, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """Position and velocity loss of windows drawn with a generator."""
-        windows = self.sampler.windows(generator)
+        windows = sampler.windows(generator)
         if self.rotations:
             windows = rotated(windows, generator)
         species = self.operator.species_of[windows.numbers]
-        lags, length = windows.lags, self.sampler.window
-        interval = self.sampler.data.interval
+        lags, length = windows.lags, sampler.window
+        interval = sampler.data.interval
         x, v = windows.positions[:, 0], windows.velocities[:, 0]
         paths = []
-        for jump in lags.view(self.sampler.chain, -1) - length * torch.arange(
-            self.sampler.chain
-        ).unsqueeze(1):
+        for jump in lags.view(sampler.chain, -1) - length * torch.arange(sampler.chain).unsqueeze(
+            1
+        ):
             times = (jump * interval).to(x)
             path = self.segment(species, windows.masses, x, v, times)
             x, v = path[0][:, -1], path[1][:, -1]
@@ -178,7 +184,9 @@ class TrainingModule(lightning.LightningModule):
         settings = self.config.optimiser
         optimiser = build_optimiser(self.operator, settings)
         steps = self.config.trainer.steps
-        schedule = build_schedule(optimiser, settings.warmup, steps, settings.schedule)
+        schedule = build_schedule(
+            optimiser, settings.warmup, steps, settings.schedule, settings.decay_from
+        )
         return {
             "optimizer": optimiser,
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
@@ -191,26 +199,41 @@ class TrainingModule(lightning.LightningModule):
     # -- validation ------------------------------------------------------------------------------
 
     def val_dataloader(self) -> list[int]:
-        """Numbers of the batches of held-out states."""
-        return list(range(self.held_out.batches)) if self.held_out else []
+        """Numbers of the batches of held-out states, through all groups of them."""
+        return list(range(sum(held.batches for held in self.held_out.values())))
 
     def on_validation_epoch_start(self) -> None:
         """Use the averaged weights."""
         self.swap_average()
-        self.held_out.reset(self.device)
+        for held in self.held_out.values():
+            held.reset(self.device)
 
     def validation_step(self, batch: int, batch_idx: int) -> None:
         """Errors of one batch; each process takes its share."""
-        if batch % self.trainer.world_size == self.global_rank:
-            with torch.autocast(self.device.type, enabled=False):
-                self.held_out.add(self.operator, batch)
+        if batch % self.trainer.world_size != self.global_rank:
+            return
+        for held in self.held_out.values():
+            if batch < held.batches:
+                with torch.autocast(self.device.type, enabled=False):
+                    held.add(self.operator, batch)
+                return
+            batch -= held.batches
 
     def on_validation_epoch_end(self) -> None:
-        """Log errors over all held-out states."""
+        """Log errors over all held-out states; of molecules not in training, their median."""
         self.swap_average()
-        sums = self.trainer.strategy.reduce(self.held_out.sums, reduce_op="sum")
-        for name, value in self.held_out.metrics(sums).items():
-            self.log(f"validation/{name}", value, rank_zero_only=True)
+        strange: list[dict[str, float]] = []
+        for molecule, held in self.held_out.items():
+            sums = self.trainer.strategy.reduce(held.sums, reduce_op="sum")
+            found = held.metrics(sums)
+            if molecule:
+                strange.append(found)
+            for name, value in found.items():
+                place = f"compounds/{molecule}/{name}" if molecule else f"validation/{name}"
+                self.log(place, value, rank_zero_only=True)
+        for name in strange[0] if strange else ():
+            middle = statistics.median(found[name] for found in strange)
+            self.log(f"unseen/{name}", middle, rank_zero_only=True)
 
     # -- state -----------------------------------------------------------------------------------
 
@@ -255,3 +278,10 @@ class TrainingModule(lightning.LightningModule):
         self.log("loss", self._sums["loss"] / self._summed, prog_bar=True, logger=False)
         self.log("lr", self.optimizers().param_groups[-1]["lr"])
         self._sums, self._summed = {}, 0
+
+
+def _add(
+    terms: dict[str, Tensor], names: Sequence[str], found: Sequence[Tensor], share: float
+) -> None:
+    for name, term in zip(names, found, strict=True):
+        terms[name] = terms[name] + share * term if name in terms else share * term

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import math
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,15 +16,17 @@ from ase import Atoms
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rdkit import Chem
 
-from ase_atom.errors import ConfigError, DataError
+from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator, OperatorCard, build_operator, load_operator
 from ase_atom.state import PhaseState
+from training.buckets import bucketed, shares
 from training.config import TrainingConfig, differences
 from training.data import FrameData, Sampler, energy_offsets
 from training.losses import Scales
 from training.module import TrainingModule
-from training.split import Split, split_bursts
-from training.store import Burst, data_folder, read_bursts
+from training.reference import Reference, load_reference
+from training.split import Split
+from training.store import Burst
 from training.validation import Validation
 
 # What may change between the two sides of an interruption: nothing that changes what is learned,
@@ -44,28 +44,15 @@ _FREE = (
     "trainer.log_every",
 )
 
-
-@dataclass(frozen=True)
-class Reference:
-    """The bursts of a run.
-
-    Attributes
-    ----------
-    bursts
-        By key.
-    split
-        Keys in training, validation and test.
-    fingerprint
-        SHA-256 over the stored data.
-    """
-
-    bursts: dict[str, Burst]
-    split: Split
-    fingerprint: str
-
-    def part(self, name: str) -> list[Burst]:
-        """Bursts of ``train``, ``validation`` or ``test``."""
-        return [self.bursts[key] for key in self.split[name]]
+__all__ = [
+    "Reference",
+    "RunFolder",
+    "load_reference",
+    "make_card",
+    "make_module",
+    "make_operator",
+    "refit_energies",
+]
 
 
 class RunFolder:
@@ -124,59 +111,6 @@ class RunFolder:
         """The checkpoint to resume from, if there is one."""
         found = self.checkpoints.glob("step=*.ckpt")
         return max(found, key=lambda path: int(path.stem.partition("=")[2]), default=None)
-
-
-def load_reference(config: TrainingConfig, folder: RunFolder) -> Reference:
-    """Read the bursts and divide them, or take the division that the run began with.
-
-    Bursts that were added after the run began are left out of it.
-
-    Raises
-    ------
-    DataError
-        If data is missing, empty, or no longer holds the bursts that the run began with.
-    """
-    bursts: dict[str, Burst] = {}
-    for given in config.data.paths:
-        path = data_folder() / Path(given).expanduser()
-        if not path.exists():
-            raise DataError(
-                f"there is no reference data at {path}: generate it with "
-                "python -m training.generate, or correct data.paths or ASE_ATOM_DATA"
-            )
-        for burst in read_bursts(path):
-            if burst.key in bursts:
-                raise DataError(f"burst {burst.key} is in more than one of data.paths")
-            if burst.attrs.get("ensemble", "nve") != "nve":
-                raise DataError(
-                    f"burst {burst.key} is of ensemble {burst.attrs['ensemble']}: a thermostat's "
-                    "noise cannot be learned, train on nve bursts"
-                )
-            bursts[burst.key] = burst
-    if folder.started:
-        split, begun = folder.split()
-        missing = [key for keys in split.values() for key in keys if key not in bursts]
-        if missing:
-            raise DataError(
-                f"{len(missing)} bursts that this run began with are gone from its data, the first "
-                f"{missing[0]}: restore them, or begin anew with --restart"
-            )
-    else:
-        given = None
-        if config.start_from and not config.refit_energies:
-            given = load_operator(config.start_from).card.split
-        shares = (config.data.validation, config.data.test, config.data.split_seed)
-        split = split_bursts(list(bursts.values()), *shares, given)
-        begun = None
-    digest = hashlib.sha256()  # as training.store.fingerprint has it
-    for key in sorted(key for keys in split.values() for key in keys):
-        digest.update(f"{key} {bursts[key].checksum()}\n".encode())
-    if begun not in (None, digest.hexdigest()):
-        raise DataError(
-            f"the data in {', '.join(config.data.paths)} changed after this run began: "
-            "restore it, or begin anew with --restart"
-        )
-    return Reference(bursts, split, digest.hexdigest())
 
 
 def make_operator(config: TrainingConfig, train: Sequence[Burst]) -> Operator:
@@ -280,29 +214,42 @@ def make_module(config: TrainingConfig, reference: Reference, operator: Operator
     offsets = {
         number: float(operator.energy_offsets[number]) for number in config.operator.elements
     }
-    data = FrameData.from_bursts(reference.part("train"), offsets)
-    window = data.frames_of(config.window, "loss.window")
-    data.frames_of(window * config.loss.chain * data.interval, "loss.window times loss.chain")
-    data.frames_of(config.operator.horizon, "operator.horizon")
-    sampler = Sampler(
-        data,
-        window=window,
-        chain=config.loss.chain,
-        lags_per_jump=config.loss.lags_per_sample,
-        batch_size=config.trainer.batch_size,
-        state_batch_size=config.loss.force_batch,
-        seed=config.trainer.seed,
-    )
-    scales = Scales.from_data(data, window * config.loss.chain, config.loss.temperature)
-    held_out = None
-    if reference.split["validation"]:
-        held = FrameData.from_bursts(reference.part("validation"), offsets)
-        held.frames_of(config.operator.horizon, "operator.horizon")
-        wanted = {*(2.0**n for n in range(2, 20)), config.window, config.operator.horizon}
-        lags = {time / held.interval for time in wanted if time <= config.operator.horizon}
-        lags = sorted(round(lag) for lag in lags if abs(lag - round(lag)) < 1e-6 and lag >= 1)
-        held_out = Validation(held, lags, config.trainer.validate_starts)
-    return TrainingModule(operator, config, sampler, scales, held_out)
+    samplers = []
+    groups = bucketed(reference.part("train"), config.data.buckets)
+    counts = shares(groups, config.trainer.batch_size)
+    states = shares(groups, config.loss.force_batch)
+    scales = []
+    for bursts, windows, few in zip(groups, counts, states, strict=True):
+        data = FrameData.from_bursts(bursts, offsets)
+        window = data.frames_of(config.window, "loss.window")
+        data.frames_of(window * config.loss.chain * data.interval, "loss.window times loss.chain")
+        data.frames_of(config.operator.horizon, "operator.horizon")
+        samplers.append(
+            Sampler(
+                data,
+                window=window,
+                chain=config.loss.chain,
+                lags_per_jump=config.loss.lags_per_sample,
+                batch_size=windows,
+                state_batch_size=few,
+                seed=config.trainer.seed,
+            )
+        )
+        scales.append(Scales.from_data(data, window * config.loss.chain, config.loss.temperature))
+    held_out = {
+        name: _validation(config, FrameData.from_bursts(bursts, offsets))
+        for name, bursts in reference.held_out().items()
+    }
+    weights = [float(len(sampler.data.energies)) for sampler in samplers]
+    return TrainingModule(operator, config, samplers, Scales.mean(scales, weights), held_out)
+
+
+def _validation(config: TrainingConfig, held: FrameData) -> Validation:
+    held.frames_of(config.operator.horizon, "operator.horizon")
+    wanted = {*(2.0**n for n in range(2, 20)), config.window, config.operator.horizon}
+    lags = {time / held.interval for time in wanted if time <= config.operator.horizon}
+    lags = sorted(round(lag) for lag in lags if abs(lag - round(lag)) < 1e-6 and lag >= 1)
+    return Validation(held, lags, config.trainer.validate_starts)
 
 
 def make_card(config: TrainingConfig, reference: Reference, command: str) -> OperatorCard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -73,6 +74,38 @@ def split_bursts(
             f"{len(bursts)} bursts leave none to train on beside validation {validation:g} and "
             f"test {test:g}: generate more, or hold out fewer"
         )
+    return {part: sorted(names) for part, names in split.items()}
+
+
+def divide_compounds(bursts: Sequence[Burst], parts: Mapping[str, str], share: float) -> Split:
+    """Divide bursts by their compounds, and hold out some of those in training too.
+
+    Where a burst goes does not depend on which others there are, so that a collection may grow.
+
+    Parameters
+    ----------
+    bursts
+        Reference bursts.
+    parts
+        Part of each burst's compound by the burst's key.
+    share
+        Of the bursts of training compounds, beside the first of each, to hold out for validation.
+
+    Raises
+    ------
+    DataError
+        If no burst is left to train on.
+    """
+    split: Split = {part: [] for part in PARTS}
+    for burst in bursts:
+        part = parts[burst.key]
+        _, _, index = burst.key.partition("/")
+        draw = int(hashlib.sha256(burst.key.encode()).hexdigest()[:8], 16) / 2**32
+        if part == "train" and index.strip("0") and draw < share:
+            part = "validation"
+        split[part].append(burst.key)
+    if not split["train"]:
+        raise DataError(f"none of {len(bursts)} bursts is of a training compound")
     return {part: sorted(names) for part, names in split.items()}
 
 
