@@ -5,9 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
+from benchmark_files import write_md17
 
 from ase_atom.operator import PaperConfig, parse_config
-from training.benchmarks.suites import load_rows, load_suite
+from training.benchmarks.fitting import Fit
+from training.benchmarks.models import Setting, build_model, predict
+from training.benchmarks.samples import Window, make_samples, split_starts
+from training.benchmarks.sources import load_trajectory
+from training.benchmarks.suites import Budget, load_rows, load_suite
 
 FOLDER = Path(__file__).parent.parent / "training" / "configs" / "paper"
 FILES = sorted(FOLDER.rglob("*.yaml"))
@@ -23,6 +29,31 @@ def test_every_experiment_is_one_the_benchmarks_can_run(path: Path) -> None:
     for name, row in rows.items():
         config = parse_config({"horizon": 1500.0, "elements": (6, 7, 8)} | row.settings)
         assert isinstance(config, PaperConfig), name
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: str(path.relative_to(FOLDER)))
+def test_every_experiment_trains(path: Path, tmp_path: Path) -> None:
+    """A few steps of every row, with its own optimiser, on a small trajectory."""
+    suite = load_suite(str(path))
+    task = suite.tasks()[0]
+    write_md17(tmp_path / "md17like" / "md17_ethanol.npz", frames=400)
+    trajectory = load_trajectory("md17", "ethanol", task.atoms == "heavy", tmp_path)
+    window = Window(32, task.timesteps)
+    parts = [
+        make_samples(trajectory, starts, window)
+        for starts in split_starts(trajectory, window, 0, (4, 2, 2), "random")
+    ]
+    lags = torch.arange(1, task.timesteps + 1, dtype=torch.float64) * 16.0 / task.timesteps
+    elements = tuple(sorted(set(trajectory.numbers.tolist())))
+    setting = Setting(elements, lags, 0.5, task.atoms == "heavy")
+    for name, row in load_rows(suite).items():
+        model = build_model(row, setting, parts[0], seed=0)
+        fit = Fit(model, *parts[:2], row, Budget(steps=3), 0, tmp_path / name)
+        assert fit.run().steps == 3, name
+        errors = [error for _, error in fit.history]
+        assert all(0 < error < float("inf") for error in errors), name
+        assert len(set(errors)) > 1, f"{name}: nothing was learned"
+        assert torch.isfinite(predict(model, parts[2])).all(), name
 
 
 def test_each_ablation_changes_one_setting_of_the_published_model() -> None:
