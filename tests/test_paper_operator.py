@@ -21,6 +21,7 @@ from ase_atom.operator import (
     save_operator,
 )
 from ase_atom.operator.paper.equivariant import Irreps
+from ase_atom.operator.paper.frames import body_axes
 from ase_atom.propagation import NVE, Step, advance, torch_noise
 from ase_atom.state import PhaseState
 
@@ -57,6 +58,8 @@ SWITCHES = [
     {"output_heads": 3},
     {"update": "delta"},
     {"update": "absolute"},
+    {"frame": "body"},
+    {"frame": "body", "update": "delta", "walks": 2},
 ]
 
 
@@ -226,6 +229,31 @@ def test_the_equivariant_trunk_is_so_exactly(state, improper, positional):
     ):
         assert (left - left[:, :1]).abs().max() > 1e-3
         assert_close(left @ matrix.T, right)
+
+
+@pytest.mark.parametrize("update", ["path", "delta", "absolute"])
+def test_along_the_bodys_axes_rotations_do_not_matter(state, update):
+    operator = make(frame="body", update=update, walks=2)
+    matrix = torch.as_tensor(Rotation.random(rng=np.random.default_rng(3)).as_matrix())
+    (x, v), (y, w) = operator(state, TIMES), operator(turned(state, matrix), TIMES)
+    assert_close(x @ matrix.T, y)
+    assert_close(v @ matrix.T, w)
+    # A mirror image is another matter: training shows it those as well.
+    assert not operator.equivariant
+    mirrored = operator(turned(state, -torch.eye(3).double()), TIMES)[0]
+    assert (mirrored + x).abs().max() > 1e-3
+
+
+def test_the_bodys_axes_follow_the_skeleton():
+    state = moving("CH3CH2OH")
+    axes = body_axes(state.positions, state.masses)[0]
+    assert_close(axes.T @ axes, torch.eye(3).double())
+    assert float(torch.linalg.det(axes)) == pytest.approx(1)
+    x = (state.positions @ axes)[0]
+    heavy = x[(state.numbers == 6)[0] | (state.numbers == 8)[0]]
+    # Short, middle and long axis: next to nothing out of the plane of three heavy atoms.
+    spread = heavy.std(0)
+    assert spread[0] < 0.05 < spread[1] < spread[2]
 
 
 def test_the_published_map_is_equivariant_in_its_lift_alone(state):

@@ -73,7 +73,7 @@ class PaperConfig(ArchitectureConfig):
         starts at the state.
     frame
         ``laboratory``: coordinates as they come; ``centre_of_mass``: about it, and its motion
-        exactly uniform.
+        exactly uniform; ``body``: also along the axes of `body_axes`, which turn with the molecule.
     frame_interval
         Time that makes velocities displacements, fs: the interval between the data's frames. None
         for units of the element's thermal speed.
@@ -109,7 +109,7 @@ class PaperConfig(ArchitectureConfig):
     output_heads: int = Field(default=1, ge=1)
     velocities: bool = False
     update: Literal["absolute", "delta", "path"] = "absolute"
-    frame: Literal["laboratory", "centre_of_mass"] = "laboratory"
+    frame: Literal["laboratory", "centre_of_mass", "body"] = "laboratory"
     frame_interval: float | None = Field(default=0.5, gt=0)
     constant_input: bool = False
     noise: float = Field(default=0.1, ge=0)

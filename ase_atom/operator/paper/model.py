@@ -8,6 +8,7 @@ from torch import Tensor
 from ase_atom.errors import ConfigError
 from ase_atom.operator.base import Operator
 from ase_atom.operator.paper.config import PaperConfig
+from ase_atom.operator.paper.frames import body_axes
 from ase_atom.operator.paper.heads import OutputHeads
 from ase_atom.operator.paper.layers import initialise
 from ase_atom.operator.paper.lift import Lift, Lifted, return_probabilities
@@ -60,13 +61,19 @@ class PaperOperator(Operator):
         plan = plan_times(times, config.segment, config.timesteps, config.anchor)
         tokens = Tokens(config, plan, real, working)
         unit = self._velocity_unit(masses)
-        lifted = self._lifted(species, x, (v.unsqueeze(1) / unit).squeeze(1), tokens, graph)
+        scaled = (v.unsqueeze(1) / unit).squeeze(1)
+        axes = body_axes(x, masses) if config.frame == "body" else None
+        inside = (x, scaled) if axes is None else (x @ axes, scaled @ axes)
+        lifted = self._lifted(species, *inside, tokens, x if graph is None else graph)
         outputs = self.heads(self.trunk(lifted, tokens), lifted.phase, real)
-        outputs = outputs[:, plan.read].to(x.dtype)
+        outputs = _turned_back(outputs[:, plan.read].to(x.dtype), axes)
         if config.update == "absolute":
             path = outputs[..., 0, :], outputs[..., -1, :] * unit
         elif config.update == "delta":
-            x_in, v_in = (tokens.place(side)[:, plan.read].to(x.dtype) for side in lifted.inputs)
+            x_in, v_in = (
+                _turned_back(tokens.place(side)[:, plan.read].to(x.dtype), axes)
+                for side in lifted.inputs
+            )
             path = x_in + outputs[..., 0, :], (v_in + outputs[..., -1, :]) * unit
         else:
             speeds = thermal_speeds(masses, config.temperature_scale).unsqueeze(1)
@@ -75,7 +82,7 @@ class PaperOperator(Operator):
             onset = 1 - torch.exp(-lag * config.timesteps / config.segment)
             bend = (outputs * (onset * speeds).unsqueeze(-2)).unbind(-2)
             path = x[:, None] + lag * (v[:, None] + bend[0]), v[:, None] + bend[1]
-        if config.frame == "centre_of_mass":
+        if config.frame != "laboratory":
             path = tuple(_about_centre(side, masses) for side in path)
         return path[0], path[1] if config.velocities else None
 
@@ -86,7 +93,7 @@ class PaperOperator(Operator):
         return thermal_speeds(masses, self.config.temperature_scale).unsqueeze(1)
 
     def _lifted(
-        self, species: Tensor, x: Tensor, v: Tensor, tokens: Tokens, graph: Tensor | None
+        self, species: Tensor, x: Tensor, v: Tensor, tokens: Tokens, graph: Tensor
     ) -> Lifted:
         config = self.config
         working = self.heads.maps.vectors.dtype
@@ -94,8 +101,7 @@ class PaperOperator(Operator):
         atoms = species.unsqueeze(-1) > 0
         extra = [numbers.to(working)]
         if config.walks:
-            bonds = x if graph is None else graph
-            back = return_probabilities(bonds, atoms[..., 0], config.walks, config.radius)
+            back = return_probabilities(graph, atoms[..., 0], config.walks, config.radius)
             extra.append(back.to(working))
         noise = config.noise if self.training else 0.0
         return self.lift(
@@ -147,7 +153,7 @@ class PaperOperator(Operator):
         self.energy_offsets.copy_(other.energy_offsets)
 
     def _frame(self, state: PhaseState) -> tuple[Tensor, Tensor]:
-        if self.config.frame == "centre_of_mass":
+        if self.config.frame != "laboratory":
             return super()._frame(state)
         nowhere = torch.zeros_like(state.positions[:, 0])
         return nowhere, nowhere
@@ -156,3 +162,11 @@ class PaperOperator(Operator):
 def _about_centre(vectors: Tensor, masses: Tensor) -> Tensor:
     weights = (masses / masses.sum(1, keepdim=True))[:, None, :, None]
     return vectors - (weights * vectors).sum(2, keepdim=True)
+
+
+def _turned_back(vectors: Tensor, axes: Tensor | None) -> Tensor:
+    """Vectors ``[B, ..., 3]`` from a molecule's own axes to the laboratory's."""
+    if axes is None:
+        return vectors
+    rows = vectors.flatten(1, -2) @ axes.transpose(-1, -2)
+    return rows.view(vectors.shape)
