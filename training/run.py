@@ -52,6 +52,7 @@ __all__ = [
     "make_module",
     "make_operator",
     "refit_energies",
+    "take_energy_scale",
 ]
 
 
@@ -156,6 +157,11 @@ def make_operator(config: TrainingConfig, train: Sequence[Burst]) -> Operator:
     # So that an output of one, over an ångström, is a force of the usual size.
     scale = math.sqrt(squares / count) if squares else 1.0
     operator.set_energy_scale({}, scale)
+    if len({burst.smiles for burst in train}) > 1 and hasattr(operator, "energy_pairs"):
+        # Untrained outputs differ by many eV from molecule to molecule, which no offsets make up.
+        with torch.no_grad():
+            for weight in (operator.energy_pairs.weight, operator.energy_atoms[-1].weight):
+                weight.mul_(0.05)
     # An untrained head has an output of its own; with the offsets it starts at the mean energy.
     with torch.no_grad():
         outputs = [
@@ -190,6 +196,13 @@ def refit_energies(operator: Operator, bursts: Sequence[Burst], frames: int = 8)
             strayed = burst.energies[chosen].mean() - np.mean(burst.energies)
             outputs.append(energies.mean() - strayed)
     operator.set_energy_scale(energy_offsets(bursts, outputs), operator.energy_scale)
+
+
+def take_energy_scale(operator: Operator, checkpoint: Path) -> None:
+    """Set the affine map of energies to that of a checkpoint: data may have come in since."""
+    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
+    for name in ("energy_scale", "energy_offsets"):
+        getattr(operator, name).copy_(state[f"operator.{name}"])
 
 
 def _first_atoms(burst: Burst) -> Atoms:

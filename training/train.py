@@ -1,13 +1,16 @@
 """Train an operator: ``python -m training.train CONFIG.yaml``.
 
-The same command goes on where a killed run stopped, to the same result.
+The same command goes on where a killed run stopped, to the same result. ``--decay STEPS`` makes an
+operator to ship of a run with a constant rate, which itself may go on meanwhile and after.
 """
 
 from __future__ import annotations
 
 import errno
 import logging
+import os
 import shlex
+import shutil
 import sys
 import warnings
 from pathlib import Path
@@ -19,11 +22,18 @@ import typer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from ase_atom.errors import AtomError
+from ase_atom.errors import AtomError, ConfigError
 from ase_atom.operator import save_operator
 from training.callbacks import Checkpoints, ExportOperator, Progress, make_loggers
 from training.config import TrainingConfig, load_config
-from training.run import RunFolder, load_reference, make_card, make_module, make_operator
+from training.run import (
+    RunFolder,
+    load_reference,
+    make_card,
+    make_module,
+    make_operator,
+    take_energy_scale,
+)
 from training.store import data_folder
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -67,8 +77,10 @@ def train(
     reference = load_reference(config, folder)
     operator = make_operator(config, reference.part("train"))
     operator.card = make_card(config, reference, command)
-    module = make_module(config, reference, operator)
     checkpoint = folder.last_checkpoint() if folder.started else None
+    if checkpoint:
+        take_energy_scale(operator, checkpoint)
+    module = make_module(config, reference, operator)
     trainer = _trainer(config, folder, checkpoint)
     if rank_zero_only.rank == 0:
         folder.begin(config, reference)
@@ -87,6 +99,61 @@ def train(
         save_operator(operator, path)
         module.swap_average()
     return path
+
+
+def decaying(config: TrainingConfig, output: Path, steps: int) -> tuple[TrainingConfig, Path]:
+    """A branch of a run in which the rate falls to zero, from the run's latest checkpoint.
+
+    Parameters
+    ----------
+    config
+        Settings of the run.
+    output
+        Its folder.
+    steps
+        Length of the branch.
+
+    Returns
+    -------
+    Settings and folder of the branch, ready for `train`: that of an earlier call which was not
+    finished, if there is one, else a new one, ``decay-STEP``, with a copy of the checkpoint.
+
+    Raises
+    ------
+    ConfigError
+        If the run has another schedule than ``constant``, other settings, or no checkpoint.
+    """
+    run = RunFolder(output)
+    if config.optimiser.schedule != "constant":
+        raise ConfigError(
+            f"--decay is for optimiser.schedule: constant, not {config.optimiser.schedule}, which "
+            "ends by itself"
+        )
+    if run.started:
+        run.check_same(config)
+    source = run.last_checkpoint() if run.started else None
+    if source is None:
+        raise ConfigError(f"{output} has no checkpoint to branch from: train first")
+    for branch in sorted(output.glob("decay-*")):
+        begun = RunFolder(branch)
+        if begun.started and not (branch / f"{config.name}.safetensors").exists():
+            return _branch(config, int(branch.name.partition("-")[2]), steps), branch
+    first = int(source.stem.partition("=")[2])
+    branch = RunFolder(output / f"decay-{first}")
+    settings = _branch(config, first, steps)
+    if not branch.started:
+        branch.checkpoints.mkdir(parents=True, exist_ok=True)
+        scratch = branch.checkpoints / f".{source.name}"
+        shutil.copyfile(source, scratch)
+        os.replace(scratch, branch.checkpoints / source.name)
+        branch.begin(settings, load_reference(settings, run))
+    return settings, branch.path
+
+
+def _branch(config: TrainingConfig, first: int, steps: int) -> TrainingConfig:
+    optimiser = config.optimiser.model_copy(update={"schedule": "decay", "decay_from": first})
+    trainer = config.trainer.model_copy(update={"steps": first + steps})
+    return config.model_copy(update={"optimiser": optimiser, "trainer": trainer})
 
 
 def _trainer(config: TrainingConfig, folder: RunFolder, resume: Path | None) -> lightning.Trainer:
@@ -136,11 +203,24 @@ def run(
     restart: Annotated[
         bool, typer.Option("--restart", help="Discard the run in the folder and begin anew.")
     ] = False,
+    decay: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            help="Make an operator of the run's latest checkpoint: so many more steps, in a folder "
+            "of their own, while the rate falls to zero. The run is left as it is.",
+        ),
+    ] = None,
 ) -> None:
     """Train an operator; the same command goes on where a killed run stopped."""
     settings = load_config(config, set_ or ())
     folder = output or data_folder() / "runs" / settings.name
     words = [str(config)] + [word for item in set_ or () for word in ("--set", item)]
+    if decay is not None:
+        if restart:
+            raise ConfigError("--restart discards the run that --decay branches from")
+        settings, folder = decaying(settings, folder, decay)
+        words += ["--decay", str(decay)]
     command = f"python -m training.train {shlex.join(words)}"
     try:
         path = train(settings, folder, command=command, restart=restart)
