@@ -15,18 +15,21 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
+import h5py
 import torch
 import typer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from ase_atom.errors import AtomError, ConfigError, DataError
+from ase_atom.errors import AtomError, ConfigError
 from ase_atom.operator import Operator, load_operator
 from ase_atom.operator.checkpoint import SUFFIX
 from training.config import TrainingConfig
 from training.data import FrameData
 from training.export import find_data
+from training.import_trajectory import described, import_all
+from training.importing.bursts import divide
 from training.run import RunFolder, load_reference, make_module, make_operator, refit_energies
-from training.store import Burst, read_bursts
+from training.store import Burst, read_bursts, write_bursts
 from training.train import train
 from training.validation import Validation
 
@@ -173,15 +176,13 @@ def _provenance(parent: Operator, checkpoint: str, from_scratch: bool) -> str:
     )
 
 
-def check_molecule(parent: Operator, bursts: Sequence[Burst]) -> None:
+def check_elements(parent: Operator, bursts: Sequence[Burst]) -> None:
     """Check that an operator can learn the bursts' molecules.
 
     Raises
     ------
     ConfigError
         For elements that it does not know.
-    DataError
-        For bursts of a thermostat, or without forces.
     """
     present = {int(number) for burst in bursts for number in burst.numbers}
     strange = sorted(present - set(parent.config.elements))
@@ -190,6 +191,35 @@ def check_molecule(parent: Operator, bursts: Sequence[Burst]) -> None:
             f"{parent.name} knows atomic numbers {sorted(parent.config.elements)}, but the data "
             f"holds {strange}: start from an operator that knows them"
         )
+
+
+def read_data(
+    data: Path, held_out: float, interval: float | None = None, theory: str | None = None
+) -> tuple[list[Burst], bool]:
+    """Reference bursts from a file or folder of them, or from a trajectory of another program.
+
+    A single burst is divided in time, see `training.importing.bursts.divide`.
+
+    Returns
+    -------
+    The bursts, and whether they are others than those in the file.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or cannot be what it is said to be.
+    """
+    if data.is_dir() or h5py.is_hdf5(data):
+        if interval is not None or theory is not None:
+            raise ConfigError("--interval and --theory are for trajectories of other programs")
+        bursts = read_bursts(data)
+        if len(bursts) > 1:
+            return bursts, False
+        return divide(bursts[0], held_out if held_out < 1 else 0.25), True
+    share = held_out if held_out < 1 else 0.25
+    bursts = import_all([data], data.stem, held_out=share, interval=interval, theory=theory)
+    print(described(bursts))
+    return bursts, True
 
 
 def time_per_step(config: TrainingConfig, folder: RunFolder) -> float:
@@ -234,6 +264,13 @@ def run(
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Random weights: what the data alone teach.")
     ] = False,
+    interval: Annotated[
+        float | None,
+        typer.Option(help="Time between frames of a trajectory in fs, if it has none."),
+    ] = None,
+    theory: Annotated[
+        str | None, typer.Option(help="Level of theory of a trajectory, for the operator's card.")
+    ] = None,
     rate: Annotated[float, typer.Option(help="Factor on the learning rates.")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="Of the division and of what is drawn.")] = 0,
     threads: Annotated[
@@ -255,19 +292,20 @@ def run(
         raise ConfigError(f"--rate takes a factor above 0, not {rate:g}")
     parent = load_operator(checkpoint)
     data = find_data(data)
-    bursts = read_bursts(data)
-    check_molecule(parent, bursts)
-    if len(bursts) < 2:
-        raise DataError(f"{data} holds one burst, which leaves none to measure errors on")
     name = name or (output.stem if output else data.stem + ("-scratch" if from_scratch else ""))
     output = output or Path(f"{name}{SUFFIX}")
     if output.suffix != SUFFIX:
         raise ConfigError(f"an operator's file ends in {SUFFIX}: {output} does not")
     if output.exists() and not overwrite:
         raise ConfigError(f"{output} exists: give another --output, or --overwrite")
+    folder = RunFolder(output.with_name(f"{output.stem}.run"))
+    bursts, imported = read_data(data, held_out, interval, theory)
+    check_elements(parent, bursts)
     if held_out < 1 and held_out * len(bursts) < 1:
         held_out = 1.0
-    folder = RunFolder(output.with_name(f"{output.stem}.run"))
+    if imported:
+        data = folder.path / "data.h5"
+        write_bursts(data, bursts)
 
     def settings(steps: int) -> TrainingConfig:
         return make_config(
@@ -296,7 +334,8 @@ def run(
     length = sum((len(burst.energies) - 1) * burst.interval for burst in taught) / 1000
     print(f"{len(taught)} bursts to learn from ({length:g} ps), {len(held)} held out")
     rows = {}
-    refit_energies(parent, taught) if parent.has_energy else None
+    if parent.has_energy:
+        refit_energies(parent, taught)
     rows[f"before: {parent.name}"] = held_out_errors(parent, held)
     print(table(rows), flush=True)
     command = f"python -m training.finetune {shlex.join(sys.argv[1:])}"

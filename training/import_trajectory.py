@@ -1,0 +1,150 @@
+"""Ab initio trajectories as reference data: ``python -m training.import_trajectory FILE...``.
+
+Positions, forces and energies of any program that ASE reads, checked for units, time step, jumps
+and chemistry, with velocities from the file or from the positions.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ase_atom.errors import AtomError, ConfigError, DataError
+from training.burst import Burst
+from training.importing.bursts import GRID, divide, import_trajectory
+from training.molecules import checked_name
+from training.store import write_bursts
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+FEW = 4
+"""With fewer trajectories than this, each is divided in time."""
+
+
+def import_all(
+    files: Sequence[Path],
+    name: str,
+    *,
+    held_out: float = 0.25,
+    interval: float | None = None,
+    theory: str | None = None,
+    format: str | None = None,
+) -> list[Burst]:
+    """Read trajectories of one molecule as bursts.
+
+    Parameters
+    ----------
+    files
+        Each a continuous run. Fewer than four are divided in time, each into a part to learn from
+        and, 50 fs later, one to measure errors on; of more, whole ones are held out in training.
+    name
+        Of the molecule.
+    held_out
+        Share of each to hold out.
+    interval, theory, format
+        As for `training.importing.bursts.import_trajectory`.
+
+    Raises
+    ------
+    DataError
+        If one cannot be what it is said to be, or they are of different molecules.
+    """
+    checked_name(name)
+    if not 0 < held_out < 1:
+        raise ConfigError(f"the share to hold out lies between 0 and 1, not at {held_out:g}")
+    bursts = [
+        import_trajectory(
+            file, name=name, index=index, interval=interval, theory=theory, format=format
+        )
+        for index, file in enumerate(files)
+    ]
+    for file, burst in zip(files, bursts, strict=True):
+        if burst.smiles != bursts[0].smiles:
+            raise DataError(
+                f"{file} is of {burst.smiles} and {files[0]} of {bursts[0].smiles}: import each "
+                "molecule by itself"
+            )
+    if len(bursts) < FEW:
+        bursts = [piece for burst in bursts for piece in divide(burst, held_out)]
+    return bursts
+
+
+@app.command()
+def run(
+    files: Annotated[
+        list[Path],
+        typer.Argument(
+            help="Trajectories with energies and forces: what ASE reads (extended XYZ, .traj, "
+            "vasprun.xml, OUTCAR, ...), or CP2K's *-pos-1.xyz with *-frc-1.xyz beside it."
+        ),
+    ],
+    output: Annotated[Path, typer.Option("--output", "-o", help="File of reference data, .h5.")],
+    interval: Annotated[
+        float | None, typer.Option(help="Time between frames in fs, where the file has none.")
+    ] = None,
+    theory: Annotated[
+        str | None, typer.Option(help='Level of theory, such as "PBE-D3/def2-TZVP (ORCA 6.0)".')
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the molecule; default: the output's.")
+    ] = None,
+    held_out: Annotated[float, typer.Option(help="Share to measure errors on.")] = 0.25,
+    format: Annotated[
+        str | None, typer.Option(help="ASE's name of the format, if the file's does not tell.")
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
+) -> None:
+    """Check trajectories and write them as data for training.finetune."""
+    if output.suffix != ".h5":
+        raise ConfigError(f"reference data are files that end in .h5: {output} does not")
+    if output.exists() and not overwrite:
+        raise ConfigError(f"{output} exists: give another --output, or --overwrite")
+    bursts = import_all(
+        files,
+        name or output.stem,
+        held_out=held_out,
+        interval=interval,
+        theory=theory,
+        format=format,
+    )
+    write_bursts(output, bursts)
+    print(described(bursts))
+    print(f"written to {output}")
+
+
+def described(bursts: Sequence[Burst]) -> str:
+    """A line for each burst."""
+    lines = []
+    for burst in bursts:
+        length = (len(burst.energies) - 1) * GRID
+        part = burst.attrs.get("part")
+        use = {"train": ", to learn from", "validation": ", held out"}.get(part, "")
+        lines.append(
+            f"{burst.key}: {burst.smiles}, {length:g} fs at {burst.temperature_K:.0f} K, from "
+            f"frames every {burst.attrs['source_interval_fs']:g} fs of "
+            f"{burst.attrs['source']}{use}"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Run the command; a mistake is one line and exit code 2."""
+    try:
+        app()
+    except AtomError as error:
+        message = str(error)
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        message = f"{name}{error.strerror or error}"
+    else:
+        return
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

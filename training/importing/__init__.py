@@ -1,0 +1,1 @@
+"""Ab initio trajectories of other programs as reference bursts: read, checked, differentiated."""

@@ -1,0 +1,224 @@
+"""Frames of an ab initio trajectory, from whatever ASE reads and from CP2K's sets of files."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.calculator import PropertyNotImplementedError
+from ase.geometry import find_mic
+from ase.io import read
+from numpy.typing import NDArray
+
+from ase_atom.errors import DataError
+from ase_atom.units import velocities_from_ase
+
+_CP2K = re.compile(r"i =\s*(\d+), time =\s*([\d.Ee+-]+), E =\s*([\d.Ee+-]+)")
+_POTIM = re.compile(r'<i name="POTIM">\s*([\d.Ee+-]+)\s*</i>')
+# Times in atomic units of velocity: bohr over ħ/hartree, in Å/fs.
+_CP2K_VELOCITY = units.Bohr / (units._hbar / units._e / units.Hartree * 1e15)
+
+
+@dataclass
+class Frames:
+    """A trajectory as it was found.
+
+    Attributes
+    ----------
+    name
+        Of the file, for messages.
+    numbers, masses
+        ``[N]``; amu.
+    positions, forces
+        Å and eV/Å, ``[T, N, 3]``.
+    energies
+        Potential, eV, ``[T]``.
+    velocities
+        Å/fs, ``[T, N, 3]``, or None.
+    interval
+        Between frames as the file has it, fs, or None.
+    charge
+        Total charge that the file states, e.
+    """
+
+    name: str
+    numbers: NDArray
+    masses: NDArray
+    positions: NDArray
+    forces: NDArray
+    energies: NDArray
+    velocities: NDArray | None
+    interval: float | None
+    charge: float
+
+
+def read_frames(path: Path, format: str | None = None) -> Frames:
+    """Read a trajectory.
+
+    Parameters
+    ----------
+    path
+        Any file of several frames with energies and forces that ASE reads, such as extended XYZ, an
+        ASE ``.traj``, VASP's ``vasprun.xml`` or ``OUTCAR``; or CP2K's ``*-pos-1.xyz``, with
+        ``*-frc-1.xyz`` (and, if there, ``*-vel-1.xyz``) beside it, in CP2K's default units.
+    format
+        ASE's name of the format, where the file's name does not tell.
+
+    Raises
+    ------
+    DataError
+        If it cannot be read, or lacks frames, energies or forces, or frames differ in their atoms.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no trajectory {path}")
+    if format is None and (found := _cp2k(path)) is not None:
+        return found
+    try:
+        frames = read(path, index=":", format=format)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path} cannot be read by ASE: {reason}") from error
+    if len(frames) < 3:
+        raise DataError(f"{path} holds {len(frames)} frames: a trajectory has at least three")
+    numbers = frames[0].numbers
+    for count, atoms in enumerate(frames):
+        if not np.array_equal(atoms.numbers, numbers):
+            raise DataError(f"{path}: frame {count} holds other atoms than frame 0")
+    charge = frames[0].info.get("charge", frames[0].get_initial_charges().sum())
+    return Frames(
+        name=str(path),
+        numbers=numbers,
+        masses=frames[0].get_masses(),
+        positions=_whole(frames),
+        forces=np.array([_forces(path, n, atoms) for n, atoms in enumerate(frames)]),
+        energies=np.array([_energy(path, n, atoms) for n, atoms in enumerate(frames)]),
+        velocities=_velocities(frames),
+        interval=_interval(path, frames),
+        charge=float(charge),
+    )
+
+
+def _energy(path: Path, frame: int, atoms: Atoms) -> float:
+    try:
+        # What the forces are the gradient of, where a program smears the occupation.
+        return float(atoms.get_potential_energy(force_consistent=True))
+    except (PropertyNotImplementedError, RuntimeError):
+        pass
+    try:
+        return float(atoms.get_potential_energy())
+    except (PropertyNotImplementedError, RuntimeError) as error:
+        raise DataError(
+            f"{path}: frame {frame} has no energy; a trajectory to learn from has energies and "
+            "forces in every frame"
+        ) from error
+
+
+def _forces(path: Path, frame: int, atoms: Atoms) -> NDArray:
+    try:
+        return atoms.get_forces(apply_constraint=False)
+    except (PropertyNotImplementedError, RuntimeError) as error:
+        raise DataError(
+            f"{path}: frame {frame} has no forces; a trajectory to learn from has energies and "
+            "forces in every frame"
+        ) from error
+
+
+def _velocities(frames: Sequence[Atoms]) -> NDArray | None:
+    if not all(atoms.has("momenta") for atoms in frames):
+        return None
+    found = np.array([velocities_from_ase(atoms.get_velocities()) for atoms in frames])
+    return found if np.abs(found).max() > 0 else None
+
+
+def _interval(path: Path, frames: Sequence[Atoms]) -> float | None:
+    if path.suffix == ".xml":
+        found = _POTIM.search(path.read_text(errors="replace"))
+        return float(found.group(1)) if found else None
+    times = [atoms.info.get("time_fs") for atoms in frames]
+    if any(time is None for time in times):
+        return None
+    steps = np.diff(np.array(times, float))
+    if np.ptp(steps) > 1e-3 * abs(steps).max() or steps.min() <= 0:
+        raise DataError(f"{path}: its times do not rise evenly")
+    return float(steps.mean())
+
+
+def _whole(frames: Sequence[Atoms]) -> NDArray:
+    """Positions of a molecule that a periodic cell may have cut, made whole and followed."""
+    positions = np.array([atoms.positions for atoms in frames])
+    if not frames[0].pbc.any():
+        return positions
+    cell, pbc = frames[0].cell, frames[0].pbc
+    start = positions[0].copy()
+    placed, left = [0], list(range(1, len(start)))
+    while left:
+        # The atom nearest to those already placed, as in Prim's tree.
+        pairs = [(i, j) for i in placed for j in left]
+        vectors, lengths = find_mic(np.array([start[j] - start[i] for i, j in pairs]), cell, pbc)
+        best = int(np.argmin(lengths))
+        i, j = pairs[best]
+        start[j] = start[i] + vectors[best]
+        placed.append(j)
+        left.remove(j)
+    steps = np.diff(positions, axis=0)
+    moved = find_mic(steps.reshape(-1, 3), cell, pbc)[0].reshape(steps.shape)
+    return np.concatenate([start[None], start + np.cumsum(moved, axis=0)])
+
+
+def _cp2k(path: Path) -> Frames | None:
+    """CP2K's files, if this is the one of positions."""
+    if path.suffix != ".xyz" or "-pos-" not in path.name:
+        return None
+    symbols, positions, heads = _blocks(path)
+    if heads is None:
+        return None
+    others = {}
+    for kind, wanted in (("frc", True), ("vel", False)):
+        beside = path.with_name(path.name.replace("-pos-", f"-{kind}-"))
+        if not beside.is_file():
+            if wanted:
+                raise DataError(
+                    f"{path} needs {beside.name} beside it: let CP2K print FORCES as often as "
+                    "TRAJECTORY"
+                )
+            continue
+        names, values, marks = _blocks(beside)
+        if names != symbols or marks is None or not np.array_equal(marks[:, 0], heads[:, 0]):
+            raise DataError(f"{beside} does not hold the atoms and steps of {path.name}")
+        others[kind] = values
+    steps = np.diff(heads[:, 1])
+    if len(heads) < 3 or np.ptp(steps) > 1e-3 * abs(steps).max():
+        raise DataError(f"{path}: its times do not rise evenly, or there are fewer than three")
+    atoms = Atoms(symbols)
+    velocities = others.get("vel")
+    return Frames(
+        name=str(path),
+        numbers=atoms.numbers,
+        masses=atoms.get_masses(),
+        positions=positions,
+        forces=others["frc"] * units.Hartree / units.Bohr,
+        energies=heads[:, 2] * units.Hartree,
+        velocities=None if velocities is None else velocities * _CP2K_VELOCITY,
+        interval=float(steps.mean()),
+        charge=0.0,
+    )
+
+
+def _blocks(path: Path) -> tuple[list[str], NDArray, NDArray | None]:
+    """Symbols, values ``[T, N, 3]``, and step, time and energy ``[T, 3]`` of a file of CP2K."""
+    lines = path.read_text().splitlines()
+    try:
+        count = int(lines[0])
+        blocks = [lines[n : n + count + 2] for n in range(0, len(lines) - count - 1, count + 2)]
+        symbols = [line.split()[0] for line in blocks[0][2:]]
+        values = [[line.split()[1:4] for line in block[2:]] for block in blocks]
+        heads = [_CP2K.search(block[1]) for block in blocks]
+        if any(head is None for head in heads):
+            return symbols, np.array(values, float), None
+        return symbols, np.array(values, float), np.array([h.groups() for h in heads], float)
+    except (ValueError, IndexError) as error:
+        raise DataError(f"{path} is damaged, or no XYZ file of CP2K") from error
