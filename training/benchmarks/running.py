@@ -178,9 +178,11 @@ def load_task(task: Task, split: str, options: Options) -> Loaded:
         public = public and is_public(Path(trajectory.source))
         intervals.add(trajectory.interval)
         counts = task.counts.as_tuple()
-        starts = split_starts(trajectory, task.window, task.margin, counts, split)
+        own = [part for part in PARTS if name in getattr(compounds, part)]
+        only = own[0] if len(own) == 1 else None
+        starts = split_starts(trajectory, task.window, task.margin, counts, split, only)
         for part, those in zip(PARTS, starts, strict=True):
-            if name in getattr(compounds, part):
+            if part in own:
                 parts[part].append(make_samples(trajectory, those, task.window, index))
     if len(intervals) > 1:
         raise DataError(f"{task.name}: frames are {sorted(intervals)} fs apart, not alike")

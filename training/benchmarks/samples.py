@@ -181,9 +181,17 @@ def block_split(
 
 
 def split_starts(
-    trajectory: Trajectory, window: Window, margin: int, counts: tuple[int, int, int], split: str
+    trajectory: Trajectory,
+    window: Window,
+    margin: int,
+    counts: tuple[int, int, int],
+    split: str,
+    only: str | None = None,
 ) -> list[NDArray]:
     """Start frames of training, validation and test under a split of `SPLITS`.
+
+    A molecule that stands in one part alone, ``only``, needs no gaps between blocks of time: that
+    part takes its starts from the whole trajectory, and the others get none.
 
     Raises
     ------
@@ -200,6 +208,10 @@ def split_starts(
         )
     if split == "random":
         return random_split(starts, counts)
+    if only is not None:
+        draw, count = np.random.RandomState(100), counts[PARTS.index(only)]
+        chosen = draw.choice(starts, min(count, len(starts)), replace=False)
+        return [chosen if part == only else starts[:0] for part in PARTS]
     return block_split(starts, counts, window.delta)
 
 

@@ -163,6 +163,11 @@ class Task(_Section):
         return f"{self.name}-{self.delta}-{self.timesteps}-{self.atoms}"
 
     @property
+    def divided(self) -> bool:
+        """Whether it is molecules that are divided into parts, and not the frames of one."""
+        return all(not set(c.train) & set(c.test) for c in self.compounds.values())
+
+    @property
     def window(self) -> Window:
         """Horizon and number of frames."""
         return Window(self.delta, self.timesteps)

@@ -21,7 +21,11 @@ from training.benchmarks.trivial import TRIVIAL
 
 UNIT = 100.0  # 1 Å² in the published unit of 10⁻² Å²
 COLUMNS = [(metric, split) for metric in ("s2s", "s2t") for split in SPLITS]
-SPLIT_NAMES = {"random": "random frames", "blocks": "time blocks"}
+SPLIT_NAMES = {
+    False: {"random": "random frames", "blocks": "time blocks"},
+    True: {"random": "random molecules", "blocks": "unlike molecules"},
+}
+"""By whether a task divides molecules rather than the frames of one."""
 
 NOTE = (
     "Mean squared errors per atom and direction in 10⁻² Å², ± standard deviation over seeds where "
@@ -30,6 +34,11 @@ NOTE = (
     "What a row gains from one column to the next beyond what the mean structures gain is leakage. "
     "Best of each column in bold. Equivariance error: mean change of the prediction under random "
     "rotations over the mean displacement. Times are of one thread where the device is a processor."
+)
+DIVIDED = (
+    "Where molecules are divided, training, validation and test have none in common: *random "
+    "molecules* are divided at random, or as published; of *unlike molecules* no scaffold, or no "
+    "compound under another number, stands on two sides."
 )
 
 
@@ -41,6 +50,8 @@ def write_tables(
     Tasks without all trivial rows under both splits are named and not printed.
     """
     pages, text = [], [f"# {suite.title}", "", NOTE, ""]
+    if any(task.divided for task in tasks):
+        text += [DIVIDED, ""]
     for task in tasks:
         page = page_of(root, suite, task, rows, seeds)
         if page is None:
@@ -71,6 +82,7 @@ def page_of(
     page: dict[str, Any] = {
         "task": task.model_dump(mode="json"),
         "heading": heading(task),
+        "splits": SPLIT_NAMES[task.divided],
         "starts": {split: found["stay"][split][0].facts["starts"] for split in SPLITS},
         "data": any_facts["data"],
         "public": any_facts["public"],
@@ -158,18 +170,18 @@ def heading(task: Task) -> str:
 def markdown_of(page: dict[str, Any]) -> list[str]:
     """Lines of one table, and of its significance tests."""
     where = "public files" if page["public"] else "generated trajectories"
-    counts = page["starts"]
+    counts, splits = page["starts"], page["splits"]
     lines = [
         f"## {page['heading']}",
         "",
         f"{where.capitalize()}. Training, validation and test starts: "
-        + "; ".join(f"{SPLIT_NAMES[s]} {', '.join(map(str, counts[s].values()))}" for s in SPLITS)
+        + "; ".join(f"{splits[s]} {', '.join(map(str, counts[s].values()))}" for s in SPLITS)
         + ".",
         "",
     ]
     heads = [
         "row",
-        *(f"{metric.upper()}, {SPLIT_NAMES[split]}" for metric, split in COLUMNS),
+        *(f"{metric.upper()}, {splits[split]}" for metric, split in COLUMNS),
         "published S2S",
         "published S2T",
         "equivariance error",
@@ -198,7 +210,7 @@ def markdown_of(page: dict[str, Any]) -> list[str]:
         )
     lines += grid(heads, body)
     notes = [
-        f"*{e['label']}*, {SPLIT_NAMES[split]}: {choice}"
+        f"*{e['label']}*, {splits[split]}: {choice}"
         for e in page["rows"].values()
         for split, choice in e["choice"].items()
     ]
@@ -208,7 +220,7 @@ def markdown_of(page: dict[str, Any]) -> list[str]:
         "",
         "p of a paired sign-flip test over stretches of time, against the best other row:",
     ]
-    heads = ["row", *(f"{metric.upper()}, {SPLIT_NAMES[split]}" for metric, split in COLUMNS)]
+    heads = ["row", *(f"{metric.upper()}, {splits[split]}" for metric, split in COLUMNS)]
     body = []
     for entry in page["rows"].values():
         cells = [entry[f"{metric}_{split}"] for metric, split in COLUMNS]
