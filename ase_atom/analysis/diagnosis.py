@@ -18,6 +18,7 @@ from ase_atom.analysis.lines import Line, Verdict
 from ase_atom.analysis.motion import Temperatures
 from ase_atom.analysis.pair import Pair
 from ase_atom.analysis.spectra import Spectrum, time_scale
+from ase_atom.analysis.stretches import name_stretches
 from ase_atom.analysis.trajectory import Trajectory
 from ase_atom.units import FS
 
@@ -65,15 +66,16 @@ def diagnose(
         What `check_pair` said about the order of the atoms.
     """
     found = [Finding("mixed-up atoms", mixed)] if mixed else _torn(pair)
-    if broken := pair.trajectory.facts.get("broken runs"):
-        found.append(Finding("broken runs", f"{broken}."))
     if kinetics is not None:
         found += _clock(pair, lines, kinetics, spectra)
     found += _hydrogens(pair, lines, kinetics)
     found += _drift(lines, pair)
     if not found:
         # What follows is also a symptom of what is above.
+        found += [Finding(*one) for one in name_stretches(pair, lines)]
         found += _equipartition(lines) + _wrong_power(lines)
+    if broken := pair.trajectory.facts.get("broken runs"):
+        found.insert(0, Finding("broken runs", f"{broken}."))
     return found + _energy(lines)
 
 
@@ -277,11 +279,14 @@ def _equipartition(lines: Sequence[Line]) -> list[Finding]:
     ]
     if not guilty:
         return []
-    listed = "; ".join(f"{line.name} is {line.trajectory.value:.3f}" for line in guilty[:6])
+    listed = "; ".join(
+        f"the {line.name} is {line.trajectory.value:.3f} and should be {line.reference.value:.3f}"
+        for line in guilty[:6]
+    )
     return [
         Finding(
             "failure of equipartition",
-            f"At equilibrium all are one: {listed}. Integrators with strides beyond what they can "
+            f"{listed[0].upper()}{listed[1:]}. Integrators with strides beyond what they can "
             "resolve are known for this.",
         )
     ]

@@ -7,12 +7,12 @@ from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
 from ase_atom.analysis.harmonic import HarmonicGuess
-from ase_atom.analysis.lines import Line, Missing
+from ase_atom.analysis.lines import Missing
 from ase_atom.analysis.motion import Motion
 from ase_atom.analysis.pair import Pair
 from ase_atom.analysis.plots import Curve, Panel, Plot, Section
-from ase_atom.analysis.statistics import Estimate, paired_difference
-from ase_atom.analysis.thermodynamics import ratio_of_means
+from ase_atom.analysis.statistics import Estimate
+from ase_atom.analysis.thermodynamics import equipartition_line, ratio_of_means
 from ase_atom.analysis.trajectory import Trajectory
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 
@@ -56,7 +56,16 @@ def compare_modes(
     ratios = [_mode_ratios(side) for side in series]
     for rank, wavenumber in enumerate(wavenumbers):
         name = f"temperature of mode {rank + 1}, {wavenumber:.0f} cm⁻¹, over all"
-        section.lines.append(_mode_line(pair, name, rank, series, ratios))
+        section.lines.append(
+            equipartition_line(
+                pair,
+                "equipartition between modes",
+                name,
+                tuple([run[:, rank] for run in side] for side in series),
+                tuple([run.mean(1) for run in side] for side in series),
+                pair.tolerances.mode_temperature,
+            )
+        )
     drawn = []
     for role, found in zip(("trajectory", "reference"), ratios, strict=True):
         values = np.array([one.value for one in found])
@@ -71,12 +80,16 @@ def compare_modes(
             "modes",
             "thermodynamics",
             "Temperature by mode",
-            f"Kinetic temperature of each normal mode of {len(guess.minima)} minima by {source}, "
+            f"Kinetic temperature of each normal mode of {_minima(len(guess.minima))} by {source}, "
             "over that of all modes, with 95 % intervals; wavenumbers of the lowest minimum.",
             (Panel("", "mode / cm⁻¹", "temperature over all", tuple(drawn), ticks=ticks),),
             columns=1,
         )
     )
+
+
+def _minima(count: int) -> str:
+    return "one minimum" if count == 1 else f"{count} minima"
 
 
 def _mode_series(side: Trajectory, motions: list[Motion], guess: HarmonicGuess) -> list[NDArray]:
@@ -95,32 +108,6 @@ def _mode_ratios(series: list[NDArray]) -> list[Estimate]:
         ratio_of_means([run[:, mode] for run in series], whole)
         for mode in range(series[0].shape[1])
     ]
-
-
-def _mode_line(
-    pair: Pair,
-    name: str,
-    rank: int,
-    series: list[list[NDArray]],
-    ratios: list[list[Estimate]],
-) -> Line:
-    """One mode beside the reference's where runs are paired, else beside equipartition."""
-    group = ("thermodynamics", "equipartition between modes")
-    tolerance = pair.tolerances.mode_temperature
-    if not pair.paired:
-        return Line(*group, name, "", ratios[0][rank], Estimate(1.0), tolerance)
-    scaled = [
-        [run[:, rank] / float(np.concatenate(side).mean()) for run in side] for side in series
-    ]
-    return Line(
-        *group,
-        name,
-        "",
-        ratios[0][rank],
-        ratios[1][rank],
-        tolerance,
-        paired=paired_difference(*scaled),
-    )
 
 
 def _mode_temperatures(

@@ -10,11 +10,12 @@ from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from ase_atom.analysis.histograms import Histograms, compare_distributions, curves
-from ase_atom.analysis.lines import Line, Missing
+from ase_atom.analysis.lines import Line, Missing, Verdict, judge
 from ase_atom.analysis.motion import Temperatures
 from ase_atom.analysis.pair import Pair
 from ase_atom.analysis.plots import Curve, Panel, Plot, Section
-from ase_atom.analysis.statistics import Estimate, correlated_mean, width
+from ase_atom.analysis.statistics import Estimate, correlated_mean, paired_difference, width
+from ase_atom.analysis.stretches import compare_stretches
 from ase_atom.analysis.trajectory import Trajectory
 from ase_atom.units import KB
 
@@ -64,8 +65,9 @@ def compare_thermodynamics(pair: Pair, sides: tuple[Temperatures, Temperatures])
                 "ratio",
             )
         )
+    compare_stretches(pair, section)
     if len(ours.elements) > 1:
-        section.lines += _equipartition(ours, pair)
+        section.lines += _equipartition(ours, theirs, pair)
     section.plots.append(_element_plot(pair, sides))
     _kinetic_energy(pair, ours, theirs, section)
     section.remarks.append(
@@ -75,26 +77,71 @@ def compare_thermodynamics(pair: Pair, sides: tuple[Temperatures, Temperatures])
     return section
 
 
-def _equipartition(ours: Temperatures, pair: Pair) -> list[Line]:
-    """Each element's temperature over that of the whole vibration: one, for any reference."""
+def _equipartition(ours: Temperatures, theirs: Temperatures, pair: Pair) -> list[Line]:
+    """Each element's temperature over that of the whole vibration."""
     return [
-        Line(
-            "thermodynamics",
+        equipartition_line(
+            pair,
             "equipartition between elements",
             f"temperature of {chemical_symbols[number]} over all",
-            "",
-            ratio_of_means(series, ours.vibration),
-            Estimate(1.0),
+            (ours.elements[number], theirs.elements[number]),
+            (ours.vibration, theirs.vibration),
             pair.tolerances.temperature,
         )
-        for number, series in ours.elements.items()
+        for number in ours.elements
     ]
+
+
+def equipartition_line(
+    pair: Pair,
+    group: str,
+    name: str,
+    parts: tuple[list[NDArray], list[NDArray]],
+    wholes: tuple[list[NDArray], list[NDArray]],
+    tolerance: float,
+) -> Line:
+    """Return a line on a part's temperature over that of the whole.
+
+    Microcanonical runs from few starts keep what energy their starts put where, for as long as
+    modes exchange it slowly: the reference's own ratio is then what a sound trajectory should
+    have. Only where both are canonical is it the one that theory demands, and even then only if the
+    reference, tested alone at the same tolerance, does not exceed it.
+    """
+    sides = [ratio_of_means(top, bottom) for top, bottom in zip(parts, wholes, strict=True)]
+    kinds = {ensemble_of(side, side.kinetic_energies()) for side in pair.sides}
+    if kinds == {"canonical"}:
+        alone = judge([Line("", "", "", "", sides[1], Estimate(1.0), tolerance)])[0]
+        if alone.verdict is not Verdict.DIFFERS:
+            note = f"the reference's own is {sides[1].value:.3f} ± {sides[1].error:.3f}"
+            return Line(
+                "thermodynamics", group, name, "", sides[0], Estimate(1.0), tolerance, note=note
+            )
+    paired = None
+    if pair.paired:
+        rests = [
+            [
+                (a.mean() - side.value * b.mean()) / _pooled(bottom)
+                for a, b in zip(top, bottom, strict=True)
+            ]
+            for side, top, bottom in zip(sides, parts, wholes, strict=True)
+        ]
+        paired = paired_difference(*rests)
+    note = "the reference is not at one either: runs keep the energies of their starts"
+    return Line(
+        *("thermodynamics", group, name, "", *sides, tolerance),
+        note=note if abs(sides[1].value - 1) > tolerance else "",
+        paired=paired,
+    )
+
+
+def _pooled(series: list[NDArray]) -> float:
+    return float(np.concatenate(series).mean())
 
 
 def ratio_of_means(top: list[NDArray], bottom: list[NDArray]) -> Estimate:
     """Ratio of the means of two series of one run each, whose errors are correlated."""
-    whole = float(np.concatenate(bottom).mean())
-    ratio = float(np.concatenate(top).mean()) / whole
+    whole = _pooled(bottom)
+    ratio = _pooled(top) / whole
     residual = correlated_mean([a - ratio * b for a, b in zip(top, bottom, strict=True)])
     return Estimate(ratio, residual.error / whole, residual.samples, residual.freedom)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
-from ase_atom.analysis.plots import Curve, Panel, Plot
+from ase_atom.analysis.plots import Curve, Mark, Panel, Plot
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 COLOURS = {
@@ -24,6 +25,8 @@ COLOURS = {
     "difference": "#009E73",
 }
 _DOTS_PER_INCH = 130
+_MOST_POINTS = 800  # of a curve in a picture; its table has all
+_APART = 0.014  # of the axis's length, between the names of neighbouring marks
 _STYLE = {
     "font.size": 8.5,
     "axes.titlesize": 8.5,
@@ -41,8 +44,9 @@ def draw(plot: Plot) -> Figure:
     columns = min(plot.columns, len(panels))
     rows = math.ceil(len(panels) / columns)
     with rc_context(_STYLE):
-        width = 10.5 if columns > 1 else 7.5
-        figure = Figure(figsize=(width, (2.3 if columns > 2 else 3.2) * rows), layout="constrained")
+        height = {1: 3.6, 2: 3.2}.get(columns, 2.3)
+        named = max((len(m.text) for p in panels for m in p.marks if m.along == "x"), default=0)
+        figure = Figure(figsize=(10.5, height * rows + 0.05 * named), layout="constrained")
         axes = figure.subplots(rows, columns, squeeze=False).ravel()
         for axis, panel in zip(axes, panels, strict=False):
             _draw_panel(axis, panel)
@@ -54,23 +58,11 @@ def draw(plot: Plot) -> Figure:
 
 def _draw_panel(axis: Axes, panel: Panel) -> None:
     for curve in panel.curves:
-        _draw_curve(axis, curve)
+        _draw_curve(axis, _thinned(curve, panel.log_x))
     for mark in panel.marks:
         put = axis.axvline if mark.along == "x" else axis.axhline
         put(mark.value, color="#777777", linewidth=0.8, linestyle=":", zorder=0)
-        if mark.along == "x":
-            axis.text(
-                mark.value,
-                0.98,
-                mark.text,
-                transform=axis.get_xaxis_transform(),
-                fontsize=6.5,
-                rotation=90,
-                ha="right",
-                va="top",
-                color="#555555",
-            )
-        else:
+        if mark.along == "y":
             axis.text(
                 0.99,
                 mark.value,
@@ -81,6 +73,7 @@ def _draw_panel(axis: Axes, panel: Panel) -> None:
                 va="bottom",
                 color="#555555",
             )
+    _name_marks(axis, [mark for mark in panel.marks if mark.along == "x"])
     axis.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
     if panel.log_x:
         axis.set_xscale("log")
@@ -89,6 +82,57 @@ def _draw_panel(axis: Axes, panel: Panel) -> None:
     if panel.ticks:
         axis.set_xticks(range(len(panel.ticks)), panel.ticks, rotation=90 * (len(panel.ticks) > 8))
     axis.grid(alpha=0.2)
+
+
+def _name_marks(axis: Axes, marks: list[Mark]) -> None:
+    """Write names above the axes, moved apart where marks are close, with lines to their places."""
+    if not marks:
+        return
+    low, high = axis.get_xlim()
+    axis.set_xlim(low, high)
+    marks = sorted(marks, key=lambda mark: mark.value)
+    places = np.array([(mark.value - low) / (high - low) for mark in marks])
+    # Neighbours that would overlap move apart by as much to either side.
+    for _ in range(500):
+        short = _APART - np.diff(places)
+        if (short <= 1e-6).all():
+            break
+        push = 0.5 * np.clip(short, 0.0, None)
+        places[:-1] -= push
+        places[1:] += push
+    for mark, place in zip(marks, places, strict=True):
+        axis.annotate(
+            mark.text,
+            (mark.value, 1.0),
+            (place, 1.05),
+            xycoords=axis.get_xaxis_transform(),
+            textcoords="axes fraction",
+            fontsize=7,
+            rotation=90,
+            ha="center",
+            va="bottom",
+            color="#555555",
+            arrowprops={
+                "arrowstyle": "-",
+                "color": "#999999",
+                "lw": 0.6,
+                "shrinkA": 0,
+                "shrinkB": 0,
+            },
+        )
+
+
+def _thinned(curve: Curve, log_x: bool) -> Curve:
+    """A curve with no more points than a picture can show."""
+    count = len(curve.x)
+    if count <= _MOST_POINTS or curve.style != "line":
+        return curve
+    picks = np.linspace(0, count - 1, _MOST_POINTS)
+    if log_x:
+        picks = np.geomspace(1, count, _MOST_POINTS) - 1
+    picks = np.unique(np.rint(picks).astype(int))
+    bands = [None if end is None else end[picks] for end in (curve.low, curve.high)]
+    return replace(curve, x=curve.x[picks], y=curve.y[picks], low=bands[0], high=bands[1])
 
 
 def _draw_curve(axis: Axes, curve: Curve) -> None:
@@ -137,5 +181,5 @@ def write_csv(plot: Plot, path: Path) -> None:
         writer = csv.writer(file)
         writer.writerow(["panel", "curve", "x", "y", "low", "high"])
         for panel, curve, *values in plot.rows():
-            shown = ["" if math.isnan(value) else f"{value:.7g}" for value in values]
+            shown = ["" if math.isnan(value) else f"{value:.6g}" for value in values]
             writer.writerow([panel, curve, *shown])

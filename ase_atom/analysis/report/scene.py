@@ -16,6 +16,8 @@ from ase_atom.analysis.trajectory import Trajectory
 from ase_atom.io.frames import FrameBlock
 
 _MOST_FRAMES = 300
+_LEAST_FRAMES = 60
+_MOST_NUMBERS = 250_000  # coordinates of either side: half a megabyte on the page
 _FULL = 32000  # the radius of the scene in the units of its coordinates
 
 
@@ -28,7 +30,9 @@ def make_scene(
     -------
     Plain numbers and strings for JSON; coordinates as base64 of 16-bit parts of the scene's radius.
     """
-    times, picks = _common_frames(trajectory, reference)
+    most = _MOST_NUMBERS // (3 * len(trajectory.numbers))
+    most = min(_MOST_FRAMES, max(_LEAST_FRAMES, most))
+    times, picks = _common_frames(trajectory, reference, most)
     target = reference.segments[0].positions[picks[1][0]]
     target = target - target.mean(0)
     paths = [
@@ -60,18 +64,18 @@ def make_scene(
 
 
 def _common_frames(
-    trajectory: Trajectory, reference: Trajectory
+    trajectory: Trajectory, reference: Trajectory, most: int
 ) -> tuple[NDArray, tuple[NDArray, NDArray]]:
     """Times in fs and the frames of either first run nearest to them."""
     lengths = [len(side.segments[0]) for side in (trajectory, reference)]
     steps = [side.interval for side in (trajectory, reference)]
     if None in steps:
-        count = min(*lengths, _MOST_FRAMES)
+        count = min(*lengths, most)
         return np.arange(count, dtype=float), (np.arange(count), np.arange(count))
     end = min((n - 1) * step for n, step in zip(lengths, steps, strict=True))
     # Slow enough to follow by eye: a bond's vibration takes ten frames and more.
-    step = max(*steps, end / _MOST_FRAMES if end > 4 * _MOST_FRAMES * max(steps) else 0.0)
-    times = step * np.arange(min(_MOST_FRAMES, int(end / step + 1e-6) + 1))
+    step = max(*steps, end / most if end > 4 * most * max(steps) else 0.0)
+    times = step * np.arange(min(most, int(end / step + 1e-6) + 1))
     picks = tuple(np.rint(times / one).astype(int) for one in steps)
     return times, picks
 

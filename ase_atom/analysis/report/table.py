@@ -1,4 +1,4 @@
-"""The verdict table on the terminal."""
+"""The verdict table on the terminal, for eighty columns."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 from rich.table import Table
 
-from ase_atom.analysis.lines import Verdict, headlines
+from ase_atom.analysis.lines import Headline, Verdict, headlines
 from ase_atom.analysis.report import words
 
 if TYPE_CHECKING:
@@ -18,34 +18,59 @@ _MOST = 15  # lines that differ, listed one by one
 
 
 def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
-    """Print findings, the headline table, lines that differ, and what is missing."""
+    """Print the count of verdicts, findings, the headline table, and what there is to say more.
+
+    Parameters
+    ----------
+    comparison
+        What to print.
+    console
+        Where to; standard output by default.
+    """
     console = console or Console()
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False)
+
+    say(words.summary({v: comparison.count(v) for v in Verdict}))
     for finding in comparison.findings:
-        console.print(f"[bold red]{finding.name}[/]: {finding.text}", highlight=False)
-    table = Table(box=None, pad_edge=False)
-    for column in ("what", "verdict", "lines", "largest deviation among them", "within"):
-        table.add_column(column, overflow="fold", no_wrap=column in ("verdict", "within"))
-    for row in headlines(comparison.lines):
-        table.add_row(
-            row.group,
-            f"[{_COLOURS[row.verdict]}]{row.verdict}[/]",
-            words.tally(row),
-            words.worst(row),
-            words.tolerance(row.worst),
-        )
-    console.print(table)
+        say(f"[bold red]{finding.name}[/]: {finding.text}")
+    if not comparison.findings:
+        say("No known disease was found.")
+    say("")
+    console.print(_table(headlines(comparison.lines)))
+    say("")
     differing = [line for line in comparison.worst() if line.verdict is Verdict.DIFFERS]
     if differing:
-        console.print("\nlines that differ, the worst first")
+        say("lines that differ, the worst first")
     for line in differing[:_MOST]:
-        sides = f"{words.estimate(line.trajectory, line.unit)}"
+        sides = words.estimate(line.trajectory, line)
         if line.reference is not None:
-            sides += f" beside {words.estimate(line.reference, line.unit)}"
-        console.print(f"  {line.name}: {sides}", highlight=False)
+            sides += f" beside {words.estimate(line.reference, line)}"
+        say(f"  {line.name}: {sides}")
     if len(differing) > _MOST:
-        console.print(f"  and {len(differing) - _MOST} more")
+        say(f"  and {len(differing) - _MOST} more")
     for _, name, value in comparison.facts:
-        console.print(f"{name}: {value}", highlight=False)
+        say(f"{name}: {value}")
     for one in comparison.missing:
-        console.print(f"not measured: {one.name}: {one.reason}", highlight=False)
-    console.print("\n" + words.summary({v: comparison.count(v) for v in Verdict}))
+        say(f"not measured: {one.name}: {one.reason}")
+
+
+def _table(rows: list[Headline]) -> Table:
+    """One row for each group; which line deviates most is for the page to say."""
+    table = Table(box=None, pad_edge=False)
+    table.add_column("verdict", no_wrap=True)
+    table.add_column("of lines", no_wrap=True, justify="right")
+    table.add_column("what", overflow="fold")
+    table.add_column("largest deviation", no_wrap=True)
+    table.add_column("within", no_wrap=True)
+    for row in rows:
+        count = sum(row.counts.values())
+        table.add_row(
+            f"[{_COLOURS[row.verdict]}]{row.verdict}[/]",
+            f"{row.counts[row.verdict]}/{count}",
+            row.group,
+            words.deviation(row.worst).removesuffix(" of thermal"),
+            words.tolerance(row.worst),
+        )
+    return table

@@ -7,11 +7,18 @@ import math
 from ase_atom.analysis.lines import Headline, Line, Verdict
 from ase_atom.analysis.statistics import Estimate
 
+_NOTHING = 1e-6  # of the tolerance: what is smaller is rounding
 
-def number(value: float, error: float = 0.0, unit: str = "") -> str:
-    """Return a value with its error, both to the error's second digit: ``1.5315 ± 0.0009 Å``."""
+
+def number(value: float, error: float = 0.0, unit: str = "", grain: float = 0.0) -> str:
+    """Return a value with its error, both to the error's second digit: ``1.5315 ± 0.0009 Å``.
+
+    A value and error below ``grain`` are shown as zero.
+    """
     if not math.isfinite(value):
         return "–"
+    if math.isfinite(error) and abs(value) + error < grain:
+        value = error = 0.0
     return _plain(value, error, f" {unit}" if unit else "").replace("-", "−")
 
 
@@ -26,23 +33,26 @@ def _plain(value: float, error: float, tail: str) -> str:
     return f"{value:.{digits}f} ± {error:.{digits}f}{tail}"
 
 
-def estimate(side: Estimate | None, unit: str = "") -> str:
-    """Return one side's number; a dash where there is none."""
-    return "" if side is None else number(side.value, side.error, unit)
+def estimate(side: Estimate | None, line: Line) -> str:
+    """Return one side's number in the line's unit; empty where there is none."""
+    if side is None:
+        return ""
+    grain = 0.0 if line.kind == "ratio" else _NOTHING * line.tolerance
+    return number(side.value, side.error, line.unit, grain)
 
 
 def deviation(line: Line) -> str:
     """Return what is compared with the tolerance."""
     if line.kind == "ratio":
         return number(100 * line.deviation, 100 * line.error, "%")
-    return number(line.deviation, line.error, line.unit)
+    return number(line.deviation, line.error, line.unit, _NOTHING * line.tolerance)
 
 
 def tolerance(line: Line) -> str:
     """Return the tolerance in the deviation's unit."""
     if line.kind == "ratio":
-        return f"{100 * line.tolerance:g} %"
-    return f"{line.tolerance:g} {line.unit}".strip()
+        return f"{100 * line.tolerance:.3g} %"
+    return f"{line.tolerance:.3g} {line.unit}".strip()
 
 
 def samples(line: Line) -> str:
