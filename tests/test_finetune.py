@@ -1,0 +1,201 @@
+"""Fine-tuning: to another level of theory, from little data, and never over what was held out."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.io import write
+from harmonic_bursts import MASSES, WATER, Springs, water_bursts
+
+from ase_atom.errors import DataError
+from ase_atom.operator import load_operator
+from ase_atom.state import PhaseState
+from training import finetune
+from training.config import load_config
+from training.export import write_frames
+from training.importing.bursts import divide
+from training.store import Burst, fingerprint, read_bursts, write_bursts
+from training.train import train
+
+CONFIG = """
+name: springs
+stride: 8
+operator: {horizon: 16, segment: 8, elements: [1, 8], width: 16, pair_width: 8, heads: 2,
+           vector_channels: 8, blocks: 1, energy_blocks: 1, pair_vectors: 4, radial_channels: 4,
+           modes: 8}
+data: {paths: [water.h5], validation: 0.1, test: 0.2}
+optimiser: {name: muon, lr: 5.0e-3, warmup: 10}
+loss: {force_batch: 4}
+trainer: {steps: 120, batch_size: 8, accelerator: cpu, threads: 1, validate_every: 120}
+"""
+
+
+@pytest.fixture(autouse=True)
+def threads() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def parent(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An operator of one level of theory, and its data."""
+    folder = tmp_path_factory.mktemp("parent")
+    write_bursts(folder / "water.h5", water_bursts(10))
+    (folder / "springs.yaml").write_text(CONFIG)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ASE_ATOM_DATA", str(folder))
+        return train(load_config(folder / "springs.yaml"), folder / "run")
+
+
+def softer_bursts(count: int, frames: int = 80) -> list[Burst]:
+    """Water at another level of theory: softer springs, another zero of energy."""
+    springs = Springs((*WATER[:3], [(i, j, 0.6 * constant) for i, j, constant in WATER[3]]))
+    bursts = [springs.burst(n, 400.0, frames, "soft") for n in range(count)]
+    for burst in bursts:
+        burst.energies -= 300
+        burst.attrs["theory"] = "softer springs"
+    return bursts
+
+
+def tune(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
+    monkeypatch.setattr(sys, "argv", ["finetune", *map(str, words), "--threads", "1"])
+    with pytest.raises(SystemExit) as caught:
+        finetune.main()
+    return caught.value.code
+
+
+def test_an_operator_learns_another_level_of_theory(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "soft.h5"
+    write_bursts(data, softer_bursts(4))
+    words = ["--steps", "90", "--rate", "3", "--output", "tuned.safetensors"]
+    assert tune(monkeypatch, parent, data, *words) == 0
+    printed = capsys.readouterr().out
+    assert "before: springs" in printed
+    assert "after: tuned" in printed
+    operator = load_operator("tuned.safetensors")
+    card = operator.card
+    assert card.level_of_theory == "softer springs"
+    assert card.data_fingerprint == fingerprint(data)
+    assert "fine-tuned from springs" in card.notes
+    assert card.training_config["start_from"] == str(parent)
+    assert (len(card.split["train"]), len(card.split["validation"])) == (3, 1)
+
+    bursts = {burst.key: burst for burst in read_bursts(data)}
+    held = [bursts[key] for key in card.split["validation"]]
+    before = load_operator(parent)
+    finetune.refit_energies(before, [bursts[key] for key in card.split["train"]])
+    old, new = (finetune.held_out_errors(one, held, [4, 8]) for one in (before, operator))
+    assert new["position_4fs"] < 0.8 * old["position_4fs"]
+    assert new["force_meV_A"] < 0.85 * old["force_meV_A"]
+    # The zero of energy is the new one: 300 eV below the parent's.
+    state = PhaseState.from_atoms(Atoms(held[0].numbers, held[0].positions[0]))
+    assert float(operator.energy(state)) == pytest.approx(held[0].energies[0], abs=1.0)
+
+
+def test_from_scratch_takes_nothing_but_the_architecture(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_bursts(tmp_path / "soft.h5", softer_bursts(3))
+    assert tune(monkeypatch, parent, "soft.h5", "--steps", "1", "--from-scratch") == 0
+    operator = load_operator("soft-scratch.safetensors")
+    before = load_operator(parent)
+    assert operator.config == before.config
+    assert operator.card.training_config["start_from"] is None
+    weights = zip(operator.parameters(), before.parameters(), strict=True)
+    assert any(not torch.allclose(one, other, atol=0.1) for one, other in weights)
+
+
+def test_a_trajectory_of_another_program_is_read_and_divided_in_time(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (burst,) = softer_bursts(1, frames=400)
+    burst.attrs["ensemble"] = "nve"
+    write_frames(tmp_path / "aimd.extxyz", iter([burst]), 1)
+    words = ["--steps", "2", "--theory", "by hand", "--output", "mine.safetensors"]
+    assert tune(monkeypatch, parent, "aimd.extxyz", *words) == 0
+    card = load_operator("mine.safetensors").card
+    assert card.level_of_theory == "by hand"
+    assert card.split == {"train": ["aimd/00000"], "validation": ["aimd/00001"], "test": []}
+    taught, held = read_bursts(tmp_path / "mine.run" / "data.h5")
+    assert len(taught.energies) + len(held.energies) == 398 - 50
+    np.testing.assert_allclose(held.energies, burst.energies[-1 - len(held.energies) : -1])
+
+
+def test_parts_of_a_burst_do_not_touch_and_a_short_one_is_refused() -> None:
+    (burst,) = softer_bursts(1, frames=400)
+    taught, held = divide(burst, 0.25)
+    assert [taught.attrs["part"], held.attrs["part"]] == ["train", "validation"]
+    assert len(held.energies) == 100
+    assert len(taught.energies) == 250
+    np.testing.assert_array_equal(held.positions[-1], burst.positions[-1])
+    with pytest.raises(DataError, match="too few to learn"):
+        divide(softer_bursts(1, frames=150)[0], 0.25)
+
+
+def test_a_budget_becomes_a_number_of_steps(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_bursts(tmp_path / "soft.h5", softer_bursts(3))
+    assert (
+        tune(monkeypatch, parent, "soft.h5", "--budget", "0.01", "--output", "quick.safetensors")
+        == 0
+    )
+    steps = load_operator("quick.safetensors").card.training_config["trainer"]["steps"]
+    assert f"{steps} steps in 0.01 minutes" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["nobody", "soft.h5"], "no operator named 'nobody'"),
+        (["PARENT", "sand.h5"], "there is no reference data at sand.h5"),
+        (["PARENT", "note.txt"], "note.txt cannot be read by ASE"),
+        (["PARENT", "carbon.h5"], r"knows atomic numbers \[1, 8\], but the data holds \[6\]"),
+        (["PARENT", "soft.h5", "--steps", "3", "--budget", "1"], "--steps or --budget, not both"),
+        (["PARENT", "soft.h5", "--budget", "-1"], "--budget takes minutes above 0"),
+        (["PARENT", "soft.h5", "--rate", "0"], "--rate takes a factor above 0"),
+        (["PARENT", "soft.h5", "--output", "there.safetensors"], "exists: give another --output"),
+        (["PARENT", "soft.h5", "--output", "tuned.pt"], "ends in .safetensors"),
+        (["PARENT", "soft.h5", "--theory", "PBE"], "are for trajectories of other programs"),
+        (["PARENT", "one.h5"], "too few to learn"),
+    ],
+)
+def test_bad_input_is_one_line_and_exit_code_2(
+    parent: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    words: list[str],
+    message: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_bursts(tmp_path / "soft.h5", softer_bursts(3))
+    write_bursts(tmp_path / "one.h5", softer_bursts(1))
+    carbon = softer_bursts(2)
+    for burst in carbon:
+        burst.numbers = np.array([6, 1, 1])
+        burst.masses = np.array([12.011, MASSES[1], MASSES[1]])
+    write_bursts(tmp_path / "carbon.h5", carbon)
+    (tmp_path / "note.txt").write_text("no trajectory\n")
+    (tmp_path / "there.safetensors").write_text("mine")
+    write(tmp_path / "plain.xyz", Atoms("H2", [[0, 0, 0], [0, 0, 0.74]]))
+    present = sorted(tmp_path.rglob("*"))
+    assert tune(monkeypatch, *(parent if word == "PARENT" else word for word in words)) == 2
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert re.search(message, error), error
+    assert sorted(tmp_path.rglob("*")) == present
