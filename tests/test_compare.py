@@ -205,24 +205,62 @@ def test_a_drifting_energy_is_named(reference):
     assert found.line("drift of the total energy").deviation == pytest.approx(50 / 9, rel=0.3)
 
 
-def test_failing_equipartition_is_named(reference):
-    """The stiffest modes have half of their energy."""
+def cooled(trajectory: Trajectory, factor: float, which: slice) -> Trajectory:
+    """The same with some of the modes' amplitudes and speeds multiplied by a factor."""
     minimum, _, shapes = modes()
-    cold = np.einsum("mnx,mky->nxky", shapes[-6:], shapes[-6:])
-    mass = reference.masses[:, None]
+    mass = trajectory.masses[:, None]
 
-    def velocities(run: Segment) -> np.ndarray:
-        stretch = np.einsum("nxky,tky->tnx", cold, run.velocities * mass)
-        return run.velocities - 0.4 * stretch
+    def part(field: np.ndarray) -> np.ndarray:
+        along = np.einsum("mnx,tnx->tm", shapes[which] * mass, field)
+        return np.einsum("tm,mnx->tnx", along, shapes[which])
 
-    def positions(run: Segment) -> np.ndarray:
-        away = run.positions - minimum
-        return run.positions - 0.4 * np.einsum("nxky,tky->tnx", cold, away * mass)
+    return changed(
+        trajectory,
+        positions=lambda run: run.positions + (factor - 1) * part(run.positions - minimum),
+        velocities=lambda run: run.velocities + (factor - 1) * part(run.velocities),
+    )
 
-    given = changed(harmonic_ethanol(seed=1), velocities=velocities, positions=positions)
-    found = compare(given, reference)
-    assert found.line("temperature of H over all").deviation < -0.03
-    assert any(n in ("failure of equipartition", "another temperature") for n in names(found))
+
+def test_failing_equipartition_is_named(reference):
+    """All stretches of hydrogens have a sixth of their energy."""
+    found = compare(cooled(harmonic_ethanol(seed=1), 0.4, slice(-6, None)), reference)
+    assert {"cold stretches", "failure of equipartition"} <= set(names(found))
+    assert found.line("temperature of H over all").verdict is Verdict.DIFFERS
+    cold = next(one.text for one in found.findings if one.name == "cold stretches")
+    for bond in ("O2–H3", "C1–H4,5", "C0–H6,7,8"):
+        assert f"{bond} has 0." in cold
+    assert "C0–C1" not in cold
+
+
+def test_the_one_stretch_that_lost_its_energy_is_named(reference):
+    _, _, shapes = modes()
+    change = [np.linalg.norm(one[3] - one[2]) for one in shapes]
+    k = int(np.argmax(np.where(wavenumbers() > 2500, change, 0)))
+    found = compare(cooled(harmonic_ethanol(seed=1), 0.4, slice(k, k + 1)), reference)
+    (cold,) = [one.text for one in found.findings if one.name == "cold stretches"]
+    assert cold.startswith("O2–H3 has 0.")
+    assert cold.count("reference's kinetic energy") == 1
+
+
+def test_what_the_reference_lacks_too_is_not_named(reference):
+    """Microcanonical runs keep the energies of their starts."""
+    uneven = cooled(reference, 0.4, slice(-6, None))
+    found = compare(cooled(harmonic_ethanol(seed=1), 0.4, slice(-6, None)), uneven)
+    assert not found.findings
+    assert found.line("temperature of H over all").trajectory.value < 0.95
+    assert found.count(Verdict.DIFFERS) == 0
+
+
+def test_canonical_trajectories_are_held_against_equipartition(reference):
+    """Where the reference is compatible with it; else against the reference's own."""
+    even, uneven = (
+        replace(one, facts={"ensemble": "langevin"})
+        for one in (reference, cooled(reference, 0.4, slice(-6, None)))
+    )
+    for given, theirs in ((even, 1.0), (uneven, None)):
+        line = compare(given, given).line("temperature of H over all")
+        assert line.verdict is not Verdict.DIFFERS
+        assert (line.reference.value == 1.0) is (theirs == 1.0)
 
 
 def test_an_operator_is_started_from_the_reference(ethanol):
@@ -403,6 +441,7 @@ def test_different_frame_intervals_are_compared_at_common_times(reference):
     """The same starts, every second frame; and frames that never fall together."""
     found = compare(harmonic_ethanol(frames=250, interval=4.0), reference)
     assert found.line("position error after 100 fs").deviation == pytest.approx(0.0, abs=1e-6)
+    assert any("4 fs apart, those of the reference 2 fs" in n for n in found.trajectory.notes)
     odd = compare(harmonic_ethanol(frames=30, interval=2.0 / 31), reference)
     assert any("times in common" in one.reason for one in odd.missing)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 import re
 import shutil
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from harmonic_ethanol import harmonic_ethanol
+from rich.console import Console
 from test_analysis_sources import written
 
 from ase_atom.analysis import compare
@@ -68,6 +70,10 @@ def test_the_page_needs_no_network(folder):
     assert not outside
     assert "drift<b>" not in page  # names are escaped
     assert "drift&lt;b&gt;" in page
+
+
+def test_the_page_is_small_enough_to_keep(folder):
+    assert (folder / "report.html").stat().st_size < 3e6
 
 
 def test_a_report_is_not_replaced_unasked(made, folder):
@@ -179,9 +185,18 @@ def test_pictures_grow_when_clicked(page):
     image.click()
 
 
-def test_the_terminal_shows_the_same_verdicts(made, capsys):
-    print_comparison(made)
-    text = " ".join(capsys.readouterr().out.split())
+def test_the_terminal_shows_the_same_verdicts_in_eighty_columns(made):
+    out = io.StringIO()
+    print_comparison(made, Console(file=out, width=80))
+    rows = out.getvalue().splitlines()
+    assert rows[0].startswith(f"{len(made.lines)} lines: ")
+    assert max(map(len, rows)) <= 80
+    # One row a group, no word broken: a name too long for its column takes a second row.
+    first = next(k for k, row in enumerate(rows) if row.startswith("verdict"))
+    table = rows[first + 1 : rows.index("", first)]
+    groups = {(line.section, line.group) for line in made.lines}
+    assert len(groups) <= len(table) <= len(groups) + 3
+    text = " ".join(out.getvalue().split())
     assert "drifting centre of mass" in text
     assert "bond means" in text
     assert f"{len(made.lines)} lines" in text

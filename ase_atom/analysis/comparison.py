@@ -198,6 +198,7 @@ def compare(
     ours, mixed = check_pair(ours, theirs, reorder)
     (ours, lack), (theirs, other_lack) = (with_velocities(side) for side in (ours, theirs))
     lacks = [reason for reason in (lack, other_lack) if reason]
+    ours = _with_intervals_noted(ours, theirs)
     coordinates = perceive(theirs.numbers, theirs.pooled("positions", 1000))
     motions = kinetics = None
     if not lacks:
@@ -228,6 +229,18 @@ def compare(
     lines = judge([line for section in sections for line in section.lines])
     findings = diagnose(pair, lines, kinetics, spectra, mixed)
     return _assemble(pair, sections, lines, findings)
+
+
+def _with_intervals_noted(trajectory: Trajectory, reference: Trajectory) -> Trajectory:
+    """Say what becomes of frames that are not equally far apart."""
+    ours, theirs = trajectory.interval, reference.interval
+    if ours is None or theirs is None or abs(ours - theirs) <= 1e-3 * theirs:
+        return trajectory
+    return trajectory.noting(
+        f"its frames are {ours:g} fs apart, those of the reference {theirs:g} fs: paths are "
+        "compared at the times that both have, everything else at the frames that each has, and "
+        "nothing is interpolated"
+    )
 
 
 def _assemble(

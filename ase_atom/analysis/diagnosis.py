@@ -70,10 +70,10 @@ def diagnose(
         found += _clock(pair, lines, kinetics, spectra)
     found += _hydrogens(pair, lines, kinetics)
     found += _drift(lines, pair)
-    if not found:
-        # What follows is also a symptom of what is above.
-        found += [Finding(*one) for one in name_stretches(pair, lines)]
-        found += _equipartition(lines) + _wrong_power(lines)
+    # What follows is also a symptom of what is above, but for energy that is unevenly spread.
+    if all(one.name == "another temperature" for one in found):
+        uneven = [Finding(*one) for one in name_stretches(pair, lines)] + _equipartition(lines)
+        found = uneven + found if found else uneven + _wrong_power(lines)
     if broken := pair.trajectory.facts.get("broken runs"):
         found.insert(0, Finding("broken runs", f"{broken}."))
     return found + _energy(lines)

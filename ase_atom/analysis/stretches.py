@@ -62,32 +62,38 @@ def name_stretches(pair: Pair, lines: Sequence[Line]) -> list[tuple[str, str]]:
     """Name bonds whose stretch is colder, hotter, stiffer or softer than the reference's.
 
     A width that differs may come from another energy in the stretch, which its velocities then
-    show too, or from another force constant, which they do not know of.
+    show too, or from another force constant, which they do not know of. What follows from another
+    temperature of the whole is not named.
 
     Returns
     -------
     Name and text of each finding.
     """
     known = {line.name: line for line in lines}
+    vibration = known.get("temperature of vibration")
+    whole = 1.0 if vibration is None else 1 + vibration.deviation
     found: dict[str, list[str]] = {}
     for one in pair.coordinates.of_kind("bond"):
         width, heat = known.get(f"bond {one.label}: width"), known.get(_name(one))
-        shown = [line is not None and line.verdict is Verdict.DIFFERS for line in (width, heat)]
-        if not any(shown):
-            continue
         wide = math.nan if width is None else 1 + width.deviation
         warm = math.nan if heat is None else 1 + heat.deviation
+        shown = [
+            _stands_out(width, wide / math.sqrt(whole)),
+            _stands_out(heat, warm / whole),
+        ]
+        if not any(shown):
+            continue
         follows = shown[1]
         if not follows and heat is not None and wide > 0 and warm > 0:
             follows = math.log(warm) / (2 * math.log(wide)) > _FOLLOWS
         if follows:
-            name = "cold stretches" if warm < 1 else "hot stretches"
+            name = "cold stretches" if warm < whole else "hot stretches"
             text = (
                 f"{one.label} has {warm:.2f} times the reference's kinetic energy, and is "
                 f"{100 * wide:.0f} % as wide"
             )
         else:
-            name = "stiff bonds" if wide < 1 else "soft bonds"
+            name = "stiff bonds" if wide < math.sqrt(whole) else "soft bonds"
             text = f"{one.label} is {100 * wide:.0f} % as wide as in the reference"
         found.setdefault(name, []).append(text)
     tails = {
@@ -97,3 +103,10 @@ def name_stretches(pair: Pair, lines: Sequence[Line]) -> list[tuple[str, str]]:
         "soft bonds": "Its velocities do not account for that: the force constant is too small.",
     }
     return [(name, f"{'; '.join(texts)}. {tails[name]}") for name, texts in found.items()]
+
+
+def _stands_out(line: Line | None, ratio: float) -> bool:
+    """Whether a line differs and, the temperature of the whole allowed for, still would."""
+    if line is None or line.verdict is not Verdict.DIFFERS:
+        return False
+    return abs(ratio - 1) > line.tolerance + 2 * line.error

@@ -9,6 +9,7 @@ from rich.table import Table
 
 from ase_atom.analysis.lines import Headline, Verdict, headlines
 from ase_atom.analysis.report import words
+from ase_atom.analysis.report.page import notes
 
 if TYPE_CHECKING:
     from ase_atom.analysis.comparison import Comparison
@@ -52,6 +53,8 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         say(f"  and {len(differing) - _MOST} more")
     for _, name, value in comparison.facts:
         say(f"{name}: {value}")
+    for note in notes(comparison):
+        say(f"note: {note}")
     for one in comparison.missing:
         say(f"not measured: {one.name}: {one.reason}")
 
@@ -60,8 +63,8 @@ def _table(rows: list[Headline]) -> Table:
     """One row for each group; which line deviates most is for the page to say."""
     table = Table(box=None, pad_edge=False)
     table.add_column("verdict", no_wrap=True)
-    table.add_column("of lines", no_wrap=True, justify="right")
-    table.add_column("what", overflow="fold")
+    table.add_column("lines", no_wrap=True, justify="right")
+    table.add_column("what", min_width=24)
     table.add_column("largest deviation", no_wrap=True)
     table.add_column("within", no_wrap=True)
     for row in rows:
@@ -70,7 +73,7 @@ def _table(rows: list[Headline]) -> Table:
             f"[{_COLOURS[row.verdict]}]{row.verdict}[/]",
             f"{row.counts[row.verdict]}/{count}",
             row.group,
-            words.deviation(row.worst).removesuffix(" of thermal"),
+            words.deviation(row.worst, unit=False),  # the tolerance has it
             words.tolerance(row.worst),
         )
     return table

@@ -41,11 +41,12 @@ def estimate(side: Estimate | None, line: Line) -> str:
     return number(side.value, side.error, line.unit, grain)
 
 
-def deviation(line: Line) -> str:
+def deviation(line: Line, unit: bool = True) -> str:
     """Return what is compared with the tolerance."""
     if line.kind == "ratio":
-        return number(100 * line.deviation, 100 * line.error, "%")
-    return number(line.deviation, line.error, line.unit, _NOTHING * line.tolerance)
+        return number(100 * line.deviation, 100 * line.error, "%" if unit else "")
+    grain = _NOTHING * line.tolerance
+    return number(line.deviation, line.error, line.unit if unit else "", grain)
 
 
 def tolerance(line: Line) -> str:
