@@ -12,7 +12,7 @@ from ase_atom.topology import atom_label, perceive_bonds, perceive_smiles, radii
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 from training.importing.reading import Frames
 
-_JUMP = 0.1
+_JUMP, _USUAL = 0.01, 15
 _ENERGIES = {
     "hartree": 1 / units.Hartree,
     "rydberg": 1 / units.Rydberg,
@@ -140,7 +140,7 @@ def check_motion(frames: Frames, interval: float) -> None:
             f"the time between frames, or the unit of the forces ({unit})"
         )
     strayed = np.linalg.norm(measured - slope * expected, axis=-1)
-    if strayed.max() > _JUMP:
+    if strayed.max() > max(_JUMP, _USUAL * float(np.median(strayed.max(1)))):
         frame, atom = np.unravel_index(int(np.argmax(strayed)), strayed.shape)
         raise DataError(
             f"{name}: atom {atom_label(frames.numbers, int(atom))} jumps by {strayed.max():.2f} Å "

@@ -1,0 +1,238 @@
+"""Trajectories of other programs: read to the same data, refused where they cannot be right."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms, units
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io import write
+from harmonic_bursts import WATER, Springs
+
+from ase_atom.errors import DataError
+from ase_atom.units import velocities_to_ase
+from training import import_trajectory as command
+from training.importing.bursts import import_trajectory
+from training.store import Burst, read_bursts
+
+STEP = 0.5
+
+
+def reference(interval: float = STEP, duration: float = 200.0) -> Burst:
+    """Motion of springs in closed form."""
+    springs = Springs(WATER)
+    start = springs.burst(0, 400.0, 2, "water")
+    times = np.arange(0, duration + 1e-9, interval)
+    x, v = springs.propagate(start.positions[0], start.velocities[0], times)
+    energies, forces = springs.energy_and_forces(x)
+    arrays = {"positions": x, "velocities": v, "energies": energies, "forces": forces}
+    return replace(start, interval=interval, **arrays)
+
+
+def frames_of(burst: Burst, velocities: bool = True) -> list[Atoms]:
+    frames = []
+    for n, (x, v) in enumerate(zip(burst.positions, burst.velocities, strict=True)):
+        atoms = Atoms(burst.numbers, x)
+        if velocities:
+            atoms.set_velocities(velocities_to_ase(v))
+        atoms.calc = SinglePointCalculator(atoms, energy=burst.energies[n], forces=burst.forces[n])
+        frames.append(atoms)
+    return frames
+
+
+def save(path: Path, frames: Sequence[Atoms]) -> Path:
+    write(path, frames)
+    return path
+
+
+@pytest.fixture
+def burst() -> Burst:
+    return reference()
+
+
+@pytest.mark.parametrize("ending", ["extxyz", "traj"])
+def test_a_trajectory_becomes_the_burst_that_it_was(
+    burst: Burst, tmp_path: Path, ending: str
+) -> None:
+    path = save(tmp_path / f"md.{ending}", frames_of(burst))
+    found = import_trajectory(path, name="water", interval=STEP, theory="springs")
+    assert (found.smiles, found.interval, found.attrs["theory"]) == ("O", 1.0, "springs")
+    weights = (burst.masses / burst.masses.sum())[:, None]
+    for what in ("positions", "velocities"):
+        values = getattr(burst, what)
+        wanted = (values - (weights * values).sum(1, keepdims=True))[1:-1:2]
+        np.testing.assert_allclose(getattr(found, what), wanted, atol=2e-7)
+    np.testing.assert_allclose(found.forces, burst.forces[1:-1:2], atol=2e-7)
+    np.testing.assert_allclose(found.energies, burst.energies[1:-1:2], atol=1e-6)
+
+
+def test_velocities_follow_from_positions_and_forces(burst: Burst, tmp_path: Path) -> None:
+    path = save(tmp_path / "md.extxyz", frames_of(burst, velocities=False))
+    found = import_trajectory(path, name="water", interval=STEP)
+    right = burst.velocities[1:-1:2]
+    size = np.sqrt(np.mean(right**2))
+    plain = (burst.positions[2:] - burst.positions[:-2])[::2] / (2 * STEP)
+    assert np.sqrt(np.mean((found.velocities - right) ** 2)) < 2e-3 * size
+    assert np.sqrt(np.mean((plain - right) ** 2)) > 1e-2 * size
+
+
+def test_another_time_step_is_brought_onto_the_grid(tmp_path: Path) -> None:
+    """As of 20 atomic units, Q-Chem's and CP2K's habit."""
+    interval = 20 * 0.02418884
+    burst = reference(interval)
+    path = save(tmp_path / "md.extxyz", frames_of(burst))
+    found = import_trajectory(path, name="water", interval=interval)
+    springs = Springs(WATER)
+    times = interval + np.arange(len(found.energies))
+    x, v = springs.propagate(burst.positions[0], burst.velocities[0], times)
+    energies, forces = springs.energy_and_forces(x)
+    weights = (burst.masses / burst.masses.sum())[:, None]
+    np.testing.assert_allclose(found.positions, x - (weights * x).sum(1, keepdims=True), atol=1e-5)
+    np.testing.assert_allclose(found.velocities, v, atol=1e-4 * np.abs(v).max())
+    np.testing.assert_allclose(found.energies, energies, atol=1e-3)
+    np.testing.assert_allclose(found.forces, forces, atol=1e-2 * np.abs(forces).max())
+
+
+def test_a_molecule_cut_by_its_cell_is_made_whole(burst: Burst, tmp_path: Path) -> None:
+    frames = frames_of(burst)
+    for n, atoms in enumerate(frames):
+        atoms.set_cell([6, 7, 8])
+        atoms.pbc = True
+        atoms.positions += [0.002 * n, 0, 7.9]
+        atoms.wrap()
+    assert max(np.ptp(atoms.positions, axis=0).max() for atoms in frames) > 5
+    found = import_trajectory(save(tmp_path / "md.extxyz", frames), name="w", interval=STEP)
+    plain = import_trajectory(
+        save(tmp_path / "a.extxyz", frames_of(burst)), name="w", interval=STEP
+    )
+    np.testing.assert_allclose(found.positions, plain.positions, atol=1e-6)
+
+
+def test_cp2ks_files_are_read_in_its_units(burst: Burst, tmp_path: Path) -> None:
+    velocity = units.Bohr / (units._hbar / units._e / units.Hartree * 1e15)
+    sets = {
+        "pos": burst.positions,
+        "frc": burst.forces * units.Bohr / units.Hartree,
+        "vel": burst.velocities / velocity,
+    }
+    for kind, values in sets.items():
+        with (tmp_path / f"w-{kind}-1.xyz").open("w") as file:
+            for n, block in enumerate(values):
+                energy = burst.energies[n] / units.Hartree
+                file.write(f"3\n i = {n:8d}, time = {n * STEP:12.3f}, E = {energy:20.10f}\n")
+                for symbol, (x, y, z) in zip("OHH", block, strict=True):
+                    file.write(f"{symbol:>3} {x:19.10f} {y:19.10f} {z:19.10f}\n")
+    found = import_trajectory(tmp_path / "w-pos-1.xyz", name="water")
+    np.testing.assert_allclose(found.forces, burst.forces[1:-1:2], atol=1e-6)
+    np.testing.assert_allclose(found.energies, burst.energies[1:-1:2], atol=1e-6)
+    np.testing.assert_allclose(found.velocities, burst.velocities[1:-1:2], atol=1e-5)
+    (tmp_path / "w-frc-1.xyz").unlink()
+    with pytest.raises(DataError, match=r"needs w-frc-1\.xyz beside it"):
+        import_trajectory(tmp_path / "w-pos-1.xyz", name="water")
+
+
+def bohr(frames: list[Atoms]) -> None:
+    for atoms in frames:
+        atoms.positions /= units.Bohr
+
+
+def rescale(energy: float = 1.0, force: float = 1.0) -> Callable[[list[Atoms]], None]:
+    def change(frames: list[Atoms]) -> None:
+        for atoms in frames:
+            atoms.calc = SinglePointCalculator(
+                atoms,
+                energy=energy * atoms.get_potential_energy(),
+                forces=force * atoms.get_forces(),
+            )
+
+    return change
+
+
+def missing(frames: list[Atoms]) -> None:
+    del frames[100:102]
+
+
+def swapped(frames: list[Atoms]) -> None:
+    for atoms in frames[1::2]:
+        atoms.positions[[1, 2]] = atoms.positions[[2, 1]]
+
+
+def fast(frames: list[Atoms]) -> None:
+    for atoms in frames:
+        atoms.set_velocities(2 * atoms.get_velocities())
+
+
+def heavy(frames: list[Atoms]) -> None:
+    for atoms in frames:
+        atoms.set_masses([15.999, 2.014, 2.014])
+
+
+def nothing(frames: list[Atoms]) -> None:
+    for atoms in frames:
+        atoms.calc = None
+
+
+def thermostat(frames: list[Atoms]) -> None:
+    """Energies that change by more than the motion accounts for."""
+    rng = np.random.default_rng(0)
+    strayed = np.cumsum(rng.normal(size=len(frames))) * 0.01
+    for atoms, change in zip(frames, strayed, strict=True):
+        energy = atoms.get_potential_energy() + change
+        atoms.calc = SinglePointCalculator(atoms, energy=energy, forces=atoms.get_forces())
+
+
+@pytest.mark.parametrize(
+    ("change", "interval", "message"),
+    [
+        (lambda frames: None, None, "does not say how far frames are apart"),
+        (lambda frames: None, 1.0, r"by its forces frames are 0.5\d* fs apart, not 1"),
+        (lambda frames: None, 5.0, "do not resolve how hydrogens move"),
+        (bohr, STEP, "seem to be in bohr"),
+        (rescale(energy=1 / units.Hartree), STEP, "energies .* seem to be in hartree"),
+        (rescale(force=units.Bohr / units.Hartree), STEP, "seem to be in hartree/bohr"),
+        (rescale(force=-1), STEP, "do not drive its motion"),
+        (missing, STEP, r"jumps by .* frames are missing"),
+        (swapped, STEP, "do not drive its motion"),
+        (fast, STEP, "velocities are 2 times those of its positions"),
+        (heavy, STEP, "mass of 2.014"),
+        (nothing, STEP, "frame 0 has no forces|frame 0 has no energy"),
+        (thermostat, STEP, "thermostat's kicks cannot be learned"),
+        (lambda frames: frames.__delitem__(slice(2, None)), STEP, "holds 2 frames"),
+    ],
+)
+def test_what_cannot_be_right_is_named_and_refused(
+    burst: Burst,
+    tmp_path: Path,
+    change: Callable[[list[Atoms]], None],
+    interval: float | None,
+    message: str,
+) -> None:
+    frames = frames_of(burst)
+    change(frames)
+    with pytest.raises(DataError, match=message):
+        import_trajectory(save(tmp_path / "md.extxyz", frames), name="w", interval=interval)
+
+
+def test_the_command_writes_data_and_says_what_is_held_out(
+    burst: Burst, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    path = save(tmp_path / "md.extxyz", frames_of(reference(duration=400)))
+    output = tmp_path / "water.h5"
+    words = ["import", str(path), "-o", str(output), "--interval", str(STEP)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as caught:
+        command.main()
+    assert caught.value.code == 0
+    printed = capsys.readouterr().out
+    assert "held out" in printed
+    assert [one.attrs["part"] for one in read_bursts(output)] == ["train", "validation"]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as caught:
+        command.main()
+    assert caught.value.code == 2
+    assert "exists: give another --output" in capsys.readouterr().err
