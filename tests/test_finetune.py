@@ -17,10 +17,11 @@ from harmonic_bursts import MASSES, WATER, Springs, water_bursts
 from ase_atom.errors import DataError
 from ase_atom.operator import load_operator
 from ase_atom.state import PhaseState
-from training import finetune
+from training import finetune, tuning
 from training.config import load_config
 from training.export import write_frames
 from training.importing.bursts import divide
+from training.run import refit_energies
 from training.store import Burst, fingerprint, read_bursts, write_bursts
 from training.train import train
 
@@ -94,8 +95,8 @@ def test_an_operator_learns_another_level_of_theory(
     bursts = {burst.key: burst for burst in read_bursts(data)}
     held = [bursts[key] for key in card.split["validation"]]
     before = load_operator(parent)
-    finetune.refit_energies(before, [bursts[key] for key in card.split["train"]])
-    old, new = (finetune.held_out_errors(one, held, [4, 8]) for one in (before, operator))
+    refit_energies(before, [bursts[key] for key in card.split["train"]])
+    old, new = (tuning.held_out_errors(one, held, [4, 8]) for one in (before, operator))
     assert new["position_4fs"] < 0.8 * old["position_4fs"]
     assert new["force_meV_A"] < 0.85 * old["force_meV_A"]
     # The zero of energy is the new one: 300 eV below the parent's.
