@@ -144,6 +144,12 @@ def test_what_is_there_is_not_run_again_and_other_settings_are_refused(
         run(suite, data, tmp_path / "out", seeds=(0, 1))
 
 
+def test_trivial_rows_can_be_had_alone(suite, data, tmp_path) -> None:
+    loaded = load_suite(str(suite))
+    run_suite(loaded, load_rows(loaded, ["none"]), Options(data=data, output=tmp_path / "out"))
+    assert list(page(tmp_path / "out")["rows"]) == list(TRIVIAL)
+
+
 def test_what_another_suite_has_measured_is_taken_over(suite, data, tmp_path, monkeypatch) -> None:
     monkeypatch.setenv("ASE_ATOM_DATA", str(data))
     loaded = load_suite(str(suite))

@@ -27,7 +27,9 @@ def run(
         str, typer.Option(help="Only these of the suite's molecules, with commas between.")
     ] = "",
     deltas: Annotated[str, typer.Option(help="Only these of its horizons Δ, in frames.")] = "",
-    rows: Annotated[str, typer.Option(help="These rows in place of the suite's.")] = "",
+    rows: Annotated[
+        str, typer.Option(help="These rows in place of the suite's; none: only trivial.")
+    ] = "",
     seeds: Annotated[str, typer.Option(help="These seeds in place of the suite's.")] = "",
     minutes: Annotated[
         float | None, typer.Option(min=0.0, help="Training minutes of each row.")
