@@ -10,7 +10,9 @@ from ase_atom.coverage import check_atoms, find_card
 from ase_atom.operator import Operator, list_operators, load_operator
 
 
-def operator_for(atoms: Atoms, operator: str | Path | Operator | None = None) -> Operator:
+def operator_for(
+    atoms: Atoms, operator: str | Path | Operator | None = None, *, force: bool = False
+) -> Operator:
     """Return an operator, checked to be trained for the molecule.
 
     Parameters
@@ -18,8 +20,10 @@ def operator_for(atoms: Atoms, operator: str | Path | Operator | None = None) ->
     atoms
         The molecule.
     operator
-        A shipped operator's name, a checkpoint file, or an operator; the shipped one that lists
-        the molecule by default.
+        A shipped operator's name, a checkpoint file, or an operator; by default the shipped one
+        that lists the molecule, or else one for molecules in general.
+    force
+        Warn of a charge, a size or a molecule for which a named operator was not trained.
 
     Raises
     ------
@@ -34,5 +38,5 @@ def operator_for(atoms: Atoms, operator: str | Path | Operator | None = None) ->
         operator = load_operator(operator)
     card = getattr(operator, "card", None)  # one without a card is its maker's to answer for
     if card is not None:
-        check_atoms(atoms, card)
+        check_atoms(atoms, card, force)
     return operator

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,11 @@ from ase_atom.topology import atom_label, canonical, fragments, perceive_smiles
 if TYPE_CHECKING:
     from ase_atom.operator import OperatorCard
     from ase_atom.state import PhaseState
+
+
+class CoverageWarning(UserWarning):
+    """A molecule for which an operator was not trained is moved all the same."""
+
 
 MASS_TOLERANCE = 0.02
 """Largest difference in amu from the trained mass.
@@ -104,29 +110,58 @@ def check_isolated(atoms: Atoms) -> None:
         )
 
 
-def check_atoms(atoms: Atoms, card: OperatorCard) -> None:
+def check_atoms(atoms: Atoms, card: OperatorCard, force: bool = False) -> None:
     """Check that an operator was trained for a molecule.
+
+    Parameters
+    ----------
+    atoms
+        The molecule.
+    card
+        The operator's.
+    force
+        Warn (`CoverageWarning`) of a charge, a size or a molecule that it was not trained for.
 
     Raises
     ------
     CoverageError
         For a periodic cell, several molecules, an element, a mass, a total charge or a molecule
-        (by its canonical SMILES) that the card does not list.
+        that the card does not cover: by its canonical SMILES, or, for an operator of molecules in
+        general, by its size, and if it is no closed shell.
     """
     check_isolated(atoms)
     check_composition(atoms.numbers, atoms.get_masses(), card)
+    reason = _beyond(atoms, card)
+    if reason is None:
+        return
+    if not force:
+        raise CoverageError(reason)
+    warnings.warn(f"{reason}; it goes on, with errors unknown", CoverageWarning, stacklevel=2)
+
+
+def _beyond(atoms: Atoms, card: OperatorCard) -> str | None:
+    """What about a molecule of the right elements a card does not cover, if anything."""
     charge = total_charge(atoms)
     if abs(charge - card.charge) > 1e-3:
-        raise CoverageError(
+        return (
             f"the structure has a total charge of {_signed(charge)}, but {card.name} was trained "
             f"for {_signed(card.charge)}"
         )
-    names = perceive_smiles(atoms, card.charge)
-    if not covers(card, names):
-        raise CoverageError(
+    if card.largest_molecule is not None and len(atoms) > card.largest_molecule:
+        return (
+            f"the structure has {len(atoms)} atoms, but {card.name} is for molecules of at most "
+            f"{card.largest_molecule}"
+        )
+    try:
+        names = perceive_smiles(atoms, card.charge)
+    except CoverageError as error:
+        return str(error)
+    if card.largest_molecule is None and not covers(card, names):
+        return (
             f"{card.name} was not trained for {names[0]} ({atoms.get_chemical_formula()}), "
             f"only for {', '.join(card.smiles)}"
         )
+    return None
 
 
 def check_state(state: PhaseState, card: OperatorCard) -> None:
@@ -150,20 +185,32 @@ def covers(card: OperatorCard, names: Iterable[str]) -> bool:
 def find_card(atoms: Atoms, cards: Iterable[OperatorCard]) -> OperatorCard:
     """Return the first card that lists the molecule, with everything about it checked.
 
+    If none lists it, the first of an operator of molecules in general that covers it.
+
     Raises
     ------
     CoverageError
         If none does, with what there is.
     """
     cards = list(cards)
+    own = [card for card in cards if card.largest_molecule is None]
+    general = [card for card in cards if card.largest_molecule is not None]
     check_isolated(atoms)
     charge = round(total_charge(atoms))
     names = perceive_smiles(atoms, charge)
-    for card in cards:
+    for card in own:
         if covers(card, names):
             check_atoms(atoms, card)
             return card
-    shipped = "; ".join(f"{card.name} for {', '.join(card.smiles)}" for card in cards)
+    reasons = []
+    for card in general:
+        try:
+            check_atoms(atoms, card)
+        except CoverageError as error:
+            reasons.append(str(error))
+        else:
+            return card
+    shipped = "; ".join([*(f"{card.name} for {', '.join(card.smiles)}" for card in own), *reasons])
     raise CoverageError(
         f"no shipped operator was trained for {names[0]} ({atoms.get_chemical_formula()}); "
         f"there is {shipped or 'none'}; --operator takes a name or a file"

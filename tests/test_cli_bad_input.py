@@ -177,6 +177,23 @@ def test_no_operator_for_the_molecule(go, tmp_path, out, capsys):
     assert list(out.iterdir()) == []
 
 
+def test_force_turns_a_refusal_into_a_warning(tmp_path, capsys):
+    """Of a molecule that is not on the card; the elements must be."""
+    file = save_operator(make_operator(strength=0.003), tmp_path / "mine.safetensors")
+    structure = _saved(tmp_path / "ether.xyz", molecule("CH3OCH3"))
+    words = ["run", str(structure), "-o", str(tmp_path / "t.xyz"), "--time", "16fs"]
+    words += ["--uncorrected"]
+    assert main([*words, "--operator", str(file)]) == 2
+    assert "was not trained for COC" in capsys.readouterr().err
+    assert not (tmp_path / "t.xyz").exists()
+    assert main([*words, "--operator", str(file), "--force"]) == 0
+    (warning,) = [line for line in capsys.readouterr().err.splitlines() if "COC" in line]
+    assert warning.startswith("ase-atom: warning: ")
+    assert (tmp_path / "t.xyz").exists()
+    assert main([*words, "--force", "--overwrite"]) == 2
+    assert "--force goes with --operator" in capsys.readouterr().err
+
+
 def test_an_element_of_the_card_alone_does_not_do(go, tmp_path):
     operator = make_operator()
     operator.card = make_card(elements=[1, 6], masses={1: 1.008, 6: 12.011}, smiles=["CC"])

@@ -7,10 +7,17 @@ from ase.build import molecule
 from ase.constraints import FixAtoms
 from conftest import make_card
 
-from ase_atom.coverage import check_atoms, check_state, find_card, temperature_warning
+from ase_atom.coverage import (
+    CoverageWarning,
+    check_atoms,
+    check_state,
+    find_card,
+    temperature_warning,
+)
 from ase_atom.errors import CoverageError
 from ase_atom.state import PhaseState
 from ase_atom.topology import canonical, fragments, perceive_bonds, perceive_smiles
+from training.molecules import embed
 
 
 def test_bonds_of_ethanol(ethanol):
@@ -107,6 +114,15 @@ def _fast(atoms):
     atoms.set_velocities(np.full((9, 3), np.inf))
 
 
+def _radical(atoms):
+    del atoms[3]
+
+
+def _long():
+    """Butanol, of 15 atoms."""
+    return embed("CCCCO", seed=1)
+
+
 def _sulphur(atoms):
     atoms.numbers[2] = 16
     atoms.positions[3] += [-0.4, 0.3, 0]
@@ -158,6 +174,39 @@ def test_the_matching_card_is_found(ethanol):
         find_card(molecule("CH3OCH3"), cards)
     with pytest.raises(CoverageError, match="there is none"):
         find_card(ethanol, [])
+
+
+def test_an_operator_of_molecules_in_general_stands_in_where_none_is_for_the_molecule(ethanol):
+    general = make_card(name="general", smiles=["O"], largest_molecule=10)
+    cards = [general, make_card(name="mine")]
+    assert find_card(ethanol, cards).name == "mine"
+    assert find_card(molecule("CH3OCH3"), cards).name == "general"
+    with pytest.raises(CoverageError, match=r"mine for CCO; .* 15 atoms, but general is .* 10"):
+        find_card(_long(), cards)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (_charged, r"total charge of \+1"),
+        (_radical, "no closed-shell molecule"),
+        (lambda atoms: None, "9 atoms, but general is for molecules of at most 8"),
+    ],
+)
+def test_beyond_its_range_it_refuses_or_with_force_warns(ethanol, change, message):
+    card = make_card(name="general", smiles=["O"], largest_molecule=8)
+    change(ethanol)
+    with pytest.raises(CoverageError, match=message):
+        check_atoms(ethanol, card)
+    with pytest.warns(CoverageWarning, match=message):
+        check_atoms(ethanol, card, force=True)
+
+
+@pytest.mark.parametrize("change", [_sulphur, _deuterated, _periodic, _doubled])
+def test_what_it_cannot_do_is_refused_with_force_too(ethanol, change):
+    change(ethanol)
+    with pytest.raises(CoverageError):
+        check_atoms(ethanol, make_card(largest_molecule=40), force=True)
 
 
 @pytest.mark.parametrize(("kelvin", "warned"), [(0.5, True), (1, False), (500, False), (501, True)])

@@ -190,6 +190,9 @@ class TrainingConfig(_Section):
         Of the operator, and of its file.
     stride
         Jump recommended for propagation, fs; written into the card.
+    largest_molecule
+        Atoms in the largest molecule that the operator is for, trained on or not; written into the
+        card. By default it is for those of its data alone.
     start_from
         Name or path of an operator whose weights the run starts from.
     refit_energies
@@ -204,6 +207,7 @@ class TrainingConfig(_Section):
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
     stride: float = Field(default=16.0, gt=0)
+    largest_molecule: int | None = Field(default=None, ge=1)
     start_from: str | None = None
     refit_energies: bool = False
     energy_from: str | None = None

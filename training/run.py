@@ -34,6 +34,7 @@ from training.validation import Validation
 _FREE = (
     "notes",
     "stride",
+    "largest_molecule",
     "trainer.steps",
     "trainer.threads",
     "trainer.compile",
@@ -278,6 +279,7 @@ def make_card(config: TrainingConfig, reference: Reference, command: str) -> Ope
     return OperatorCard(
         name=config.name,
         smiles=sorted({Chem.CanonSmiles(burst.smiles) for burst in bursts}),
+        largest_molecule=config.largest_molecule,
         elements=sorted(masses),
         masses=dict(sorted(masses.items())),
         temperature_range_K=(min(temperatures), max(temperatures)),

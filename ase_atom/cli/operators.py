@@ -34,8 +34,14 @@ def operators(
         masses = ", ".join(
             f"{chemical_symbols[z]} {card.masses[z]:g}" for z in card.elements if z in card.masses
         )
+        listed = ", ".join(card.smiles)
+        if card.largest_molecule is not None:
+            listed = (
+                f"any of up to {card.largest_molecule} atoms; trained on {len(card.smiles)} "
+                "(--json lists them)"
+            )
         for name, value in (
-            ("molecules", ", ".join(card.smiles)),
+            ("molecules", listed),
             ("charge", f"{card.charge:+d}" if card.charge else "0"),
             ("masses", f"{masses} amu"),
             ("temperatures", f"{low:g} to {high:g} K"),

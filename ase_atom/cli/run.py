@@ -49,6 +49,11 @@ def run(
     operator: str | None = typer.Option(
         None, help="Name or file of an operator.", show_default="the one for the molecule"
     ),
+    force: bool = typer.Option(
+        False,
+        "--force",
+        help="Warn, in place of refusing, of a molecule that --operator was not trained for.",
+    ),
     time: str = typer.Option(
         "10ps",
         help="Time to simulate, in fs, ps or ns, up to its last frame.",
@@ -112,7 +117,9 @@ def run(
     for file in files:
         check_output(file, overwrite, inputs=tuple(structures))
     molecules = [read_structure(structure) for structure in structures]
-    model = _load(operator, molecules, structures)
+    if force and operator is None:
+        raise ConfigError("--force goes with --operator: name the operator to use all the same")
+    model = _load(operator, molecules, structures, force)
     card = model.card
     name = card.name if card else str(operator)
     if jump is None:
@@ -218,14 +225,34 @@ def _check_numbers(
             raise ConfigError(f"--{option} must be at least 1, not {count}")
 
 
-def _load(name: str | None, molecules: Sequence[Atoms], structures: Sequence[Path]) -> Operator:
+def _load(
+    name: str | None, molecules: Sequence[Atoms], structures: Sequence[Path], force: bool
+) -> Operator:
     """Return the one operator for all molecules."""
+    import warnings
+
+    from ase_atom.coverage import CoverageWarning
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", CoverageWarning)
+        model = _one_for_all(name, molecules, structures, force)
+    for each in caught:
+        if issubclass(each.category, CoverageWarning):
+            _warn(str(each.message))
+        else:
+            warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
+    return model
+
+
+def _one_for_all(
+    name: str | None, molecules: Sequence[Atoms], structures: Sequence[Path], force: bool
+) -> Operator:
     from ase_atom.catalogue import operator_for
 
-    model = operator_for(molecules[0], name)
+    model = operator_for(molecules[0], name, force=force)
     for atoms, structure in zip(molecules[1:], structures[1:], strict=True):
         if name is not None:
-            operator_for(atoms, model)
+            operator_for(atoms, model, force=force)
         elif (other := operator_for(atoms)).card.name != model.card.name:
             raise ConfigError(
                 f"{structures[0]} is for {model.card.name} and {structure} for {other.card.name}: "

@@ -14,6 +14,10 @@ class OperatorCard(BaseModel):
         Name under which the operator is shipped or was trained.
     smiles
         Canonical SMILES (RDKit, hydrogens implicit) of the molecules it was trained for.
+    largest_molecule
+        For an operator of molecules in general: atoms in the largest that it is for. It is then
+        for every neutral closed-shell molecule of its elements up to that size, on the list of
+        SMILES or not; by default for those on the list alone.
     elements
         Atomic numbers it was trained on.
     masses
@@ -40,6 +44,7 @@ class OperatorCard(BaseModel):
 
     name: str
     smiles: list[str] = Field(min_length=1)
+    largest_molecule: int | None = Field(default=None, ge=1)
     elements: list[int] = Field(min_length=1)
     masses: dict[int, float]
     charge: int = 0

@@ -51,6 +51,8 @@ def check_geometry(frames: Frames) -> str:
             f"{name}: atom {atom_label(numbers, atom)} has a mass of {frames.masses[atom]:.3f} "
             f"amu, not {standard[atom]:.3f}: operators are for standard atomic masses"
         )
+    if abs(frames.charge) > 0.05:
+        raise DataError(f"{name} has a total charge of {frames.charge:+g}; only neutral molecules")
     if len(numbers) > 1:
         _check_lengths(frames)
     names = []
@@ -58,7 +60,7 @@ def check_geometry(frames: Frames) -> str:
         atoms = Atoms(numbers, frames.positions[frame])
         try:
             check_isolated(atoms)
-            names.append(perceive_smiles(atoms, round(frames.charge))[1])
+            names.append(perceive_smiles(atoms)[1])
         except CoverageError as error:
             raise DataError(f"{name}, frame {frame}: {error}") from error
     if names[0] != names[1]:
