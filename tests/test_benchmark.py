@@ -243,6 +243,25 @@ def test_published_numbers_stand_only_beside_their_own_task() -> None:
     assert tables.published(loaded, ethanol)["paper"] == {"s2s": 3.47, "s2t": 2.69}
     for change in ({"delta": 1000}, {"timesteps": 4}, {"atoms": "all"}):
         assert tables.published(loaded, ethanol.model_copy(update=change)) == {}
+    aspirin = next(task for task in loaded.tasks() if task.name == "aspirin")
+    hydrogens = aspirin.model_copy(update={"atoms": "all", "errors_of": "heavy"})
+    assert tables.published(loaded, hydrogens)["paper"] == {"s2s": 17.48}
+
+
+def test_errors_of_heavy_atoms_are_those_of_heavy_atoms_alone(suite, data, tmp_path) -> None:
+    """Where nothing is learned, hydrogens that enter change no heavy atom's error."""
+    loaded = load_suite(str(suite))
+    found = {}
+    for atoms, errors_of in (("heavy", "all"), ("all", "heavy"), ("all", "all")):
+        changed = loaded.model_copy(update={"atoms": atoms, "errors_of": errors_of})
+        output = tmp_path / f"{atoms}-{errors_of}"
+        text = run_suite(changed, {}, Options(data=data, output=output)).read_text()
+        assert ("errors of heavy atoms" in text) == (errors_of == "heavy")
+        found[atoms, errors_of] = page(output)["rows"]
+    for row in ("stay", "ballistic", "mean, laboratory"):
+        heavy, both, every = (rows[row]["s2t_blocks"]["mean"] for rows in found.values())
+        assert heavy == pytest.approx(both, rel=1e-6)
+        assert every != pytest.approx(heavy, rel=1e-3)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)

@@ -324,6 +324,10 @@ def test_scores_are_means_over_frames_and_of_the_last(monkeypatch: pytest.Monkey
     last = score(lambda some: some.positions[:, None], given)
     assert last.s2t is None
     assert torch.equal(last.s2s, errors[:, -1])
+    wrong = (stayed(given) - given.targets).square().mean(-1)[:, -1]
+    heavy = given.numbers > 1
+    by_hand = (wrong * heavy).sum(1) / heavy.sum(1)
+    torch.testing.assert_close(score(stayed, given, heavy=True).s2s, by_hand)
 
 
 def test_significance_counts_stretches_of_time_and_not_starts() -> None:

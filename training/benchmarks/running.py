@@ -146,10 +146,11 @@ def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
         label = f"[{number}/{len(jobs)}] {place.name}"
         place.begin(settings)
         if row is None:
-            _trivial(name, place, loaded[1])
+            _trivial(name, place, loaded[1], task.errors_of == "heavy")
         else:
             with _Bar(label) as advance:
-                _trained(row, seed, place, loaded[1], options.budget or suite.budget, advance)
+                budget = options.budget or suite.budget
+                _trained(row, seed, place, loaded[1], budget, task.errors_of == "heavy", advance)
         facts = json.loads(place.record.read_text())
         s2t = "" if facts["s2t"] is None else f", S2T {100 * facts['s2t']:.3f}"
         console.print(f"{label}: S2S {100 * facts['s2s']:.3f}{s2t} ×10⁻² Å²", markup=False)
@@ -195,11 +196,11 @@ def load_task(task: Task, split: str, options: Options) -> Loaded:
     return Loaded(joined, setting, sources, public)
 
 
-def _trivial(name: str, place: Place, loaded: Loaded) -> None:
+def _trivial(name: str, place: Place, loaded: Loaded, heavy: bool) -> None:
     parts = {part: samples.to(torch.device("cpu")) for part, samples in loaded.parts.items()}
     predictor = TRIVIAL[name]()
     predictor.prepare(parts["train"], parts["validation"], loaded.setting.lags)
-    measured = score(predictor, parts["test"])
+    measured = score(predictor, parts["test"], heavy)
     facts = _facts(loaded) | {"parameters": 0, "choice": predictor.choice}
     place.write(facts, measured, parts["test"].start, parts["test"].molecule)
 
@@ -210,6 +211,7 @@ def _trained(
     place: Place,
     loaded: Loaded,
     budget: Budget,
+    heavy: bool,
     advance: Callable[[float], None],
 ) -> None:
     parts = loaded.parts
@@ -225,7 +227,7 @@ def _trained(
         place.checkpoint,
     )
     trained = fit.run(advance)
-    measured = score(lambda samples: predict(model, samples), parts["test"].to(device))
+    measured = score(lambda samples: predict(model, samples), parts["test"].to(device), heavy)
     facts = _facts(loaded) | {
         "parameters": parameters_of(model),
         "steps": trained.steps,
@@ -251,6 +253,8 @@ def _settings(
     suite: Suite, task: Task, split: str, row: Row | None, options: Options
 ) -> dict[str, Any]:
     settings: dict[str, Any] = {"task": task.model_dump(mode="json"), "split": split}
+    if task.errors_of == "all":  # what results without this entry mean
+        del settings["task"]["errors_of"]
     if row is not None:
         budget = options.budget or suite.budget
         settings["row"] = row.model_dump(mode="json")

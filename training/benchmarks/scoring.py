@@ -46,10 +46,10 @@ class Score:
     single_ms: float
 
 
-def score(predictor: Predictor, test: Samples) -> Score:
-    """Measure a predictor on test samples."""
+def score(predictor: Predictor, test: Samples, heavy: bool = False) -> Score:
+    """Measure a predictor on test samples; with ``heavy``, the errors of heavy atoms alone."""
     predicted = torch.cat([predictor(test.select(rows)) for rows in _chunks(len(test))])
-    errors = masked_mse(predicted, test)
+    errors = masked_mse(predicted, test, heavy)
     partial = predicted.shape[1] < test.targets.shape[1]
     return Score(
         s2s=errors[:, -1],

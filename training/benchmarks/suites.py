@@ -134,6 +134,8 @@ class Task(_Section):
         Horizon Δ in frames and number P of frames to predict.
     atoms
         ``heavy`` alone, as published, or ``all``.
+    errors_of
+        Atoms whose errors are told; ``heavy`` where ``all`` enter, as published for hydrogens.
     counts
         Starts.
     margin
@@ -146,6 +148,7 @@ class Task(_Section):
     delta: int = Field(ge=1)
     timesteps: int = Field(ge=1)
     atoms: Literal["heavy", "all"] = "heavy"
+    errors_of: Literal["all", "heavy"] = "all"
     counts: Counts = Counts()
     margin: int = Field(default=10_000, ge=0)
 
@@ -189,7 +192,7 @@ class Suite(_Section):
         split.
     delta, timesteps
         One task for each combination.
-    atoms, counts, margin
+    atoms, errors_of, counts, margin
         As in `Task`.
     rows
         Names of rows, of `models.yaml` or of this file's ``more_rows``.
@@ -209,6 +212,7 @@ class Suite(_Section):
     delta: tuple[int, ...] = (3000,)
     timesteps: tuple[int, ...] = (8,)
     atoms: Literal["heavy", "all"] = "heavy"
+    errors_of: Literal["all", "heavy"] = "all"
     counts: Counts = Counts()
     margin: int = 10_000
     rows: tuple[str, ...] = Field(min_length=1)
@@ -231,6 +235,7 @@ class Suite(_Section):
                 delta=delta,
                 timesteps=timesteps,
                 atoms=self.atoms,
+                errors_of=self.errors_of,
                 counts=self.counts,
                 margin=self.margin,
             )

@@ -126,10 +126,11 @@ def spread(results: Sequence[Result], metric: str) -> dict[str, float] | None:
 def published(suite: Suite, task: Task) -> dict[str, dict[str, float]]:
     """Published numbers of a task's rows, 10⁻² Å²: only for the published horizon and atoms."""
     known = yaml.safe_load((CONFIGS / "published.yaml").read_text())
-    where = known.get(task.layout, {})
+    hydrogens = task.atoms == "all"
+    where = known.get(f"{task.layout}-hydrogens" if hydrogens else task.layout, {})
     same = task.delta == where.get("delta", task.delta)
     same = same and task.timesteps == where.get("timesteps", task.timesteps)
-    if task.atoms != "heavy" or not same:
+    if not same or (hydrogens and task.errors_of != "heavy"):
         return {}
     return where.get("molecules", {}).get(task.name, {})
 
@@ -164,6 +165,8 @@ def _p(first: NDArray, second: NDArray, clusters: NDArray) -> float:
 def heading(task: Task) -> str:
     """Heading of a task's table."""
     atoms = "heavy atoms" if task.atoms == "heavy" else "all atoms"
+    if task.atoms == "all" and task.errors_of == "heavy":
+        atoms += ", errors of heavy atoms"
     return f"{task.name}, Δ = {task.delta} frames, P = {task.timesteps}, {atoms}"
 
 

@@ -196,12 +196,12 @@ def mean_pose(poses: Tensor, masses: Tensor, rounds: int = 5) -> Tensor:
     return mean
 
 
-def masked_mse(predicted: Tensor, samples: Samples) -> Tensor:
-    """Mean over atoms and directions of the squared error, Å², ``[B, P]``.
+def masked_mse(predicted: Tensor, samples: Samples, heavy: bool = False) -> Tensor:
+    """Mean over atoms, or heavy atoms, and directions of the squared error, Å², ``[B, P]``.
 
     A prediction of fewer frames than the targets is of the last ones.
     """
     targets = samples.targets[:, -predicted.shape[1] :]
-    real = samples.mask.to(predicted.dtype)
+    real = (samples.numbers > (1 if heavy else 0)).to(predicted.dtype)
     wrong = ((predicted - targets).square().sum(-1) * real[:, None]).sum(-1)
     return wrong / (3 * real.sum(1, keepdim=True))
