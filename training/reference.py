@@ -137,11 +137,8 @@ def read_partition(path: str) -> dict[str, str]:
     ConfigError
         If there is no such table, or it lacks the columns.
     """
-    file = Path(path).expanduser()
-    if not file.is_file():
-        file = REPOSITORY / path
     try:
-        with file.open(newline="") as stream:
+        with find_table(path).open(newline="") as stream:
             rows = list(csv.DictReader(stream))
         return {Chem.CanonSmiles(row["smiles"]): row["part"] for row in rows}
     except OSError as error:
@@ -158,17 +155,30 @@ def _bursts(config: TrainingConfig) -> Iterator[Burst]:
                 f"there is no reference data at {path}: generate it with "
                 "python -m training.generate, or correct data.paths or ASE_ATOM_DATA"
             )
-        collection = sorted(path.glob("[!.]*.bursts")) if path.is_dir() else []
-        if not collection:
-            yield from iterate_bursts(path)
+        yield from iterate_collection(path)
+
+
+def iterate_collection(path: Path) -> Iterator[Burst]:
+    """Yield the bursts of a file, a folder of files, or a collection, finished or not.
+
+    A collection that is still being made has whole files, and folders of single bursts. While one
+    is merged its bursts are in both, and a moment later in the file alone.
+    """
+    parts = sorted(path.glob("[!.]*.bursts")) if path.is_dir() else []
+    if not parts:
+        yield from iterate_bursts(path)
+        return
+    seen = set()
+    for file in [*sorted(path.glob("[!.]*.h5")), *parts]:
+        if file.is_dir() and not any(file.glob("[!.]*.h5")):
             continue
-        # A collection that is still being made: whole files, and folders of single bursts. While
-        # one is merged its bursts are in both, and a moment later in the file alone.
-        seen = set()
-        for file in [*sorted(path.glob("[!.]*.h5")), *collection]:
-            if file.is_dir() and not any(file.glob("[!.]*.h5")):
-                continue
-            for burst in iterate_bursts(file):
-                if burst.key not in seen:
-                    seen.add(burst.key)
-                    yield burst
+        for burst in iterate_bursts(file):
+            if burst.key not in seen:
+                seen.add(burst.key)
+                yield burst
+
+
+def find_table(path: str | Path) -> Path:
+    """A table's file: as given, or in the repository."""
+    file = Path(path).expanduser()
+    return file if file.is_file() else REPOSITORY / path

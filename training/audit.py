@@ -1,0 +1,103 @@
+"""Audit an operator's transfer: ``python -m training.audit OPERATOR DATA...``.
+
+Errors on compounds that it was not trained on, beside how near these are to its training set: one
+page of tables and figures.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+
+from ase_atom.errors import AtomError, ConfigError
+from ase_atom.operator import load_operator
+from training.evaluate import parse_lags
+from training.export import find_data
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def run(
+    operator: Annotated[
+        str, typer.Argument(help="Name of a shipped operator, or a .safetensors file.")
+    ],
+    data: Annotated[
+        list[Path],
+        typer.Argument(help="Reference bursts: files, folders or collections (tg80 tg80-plus)."),
+    ],
+    table: Annotated[Path, typer.Option(help="CSV of compounds: name, smiles, part.")] = Path(
+        "training/data/tg80_split.csv"
+    ),
+    part: Annotated[str, typer.Option(help="Which of its compounds.")] = "test",
+    lags: Annotated[str, typer.Option(help="fs, with commas.")] = "8,16,32",
+    starts: Annotated[int, typer.Option(min=1, help="Starts in each burst.")] = 16,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="LABEL=PATH of an operator to compare with, or of a folder with one for each "
+            "compound, COMPOUND.safetensors. Repeatable."
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None, typer.Option(help="Folder to write; default: audit/NAME.")
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="CPU threads; default: PyTorch's choice.")
+    ] = None,
+) -> None:
+    """Measure an operator on molecules that it has not seen, and on how like its own they are."""
+    # Matplotlib and RDKit take seconds to import: a bad option answers at once.
+    from training.auditing.page import as_markdown, write_page
+    from training.auditing.report import audit
+
+    if threads:
+        torch.set_num_threads(threads)
+    others = {}
+    for word in also or ():
+        label, equals, path = word.partition("=")
+        if not equals or not label or not Path(path).exists():
+            raise ConfigError(f"--also takes LABEL=PATH of an operator or a folder, not {word!r}")
+        others[label] = Path(path)
+    model = load_operator(operator)
+    output = output or Path("audit") / model.name
+    if (output / "audit.md").exists():
+        raise ConfigError(f"{output} holds an audit: give another --output, or remove it")
+    found = audit(
+        model,
+        [find_data(path) for path in data],
+        table,
+        part=part,
+        lags=parse_lags(lags),
+        starts=starts,
+        others=others,
+        command=f"python -m training.audit {shlex.join(sys.argv[1:])}",
+        say=print,
+    )
+    write_page(found, output)
+    print(as_markdown(found))
+    print(f"written to {output}")
+
+
+def main() -> None:
+    """Run the command; a mistake is one line and exit code 2."""
+    try:
+        app()
+    except AtomError as error:
+        message = str(error)
+    except OSError as error:
+        name = f"{error.filename}: " if error.filename else ""
+        message = f"{name}{error.strerror or error}"
+    else:
+        return
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,147 @@
+"""Errors on the bursts of one compound, with bootstrap intervals, and how they go with likeness."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from scipy import stats
+
+from ase_atom.operator import Operator
+from ase_atom.state import PhaseState
+from training.data import FrameData
+from training.store import Burst
+
+
+@dataclass(frozen=True)
+class Error:
+    """RMS position error over RMS displacement, with a 95 % bootstrap interval over starts."""
+
+    value: float
+    low: float
+    high: float
+
+
+def squares(
+    operator: Operator, bursts: Sequence[Burst], lags: Sequence[float], starts: int
+) -> NDArray:
+    """Squared error and squared displacement of each start at each lag, ``[S, L, 2]``, Å².
+
+    Parameters
+    ----------
+    operator
+        What is measured.
+    bursts
+        Of one compound.
+    lags
+        fs.
+    starts
+        States of each burst, evenly spaced.
+
+    Raises
+    ------
+    DataError
+        If a lag is no multiple of the frame interval, or longer than the shortest burst.
+    """
+    data = FrameData.from_bursts(bursts)
+    steps = torch.tensor([data.frames_of(lag, "lag") for lag in lags])
+    rows = []
+    for first, length in zip(data.first.tolist(), data.length.tolist(), strict=True):
+        last = length - 1 - int(steps.max())
+        rows.append(first + torch.linspace(0, last, min(starts, last + 1)).round().long())
+    frames = torch.cat(rows)
+    times = steps.double() * data.interval
+    found = []
+    for part in frames.split(64):
+        burst = data.burst[part]
+        state = PhaseState(
+            data.numbers[burst], data.masses[burst], data.positions[part], data.velocities[part]
+        )
+        with torch.no_grad():
+            x = operator.positions(state, times)
+        real = data.positions[part[:, None] + steps]
+        wrong = (x - real).double().square().sum((2, 3))
+        moved = (real - state.positions[:, None]).double().square().sum((2, 3))
+        found.append(torch.stack([wrong, moved], dim=-1))
+    return torch.cat(found).numpy()
+
+
+def relative(sums: NDArray, draws: int, rng: np.random.Generator) -> list[Error]:
+    """Errors at each lag from the squares of `squares`."""
+    count = len(sums)
+    chosen = rng.integers(count, size=(draws, count))
+    drawn = sums[chosen].sum(1)
+    spread = np.sqrt(drawn[..., 0] / drawn[..., 1])
+    total = sums.sum(0)
+    values = np.sqrt(total[:, 0] / total[:, 1])
+    low, high = np.percentile(spread, [2.5, 97.5], axis=0)
+    return [Error(*map(float, each)) for each in zip(values, low, high, strict=True)]
+
+
+@dataclass(frozen=True)
+class Correlation:
+    """Spearman's rank correlation with a 95 % bootstrap interval over compounds."""
+
+    value: float
+    low: float
+    high: float
+    compounds: int
+
+
+def correlate(x: Sequence[float], y: Sequence[float], draws: int = 2000) -> Correlation | None:
+    """How two quantities go together over compounds; None for fewer than four."""
+    pairs = np.array([x, y], float)
+    if pairs.shape[1] < 4:
+        return None
+    rng = np.random.default_rng(0)
+
+    def rank(sample: NDArray) -> float:
+        return float(stats.spearmanr(sample[0], sample[1]).statistic)
+
+    low, high = _interval(pairs, rank, draws, rng)
+    return Correlation(rank(pairs), low, high, pairs.shape[1])
+
+
+def _interval(
+    pairs: NDArray, measure: Callable[[NDArray], float], draws: int, rng: np.random.Generator
+) -> tuple[float, float]:
+    count = pairs.shape[1]
+    found = []
+    for _ in range(draws):
+        sample = pairs[:, rng.integers(count, size=count)]
+        # A draw of one compound alone has no order.
+        if np.ptp(sample, axis=1).min() > 0:
+            found.append(measure(sample))
+    return tuple(map(float, np.percentile(found, [2.5, 97.5]))) if found else (-1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class Pairing:
+    """Two operators on the same compounds.
+
+    Attributes
+    ----------
+    ratio
+        Geometric mean of the second's error over the first's.
+    better
+        Compounds on which the second errs less.
+    compounds
+        Their number.
+    probability
+        Of Wilcoxon's signed-rank test on the logarithms, two-sided.
+    """
+
+    ratio: float
+    better: int
+    compounds: int
+    probability: float
+
+
+def pair(first: Sequence[float], second: Sequence[float]) -> Pairing:
+    """Compare errors of two operators, compound by compound."""
+    logs = np.log(np.array(second)) - np.log(np.array(first))
+    chance = float(stats.wilcoxon(logs).pvalue) if np.any(logs) else 1.0
+    return Pairing(float(np.exp(logs.mean())), int((logs < 0).sum()), len(logs), chance)

@@ -1,0 +1,141 @@
+"""The audit's page: tables in Markdown, one figure, and all numbers as JSON."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import matplotlib
+
+matplotlib.use("Agg")
+from matplotlib import pyplot as plt
+
+from training.auditing.errors import Correlation
+from training.auditing.report import Audit, Row
+
+
+def write_page(audit: Audit, folder: Path) -> None:
+    """Write ``audit.md``, ``audit.png`` and ``audit.json`` to a folder, which is made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    _figure(audit, folder / "audit.png")
+    (folder / "audit.json").write_text(json.dumps(_plain(audit), indent=1) + "\n")
+    (folder / "audit.md").write_text(as_markdown(audit))
+
+
+def as_markdown(audit: Audit) -> str:
+    """The page as text."""
+    lags = [f"{lag:g} fs" for lag in audit.lags]
+    lines = [
+        f"# {audit.operator}: what it does with molecules that it has not seen",
+        "",
+        f"    {audit.command}",
+        "",
+        f"{len(audit.rows)} compounds, {audit.training} in the training set, none of them among "
+        "these. Errors are RMS position error over RMS displacement, with 95 % intervals from "
+        "resampled starts.",
+        "",
+        f"| compound | atoms | {' | '.join(lags)} |",
+        f"|---|---|{'---|' * len(lags)}",
+    ]
+    for row in audit.rows:
+        cells = [f"{e.value:.3f} ({e.low:.3f} to {e.high:.3f})" for e in row.errors]
+        lines.append(f"| {row.name} | {row.atoms} | {' | '.join(cells)} |")
+    medians = [f"**{value:.3f}**" for value in audit.medians()]
+    lines.append(f"| **median** | | {' | '.join(medians)} |")
+    lines += ["", "![Errors by compound, and against likeness](audit.png)", ""]
+    lines += [
+        "| compound | largest Tanimoto | mean | nearest | scaffold in training | embedding distance "
+        "| groups never seen |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for row in audit.rows:
+        like = row.likeness
+        core = f"{like.shared_scaffold} with {like.scaffold}" if like.scaffold else "no ring"
+        distance = "" if like.distance is None else f"{like.distance:.2f}"
+        lines.append(
+            f"| {row.name} | {like.largest:.2f} | {like.mean:.2f} | {like.nearest} | {core} | "
+            f"{distance} | {', '.join(like.unseen_groups) or 'none'} |"
+        )
+    lines += ["", _correlations(audit)]
+    if audit.pairs:
+        lines += ["", _pairs(audit)]
+    return "\n".join(lines) + "\n"
+
+
+def _correlations(audit: Audit) -> str:
+    lines = [
+        "Rank correlation (Spearman) of the error with likeness, over compounds, with 95 % "
+        "bootstrap intervals. Below zero for a similarity, or above for a distance: what is less like the "
+        "training set is done worse.",
+        "",
+        f"| | {' | '.join(f'{lag:g} fs' for lag in audit.lags)} |",
+        f"|---|{'---|' * len(audit.lags)}",
+    ]
+    for name, found in audit.correlations.items():
+        lines.append(f"| {name} | {' | '.join(_written(one) for one in found)} |")
+    return "\n".join(lines)
+
+
+def _written(one: Correlation | None) -> str:
+    if one is None or math.isnan(one.value):
+        return "-"
+    return f"{one.value:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
+
+
+def _pairs(audit: Audit) -> str:
+    lines = [
+        f"Other operators on the same starts: their error over that of {audit.operator}, geometric "
+        "mean over compounds, with the compounds on which they err less and the probability of "
+        "Wilcoxon's signed-rank test.",
+        "",
+        f"| | {' | '.join(f'{lag:g} fs' for lag in audit.lags)} |",
+        f"|---|{'---|' * len(audit.lags)}",
+    ]
+    for name, found in audit.pairs.items():
+        cells = [f"{p.ratio:.2f} ({p.better}/{p.compounds}, p {p.probability:.3f})" for p in found]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _figure(audit: Audit, path: Path) -> None:
+    figure, (bars, near, far) = plt.subplots(
+        1, 3, figsize=(13, 4.2), width_ratios=[2, 1, 1], layout="constrained"
+    )
+    for n, lag in enumerate(audit.lags):
+        shift = (n - (len(audit.lags) - 1) / 2) * 0.25
+        places = [index + shift for index in range(len(audit.rows))]
+        errors = [row.errors[n] for row in audit.rows]
+        heights = [e.value for e in errors]
+        reach = [
+            [max(e.value - e.low, 0) for e in errors],
+            [max(e.high - e.value, 0) for e in errors],
+        ]
+        bars.bar(places, heights, 0.25, yerr=reach, label=f"{lag:g} fs", capsize=2)
+    bars.set_xticks(range(len(audit.rows)), [row.name for row in audit.rows], rotation=35)
+    for label in bars.get_xticklabels():
+        label.set_ha("right")
+    bars.set_ylabel("position error / displacement")
+    bars.legend()
+    middle = len(audit.lags) // 2
+    _scatter(near, audit.rows, middle, "largest", "largest Tanimoto similarity")
+    _scatter(far, audit.rows, middle, "distance", "embedding distance")
+    near.set_ylabel(f"error at {audit.lags[middle]:g} fs")
+    figure.savefig(path, dpi=150)
+    plt.close(figure)
+
+
+def _scatter(axes: plt.Axes, rows: Sequence[Row], lag: int, what: str, label: str) -> None:
+    points = [(getattr(row.likeness, what), row.errors[lag].value, row.name) for row in rows]
+    points = [point for point in points if point[0] is not None]
+    axes.scatter([p[0] for p in points], [p[1] for p in points])
+    for x, y, name in points:
+        axes.annotate(name, (x, y), fontsize=7, xytext=(3, 3), textcoords="offset points")
+    axes.set_xlabel(label)
+    axes.set_ylim(bottom=0)
+
+
+def _plain(audit: Audit) -> Mapping[str, object]:
+    return asdict(audit) | {"medians": audit.medians()}

@@ -1,0 +1,212 @@
+"""The audit: an operator's errors on compounds outside its training set, beside their likeness."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from rdkit import Chem
+
+from ase_atom.errors import ConfigError, DataError
+from ase_atom.operator import Operator, load_operator
+from ase_atom.operator.checkpoint import SUFFIX
+from ase_atom.state import PhaseState
+from training.auditing.errors import (
+    Correlation,
+    Error,
+    Pairing,
+    correlate,
+    pair,
+    relative,
+    squares,
+)
+from training.auditing.similarity import Likeness, compare, embed
+from training.reference import find_table, iterate_collection
+from training.store import Burst
+
+DRAWS = 1000
+
+
+@dataclass(frozen=True)
+class Row:
+    """One compound: errors at each lag, and how near the training set it is."""
+
+    name: str
+    smiles: str
+    atoms: int
+    bursts: int
+    errors: list[Error]
+    likeness: Likeness
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All that the page shows.
+
+    Attributes
+    ----------
+    operator, command
+        Name, and the command line that made this.
+    training
+        Compounds in the training set.
+    lags
+        fs.
+    rows
+        Compounds.
+    correlations
+        Of the error at each lag with measures of likeness, by the measure's name.
+    pairs
+        Other operators beside this one at each lag, by their labels.
+    """
+
+    operator: str
+    command: str
+    training: int
+    lags: list[float]
+    rows: list[Row]
+    correlations: dict[str, list[Correlation | None]]
+    pairs: dict[str, list[Pairing]] = field(default_factory=dict)
+
+    def medians(self) -> list[float]:
+        """Median error over compounds at each lag."""
+        return np.median([[e.value for e in row.errors] for row in self.rows], axis=0).tolist()
+
+
+def audit(
+    operator: Operator,
+    data: Sequence[Path],
+    table: Path,
+    *,
+    part: str = "test",
+    lags: Sequence[float] = (8.0, 16.0, 32.0),
+    starts: int = 16,
+    others: Mapping[str, Path] | None = None,
+    command: str = "",
+    say: Callable[[str], None] = lambda line: None,
+) -> Audit:
+    """Measure an operator on compounds that it was not trained on.
+
+    Parameters
+    ----------
+    operator
+        Its card lists what it was trained on.
+    data
+        Reference bursts of the compounds, and of those in training for distances between
+        embeddings: files, folders or collections.
+    table
+        CSV of compounds with columns ``name``, ``smiles`` and ``part``.
+    part
+        Which compounds of the table.
+    lags
+        fs.
+    starts
+        States of each burst.
+    others
+        Operators to compare with: a file each, or a folder of files named as the compounds.
+    command
+        Command line for the page.
+    say
+        Told of each compound.
+
+    Raises
+    ------
+    ConfigError
+        If the table has no such part.
+    DataError
+        If the operator was trained on one of the compounds, or there are no bursts of them.
+    """
+    wanted = _compounds(table, part)
+    training = sorted({Chem.CanonSmiles(smiles) for smiles in operator.card.smiles})
+    if seen := sorted(set(wanted) & set(training)):
+        raise DataError(
+            f"{operator.name} was trained on {wanted[seen[0]]} ({seen[0]}), a {part} compound: "
+            "an audit is of molecules that it has not seen"
+        )
+    bursts, frames = _collect(data, wanted, set(training))
+    if not bursts:
+        raise DataError(f"{', '.join(map(str, data))} holds no bursts of a {part} compound")
+    embeddings = {}
+    for smiles, (numbers, positions) in frames.items():
+        state = PhaseState.from_atoms([Atoms(numbers, place) for place in positions])
+        if (found := embed(operator, state)) is not None:
+            embeddings[smiles] = found
+    likeness = compare(sorted(bursts), training, embeddings)
+    rows, pairs = [], {label: [] for label in others or {}}
+    for smiles in sorted(bursts, key=lambda one: wanted[one]):
+        name = wanted[smiles]
+        rng = np.random.default_rng(0)
+        errors = relative(squares(operator, bursts[smiles], lags, starts), DRAWS, rng)
+        atoms = len(bursts[smiles][0].numbers)
+        rows.append(Row(name, smiles, atoms, len(bursts[smiles]), errors, likeness[smiles]))
+        say(f"{name}: " + ", ".join(f"{e.value:.3f}" for e in errors))
+        for label, path in (others or {}).items():
+            other = load_operator(path / f"{name}{SUFFIX}" if path.is_dir() else path)
+            found = relative(squares(other, bursts[smiles], lags, starts), 2, rng)
+            pairs[label].append([e.value for e in found])
+    measured = np.array([[e.value for e in row.errors] for row in rows])
+    return Audit(
+        operator=operator.name,
+        command=command,
+        training=len(training),
+        lags=list(lags),
+        rows=rows,
+        correlations=_correlated(rows, measured),
+        pairs={
+            label: [pair(measured[:, n], np.array(found)[:, n]) for n in range(len(lags))]
+            for label, found in pairs.items()
+        },
+    )
+
+
+def _compounds(table: Path, part: str) -> dict[str, str]:
+    """Names of a part's compounds by canonical SMILES."""
+    with find_table(table).open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    if not rows or not {"name", "smiles", "part"} <= rows[0].keys():
+        raise ConfigError(f"{table} needs columns name, smiles and part")
+    found = {Chem.CanonSmiles(row["smiles"]): row["name"] for row in rows if row["part"] == part}
+    if not found:
+        parts = ", ".join(sorted({row["part"] for row in rows}))
+        raise ConfigError(f"{table} has no compounds of part {part!r}, but of {parts}")
+    return found
+
+
+def _collect(
+    data: Sequence[Path], wanted: Mapping[str, str], training: set[str]
+) -> tuple[dict[str, list[Burst]], dict[str, tuple]]:
+    """Bursts of the wanted compounds, and four frames of each compound there is, by SMILES."""
+    bursts: dict[str, list[Burst]] = {}
+    frames: dict[str, tuple] = {}
+    names: dict[str, str] = {}
+    for path in data:
+        for burst in iterate_collection(path):
+            if burst.attrs.get("ensemble", "nve") != "nve":
+                continue
+            if burst.smiles not in names:
+                names[burst.smiles] = Chem.CanonSmiles(burst.smiles)
+            smiles = names[burst.smiles]
+            if smiles in wanted:
+                bursts.setdefault(smiles, []).append(burst)
+            if smiles not in frames and (smiles in wanted or smiles in training):
+                places = np.linspace(0, len(burst.energies) - 1, 4).round().astype(int)
+                frames[smiles] = (burst.numbers, burst.positions[places])
+    return bursts, frames
+
+
+def _correlated(rows: Sequence[Row], errors: np.ndarray) -> dict[str, list[Correlation | None]]:
+    measures = {
+        "largest Tanimoto similarity": [row.likeness.largest for row in rows],
+        "mean Tanimoto similarity": [row.likeness.mean for row in rows],
+        "training compounds of the scaffold": [row.likeness.shared_scaffold for row in rows],
+    }
+    if all(row.likeness.distance is not None for row in rows):
+        measures["embedding distance"] = [row.likeness.distance for row in rows]
+    return {
+        name: [correlate(values, errors[:, n]) for n in range(errors.shape[1])]
+        for name, values in measures.items()
+        if np.ptp(values) > 0
+    }
