@@ -430,6 +430,13 @@ def test_missing_velocities_leave_lines_out_and_say_so(reference):
     assert found.line("bond C1–O2: mean").verdict is Verdict.AGREES
 
 
+def test_a_moment_shows_no_difference():
+    """A hundred femtoseconds of one run are one sample, however many frames they have."""
+    found = compare(harmonic_ethanol(1, 60, seed=1), harmonic_ethanol(1, 60))
+    assert found.count(Verdict.DIFFERS) == 0
+    assert not found.findings
+
+
 def test_frames_too_far_apart_for_a_spectrum_leave_it_out(reference):
     found = compare(harmonic_ethanol(frames=300, interval=10.0, seed=1), reference)
     (reason,) = [m.reason for m in found.missing if m.name == "vibrational spectrum"]

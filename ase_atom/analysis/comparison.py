@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,6 +30,7 @@ from ase_atom.analysis.parts import (
     thermodynamics,
 )
 from ase_atom.analysis.plots import Plot, Section
+from ase_atom.analysis.statistics import LEAST_BLOCKS
 from ase_atom.analysis.structure import compare_structure
 from ase_atom.analysis.thermodynamics import ensemble_of
 from ase_atom.analysis.trajectory import Trajectory
@@ -38,6 +39,12 @@ from ase_atom.errors import ConfigError
 
 if TYPE_CHECKING:
     from ase_atom.operator import Operator
+
+
+SHORT = 1000.0
+"""fs; few runs that together are shorter are one sample of soft modes."""
+
+_HOLDS_AT_ONCE = ("position error", "motion beside velocities", "centre of mass")
 
 
 @dataclass(frozen=True)
@@ -227,8 +234,31 @@ def compare(
         compare_conservation(pair, motions, ensembles),
     ]
     lines = judge([line for section in sections for line in section.lines])
+    lines = _humble(lines, pair)
     findings = diagnose(pair, lines, kinetics, spectra, mixed)
     return _assemble(pair, sections, lines, findings)
+
+
+def _humble(lines: Sequence[Line], pair: Pair) -> list[Line]:
+    """Claim no difference where a side is a few runs, all together shorter than slow motion.
+
+    Frames of so short a stretch of time are one sample of soft modes, and blocking cannot see that.
+    What holds at every frame is exempt.
+    """
+
+    def brief(side: Trajectory) -> bool:
+        known = side.duration is not None and len(side.segments) < LEAST_BLOCKS
+        return known and side.duration < SHORT
+
+    if not any(brief(side) for side in pair.sides):
+        return list(lines)
+    note = f"less than {SHORT / 1000:g} ps in few runs shows no difference for sure"
+    return [
+        replace(line, verdict=Verdict.UNCLEAR, note=f"{line.note}; {note}".lstrip("; "))
+        if line.verdict is Verdict.DIFFERS and line.group not in _HOLDS_AT_ONCE
+        else line
+        for line in lines
+    ]
 
 
 def _with_intervals_noted(trajectory: Trajectory, reference: Trajectory) -> Trajectory:

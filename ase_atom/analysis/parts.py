@@ -144,13 +144,15 @@ def thermodynamics(
             pair, pair.sides, kinetics, ensembles, "energies as the files have them", section
         )
     else:
-        lacking = " and ".join(s.short_name for s in pair.sides if not s.has_energies)
+        lacking = [s.short_name for s in pair.sides if not s.has_energies]
+        has = "have" if len(lacking) > 1 else "has"
         for name in ("potential energies", "drift of the total energy", "temperature by mode"):
             section.missing.append(
                 Missing(
                     "thermodynamics",
                     name,
-                    f"{lacking} has no energies, and no --energy was named to compute them",
+                    f"{' and '.join(lacking)} {has} no energies, and no --energy was named to "
+                    "compute them",
                 )
             )
     return section

@@ -55,8 +55,11 @@ def print_comparison(comparison: Comparison, console: Console | None = None) -> 
         say(f"{name}: {value}")
     for note in notes(comparison):
         say(f"note: {note}")
+    reasons: dict[str, list[str]] = {}
     for one in comparison.missing:
-        say(f"not measured: {one.name}: {one.reason}")
+        reasons.setdefault(one.reason, []).append(one.name)
+    for reason, names in reasons.items():
+        say(f"not measured: {', '.join(names)}: {reason}")
 
 
 def _table(rows: list[Headline]) -> Table:

@@ -7,7 +7,7 @@ import math
 from ase_atom.analysis.lines import Headline, Line, Verdict
 from ase_atom.analysis.statistics import Estimate
 
-_NOTHING = 1e-6  # of the tolerance: what is smaller is rounding
+_NOTHING = 1e-4  # of the tolerance: what is smaller is rounding
 
 
 def number(value: float, error: float = 0.0, unit: str = "", grain: float = 0.0) -> str:
