@@ -92,9 +92,9 @@ class Correlation:
 
 
 def correlate(x: Sequence[float], y: Sequence[float], draws: int = 2000) -> Correlation | None:
-    """How two quantities go together over compounds; None for fewer than four."""
+    """How two quantities go together over compounds; None for fewer than four, or all alike."""
     pairs = np.array([x, y], float)
-    if pairs.shape[1] < 4:
+    if pairs.shape[1] < 4 or np.ptp(pairs, axis=1).min() == 0:
         return None
     rng = np.random.default_rng(0)
 

@@ -47,8 +47,8 @@ def as_markdown(audit: Audit) -> str:
     lines.append(f"| **median** | | {' | '.join(medians)} |")
     lines += ["", "![Errors by compound, and against likeness](audit.png)", ""]
     lines += [
-        "| compound | largest Tanimoto | mean | nearest | scaffold in training | embedding distance "
-        "| groups never seen |",
+        "| compound | largest Tanimoto | mean | nearest | scaffold in training | "
+        "embedding distance | groups never seen |",
         "|---|---|---|---|---|---|---|",
     ]
     for row in audit.rows:
@@ -68,8 +68,8 @@ def as_markdown(audit: Audit) -> str:
 def _correlations(audit: Audit) -> str:
     lines = [
         "Rank correlation (Spearman) of the error with likeness, over compounds, with 95 % "
-        "bootstrap intervals. Below zero for a similarity, or above for a distance: what is less like the "
-        "training set is done worse.",
+        "bootstrap intervals. Below zero for a similarity, or above for a distance: "
+        "what is less like the training set is done worse.",
         "",
         f"| | {' | '.join(f'{lag:g} fs' for lag in audit.lags)} |",
         f"|---|{'---|' * len(audit.lags)}",

@@ -42,7 +42,7 @@ GROUPS = {
     "aromatic nitrogen": "n",
     "aromatic oxygen or sulfur": "[o,s]",
     "three- or four-membered ring": "[r3,r4]",
-    "bridged ring": "[x3]",
+    "fused or bridged ring": "[x3]",
 }
 """Functional groups as SMARTS."""
 

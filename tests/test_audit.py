@@ -1,0 +1,205 @@
+"""The audit: likeness as RDKit has it, errors as the data have them, and no molecule twice."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+from ase import Atoms
+from conftest import make_card, make_operator
+from harmonic_bursts import water_bursts
+from rdkit import Chem, DataStructs
+from rdkit.Chem import AllChem
+
+from ase_atom.operator import load_operator, save_operator
+from ase_atom.state import PhaseState
+from training import audit as command
+from training.auditing.errors import correlate, pair, relative, squares
+from training.auditing.report import audit
+from training.auditing.similarity import compare, embed, functional_groups
+from training.store import Burst, write_bursts
+from training.tuning import held_out_errors
+
+
+def renamed(name: str, smiles: str, first: int) -> list[Burst]:
+    """Two bursts of water under another name, by number."""
+    return [
+        replace(burst, key=f"{name}/{n:05d}", smiles=smiles)
+        for n, burst in enumerate(water_bursts(first + 2)[first:])
+    ]
+
+
+@pytest.fixture
+def operator(tmp_path: Path) -> Path:
+    """Trained, it says, on ethanol and methanol."""
+    model = make_operator(strength=0.003)
+    model.card = make_card(name="tiny", smiles=["CCO", "CO", "CCC"], largest_molecule=40)
+    return save_operator(model, tmp_path / "tiny.safetensors")
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Bursts of springs that go by the names of molecules; the audit looks at names alone."""
+    compounds = {"water": "O", "amine": "CN", "ring": "C1CC1", "ether": "COC", "ethanol": "OCC"}
+    compounds |= {"methanol": "CO", "propane": "CCC"}
+    for n, (name, smiles) in enumerate(compounds.items()):
+        write_bursts(tmp_path / "small" / f"{name}.h5", renamed(name, smiles, 2 * n))
+    return tmp_path / "small"
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    path = tmp_path / "parts.csv"
+    rows = ["water,O,test", "amine,NC,test", "ring,C1CC1,test", "ether,COC,test"]
+    path.write_text("\n".join(["name,smiles,part", *rows, "ethanol,CCO,train\n"]))
+    return path
+
+
+def test_likeness_is_that_of_an_independent_fingerprint() -> None:
+    training = ["CCO", "c1ccccc1O", "CC(=O)C"]
+    found = compare(["CCCO", "Cc1ccccc1", "C1CC1"], training)
+
+    def bits(smiles: str) -> object:
+        return AllChem.GetMorganFingerprintAsBitVect(Chem.MolFromSmiles(smiles), 2, 2048)
+
+    for smiles, like in found.items():
+        similar = [DataStructs.TanimotoSimilarity(bits(smiles), bits(one)) for one in training]
+        assert like.largest == pytest.approx(max(similar))
+        assert like.mean == pytest.approx(np.mean(similar))
+        assert like.nearest == training[int(np.argmax(similar))]
+    assert (found["Cc1ccccc1"].scaffold, found["Cc1ccccc1"].shared_scaffold) == ("c1ccccc1", 1)
+    assert found["C1CC1"].shared_scaffold == 0
+    assert (found["CCCO"].scaffold, found["CCCO"].groups) == ("", {"alcohol": 1})
+    assert found["C1CC1"].unseen_groups == ["three- or four-membered ring"]
+
+
+@pytest.mark.parametrize(
+    ("smiles", "groups"),
+    [
+        ("CCO", {"alcohol"}),
+        ("COC", {"ether"}),
+        ("CC(=O)O", {"carboxylic acid"}),
+        ("CC(=O)OC", {"ester"}),
+        ("CC(N)=O", {"amide"}),
+        ("NC(=O)CC(=O)O", {"amide", "carboxylic acid"}),
+        ("CC(C)=O", {"ketone"}),
+        ("O=CCC=O", {"aldehyde"}),
+        ("C=O", {"aldehyde"}),
+        ("SCCCl", {"thiol", "chloride"}),
+        ("c1ccc2sccc2c1", {"benzene ring", "aromatic oxygen or sulfur", "fused or bridged ring"}),
+        ("c1c[nH]cn1", {"aromatic nitrogen"}),
+        ("CN1C2CCCC1CC2", {"amine", "fused or bridged ring"}),
+        ("C1CCC1", {"three- or four-membered ring"}),
+        ("O=[N+]([O-])c1ccccc1", {"nitro", "benzene ring"}),
+        ("Oc1ccccc1", {"phenol", "benzene ring"}),
+        ("CC#N", {"nitrile"}),
+        ("CC", set()),
+    ],
+)
+def test_functional_groups(smiles: str, groups: set[str]) -> None:
+    assert functional_groups(smiles) == groups
+
+
+def test_an_embedding_does_not_depend_on_pose_or_order(operator: Path) -> None:
+    model = load_operator(operator)
+    burst = water_bursts(1)[0]
+    x = burst.positions[0]
+    turn = np.linalg.qr(np.random.default_rng(0).normal(size=(3, 3)))[0]
+    poses = [
+        (burst.numbers, x),
+        (burst.numbers, x @ turn + 5),
+        (burst.numbers[[2, 0, 1]], x[[2, 0, 1]]),
+    ]
+    first, *others = (
+        embed(model, PhaseState.from_atoms(Atoms(numbers, place))) for numbers, place in poses
+    )
+    for other in others:
+        np.testing.assert_allclose(other, first, atol=1e-4)
+    stretched = embed(model, PhaseState.from_atoms(Atoms(burst.numbers, 1.3 * x)))
+    assert np.abs(stretched - first).max() > 1e-3
+
+
+def test_errors_are_those_of_training_and_their_intervals_hold_them(operator: Path) -> None:
+    model, bursts = load_operator(operator), water_bursts(3)
+    sums = squares(model, bursts, [4.0, 16.0], 10)
+    assert sums.shape == (30, 2, 2)
+    found = relative(sums, 500, np.random.default_rng(0))
+    known = held_out_errors(model, bursts, [4.0, 16.0], 10)
+    for error, lag in zip(found, (4, 16), strict=True):
+        assert error.value == pytest.approx(known[f"position_{lag}fs"], rel=1e-4)
+        assert error.low <= error.value <= error.high
+
+
+def test_intervals_of_correlations_cover_the_truth() -> None:
+    rng = np.random.default_rng(1)
+    held = 0
+    for _ in range(40):
+        x = rng.normal(size=30)
+        found = correlate(x, x + rng.normal(size=30), draws=300)
+        # Spearman's ρ of two normal variables with correlation r is 6/π asin(r/2).
+        held += found.low <= 6 / np.pi * np.arcsin(np.sqrt(0.5) / 2) <= found.high
+    assert held >= 33
+    assert correlate([1, 2, 3], [1, 2, 3]) is None
+
+
+def test_pairs_of_operators() -> None:
+    first = np.linspace(0.1, 0.3, 8)
+    found = pair(first, 1.5 * first)
+    assert (found.ratio, found.better, found.compounds) == (pytest.approx(1.5), 0, 8)
+    assert found.probability == pytest.approx(2 / 2**8)
+    assert pair(first, first).probability == 1
+
+
+def test_the_page_has_every_compound_once_and_its_numbers(
+    operator: Path,
+    data: Path,
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    output = tmp_path / "page"
+    words = ["audit", str(operator), str(data), "--table", str(table), "--starts", "4"]
+    words += ["--lags", "4,8", "--also", f"same={operator}", "--output", str(output)]
+    monkeypatch.setattr(sys, "argv", words)
+    with pytest.raises(SystemExit) as caught:
+        command.main()
+    assert caught.value.code == 0
+    page = (output / "audit.md").read_text()
+    for name in ("water", "amine", "ring", "ether"):
+        assert page.count(f"\n| {name} |") == 2
+    assert "ethanol" not in page.replace("python -m", "")
+    assert (output / "audit.png").stat().st_size > 10_000
+    numbers = json.loads((output / "audit.json").read_text())
+    assert [row["name"] for row in numbers["rows"]] == ["amine", "ether", "ring", "water"]
+    assert all(row["likeness"]["distance"] is not None for row in numbers["rows"])
+    assert [one["ratio"] for one in numbers["pairs"]["same"]] == [1, 1]
+    assert numbers["correlations"]["largest Tanimoto similarity"][0]["compounds"] == 4
+    with pytest.raises(SystemExit) as caught:
+        command.main()
+    assert caught.value.code == 2
+    assert "holds an audit" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (("water,O,test", "water,CCO,test"), "was trained on water"),
+        (("test", "secret"), "no compounds of part 'test', but of secret, train"),
+        (("O,test", "CCCCC,test"), None),
+    ],
+)
+def test_what_it_was_trained_on_is_no_test(
+    operator: Path, data: Path, table: Path, change: tuple[str, str], message: str | None
+) -> None:
+    table.write_text(table.read_text().replace(*change))
+    if message is None:
+        found = audit(load_operator(operator), [data], table, lags=[4.0], starts=2)
+        assert [row.name for row in found.rows] == ["amine", "ether", "ring"]
+        return
+    with pytest.raises(ValueError, match=message):
+        audit(load_operator(operator), [data], table, lags=[4.0], starts=2)
