@@ -268,7 +268,7 @@ def _validation(config: TrainingConfig, held: FrameData) -> Validation:
 
 def make_card(config: TrainingConfig, reference: Reference, command: str) -> OperatorCard:
     """What the trained operator says of itself."""
-    bursts = [*reference.part("train"), *reference.part("validation")]
+    bursts = reference.part("train")  # what is only measured was not learned
     temperatures = [burst.temperature_K for burst in bursts]
     masses = {
         int(number): round(float(mass), 6)
