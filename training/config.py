@@ -156,7 +156,8 @@ class TrainerConfig(_Section):
     seed
         Of the initial weights and of the windows.
     precision, accelerator, devices
-        As in Lightning's ``Trainer``.
+        As in Lightning's ``Trainer``; precision ``auto`` is ``bf16-mixed`` on a GPU that computes
+        in bfloat16, and else ``32-true``.
     threads
         CPU threads of each process; PyTorch's own choice by default.
     compile
@@ -170,7 +171,7 @@ class TrainerConfig(_Section):
     steps: int = Field(default=20_000, ge=1)
     batch_size: int = Field(default=128, ge=1)
     seed: int = Field(default=0, ge=0)
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "32-true"
     accelerator: Literal["auto", "cpu", "gpu"] = "auto"
     devices: int = Field(default=1, ge=1)
     threads: int | None = Field(default=None, ge=1)

@@ -30,12 +30,14 @@ from training.store import Burst
 from training.validation import Validation
 
 # What may change between the two sides of an interruption: nothing that changes what is learned,
-# but for the number of steps, which stretches or cuts the schedule.
+# but for the number of steps, which stretches or cuts the schedule, and the precision, which is that
+# of the machine.
 _FREE = (
     "notes",
     "stride",
     "largest_molecule",
     "trainer.steps",
+    "trainer.precision",
     "trainer.threads",
     "trainer.compile",
     "trainer.accelerator",

@@ -25,7 +25,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from ase_atom.errors import AtomError, ConfigError
 from ase_atom.operator import save_operator
 from training.callbacks import Checkpoints, ExportOperator, Progress, make_loggers
-from training.config import TrainingConfig, load_config
+from training.config import TrainerConfig, TrainingConfig, load_config
 from training.run import (
     RunFolder,
     load_reference,
@@ -169,7 +169,7 @@ def _trainer(config: TrainingConfig, folder: RunFolder, resume: Path | None) -> 
         accelerator=settings.accelerator,
         devices=settings.devices,
         strategy=strategy,
-        precision=settings.precision,
+        precision=_precision(settings),
         max_steps=settings.steps,
         max_epochs=-1,
         gradient_clip_val=config.optimiser.clip or None,
@@ -187,6 +187,13 @@ def _trainer(config: TrainingConfig, folder: RunFolder, resume: Path | None) -> 
         enable_model_summary=False,
         use_distributed_sampler=False,
     )
+
+
+def _precision(settings: TrainerConfig) -> str:
+    if settings.precision != "auto":
+        return settings.precision
+    gpu = settings.accelerator != "cpu" and torch.cuda.is_available()
+    return "bf16-mixed" if gpu and torch.cuda.is_bf16_supported() else "32-true"
 
 
 @app.command()

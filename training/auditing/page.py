@@ -131,9 +131,14 @@ def _scatter(axes: plt.Axes, rows: Sequence[Row], lag: int, what: str, label: st
     points = [(getattr(row.likeness, what), row.errors[lag].value, row.name) for row in rows]
     points = [point for point in points if point[0] is not None]
     axes.scatter([p[0] for p in points], [p[1] for p in points])
+    middle = (min(p[0] for p in points) + max(p[0] for p in points)) / 2 if points else 0
     for x, y, name in points:
-        axes.annotate(name, (x, y), fontsize=7, xytext=(3, 3), textcoords="offset points")
+        side, shift = ("left", 4) if x <= middle else ("right", -4)
+        axes.annotate(
+            name, (x, y), fontsize=7, ha=side, xytext=(shift, 3), textcoords="offset points"
+        )
     axes.set_xlabel(label)
+    axes.margins(y=0.15)
     axes.set_ylim(bottom=0)
 
 
