@@ -30,8 +30,8 @@ from training.store import Burst
 from training.validation import Validation
 
 # What may change between the two sides of an interruption: nothing that changes what is learned,
-# but for the number of steps, which stretches or cuts the schedule, and the precision, which is that
-# of the machine.
+# but for the number of steps, which stretches or cuts the schedule, and the precision, which is
+# the machine's.
 _FREE = (
     "notes",
     "stride",
