@@ -146,6 +146,20 @@ def test_parts_of_a_burst_do_not_touch_and_a_short_one_is_refused() -> None:
         divide(softer_bursts(1, frames=150)[0], 0.25)
 
 
+def test_less_to_learn_from_and_the_same_held_out() -> None:
+    bursts = softer_bursts(5, frames=120)
+    held = []
+    for length in (119.0, 210.0, 300.0):
+        found = tuning.shortened(bursts, length, 1, seed=0)
+        taught = [burst for burst in found if burst.attrs["part"] == "train"]
+        held.append([burst.key for burst in found if burst.attrs["part"] == "validation"])
+        assert length - 80 < sum(len(burst.energies) - 1 for burst in taught) <= length
+    assert held[0] == held[1] == held[2]
+    for length in (50.0, 900.0):
+        with pytest.raises(DataError, match="the data have 476 beside what is held out"):
+            tuning.shortened(bursts, length, 1, seed=0)
+
+
 def test_a_budget_becomes_a_number_of_steps(
     parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
 ) -> None:

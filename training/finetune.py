@@ -30,7 +30,7 @@ from training.importing.bursts import divide
 from training.run import RunFolder, load_reference, make_module, make_operator, refit_energies
 from training.store import Burst, read_bursts, write_bursts
 from training.train import train
-from training.tuning import held_out_errors, make_config, table
+from training.tuning import held_out_errors, make_config, shortened, table
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -120,6 +120,10 @@ def run(
     held_out: Annotated[
         float, typer.Option(min=0, help="Share of the bursts to measure errors on, or a count.")
     ] = 0.25,
+    length: Annotated[
+        float | None,
+        typer.Option(help="Learn from so many fs only, for a learning curve; same held-out data."),
+    ] = None,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Random weights: what the data alone teach.")
     ] = False,
@@ -162,6 +166,8 @@ def run(
     check_elements(parent, bursts)
     if held_out < 1 and held_out * len(bursts) < 1:
         held_out = 1.0
+    if length is not None:
+        bursts, imported = shortened(bursts, length, held_out, seed), True
     if imported:
         data = folder.path / "data.h5"
         write_bursts(data, bursts)

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 
+from ase_atom.errors import DataError
 from ase_atom.operator import Operator
 from training.config import TrainingConfig
 from training.data import FrameData
+from training.split import split_bursts
 from training.store import Burst
 from training.validation import Validation
 
@@ -95,6 +99,56 @@ def make_config(
             },
         }
     )
+
+
+def shortened(
+    bursts: Sequence[Burst], length: float, held_out: float, seed: int, shortest: float = 80.0
+) -> list[Burst]:
+    """Less to learn from, and the same held out: what a point of a learning curve needs.
+
+    Parameters
+    ----------
+    bursts
+        Reference bursts.
+    length
+        Of what is left to learn from, fs: whole bursts, and a part of the last one.
+    held_out, seed
+        As for `make_config`; the same ones hold out the same bursts.
+    shortest
+        Shortest part of a burst, fs.
+
+    Returns
+    -------
+    Bursts with the attribute ``part``, see `training.split.split_bursts`.
+
+    Raises
+    ------
+    DataError
+        If there is less than that to learn from, or it is too short.
+    """
+    split = split_bursts(bursts, held_out, 0, seed)
+    found, left = [], length
+    order = np.random.default_rng(seed).permutation(split["train"]).tolist()
+    for burst in sorted(bursts, key=lambda one: one.key):
+        if burst.key in split["validation"]:
+            found.append(replace(burst, attrs=burst.attrs | {"part": "validation"}))
+    by_key = {burst.key: burst for burst in bursts}
+    for key in order:
+        if left < shortest:
+            break
+        burst = by_key[key]
+        frames = min(round(left / burst.interval) + 1, len(burst.energies))
+        arrays = ("positions", "velocities", "forces", "energies")
+        kept = {name: getattr(burst, name)[:frames] for name in arrays}
+        found.append(replace(burst, attrs=burst.attrs | {"part": "train"}, **kept))
+        left -= (frames - 1) * burst.interval
+    if left > shortest or left == length:
+        there = sum((len(by_key[key].energies) - 1) * by_key[key].interval for key in order)
+        raise DataError(
+            f"{length:g} fs to learn from: the data have {there:g} beside what is held out, and "
+            f"less than {shortest:g} are too few"
+        )
+    return found
 
 
 def held_out_errors(
