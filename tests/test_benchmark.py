@@ -282,7 +282,7 @@ def test_mistakes_are_one_line_and_exit_code_two(suite, data, tmp_path, capsys) 
     for arguments, word in (
         (["run", "md18"], "unknown suite 'md18': there are ablations"),
         (["run", "md17", "--data", str(tmp_path)], "make-md17like"),
-        (["run", str(suite), "--rows", "none", *mine], "unknown row 'none'"),
+        (["run", str(suite), "--rows", "stay", *mine], "unknown row 'stay'"),
         (["run", str(suite), "--molecules", "water", *mine], "has no molecule water"),
         (["run", str(suite), "--deltas", "17", *mine], "has no Δ 17"),
         (["run", str(suite), "--deltas", "x", *mine], "--deltas takes whole numbers"),

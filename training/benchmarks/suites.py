@@ -281,7 +281,10 @@ def load_rows(suite: Suite, chosen: Sequence[str] = ()) -> dict[str, Row]:
         return rows
     for name in chosen or suite.rows:
         if name not in known:
-            raise ConfigError(f"unknown row {name!r}: there are {', '.join(known)}")
+            raise ConfigError(
+                f"unknown row {name!r}: there are {', '.join(known)}, or none of them; trivial "
+                "rows are always measured"
+            )
         try:
             rows[name] = Row.model_validate(_resolved(name, known))
         except ValidationError as error:
