@@ -56,6 +56,7 @@ def roll_out_from(
     if lack:
         raise ConfigError(f"no operator can start from frames of the reference: {lack}")
     model = operator_for(_typical(reference), operator)
+    reference = unseen(reference, model)
     cut = cut_runs(reference, starts, 4 * model.horizon)
     kind = ensemble_of(reference, reference.kinetic_energies())
     defaults: dict[str, Any] = {"ensemble": "nve"}
@@ -70,6 +71,23 @@ def roll_out_from(
         }
     chosen = defaults | {name: value for name, value in settings.items() if value is not None}
     return cut, roll_out(model, cut, **chosen), model
+
+
+def unseen(reference: Trajectory, model: Operator) -> Trajectory:
+    """Leave out the bursts that an operator's card says it has learned from."""
+    card = getattr(model, "card", None)
+    learned = set(card.split.get("train", ())) if card else set()
+    kept = tuple(run for run in reference if run.name.partition(" of ")[0] not in learned)
+    left_out = len(reference.segments) - len(kept)
+    if not left_out:
+        return reference
+    if not kept:
+        raise ConfigError(
+            f"{card.name} has learned from every run of {reference.short_name}: what it does there "
+            "says nothing of what it can do; give runs that it has not seen"
+        )
+    note = f"{left_out} of its runs, from which {card.name} has learned, were left out"
+    return replace(reference, segments=kept, notes=(*reference.notes, note))
 
 
 def _typical(reference: Trajectory) -> Atoms:
