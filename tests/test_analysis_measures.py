@@ -17,6 +17,7 @@ from rdkit.Chem import AllChem
 from ase_atom.analysis import Segment, Trajectory
 from ase_atom.analysis.coordinates import perceive
 from ase_atom.analysis.motion import split_motion, temperatures
+from ase_atom.analysis.pathwise import climate, first_passage
 from ase_atom.analysis.relaxation import correlation_time
 from ase_atom.analysis.spectra import autocorrelation, find_bands, power_spectrum, time_scale
 from ase_atom.analysis.velocities import step_ratio, with_velocities
@@ -226,3 +227,28 @@ def test_the_correlation_time_of_a_random_walk_with_memory():
     assert found.value == pytest.approx(exact, abs=4 * found.error)
     assert found.error < 0.2 * exact
     assert correlation_time([series[:60, None]], 2.0).samples < 10
+
+
+def test_the_level_of_two_random_frames_and_its_error():
+    """Runs about structures of their own: what level is found scatters as its error says."""
+    random = np.random.default_rng(0)
+    numbers = np.array([6, 1, 1, 1, 1])
+    base = 2.0 * random.normal(size=(5, 3))
+
+    def level(runs: int, seed: int) -> tuple[float, float]:
+        own = np.random.default_rng(seed)
+        places = base + 0.3 * own.normal(size=(runs, 1, 5, 3))
+        frames = places + 0.02 * own.normal(size=(runs, 50, 5, 3))
+        return climate(Trajectory.from_arrays(numbers, frames), own)
+
+    found = np.array([level(8, seed) for seed in range(40)])
+    many, error = level(400, 99)
+    assert found[:, 0].mean() == pytest.approx(many, rel=0.05)
+    assert error < 0.3 * found[:, 1].mean()
+    assert 0.5 < found[:, 1].mean() / found[:, 0].std() < 2.0
+
+
+def test_first_passages():
+    times = np.array([0.0, 1.0, 2.0, 3.0])
+    errors = np.array([[0.0, 0.2, 0.1, 0.3], [0.0, 0.1, 0.1, 0.1]])
+    assert first_passage(times, errors, 0.15).tolist() == [1.0, np.inf]

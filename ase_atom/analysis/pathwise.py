@@ -51,9 +51,9 @@ def compare_paths(pair: Pair, why_not: str) -> Section:
         return section
     times, ours, theirs = found
     positions, velocities, plain = path_errors(pair, ours, theirs)
-    level = climate(pair.reference, pair.random)
+    level, error = climate(pair.reference, pair.random)
     mean, low, high = _band(positions, pair.random)
-    _facts(section, pair, times, positions, mean, plain, level)
+    _facts(section, pair, times, positions, mean, plain, (level, error))
     early = int(np.searchsorted(times, min(_EARLY, times[-1]), side="right")) - 1
     if early > 0:
         starts = len(positions)
@@ -175,10 +175,11 @@ def superposed(block: FrameBlock, targets: NDArray) -> tuple[NDArray, NDArray | 
     return centred @ rotation + centre, velocities
 
 
-def climate(reference: Trajectory, random: np.random.Generator) -> float:
+def climate(reference: Trajectory, random: np.random.Generator) -> tuple[float, float]:
     """RMSD in Å that two random frames of the reference have, root mean square over pairs.
 
-    Frames of different runs where there are several.
+    Frames of different runs where there are several. The second number is its standard error, by
+    the bootstrap over runs, or over ten blocks of the only one.
     """
     frames = reference.pooled("positions")
     labels = np.repeat(np.arange(len(reference.segments)), [len(run) for run in reference])
@@ -188,7 +189,15 @@ def climate(reference: Trajectory, random: np.random.Generator) -> float:
         first, second = first[apart], second[apart]
     first, second = first[:_PAIRS], second[:_PAIRS]
     turned, _ = superposed(FrameBlock(frames[first]), frames[second])
-    return float(np.sqrt(((turned - frames[second]) ** 2).sum(2).mean()))
+    squares = ((turned - frames[second]) ** 2).sum(2).mean(1)
+    if len(reference.segments) == 1:
+        labels = np.arange(len(frames)) * 10 // len(frames)
+    size = labels.max() + 1
+    chosen = random.multinomial(size, np.full(size, 1 / size), size=_RESAMPLES)
+    weights = chosen[:, labels[first]] * chosen[:, labels[second]]
+    total = weights.sum(1)
+    levels = np.sqrt((weights @ squares)[total > 0] / total[total > 0])
+    return float(np.sqrt(squares.mean())), float(levels.std())
 
 
 def _band(errors: NDArray, random: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
@@ -217,8 +226,9 @@ def _facts(
     errors: NDArray,
     mean: NDArray,
     plain: NDArray,
-    level: float,
+    climatological: tuple[float, float],
 ) -> None:
+    level, error = climatological
     limit, end = pair.tolerances.path, format_time(float(times[-1]))
 
     def median(passages: NDArray) -> str:
@@ -229,11 +239,20 @@ def _facts(
         shown = [format_time(x) if math.isfinite(x) else f"> {end}" for x in (middle, low, high)]
         return f"{shown[0]} (95 %: {shown[1]} to {shown[2]}; median over {len(passages)} starts)"
 
-    reached = np.flatnonzero(mean >= 0.95 * level)
-    when = format_time(float(times[reached[0]])) if len(reached) else f"not within {end}"
+    count = len(errors)
+    weights = pair.random.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES) / count
+    drawn = np.sqrt(weights @ errors**2)
+    (reached,) = first_passage(times, mean[None], 0.95 * level)
+    when = format_time(float(reached)) if math.isfinite(reached) else f"not within {end}"
+    if count > 1:
+        passages = first_passage(times, drawn, 0.95 * level)
+        soon, late = np.quantile(passages, (0.025, 0.975), method="nearest")
+        if math.isfinite(soon):
+            last = format_time(float(late)) if math.isfinite(late) else f"> {end}"
+            when += f" (95 %: {format_time(float(soon))} to {last}; over {count} starts)"
     section.facts += [
         (f"error passes {limit:g} Å", median(first_passage(times, errors, limit))),
-        ("climatological level", f"{level:.2f} Å, the RMSD of two random frames"),
+        ("climatological level", f"{level:.2f} ± {error:.2f} Å, the RMSD of two random frames"),
         ("error reaches 95 % of it", when),
         (
             f"S2S at {end}",
