@@ -20,6 +20,7 @@ _SAME_TIME = 2e-3  # fs, plus as much of the time itself
 _RESAMPLES = 1000
 _EARLY = 100.0  # fs, at which a path is judged
 _PAIRS = 2000  # of random frames
+_FEW = 5  # runs, of which a bootstrap draws too much alike
 
 
 def compare_paths(pair: Pair, why_not: str) -> Section:
@@ -179,7 +180,7 @@ def climate(reference: Trajectory, random: np.random.Generator) -> tuple[float, 
     """RMSD in Å that two random frames of the reference have, root mean square over pairs.
 
     Frames of different runs where there are several. The second number is its standard error, by
-    the bootstrap over runs, or over ten blocks of the only one.
+    the bootstrap over runs, or over ten blocks of frames where there are few.
     """
     frames = reference.pooled("positions")
     labels = np.repeat(np.arange(len(reference.segments)), [len(run) for run in reference])
@@ -190,7 +191,7 @@ def climate(reference: Trajectory, random: np.random.Generator) -> tuple[float, 
     first, second = first[:_PAIRS], second[:_PAIRS]
     turned, _ = superposed(FrameBlock(frames[first]), frames[second])
     squares = ((turned - frames[second]) ** 2).sum(2).mean(1)
-    if len(reference.segments) == 1:
+    if len(reference.segments) < _FEW:
         labels = np.arange(len(frames)) * 10 // len(frames)
     size = labels.max() + 1
     chosen = random.multinomial(size, np.full(size, 1 / size), size=_RESAMPLES)
