@@ -44,6 +44,7 @@ def main(
             operator=model,
             stride=16 * units.fs,
             energy_correction=False,
+            reversible=False,  # one pass of the operator a stride, as timed alone
             **settings,
         )
         dynamics.run(2 * STEPS)

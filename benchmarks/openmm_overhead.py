@@ -59,6 +59,7 @@ def main(
             timestep=0.5 * unit.femtosecond,
             stride=16 * unit.femtosecond,
             energy_correction=False,
+            reversible=False,  # one pass of the operator a stride, as timed alone
             **settings,
         )
         simulation = Simulation(
