@@ -24,7 +24,7 @@ from ase_atom.state import PhaseState
 TIMES = torch.tensor([0.0, 0.5, 3.0, 8.0, 11.0, 16.0])
 
 
-def small_operator(seed: int = 0) -> Operator:
+def small_operator(seed: int = 0, **changes: float) -> Operator:
     """A small operator with random weights, two segments to its horizon, in float64."""
     torch.manual_seed(seed)
     config = SpectralConfig(
@@ -38,6 +38,7 @@ def small_operator(seed: int = 0) -> Operator:
         pair_vectors=4,
         radial_channels=6,
         modes=6,
+        **changes,
     )
     operator = build_operator(config).double().requires_grad_(False)
     # Fresh weights make small messages; larger ones leave no symmetry error in the noise.
@@ -46,9 +47,9 @@ def small_operator(seed: int = 0) -> Operator:
     return operator
 
 
-@pytest.fixture
-def operator() -> Operator:
-    return small_operator()
+@pytest.fixture(params=[{}, {"vector_limit": 0.5}], ids=["plain", "limited"])
+def operator(request: pytest.FixtureRequest) -> Operator:
+    return small_operator(**request.param)
 
 
 @pytest.fixture
@@ -203,6 +204,24 @@ def test_energy_ignores_velocities(operator, state):
 def test_times_outside_the_horizon_are_refused(operator, state, time):
     with pytest.raises(HorizonError):
         operator(state, torch.tensor([1.0, time]))
+
+
+def test_a_limit_bounds_the_vectors_of_rare_states_and_leaves_usual_ones(state):
+    plain, limited = small_operator(), small_operator(vector_limit=8.0)
+    for operator in (plain, limited):
+        for parameter in operator.parameters():
+            parameter.mul_(0.5)
+
+    def longest(operator: Operator, v: torch.Tensor) -> float:
+        species = operator.species_of[state.numbers]
+        speeds = torch.full_like(state.masses, 0.01).unsqueeze(-1)
+        features = operator.trunk(operator.lift(species, state.positions, v, speeds))
+        return float(features.vectors.norm(dim=-2).max())
+
+    rare = 1000 * state.velocities
+    assert longest(limited, rare) <= 8.0 < longest(plain, rare)
+    for left, right in zip(plain(state, TIMES), limited(state, TIMES), strict=True):
+        torch.testing.assert_close(left, right, rtol=0, atol=1e-3)
 
 
 def test_unknown_element_is_refused(operator):

@@ -77,7 +77,7 @@ class OptimiserConfig(_Section):
     name
         ``adamw``, or ``muon``: orthogonalised momentum for the hidden matrices, AdamW for the rest.
     lr, betas, eps, weight_decay
-        Of AdamW; the decay also of Muon.
+        Of AdamW. With ``muon`` the decay is that of its matrices alone.
     amsgrad
         Whether AdamW divides by the largest second moment so far.
     muon_lr, muon_momentum

@@ -155,6 +155,8 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimizer:
     chosen = {id(weight) for weight in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     muon = Muon(matrices, config.muon_lr, config.muon_momentum, config.weight_decay)
+    # Frequencies and gains have no reason to shrink.
+    adamw["weight_decay"] = 0.0
     return Pair(muon, AdamW(rest, fused=True, **adamw))
 
 

@@ -24,6 +24,10 @@ class SpectralConfig(ArchitectureConfig):
         Number of learned radial vector messages per block.
     energy_blocks
         Trunk blocks that the energy head stands on.
+    vector_limit
+        Length that no vector channel exceeds after a block: u becomes u / (1 + (|u|/c)⁴)^¼, which
+        leaves short ones as they are. 0 for none; the products of a deep trunk on many kinds of
+        molecules then run away on rare states.
     modes
         Number of frequencies of the decoder.
     frequency_range
@@ -56,6 +60,7 @@ class SpectralConfig(ArchitectureConfig):
     pair_vectors: int = Field(default=12, ge=1)
     radial_channels: int = Field(default=32, ge=1)
     energy_blocks: int = Field(default=2, ge=1)
+    vector_limit: float = Field(default=0.0, ge=0)
     modes: int = Field(default=16, ge=1)
     frequency_range: tuple[float, float] = (0.04, 0.85)
     carrier: Literal["ballistic", "bounded"] = "ballistic"

@@ -28,6 +28,7 @@ class Block(nn.Module):
         self.angles = config.pair_vectors
         self.key_width = 8
         self.radial = config.radial_channels
+        self.limit = config.vector_limit
 
         self.norm_scalars = nn.RMSNorm(width)
         self.norm_pairs = nn.RMSNorm(pair)
@@ -106,6 +107,9 @@ class Block(nn.Module):
         scalars = (scalars + update[..., :width]) * features.atom_mask
         vectors = vectors + change * (1 + update[..., width:]).unsqueeze(-2)
         vectors = vectors * features.atom_mask.unsqueeze(-1)
+        if self.limit:
+            excess = (vectors * vectors).sum(-2, keepdim=True) * self.limit**-2
+            vectors = vectors * (1 + excess * excess) ** -0.25
         return replace(features, scalars=scalars, vectors=vectors, pairs=pairs)
 
 
