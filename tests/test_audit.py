@@ -15,12 +15,15 @@ from harmonic_bursts import water_bursts
 from rdkit import Chem, DataStructs
 from rdkit.Chem import AllChem
 
+from ase_atom.errors import DataError
 from ase_atom.operator import load_operator, save_operator
 from ase_atom.state import PhaseState
 from training import audit as command
+from training.auditing.canonical import roll
 from training.auditing.errors import correlate, pair, relative, squares
 from training.auditing.report import audit
 from training.auditing.similarity import compare, embed, functional_groups
+from training.evaluation.rollouts import Plan
 from training.store import Burst, write_bursts
 from training.tuning import held_out_errors
 
@@ -165,24 +168,60 @@ def test_the_page_has_every_compound_once_and_its_numbers(
     output = tmp_path / "page"
     words = ["audit", str(operator), str(data), "--table", str(table), "--starts", "4"]
     words += ["--lags", "4,8", "--also", f"same={operator}", "--output", str(output)]
+    words += ["--langevin", "0.032", "--replicas", "2"]
     monkeypatch.setattr(sys, "argv", words)
     with pytest.raises(SystemExit) as caught:
         command.main()
     assert caught.value.code == 0
     page = (output / "audit.md").read_text()
     for name in ("water", "amine", "ring", "ether"):
-        assert page.count(f"\n| {name} |") == 2
+        assert page.count(f"\n| {name} |") == 3
     assert "ethanol" not in page.replace("python -m", "")
     assert (output / "audit.png").stat().st_size > 10_000
     numbers = json.loads((output / "audit.json").read_text())
     assert [row["name"] for row in numbers["rows"]] == ["amine", "ether", "ring", "water"]
     assert all(row["likeness"]["distance"] is not None for row in numbers["rows"])
     assert [one["ratio"] for one in numbers["pairs"]["same"]] == [1, 1]
+    assert [row["canonical"]["replicas"] for row in numbers["rows"]] == [2, 2, 2, 2]
     assert numbers["correlations"]["largest Tanimoto similarity"][0]["compounds"] == 4
     with pytest.raises(SystemExit) as caught:
         command.main()
     assert caught.value.code == 2
     assert "holds an audit" in capsys.readouterr().err
+
+
+def thermostatted(bursts: list[Burst], scale: float = 1.0) -> list[Burst]:
+    """Bursts that say they are Langevin runs at 300 K, of a molecule larger by a factor."""
+    attrs = {"ensemble": "langevin"}
+    return [
+        replace(one, positions=one.positions * scale, temperature_K=300.0, attrs=one.attrs | attrs)
+        for one in bursts
+    ]
+
+
+def test_long_runs_are_counted_and_their_bonds_compared(operator: Path) -> None:
+    model, bursts = load_operator(operator), water_bursts(4)
+    plan = Plan(duration=32.0, stride=model.card.stride_fs, temperature=300.0)
+    plain = roll(model, bursts, plan, 4, thermostatted(bursts))
+    larger = roll(model, bursts, plan, 4, thermostatted(bursts, 1.02))
+    assert plain.unbroken + len(plain.reasons) == 4
+    assert plain.unbroken > 0
+    assert plain.bond.startswith("O0–H1")
+    # Water's bonds are 0.97 Å long: against runs of a larger one they are short by 2 %.
+    assert plain.difference - larger.difference == pytest.approx(0.02 * 0.97, rel=0.05)
+    assert 50 < plain.temperature < 1000
+    alone = roll(model, bursts, plan, 4)
+    assert (alone.bond, alone.temperature) == (None, plain.temperature)
+
+
+def test_reference_runs_must_be_of_the_ensemble_and_the_order(operator: Path) -> None:
+    model, bursts = load_operator(operator), water_bursts(2)
+    plan = Plan(duration=16.0, stride=model.card.stride_fs, temperature=300.0)
+    with pytest.raises(DataError, match="is nve at 300 K, not langevin"):
+        roll(model, bursts, plan, 2, bursts)
+    other = replace(thermostatted(bursts)[0], numbers=bursts[0].numbers[::-1].copy())
+    with pytest.raises(DataError, match="in another order"):
+        roll(model, bursts, plan, 2, [other])
 
 
 @pytest.mark.parametrize(

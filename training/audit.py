@@ -16,6 +16,7 @@ import typer
 
 from ase_atom.errors import AtomError, ConfigError
 from ase_atom.operator import load_operator
+from ase_atom.units import PS
 from training.evaluate import parse_lags
 from training.export import find_data
 
@@ -44,6 +45,18 @@ def run(
             "compound, COMPOUND.safetensors. Repeatable."
         ),
     ] = None,
+    langevin: Annotated[
+        float, typer.Option(min=0, help="Also run so many ps of Langevin dynamics of each.")
+    ] = 0.0,
+    replicas: Annotated[int, typer.Option(min=1, help="Of each compound in that.")] = 16,
+    temperature: Annotated[float, typer.Option(min=1, help="K, of that.")] = 300.0,
+    stride: Annotated[
+        float | None, typer.Option(help="fs, of its jumps. [default: the operator's]")
+    ] = None,
+    reference: Annotated[
+        list[Path] | None,
+        typer.Option(help="Thermostatted reference runs of the compounds, for mean bond lengths."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="Folder to write; default: audit/NAME.")
     ] = None,
@@ -54,7 +67,8 @@ def run(
     """Measure an operator on molecules that it has not seen, and on how like its own they are."""
     # Matplotlib and RDKit take seconds to import: a bad option answers at once.
     from training.auditing.page import as_markdown, write_page
-    from training.auditing.report import audit
+    from training.auditing.report import Long, audit
+    from training.evaluation.rollouts import Plan
 
     if threads:
         torch.set_num_threads(threads)
@@ -68,6 +82,15 @@ def run(
     output = output or Path("audit") / model.name
     if (output / "audit.md").exists():
         raise ConfigError(f"{output} holds an audit: give another --output, or remove it")
+    if reference and not langevin:
+        raise ConfigError("--reference is for --langevin: say how many ps to run")
+    stride = stride or model.card.stride_fs
+    if not 0 < stride <= model.horizon:
+        raise ConfigError(f"--stride must lie in (0, {model.horizon:g}] fs, not {stride:g}")
+    long = None
+    if langevin:
+        plan = Plan(langevin * PS, stride, temperature)
+        long = Long(plan, replicas, [find_data(path) for path in reference or ()])
     found = audit(
         model,
         [find_data(path) for path in data],
@@ -76,6 +99,7 @@ def run(
         lags=parse_lags(lags),
         starts=starts,
         others=others,
+        long=long,
         command=f"python -m training.audit {shlex.join(sys.argv[1:])}",
         say=print,
     )

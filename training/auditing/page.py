@@ -13,8 +13,10 @@ import matplotlib
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 
+from ase_atom.units import PS
 from training.auditing.errors import Correlation
 from training.auditing.report import Audit, Row
+from training.evaluation.rollouts import Plan
 
 
 def write_page(audit: Audit, folder: Path) -> None:
@@ -62,6 +64,8 @@ def as_markdown(audit: Audit) -> str:
     lines += ["", _correlations(audit)]
     if audit.pairs:
         lines += ["", _pairs(audit)]
+    if audit.plan:
+        lines += ["", _canonical(audit, audit.plan)]
     return "\n".join(lines) + "\n"
 
 
@@ -97,6 +101,31 @@ def _pairs(audit: Audit) -> str:
     for name, found in audit.pairs.items():
         cells = [f"{p.ratio:.2f} ({p.better}/{p.compounds}, p {p.probability:.3f})" for p in found]
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def _canonical(audit: Audit, plan: Plan) -> str:
+    runs = [(row.name, row.canonical) for row in audit.rows if row.canonical]
+    total = sum(run.replicas for _, run in runs)
+    whole = sum(run.unbroken for _, run in runs)
+    lines = [
+        f"Langevin dynamics at {plan.temperature:g} K, friction {plan.friction * PS:g}/ps, "
+        f"{plan.stride:g} fs jumps, {plan.duration / PS:g} ps of each replica: {whole} of {total} "
+        "replicas unbroken. Temperatures are of all motion about the centre of mass; bonds are "
+        "those whose mean length is farthest from that of the reference engine's own runs.",
+        "",
+        "| compound | unbroken | temperature, K | bond | mean length less the reference's, Å |",
+        "|---|---|---|---|---|",
+    ]
+    for name, run in runs:
+        heat = f"{run.temperature:.1f} ± {run.temperature_error:.1f}"
+        off = "" if run.bond is None else f"{run.difference:+.4f} ± {run.difference_error:.4f}"
+        lines.append(
+            f"| {name} | {run.unbroken}/{run.replicas} | {heat} | {run.bond or ''} | {off} |"
+        )
+    for name, run in runs:
+        if run.reasons:
+            lines += ["", f"{name}: {run.reasons[0]}"]
     return "\n".join(lines)
 
 

@@ -15,6 +15,7 @@ from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import Operator, load_operator
 from ase_atom.operator.checkpoint import SUFFIX
 from ase_atom.state import PhaseState
+from training.auditing.canonical import CanonicalRun, roll
 from training.auditing.errors import (
     Correlation,
     Error,
@@ -25,6 +26,7 @@ from training.auditing.errors import (
     squares,
 )
 from training.auditing.similarity import Likeness, compare, embed
+from training.evaluation.rollouts import Plan
 from training.reference import find_table, iterate_collection
 from training.store import Burst
 
@@ -33,7 +35,7 @@ DRAWS = 1000
 
 @dataclass(frozen=True)
 class Row:
-    """One compound: errors at each lag, and how near the training set it is."""
+    """One compound: errors at each lag, how near the training set it is, and a long run."""
 
     name: str
     smiles: str
@@ -41,6 +43,26 @@ class Row:
     bursts: int
     errors: list[Error]
     likeness: Likeness
+    canonical: CanonicalRun | None = None
+
+
+@dataclass(frozen=True)
+class Long:
+    """A long thermostatted run of each compound.
+
+    Attributes
+    ----------
+    plan
+        What to run.
+    replicas
+        Of each compound.
+    reference
+        The reference engine's own runs, files or collections; none to go without.
+    """
+
+    plan: Plan
+    replicas: int
+    reference: Sequence[Path] = ()
 
 
 @dataclass(frozen=True)
@@ -61,6 +83,8 @@ class Audit:
         Of the error at each lag with measures of likeness, by the measure's name.
     pairs
         Other operators beside this one at each lag, by their labels.
+    plan
+        Of the long runs, if there are any.
     """
 
     operator: str
@@ -70,6 +94,7 @@ class Audit:
     rows: list[Row]
     correlations: dict[str, list[Correlation | None]]
     pairs: dict[str, list[Pairing]] = field(default_factory=dict)
+    plan: Plan | None = None
 
     def medians(self) -> list[float]:
         """Median error over compounds at each lag."""
@@ -85,6 +110,7 @@ def audit(
     lags: Sequence[float] = (8.0, 16.0, 32.0),
     starts: int = 16,
     others: Mapping[str, Path] | None = None,
+    long: Long | None = None,
     command: str = "",
     say: Callable[[str], None] = lambda line: None,
 ) -> Audit:
@@ -107,6 +133,8 @@ def audit(
         States of each burst.
     others
         Operators to compare with: a file each, or a folder of files named as the compounds.
+    long
+        A long thermostatted run of each compound too.
     command
         Command line for the page.
     say
@@ -129,6 +157,7 @@ def audit(
     bursts, frames = _collect(data, wanted, set(training))
     if not bursts:
         raise DataError(f"{', '.join(map(str, data))} holds no bursts of a {part} compound")
+    runs = _thermostatted(long.reference, wanted) if long else {}
     embeddings = {}
     for smiles, (numbers, positions) in frames.items():
         state = PhaseState.from_atoms([Atoms(numbers, place) for place in positions])
@@ -141,8 +170,12 @@ def audit(
         rng = np.random.default_rng(0)
         errors = relative(squares(operator, bursts[smiles], lags, starts), DRAWS, rng)
         atoms = len(bursts[smiles][0].numbers)
-        rows.append(Row(name, smiles, atoms, len(bursts[smiles]), errors, likeness[smiles]))
         say(f"{name}: " + ", ".join(f"{e.value:.3f}" for e in errors))
+        run = None
+        if long:
+            run = roll(operator, bursts[smiles], long.plan, long.replicas, runs.get(smiles, ()))
+            say(f"{name}: {run.unbroken} of {run.replicas} unbroken, {run.temperature:.0f} K")
+        rows.append(Row(name, smiles, atoms, len(bursts[smiles]), errors, likeness[smiles], run))
         for label, path in (others or {}).items():
             other = load_operator(path / f"{name}{SUFFIX}" if path.is_dir() else path)
             found = relative(squares(other, bursts[smiles], lags, starts), 2, rng)
@@ -159,6 +192,7 @@ def audit(
             label: [pair(measured[:, n], np.array(found)[:, n]) for n in range(len(lags))]
             for label, found in pairs.items()
         },
+        plan=long and long.plan,
     )
 
 
@@ -195,6 +229,18 @@ def _collect(
                 places = np.linspace(0, len(burst.energies) - 1, 4).round().astype(int)
                 frames[smiles] = (burst.numbers, burst.positions[places])
     return bursts, frames
+
+
+def _thermostatted(paths: Sequence[Path], wanted: Mapping[str, str]) -> dict[str, list[Burst]]:
+    """Reference runs of the wanted compounds, by SMILES."""
+    runs: dict[str, list[Burst]] = {}
+    for path in paths:
+        for burst in iterate_collection(path):
+            if (smiles := Chem.CanonSmiles(burst.smiles)) in wanted:
+                runs.setdefault(smiles, []).append(burst)
+    if paths and not runs:
+        raise DataError(f"{', '.join(map(str, paths))} holds no run of a compound of the audit")
+    return runs
 
 
 def _correlated(rows: Sequence[Row], errors: np.ndarray) -> dict[str, list[Correlation | None]]:

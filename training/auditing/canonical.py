@@ -1,0 +1,114 @@
+"""Long thermostatted runs of compounds that an operator has not seen."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from ase import Atoms
+
+from ase_atom.analysis.symmetry import bond_classes
+from ase_atom.errors import DataError
+from ase_atom.operator import Operator
+from ase_atom.topology import perceive_bonds
+from training.burst import Burst
+from training.evaluation.rollouts import Plan, starting_states
+from training.evaluation.verdicts import (
+    check_reference,
+    compare_bonds,
+    langevin_report,
+    reference_observables,
+)
+
+
+@dataclass(frozen=True)
+class CanonicalRun:
+    """What Langevin dynamics of one compound came to.
+
+    Attributes
+    ----------
+    replicas, unbroken
+        Their number, and how many reached the end.
+    temperature, temperature_error
+        Of all motion about the centre of mass, K; NaN where every replica broke at once.
+    bond, difference, difference_error
+        The class of bonds whose mean length is farthest from the reference run's, by how much, and
+        the standard error of that, Å; None without a reference run.
+    reasons
+        Of the replicas that broke.
+    """
+
+    replicas: int
+    unbroken: int
+    temperature: float
+    temperature_error: float
+    bond: str | None
+    difference: float | None
+    difference_error: float | None
+    reasons: list[str]
+
+
+def roll(
+    operator: Operator,
+    bursts: Sequence[Burst],
+    plan: Plan,
+    replicas: int,
+    reference: Sequence[Burst] = (),
+) -> CanonicalRun:
+    """Run Langevin dynamics of one compound from its bursts' frames.
+
+    Parameters
+    ----------
+    operator
+        What is audited.
+    bursts
+        Of the compound: starts come from those nearest the plan's temperature.
+    plan
+        Duration, stride, temperature, friction, seed.
+    replicas
+        Runs side by side.
+    reference
+        The reference engine's own Langevin runs of the compound, for mean bond lengths.
+
+    Raises
+    ------
+    DataError
+        If a reference run is of another ensemble, temperature or order of atoms.
+    """
+    check_reference(reference, plan.temperature)
+    numbers = bursts[0].numbers
+    for run in reference:
+        if not np.array_equal(run.numbers, numbers):
+            raise DataError(f"reference run {run.key} has its atoms in another order")
+    bonds = perceive_bonds(Atoms(numbers, positions=bursts[0].positions[0]))
+    classes = bond_classes(numbers, bonds)
+    state = starting_states(bursts, replicas, plan.temperature, plan.seed)
+    report, run, _ = langevin_report(operator, state, plan, classes, engine=None)
+    bond = difference = error = None
+    if reference:
+        there = reference_observables(reference, classes, plan.temperature)
+        rows = compare_bonds(report["bonds"], there.bond_lengths())["bonds"]
+        # Without a sample there is nothing to compare: every replica broke at once.
+        rows = [row for row in rows if np.isfinite(row["mean_difference_angstrom"])]
+        if rows:
+            worst = max(rows, key=lambda row: abs(row["mean_difference_angstrom"]))
+            own = next(b for b in report["bonds"] if b["bond"] == worst["bond"])
+            bond, difference = worst["bond"], worst["mean_difference_angstrom"]
+            errors = (own["mean_error_angstrom"], worst["reference_mean_error_angstrom"])
+            error = float(np.hypot(*(value or 0.0 for value in errors)))
+    heat = report["temperature"]["internal"]
+    return CanonicalRun(
+        replicas=replicas,
+        unbroken=replicas - len(run.broken),
+        temperature=_number(heat["mean_K"]),
+        temperature_error=_number(heat["standard_error_K"]),
+        bond=bond,
+        difference=difference,
+        difference_error=error,
+        reasons=[entry["reason"] for entry in run.broken],
+    )
+
+
+def _number(value: float | None) -> float:
+    return float("nan") if value is None else float(value)
