@@ -20,6 +20,7 @@ from training.dynamics import Settings, run_burst
 from training.forcefield import ForceField
 from training.generate import main
 from training.molecules import embed, from_smiles, from_structure
+from training.presets import COMPOUNDS, read_compounds
 from training.store import file_attributes, fingerprint, read_burst, read_bursts, write_burst
 from training.targets import Target
 from training.verification import Connectivity
@@ -240,6 +241,13 @@ def test_a_collection_has_contents_with_checksums_and_reasons(
     assert float(row["cpu_seconds"]) > first
 
 
+def test_a_part_of_a_collection(tmp_path: Path) -> None:
+    path = tmp_path / "compounds.csv"
+    path.write_text("name,smiles,part\nnitrogen,N#N,test\nwater,O,train\n")
+    assert [one.name for one in read_compounds([path])] == ["nitrogen", "water"]
+    assert [one.name for one in read_compounds([path], part="test")] == ["nitrogen"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -247,6 +255,12 @@ def test_a_collection_has_contents_with_checksums_and_reasons(
         (["--preset", "tg80", "--duration", "5"], "--duration is for the preset"),
         (["--preset", "tg80", "--smiles", "C"], "--smiles is for the preset"),
         (["--compounds", "missing.csv"], "no such file"),
+        (["--compounds", str(COMPOUNDS / "tg80.csv"), "--part", "test"], "no columns name, smiles"),
+        (
+            ["--compounds", str(COMPOUNDS / "tg80_split.csv"), "--part", "x"],
+            "test, train, validation",
+        ),
+        (["--smiles", "C", "--part", "test"], "--part chooses among the --compounds"),
         (["--smiles", "C", "--bond-changes", "mend"], "--bond-changes"),
         (["--smiles", "C", "--precision", "half"], "--precision"),
         (["--smiles", "C", "--scheduler", "here"], "no scheduler file"),

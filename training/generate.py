@@ -43,6 +43,9 @@ def generate(
     compounds: Path | None = typer.Option(
         None, help="Many molecules: CSV with the columns name and smiles."
     ),
+    part: str | None = typer.Option(
+        None, help="Of --compounds, only those with this in their column part."
+    ),
     preset: str | None = typer.Option(
         None, help="A collection, tg80 or tg80-plus, in place of molecules and settings."
     ),
@@ -136,7 +139,9 @@ def generate(
     if compounds is not None:
         if smiles or structure or name:
             raise ConfigError("--compounds names all molecules: leave the other options out")
-        return _collect(run, [Part("", (compounds,), settings, bursts or 100)])
+        return _collect(run, [Part("", (compounds,), settings, bursts or 100)], part)
+    if part is not None:
+        raise ConfigError("--part chooses among the --compounds: give them too")
     outcome = run.make(run.folder, _molecules(smiles, structure, name), settings, bursts or 100)
     return conclude(outcome)
 
@@ -176,12 +181,12 @@ class _Run:
             )
 
 
-def _collect(run: _Run, parts: Sequence[Part]) -> int:
+def _collect(run: _Run, parts: Sequence[Part], only: str | None = None) -> int:
     """Make the parts of a collection in turn, each with a table of contents."""
     results = []
     for part in parts:
         refused: dict[str, str] = {}
-        molecules = read_compounds(part.compounds, refused.__setitem__)
+        molecules = read_compounds(part.compounds, refused.__setitem__, only)
         if not molecules:
             raise DataError(f"{part.compounds[0]}: holds no compound that can be simulated")
         folder = run.folder / part.folder

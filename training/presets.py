@@ -102,7 +102,9 @@ def get_preset(name: str, bursts: int | None = None) -> list[Part]:
 
 
 def read_compounds(
-    paths: Sequence[Path], refused: Callable[[str, str], None] | None = None
+    paths: Sequence[Path],
+    refused: Callable[[str, str], None] | None = None,
+    part: str | None = None,
 ) -> list[Molecule]:
     """Read lists of compounds: CSV with the columns ``name`` and ``smiles``.
 
@@ -111,15 +113,18 @@ def read_compounds(
     refused
         Called with the name and the reason for each compound that cannot be simulated; without
         it, the first such compound raises.
+    part
+        Only rows with this in a column ``part``.
 
     Raises
     ------
     DataError
-        If a file is missing or has no such columns, or a name or compound stands there twice.
+        If a file is missing or has no such columns or part, or a name or compound stands there
+        twice.
     """
     molecules: list[Molecule] = []
     for path in paths:
-        for name, smiles in _rows(path):
+        for name, smiles in _rows(path, part):
             try:
                 molecules.append(from_smiles(smiles, name))
             except DataError as error:
@@ -133,11 +138,17 @@ def read_compounds(
     return molecules
 
 
-def _rows(path: Path) -> list[tuple[str, str]]:
+def _rows(path: Path, part: str | None) -> list[tuple[str, str]]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     with open(path, newline="") as file:
         reader = csv.DictReader(file)
-        if not {"name", "smiles"} <= set(reader.fieldnames or ()):
-            raise DataError(f"{path}: has no columns name and smiles")
-        return [(row["name"], row["smiles"]) for row in reader]
+        wanted = ["name", "smiles"] + (["part"] if part else [])
+        if not set(wanted) <= set(reader.fieldnames or ()):
+            raise DataError(f"{path}: has no columns {', '.join(wanted[:-1])} and {wanted[-1]}")
+        rows = list(reader)
+    chosen = [row for row in rows if part is None or row["part"] == part]
+    if part and not chosen:
+        parts = ", ".join(sorted({row["part"] for row in rows}))
+        raise DataError(f"{path}: has no compounds of part {part!r}, but of {parts}")
+    return [(row["name"], row["smiles"]) for row in chosen]
