@@ -166,7 +166,8 @@ def test_standing_still_scores_the_temperature_in_velocities() -> None:
     assert float(velocity) == pytest.approx(float(2 * kinetic.mean() / (9 * KB * 350)), rel=1e-5)
 
 
-def test_padding_enters_no_loss() -> None:
+@pytest.mark.parametrize("measure", ["square", "length"])
+def test_padding_enters_no_loss(measure: str) -> None:
     """Two molecules in one batch: the loss is their mean by number of atoms."""
     small, large = (FrameData.from_bursts(b) for b in (hydrogen_bursts(2), water_bursts(2)))
     both = FrameData.from_bursts(hydrogen_bursts(2) + water_bursts(2))
@@ -174,10 +175,23 @@ def test_padding_enters_no_loss() -> None:
     def losses(data: FrameData) -> torch.Tensor:
         x, v, masses = all_windows(data, 8)
         rough = (x[:, 1:] + 0.1 * x[:, :1], 0.5 * v[:, 1:])
-        return torch.stack(path_losses(rough, (x[:, 1:], v[:, 1:]), masses, torch.ones(8), 400.0))
+        true = (x[:, 1:], v[:, 1:])
+        return torch.stack(path_losses(rough, true, masses, torch.ones(8), 400.0, measure))
 
     expected = (2 * losses(small) + 3 * losses(large)) / 5
     torch.testing.assert_close(losses(both), expected, rtol=1e-5, atol=1e-8)
+
+
+def test_lengths_count_a_far_error_once() -> None:
+    """One of eight atoms' places off by 3 of the scale: 9/8 by squares, 3/8 by lengths."""
+    x, masses = torch.zeros(2, 1, 4, 3), torch.ones(2, 4)
+    wrong = x.clone()
+    wrong[0, 0, 0] = torch.tensor([0.4, 0.4, 0.2]) * 3 / 0.6
+    found = [
+        float(path_losses((wrong, x), (x, x), masses, torch.ones(1), 400.0, measure)[0])
+        for measure in ("square", "length")
+    ]
+    assert found == pytest.approx([9 / 8, 3 / 8], rel=1e-3)
 
 
 def test_energy_losses_are_errors_of_the_operators_energy_and_forces() -> None:

@@ -123,6 +123,8 @@ class LossConfig(_Section):
         Random lags of each jump that enter a step's loss; all by default.
     position, velocity, force, energy
         Weights of the terms.
+    measure
+        ``square``: errors enter squared; ``length``: as they are, which the worst decide less.
     force_batch
         States a step for the force and energy terms.
     temperature
@@ -136,6 +138,7 @@ class LossConfig(_Section):
     velocity: float = Field(default=1.0, ge=0)
     force: float = Field(default=1.0, ge=0)
     energy: float = Field(default=0.1, ge=0)
+    measure: Literal["square", "length"] = "square"
     force_batch: int = Field(default=32, ge=1)
     temperature: float = Field(default=400.0, gt=0)
 

@@ -12,7 +12,9 @@ Forces
 Energies
     mean over states of (E − E_ref)² / variance of E_ref in the training data, molecule by molecule.
 
-Padding enters none of them.
+Padding enters none of them. With ``measure: length`` each square above, summed over directions,
+gives way to its root before means are taken: errors count as they are, so that a few states far
+worse than the others, as there are among many kinds of molecules, do not decide the step.
 """
 
 from __future__ import annotations
@@ -26,6 +28,8 @@ from torch import Tensor
 from ase_atom.operator import Operator
 from ase_atom.operator.scaling import thermal_speeds
 from training.data import FrameData, States
+
+_SMOOTH = 1e-3  # of the scales: where a root of squares turns into a parabola
 
 
 @dataclass(frozen=True)
@@ -116,6 +120,7 @@ def path_losses(
     masses: Tensor,
     displacement: Tensor,
     temperature: float,
+    measure: str = "square",
 ) -> tuple[Tensor, Tensor]:
     """Position and velocity loss of a batch of paths.
 
@@ -129,19 +134,25 @@ def path_losses(
         RMS displacement at each lag, Å, ``[L]``.
     temperature
         Of the velocity scale, K.
+    measure
+        ``square`` or ``length``.
 
     Returns
     -------
     Two scalars.
     """
-    real = (masses > 0).to(masses.dtype)
-    atoms = real.sum()
-    position = (predicted[0] - reference[0]).square().sum(-1) * real[:, None]
-    by_lag = position.sum((0, 2)) / atoms
-    inverse = (real / thermal_speeds(masses, temperature).squeeze(-1).square())[:, None]
+    real = (masses > 0).to(masses.dtype)[:, None]
+    count = real.sum() * len(displacement)
+    position = (predicted[0] - reference[0]).square().sum(-1) / displacement.square()[:, None]
+    inverse = thermal_speeds(masses, temperature).squeeze(-1).square().reciprocal()[:, None] / 3
     velocity = (predicted[1] - reference[1]).square().sum(-1) * inverse
-    count = 3 * atoms * velocity.shape[1]
-    return (by_lag / displacement.square()).mean(), velocity.sum() / count
+    found = [(measured(part, measure) * real).sum() / count for part in (position, velocity)]
+    return found[0], found[1]
+
+
+def measured(squares: Tensor, measure: str) -> Tensor:
+    """Squares as they are, or their roots, smooth at zero."""
+    return (squares + _SMOOTH**2).sqrt() - _SMOOTH if measure == "length" else squares
 
 
 def energy_and_gradient(
@@ -166,6 +177,7 @@ def energy_losses(
     states: States,
     scales: Scales,
     evaluate: Callable[..., tuple[Tensor, Tensor]] = energy_and_gradient,
+    measure: str = "square",
 ) -> tuple[Tensor, Tensor]:
     """Force and energy loss of a batch of states.
 
@@ -182,14 +194,16 @@ def energy_losses(
         Of the losses.
     evaluate
         `energy_and_gradient`, or the same compiled.
+    measure
+        ``square`` or ``length``.
     """
     species = operator.species_of[states.numbers]
     output, gradient = evaluate(operator, species, states.masses, states.positions)
     real = (states.numbers > 0).to(states.positions.dtype)
     force = -gradient * operator.energy_scale
-    wrong = (force - states.forces).square().sum(-1) * real
-    energy = output * operator.energy_scale - states.energies
+    wrong = (force - states.forces).square().sum(-1) / (3 * scales.force**2)
+    energy = (output * operator.energy_scale - states.energies) / scales.energy
     return (
-        wrong.sum() / (3 * real.sum() * scales.force**2),
-        energy.square().mean() / scales.energy**2,
+        (measured(wrong, measure) * real).sum() / real.sum(),
+        measured(energy.square(), measure).mean(),
     )

@@ -132,7 +132,9 @@ class TrainingModule(lightning.LightningModule):
                 drawn = sampler.states(generator)
                 # Second derivatives in half precision lose too much: always float32.
                 with torch.autocast(self.device.type, enabled=False):
-                    found = energy_losses(self.operator, drawn, self.scales, self.energy)
+                    found = energy_losses(
+                        self.operator, drawn, self.scales, self.energy, weights.measure
+                    )
                 _add(terms, ("force", "energy"), found, sampler.state_batch_size / states)
         loss = sum(getattr(weights, name) * term for name, term in terms.items())
         return {"loss": loss, **terms}
@@ -163,6 +165,7 @@ class TrainingModule(lightning.LightningModule):
             windows.masses,
             self.scales.displacement[(lags - 1).to(self.device)],
             self.scales.temperature,
+            self.config.loss.measure,
         )
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
