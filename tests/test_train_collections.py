@@ -14,7 +14,7 @@ from harmonic_bursts import hydrogen_bursts, water_bursts
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import load_operator
 from training.buckets import bucketed, shares
-from training.config import TrainingConfig, load_config
+from training.config import OptimiserConfig, TrainingConfig, load_config
 from training.optimisers import build_schedule
 from training.run import RunFolder, load_reference, make_module, make_operator
 from training.split import divide_compounds
@@ -195,6 +195,24 @@ def test_the_branchs_rate_is_constant_and_then_falls_to_zero() -> None:
     assert rates[5:21] == [2.0] * 16
     assert all(one > other for one, other in pairwise(rates[20:]))
     assert rates[30] == 0
+
+
+def test_a_rate_that_cools_never_ends_and_its_branch_falls_from_there() -> None:
+    weight = torch.nn.Parameter(torch.zeros(1))
+    found = {}
+    for shape, decay_from in (("constant", 0), ("decay", 300)):
+        optimiser = torch.optim.SGD([weight], lr=2.0)
+        schedule = build_schedule(optimiser, 4, 400, shape, decay_from, cooling=100)
+        rates = found[shape] = []
+        for _ in range(401):
+            rates.append(optimiser.param_groups[0]["lr"])
+            optimiser.step()
+            schedule.step()
+    assert found["constant"][300] == pytest.approx(1.0)
+    assert found["decay"][:301] == found["constant"][:301]
+    assert found["decay"][400] == 0
+    with pytest.raises(ValueError, match="cooling is for schedule: constant"):
+        OptimiserConfig(cooling=5)
 
 
 @pytest.mark.parametrize(

@@ -87,6 +87,8 @@ class OptimiserConfig(_Section):
         constant and from step ``decay_from`` falling to zero.
     decay_from
         See there.
+    cooling
+        Steps after which a constant rate has fallen by √2, as 1/√(1 + step/cooling); 0 for never.
     warmup
         Steps over which the rate rises linearly.
     clip
@@ -105,9 +107,16 @@ class OptimiserConfig(_Section):
     muon_momentum: float = Field(default=0.95, ge=0, lt=1)
     schedule: Literal["cosine", "constant", "decay"] = "cosine"
     decay_from: int = Field(default=0, ge=0)
+    cooling: int = Field(default=0, ge=0)
     warmup: int = Field(default=100, ge=0)
     clip: float = Field(default=1.0, ge=0)
     ema: float = Field(default=0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> OptimiserConfig:
+        if self.cooling and self.schedule == "cosine":
+            raise ValueError("cooling is for schedule: constant")
+        return self
 
 
 class LossConfig(_Section):

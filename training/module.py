@@ -188,7 +188,12 @@ class TrainingModule(lightning.LightningModule):
         optimiser = build_optimiser(self.operator, settings)
         steps = self.config.trainer.steps
         schedule = build_schedule(
-            optimiser, settings.warmup, steps, settings.schedule, settings.decay_from
+            optimiser,
+            settings.warmup,
+            steps,
+            settings.schedule,
+            settings.decay_from,
+            settings.cooling,
         )
         return {
             "optimizer": optimiser,

@@ -161,16 +161,24 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimizer:
 
 
 def build_schedule(
-    optimiser: Optimizer, warmup: int, steps: int, shape: str = "cosine", decay_from: int = 0
+    optimiser: Optimizer,
+    warmup: int,
+    steps: int,
+    shape: str = "cosine",
+    decay_from: int = 0,
+    cooling: int = 0,
 ) -> LambdaLR:
     """Linear warm-up, then a cosine to zero at the last step, or ``constant``.
 
     ``decay`` is constant until step ``decay_from`` and then falls to zero as 1 − √x, which served
-    better than a straight line (Hägele et al., arXiv 2405.18392).
+    better than a straight line (Hägele et al., arXiv 2405.18392). With ``cooling`` the constant is
+    none, but falls as 1/√(1 + step/cooling), without an end.
     """
 
     def factor(step: int) -> float:
         rise = min(1.0, (step + 1) / (warmup + 1))
+        if cooling:
+            rise /= math.sqrt(1 + step / cooling)
         if shape == "constant":
             return rise
         if shape == "decay":
