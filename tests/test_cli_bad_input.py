@@ -168,12 +168,12 @@ def test_bad_checkpoints(go, out, tmp_path, tiny_checkpoint):
 
 
 def test_no_operator_for_the_molecule(go, tmp_path, out, capsys):
-    structure = _saved(tmp_path / "furan.xyz", molecule("C4H4O"))
+    structure = _saved(tmp_path / "tetrafluoromethane.xyz", molecule("CF4"))
     out.mkdir()
     assert main(["run", str(structure), "--output", str(out / "t.dcd")]) == 2
     notes = capsys.readouterr().err.strip().splitlines()
     assert len(notes) == 1
-    assert "no shipped operator was trained for c1ccoc1 (C4H4O)" in notes[0]
+    assert "no shipped operator was trained for FC(F)(F)F (CF4)" in notes[0]
     assert list(out.iterdir()) == []
 
 
