@@ -248,11 +248,27 @@ def test_a_part_of_a_collection(tmp_path: Path) -> None:
     assert [one.name for one in read_compounds([path], part="test")] == ["nitrogen"]
 
 
+def test_contents_keep_the_compounds_of_other_parts(tmp_path: Path) -> None:
+    path, folder = tmp_path / "compounds.csv", tmp_path / "data"
+    path.write_text("name,smiles,part\nnitrogen,N#N,test\nother,N#N,train\n")
+    assert main(collection(path, folder, "--part", "train")) == 0
+    with open(folder / CONTENTS, newline="") as file:
+        first = list(csv.DictReader(file))
+    assert main(collection(path, folder, "--part", "test")) == 0
+    with open(folder / CONTENTS, newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["name"] for row in rows] == ["nitrogen", "other"]
+    assert rows[1:] == first
+    assert rows[0]["bursts"] == "2"
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--preset", "tg90"], "tg80, tg80-plus"),
         (["--preset", "tg80", "--duration", "5"], "--duration is for the preset"),
+        (["--preset", "tg80-plus", "--part", "test"], "--part is for the preset tg80"),
+        (["--preset", "tg80", "--part", "none"], "test, train, validation"),
         (["--preset", "tg80", "--smiles", "C"], "--smiles is for the preset"),
         (["--compounds", "missing.csv"], "no such file"),
         (["--compounds", str(COMPOUNDS / "tg80.csv"), "--part", "test"], "no columns name, smiles"),

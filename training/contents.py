@@ -6,7 +6,7 @@ import csv
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
@@ -16,6 +16,9 @@ from training.store import iterate_bursts
 
 CONTENTS = "contents.csv"
 TIMES = "times.json"
+
+
+_KINDS = {"str": str, "int": int, "float": float}
 
 
 @dataclass
@@ -76,7 +79,8 @@ def write_contents(
 ) -> list[Row]:
     """Write the table of contents after a run that was not stopped.
 
-    Every burst is read, and with that its checksum verified.
+    Every burst is read, and with that its checksum verified. Rows of compounds that the run was not
+    about, being of another part, stay as they are.
 
     Parameters
     ----------
@@ -87,6 +91,7 @@ def write_contents(
     """
     rows = [_row(folder, molecule, outcome, times) for molecule in molecules]
     rows += [Row(name, "", failed=reason) for name, reason in refused.items()]
+    rows += _others(folder, {row.name for row in rows})
     columns = [field.name for field in fields(Row)]
     lines = [columns, *([asdict(row)[name] for name in columns] for row in rows)]
     unfinished = folder / f".{CONTENTS}.tmp"
@@ -130,6 +135,18 @@ def _row(folder: Path, molecule: Molecule, outcome: Outcome, times: Mapping[str,
     row.energy_error_meV = f"{max(errors):.2f}" if errors else ""
     row.bytes, row.fingerprint = path.stat().st_size, digest.hexdigest()
     return row
+
+
+def _others(folder: Path, names: Set[str]) -> list[Row]:
+    if not (folder / CONTENTS).exists():
+        return []
+    kinds = {field.name: _KINDS[str(field.type)] for field in fields(Row)}
+    with open(folder / CONTENTS, newline="") as file:
+        rows = [
+            Row(**{key: kinds[key](value) for key, value in row.items()})
+            for row in csv.DictReader(file)
+        ]
+    return [row for row in rows if row.name not in names]
 
 
 def _replace(path: Path, text: str) -> None:

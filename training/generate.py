@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -18,7 +19,7 @@ from training.dynamics import Settings
 from training.engines import get_engine
 from training.export import export_bursts, find_data
 from training.molecules import Molecule, from_smiles, from_structure
-from training.presets import Part, get_preset, read_compounds
+from training.presets import COMPOUNDS, Part, get_preset, read_compounds
 from training.progress import FAILED, Progress, conclude, conclude_collection, console
 from training.store import data_folder
 
@@ -44,7 +45,9 @@ def generate(
         None, help="Many molecules: CSV with the columns name and smiles."
     ),
     part: str | None = typer.Option(
-        None, help="Of --compounds, only those with this in their column part."
+        None,
+        help="Of --compounds, only those with this in their column part; of tg80, the part of its "
+        "split: train, validation or test.",
     ),
     preset: str | None = typer.Option(
         None, help="A collection, tg80 or tg80-plus, in place of molecules and settings."
@@ -114,7 +117,13 @@ def generate(
     run = _Run(data or data_folder(), workers or _cores(), scheduler)
     if preset is not None:
         _only_with_preset(context)
-        return _collect(run, get_preset(preset, bursts))
+        parts = get_preset(preset, bursts)
+        if part is None:
+            return _collect(run, parts)
+        if preset != "tg80":
+            raise ConfigError(f"--part is for the preset tg80, which is divided, not for {preset}")
+        split = COMPOUNDS / "tg80_split.csv"
+        return _collect(run, [replace(one, compounds=(split,)) for one in parts], part)
     settings = _settings(
         engine=engine,
         engine_options=engine_options,
@@ -198,7 +207,7 @@ def _collect(run: _Run, parts: Sequence[Part], only: str | None = None) -> int:
 
 
 def _only_with_preset(context: typer.Context) -> None:
-    free = {"preset", "bursts", "workers", "scheduler", "data"}
+    free = {"preset", "part", "bursts", "workers", "scheduler", "data"}
     for name in context.params.keys() - free:
         source = context.get_parameter_source(name)
         if source is not None and source.name == "COMMANDLINE":
