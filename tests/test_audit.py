@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from ase import Atoms
 from conftest import make_card, make_operator
 from harmonic_bursts import water_bursts
 from rdkit import Chem, DataStructs
 from rdkit.Chem import AllChem
 
-from ase_atom.errors import DataError
+from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import load_operator, save_operator
 from ase_atom.state import PhaseState
 from training import audit as command
 from training.auditing.canonical import roll
 from training.auditing.errors import correlate, pair, relative, squares
+from training.auditing.page import as_markdown
 from training.auditing.report import audit
 from training.auditing.similarity import compare, embed, functional_groups
 from training.evaluation.rollouts import Plan
@@ -181,13 +184,49 @@ def test_the_page_has_every_compound_once_and_its_numbers(
     numbers = json.loads((output / "audit.json").read_text())
     assert [row["name"] for row in numbers["rows"]] == ["amine", "ether", "ring", "water"]
     assert all(row["likeness"]["distance"] is not None for row in numbers["rows"])
-    assert [one["ratio"] for one in numbers["pairs"]["same"]] == [1, 1]
+    assert [one["ratio"] for one in numbers["comparisons"][0]["pairs"]] == [1, 1]
     assert [row["canonical"]["replicas"] for row in numbers["rows"]] == [2, 2, 2, 2]
     assert numbers["correlations"]["largest Tanimoto similarity"][0]["compounds"] == 4
     with pytest.raises(SystemExit) as caught:
         command.main()
     assert caught.value.code == 2
     assert "holds an audit" in capsys.readouterr().err
+
+
+def test_seeds_of_one_label_and_folders_by_compound(
+    operator: Path, data: Path, table: Path, tmp_path: Path
+) -> None:
+    model = load_operator(operator)
+    folder = tmp_path / "tuned"
+    folder.mkdir()
+    for name in ("water", "ring"):
+        shutil.copy(operator, folder / f"{name}.safetensors")
+    worse = tmp_path / "worse.safetensors"
+    spoiled = load_operator(operator)
+    with torch.no_grad():
+        for parameter in spoiled.parameters():
+            parameter.mul_(1.3)
+    save_operator(spoiled, worse)
+    others = {"seeds": [operator, worse], "tuned": [folder]}
+    found = audit(model, [data], table, lags=[4.0, 8.0], starts=4, others=others)
+    seeds, tuned = found.others
+    assert np.shape(seeds.medians) == (2, 2)
+    assert seeds.medians[0] == pytest.approx(found.medians())
+    assert seeds.medians[1] != pytest.approx(found.medians())
+    assert list(tuned.errors) == ["ring", "water"]
+    by_name = {row.name: [error.value for error in row.errors] for row in found.rows}
+    for one, errors in tuned.errors.items():
+        assert errors == pytest.approx(by_name[one])
+    tests = {(one.first, one.second): one.pairs[0].compounds for one in found.comparisons}
+    name = model.name
+    assert tests == {(name, "seeds"): 4, (name, "tuned"): 2, ("seeds", "tuned"): 2}
+    page = as_markdown(found)
+    assert "| tuned | 2 of 4 | 1 |" in page
+    assert "| seeds | 4 of 4 | 2 |" in page
+    with pytest.raises(ConfigError, match="differ, by amine for one"):
+        audit(model, [data], table, lags=[4.0], starts=2, others={"a": [operator, folder]})
+    with pytest.raises(ConfigError, match=r"no operator of a compound .*amine\.safetensors"):
+        audit(model, [data], table, lags=[4.0], starts=2, others={"a": [tmp_path]})
 
 
 def thermostatted(bursts: list[Burst], scale: float = 1.0) -> list[Burst]:

@@ -42,7 +42,7 @@ def run(
         list[str] | None,
         typer.Option(
             help="LABEL=PATH of an operator to compare with, or of a folder with one for each "
-            "compound, COMPOUND.safetensors. Repeatable."
+            "compound, COMPOUND.safetensors. Repeatable; one label several times for seeds of one."
         ),
     ] = None,
     langevin: Annotated[
@@ -72,12 +72,12 @@ def run(
 
     if threads:
         torch.set_num_threads(threads)
-    others = {}
+    others: dict[str, list[Path]] = {}
     for word in also or ():
         label, equals, path = word.partition("=")
         if not equals or not label or not Path(path).exists():
             raise ConfigError(f"--also takes LABEL=PATH of an operator or a folder, not {word!r}")
-        others[label] = Path(path)
+        others.setdefault(label, []).append(Path(path))
     model = load_operator(operator)
     output = output or Path("audit") / model.name
     if (output / "audit.md").exists():

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 import matplotlib
+import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
@@ -62,8 +63,8 @@ def as_markdown(audit: Audit) -> str:
             f"{distance} | {', '.join(like.unseen_groups) or 'none'} |"
         )
     lines += ["", _correlations(audit)]
-    if audit.pairs:
-        lines += ["", _pairs(audit)]
+    if audit.others:
+        lines += ["", _others(audit)]
     if audit.plan:
         lines += ["", _canonical(audit, audit.plan)]
     return "\n".join(lines) + "\n"
@@ -89,18 +90,46 @@ def _written(one: Correlation | None) -> str:
     return f"{one.value:+.2f} ({one.low:+.2f} to {one.high:+.2f})"
 
 
-def _pairs(audit: Audit) -> str:
+def _others(audit: Audit) -> str:
+    lags = [f"{lag:g} fs" for lag in audit.lags]
     lines = [
-        f"Other operators on the same starts: their error over that of {audit.operator}, geometric "
-        "mean over compounds, with the compounds on which they err less and the probability of "
+        "Other operators on the same starts, median over compounds; ± is the standard deviation "
+        f"over seeds, and in brackets is {audit.operator} on the same compounds.",
+        "",
+        f"| | compounds | seeds | {' | '.join(lags)} |",
+        f"|---|---|---|{'---|' * len(lags)}",
+    ]
+    for other in audit.others:
+        medians = np.array(other.medians)
+        spread = medians.std(axis=0, ddof=1) if len(medians) > 1 else None
+        cells = [
+            f"{value:.3f}{'' if spread is None else f' ± {spread[n]:.3f}'} ({other.audited[n]:.3f})"
+            for n, value in enumerate(medians.mean(axis=0))
+        ]
+        count = f"{len(other.errors)} of {len(audit.rows)}"
+        lines.append(f"| {other.label} | {count} | {len(medians)} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "Error of the second over that of the first, geometric mean over the compounds that both "
+        "were measured on, with those on which the second errs less and the probability of "
         "Wilcoxon's signed-rank test.",
         "",
-        f"| | {' | '.join(f'{lag:g} fs' for lag in audit.lags)} |",
-        f"|---|{'---|' * len(audit.lags)}",
+        f"| first | second | {' | '.join(lags)} |",
+        f"|---|---|{'---|' * len(lags)}",
     ]
-    for name, found in audit.pairs.items():
-        cells = [f"{p.ratio:.2f} ({p.better}/{p.compounds}, p {p.probability:.3f})" for p in found]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    for each in audit.comparisons:
+        cells = [
+            f"{p.ratio:.2f} ({p.better}/{p.compounds}, p {p.probability:.3f})" for p in each.pairs
+        ]
+        lines.append(f"| {each.first} | {each.second} | {' | '.join(cells)} |")
+    for other in audit.others:
+        if other.taught:
+            count = f"{len(other.taught)} of these compounds"
+            lines += [
+                "",
+                f"{other.label} was trained on {count}: on other bursts than these, or its row "
+                "says nothing.",
+            ]
     return "\n".join(lines)
 
 

@@ -12,19 +12,11 @@ from ase import Atoms
 from rdkit import Chem
 
 from ase_atom.errors import ConfigError, DataError
-from ase_atom.operator import Operator, load_operator
-from ase_atom.operator.checkpoint import SUFFIX
+from ase_atom.operator import Operator
 from ase_atom.state import PhaseState
 from training.auditing.canonical import CanonicalRun, roll
-from training.auditing.errors import (
-    Correlation,
-    Error,
-    Pairing,
-    correlate,
-    pair,
-    relative,
-    squares,
-)
+from training.auditing.errors import Correlation, Error, correlate, relative, squares
+from training.auditing.others import Comparison, Files, Other, compare_all, measure
 from training.auditing.similarity import Likeness, compare, embed
 from training.evaluation.rollouts import Plan
 from training.reference import find_table, iterate_collection
@@ -81,8 +73,10 @@ class Audit:
         Compounds.
     correlations
         Of the error at each lag with measures of likeness, by the measure's name.
-    pairs
-        Other operators beside this one at each lag, by their labels.
+    others
+        Other operators on the same starts.
+    comparisons
+        Of this operator with the others, and of these with each other.
     plan
         Of the long runs, if there are any.
     """
@@ -93,7 +87,8 @@ class Audit:
     lags: list[float]
     rows: list[Row]
     correlations: dict[str, list[Correlation | None]]
-    pairs: dict[str, list[Pairing]] = field(default_factory=dict)
+    others: list[Other] = field(default_factory=list)
+    comparisons: list[Comparison] = field(default_factory=list)
     plan: Plan | None = None
 
     def medians(self) -> list[float]:
@@ -109,7 +104,7 @@ def audit(
     part: str = "test",
     lags: Sequence[float] = (8.0, 16.0, 32.0),
     starts: int = 16,
-    others: Mapping[str, Path] | None = None,
+    others: Mapping[str, Sequence[Path]] | None = None,
     long: Long | None = None,
     command: str = "",
     say: Callable[[str], None] = lambda line: None,
@@ -132,7 +127,8 @@ def audit(
     starts
         States of each burst.
     others
-        Operators to compare with: a file each, or a folder of files named as the compounds.
+        Operators to compare with by their labels, several of one label if they differ by their
+        seed: a file each, or a folder of files named as the compounds.
     long
         A long thermostatted run of each compound too.
     command
@@ -143,7 +139,7 @@ def audit(
     Raises
     ------
     ConfigError
-        If the table has no such part.
+        If the table has no such part, or an operator to compare with is not there.
     DataError
         If the operator was trained on one of the compounds, or there are no bursts of them.
     """
@@ -157,6 +153,9 @@ def audit(
     bursts, frames = _collect(data, wanted, set(training))
     if not bursts:
         raise DataError(f"{', '.join(map(str, data))} holds no bursts of a {part} compound")
+    order = sorted(bursts, key=lambda one: wanted[one])
+    names = [wanted[smiles] for smiles in order]
+    files = [Files(label, paths, names) for label, paths in (others or {}).items()]
     runs = _thermostatted(long.reference, wanted) if long else {}
     embeddings = {}
     for smiles, (numbers, positions) in frames.items():
@@ -164,9 +163,8 @@ def audit(
         if (found := embed(operator, state)) is not None:
             embeddings[smiles] = found
     likeness = compare(sorted(bursts), training, embeddings)
-    rows, pairs = [], {label: [] for label in others or {}}
-    for smiles in sorted(bursts, key=lambda one: wanted[one]):
-        name = wanted[smiles]
+    rows = []
+    for smiles, name in zip(order, names, strict=True):
         rng = np.random.default_rng(0)
         errors = relative(squares(operator, bursts[smiles], lags, starts), DRAWS, rng)
         atoms = len(bursts[smiles][0].numbers)
@@ -176,22 +174,21 @@ def audit(
             run = roll(operator, bursts[smiles], long.plan, long.replicas, runs.get(smiles, ()))
             say(f"{name}: {run.unbroken} of {run.replicas} unbroken, {run.temperature:.0f} K")
         rows.append(Row(name, smiles, atoms, len(bursts[smiles]), errors, likeness[smiles], run))
-        for label, path in (others or {}).items():
-            other = load_operator(path / f"{name}{SUFFIX}" if path.is_dir() else path)
-            found = relative(squares(other, bursts[smiles], lags, starts), 2, rng)
-            pairs[label].append([e.value for e in found])
-    measured = np.array([[e.value for e in row.errors] for row in rows])
+    audited = {row.name: [error.value for error in row.errors] for row in rows}
+    by_name = {name: bursts[smiles] for smiles, name in zip(order, names, strict=True)}
+    beside = []
+    for each in files:
+        say(f"{each.label}: {len(each.compounds)} compounds")
+        beside.append(measure(each, by_name, lags, starts, audited))
     return Audit(
         operator=operator.name,
         command=command,
         training=len(training),
         lags=list(lags),
         rows=rows,
-        correlations=_correlated(rows, measured),
-        pairs={
-            label: [pair(measured[:, n], np.array(found)[:, n]) for n in range(len(lags))]
-            for label, found in pairs.items()
-        },
+        correlations=_correlated(rows, np.array([audited[name] for name in names])),
+        others=beside,
+        comparisons=compare_all(operator.name, audited, beside),
         plan=long and long.plan,
     )
 
