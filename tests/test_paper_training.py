@@ -21,7 +21,8 @@ from ase_atom.operator import (
     load_operator,
     save_operator,
 )
-from ase_atom.operator.paper import attention
+from ase_atom.operator.paper import attention, shared
+from ase_atom.operator.paper.affine import to_length_one
 from ase_atom.operator.paper.attention import DroppedAttention, drop
 from ase_atom.operator.paper.lift import Lift, return_probabilities
 from ase_atom.operator.paper.times import plan_times
@@ -344,3 +345,39 @@ def test_rotations_turn_and_mirror_windows_and_keep_what_is_physical():
     assert float(matrices.mean(0).abs().max()) < 0.15
     spread = matrices.square().mean(0)
     torch.testing.assert_close(spread, torch.full_like(spread, 1 / 3), rtol=0, atol=0.06)
+
+
+@pytest.mark.parametrize("size", [1e-3, 1.0, 1e19])
+def test_norms_of_rows_whose_squares_overflow(size):
+    rows = (size * torch.randn(5, 16)).requires_grad_()
+    weights = torch.randn(5, 16)
+    found = to_length_one(rows, 1e-3)
+    (gradient,) = torch.autograd.grad((weights * found).sum(), rows)
+    exact = rows.detach().double().requires_grad_()
+    known = exact / (exact.square().sum(-1, keepdim=True) + 1e-6).sqrt()
+    (expected,) = torch.autograd.grad((weights.double() * known).sum(), exact)
+    torch.testing.assert_close(found.double(), known, rtol=1e-5, atol=1e-7)
+    torch.testing.assert_close(gradient.double() * size, expected * size, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("factor", [1.0, 100.0, 300.0, 1000.0, 3000.0])
+def test_large_scores_leave_values_and_gradients_as_they_are(factor):
+    operator = make().eval()
+    for block in operator.trunk.blocks:
+        block.attention.query.weight.data.mul_(factor)
+    found = []
+    for way in (operator.trunk, operator.trunk.each_copy):
+        lifted, tokens = lifted_and_tokens(operator, False)
+        rows = way(lifted, tokens)
+        weights = [operator.trunk.blocks[0].attention.value.weight]
+        found.append((rows.detach(), *torch.autograd.grad(rows.square().mean(), weights)))
+    for one, other in zip(*found, strict=True):
+        assert torch.isfinite(one).all()
+        torch.testing.assert_close(one, other, rtol=0, atol=1e-4 * float(other.abs().max()))
+
+
+def test_the_largest_score_may_be_taken_off(monkeypatch):
+    operator = make().eval()
+    plain = operator.trunk(*lifted_and_tokens(operator, False))
+    monkeypatch.setattr(shared, "_LARGEST_SCORE", 0.0)
+    torch.testing.assert_close(operator.trunk(*lifted_and_tokens(operator, False)), plain)

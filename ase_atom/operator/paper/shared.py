@@ -33,8 +33,11 @@ from ase_atom.operator.paper.tokens import Tokens
 if TYPE_CHECKING:
     from ase_atom.operator.paper.trunk import Trunk
 
-# Within these bounds a sum of exponentials is exact without taking a maximum off first.
-_SMALLEST_SUM, _LARGEST_SUM = 1e-30, 1e30
+# Within these bounds a sum of exponentials is exact without taking a maximum off first, and so is
+# its gradient, which has the reciprocal of its square.
+_SMALLEST_SUM, _LARGEST_SUM = 1e-15, 1e15
+# Below this no sum leaves those bounds.
+_LARGEST_SCORE = 28.0
 # Molecules times blocks whose weights are taken together: what fits into a processor's cache.
 _TOGETHER = 4
 
@@ -230,8 +233,12 @@ def _heard_by_lag(query: Tensor, pairs: Tensor, gates: Tensor, tokens: Tokens) -
         ``[L, B, H, T N, channels]``; None if scores are too large.
     """
     count, atoms = gates.shape[1], query.shape[3]
-    # Scores, then weights, [L, B, H, D N, S N].
-    weights = (tokens.turn_by_lag(query) @ pairs[:, 0].transpose(-1, -2)).exp_()
+    # [L, B, H, D N, S N].
+    scores = tokens.turn_by_lag(query) @ pairs[:, 0].transpose(-1, -2)
+    smallest, largest = scores.detach().aminmax()
+    if max(-float(smallest), float(largest)) > _LARGEST_SCORE:
+        scores = _less_their_largest(scores, count, atoms)
+    weights = scores.exp_()
     if tokens.mask is not None:
         weights = weights * tokens.mask.repeat(1, count)[:, None, None]
     weights = tokens.windows @ weights.unflatten(-2, (-1, atoms)).flatten(-2)
@@ -242,3 +249,10 @@ def _heard_by_lag(query: Tensor, pairs: Tensor, gates: Tensor, tokens: Tokens) -
         return None
     weights = weights * (gates[:, None, None, None, None, :, None] / sums)
     return weights.flatten(-2).flatten(-3, -2) @ pairs[:, 1]
+
+
+def _less_their_largest(scores: Tensor, count: int, atoms: int) -> Tensor:
+    """Scores less the largest of each query's atom and source, at any lag: the same softmax."""
+    several = scores.unflatten(-1, (count, atoms)).unflatten(-3, (-1, atoms))
+    largest = several.detach().amax((-4, -1), keepdim=True)  # of [L, B, H, D, N, S, N]
+    return (several - largest).flatten(-2).flatten(-3, -2)
