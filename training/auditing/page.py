@@ -13,11 +13,18 @@ import numpy as np
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.transforms import Bbox
 
 from ase_atom.units import PS
 from training.auditing.errors import Correlation
 from training.auditing.report import Audit, Row
 from training.evaluation.rollouts import Plan
+
+_SIDES = [
+    (side, across, up)
+    for up in (3, -10, 12, -19)
+    for side, across in (("left", 4), ("right", -4), ("center", 0))
+]
 
 
 def write_page(audit: Audit, folder: Path) -> None:
@@ -189,15 +196,28 @@ def _scatter(axes: plt.Axes, rows: Sequence[Row], lag: int, what: str, label: st
     points = [(getattr(row.likeness, what), row.errors[lag].value, row.name) for row in rows]
     points = [point for point in points if point[0] is not None]
     axes.scatter([p[0] for p in points], [p[1] for p in points])
-    middle = (min(p[0] for p in points) + max(p[0] for p in points)) / 2 if points else 0
-    for x, y, name in points:
-        side, shift = ("left", 4) if x <= middle else ("right", -4)
-        axes.annotate(
-            name, (x, y), fontsize=7, ha=side, xytext=(shift, 3), textcoords="offset points"
-        )
-    axes.set_xlabel(label)
     axes.margins(y=0.15)
     axes.set_ylim(bottom=0)
+    _label(axes, points)
+    axes.set_xlabel(label)
+
+
+def _label(axes: plt.Axes, points: Sequence[tuple[float, float, str]]) -> None:
+    """Write each point's name beside it, on the first side where nothing stands yet."""
+    figure = axes.figure
+    figure.canvas.draw()
+    taken = [Bbox.from_bounds(*(axes.transData.transform((x, y)) - 4), 8, 8) for x, y, _ in points]
+    for x, y, name in points:
+        for side, across, up in _SIDES:
+            text = axes.annotate(
+                name, (x, y), fontsize=7, ha=side, xytext=(across, up), textcoords="offset points"
+            )
+            box = text.get_window_extent()
+            inside = axes.bbox.x0 <= box.x0 and box.x1 <= axes.bbox.x1
+            if (side, across, up) == _SIDES[-1] or (inside and not box.count_overlaps(taken)):
+                break
+            text.remove()
+        taken.append(box)
 
 
 def _plain(audit: Audit) -> Mapping[str, object]:
