@@ -113,6 +113,13 @@ def test_compounds_held_out_stay_out_with_their_scaffolds() -> None:
         assert isinstance(verdict, Passed) if kept else verdict == HELD_OUT
 
 
+def test_another_way_to_write_a_compound_held_out_stays_out_too() -> None:
+    wide = Criteria(min_similarity=0, max_similarity=1.01)
+    judge = Judge(wide, SEEDS, held_out=["CN1C2CCCC1CC2", "NC(=O)CC(=O)O"])
+    for smiles in ("CN1[C@@H]2CCC[C@H]1CC2", "N=C(O)CC(=O)O"):
+        assert judge.judge("", Chem.MolFromSmiles(smiles)) == HELD_OUT
+
+
 def test_accepted_compounds_are_unlike_one_another_and_tautomers_are_one() -> None:
     judge = Judge(Criteria(max_accepted_similarity=0.5), SEEDS)
     accepted = Accepted(judge)
@@ -215,7 +222,10 @@ def test_selection_accounts_for_every_candidate(candidates: Path, tmp_path: Path
     for index, smiles in enumerate(chosen):
         assert max([similarity(smiles, other) for other in chosen[:index]], default=0) <= 0.6
         assert any(0.2 < similarity(smiles, seed) < 0.9 for _, seed in SEEDS)
-    assert list(tmp_path.iterdir()) == []
+    # What was judged is kept until the selection is on the disk.
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv.work"]
+    write_selection(tmp_path / "out.csv", result)
+    assert [path.name for path in tmp_path.iterdir()] == ["out.csv"]
 
 
 def test_a_killed_selection_goes_on_to_the_same_result(candidates: Path, tmp_path: Path) -> None:

@@ -75,6 +75,12 @@ def test_a_merged_file_equals_the_folder(folder: Path, tmp_path: Path) -> None:
     assert keys(merged) == [f"water/0000{i}" for i in range(4)]
 
 
+def test_two_files_of_a_folder_must_not_share_a_key(folder: Path) -> None:
+    write_burst(folder / "again.h5", make_burst(1))
+    with pytest.raises(DataError, match=r"00001\.h5 and .*again\.h5 both hold a burst water/00001"):
+        read_bursts(folder)
+
+
 @pytest.mark.parametrize("change", ["positions", "seed", "attrs", "key"])
 def test_the_fingerprint_sees_every_change(tmp_path: Path, change: str) -> None:
     burst = make_burst(0)

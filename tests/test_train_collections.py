@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -68,7 +69,7 @@ def names(keys: list[str]) -> set[str]:
     return {key.split("/")[0] for key in keys}
 
 
-def test_test_compounds_are_never_read_and_others_go_where_the_table_says(
+def test_test_compounds_are_never_kept_and_others_go_where_the_table_says(
     config: TrainingConfig, tmp_path: Path
 ) -> None:
     reference = load_reference(config, RunFolder(tmp_path / "run"))
@@ -138,6 +139,8 @@ def test_groups_by_size() -> None:
         bucketed(bursts, (2,))
     assert shares(bucketed(bursts, (2, 3)), 8) == [2, 6]
     assert shares(bucketed(bursts, (2, 3)), 1) == [1, 1]
+    few_and_many = [[SimpleNamespace(energies=range(count))] for count in (1, 1, 1, 77)]
+    assert shares(few_and_many, 8) == [1, 1, 1, 5]
 
 
 def test_new_bursts_join_at_resumption(config: TrainingConfig, tmp_path: Path) -> None:
@@ -176,11 +179,18 @@ def test_a_branch_decays_and_leaves_the_run_as_it_is(
     longer = config.model_copy(update={"trainer": config.trainer.model_copy(update={"steps": 8})})
     train(longer, run)
     assert decaying(longer, run, 4)[1] == run / "decay-8"
+    with pytest.raises(ConfigError, match="decay-8 is finished, a branch of 4 steps and not 5"):
+        train(*decaying(longer, run, 4))
+        decaying(longer, run, 5)
     cosine = config.model_copy(
         update={"optimiser": config.optimiser.model_copy(update={"schedule": "cosine"})}
     )
     with pytest.raises(ConfigError, match=r"for optimiser\.schedule: constant, not cosine"):
         decaying(cosine, run, 4)
+    # What is begun anew has no branches of the run before.
+    train(config, run, restart=True)
+    assert decaying(config, run, 4) == (settings, folder)
+    assert not list(folder.glob("*.safetensors"))
 
 
 def test_the_branchs_rate_is_constant_and_then_falls_to_zero() -> None:

@@ -114,6 +114,9 @@ def main() -> None:
         app()
     except AtomError as error:
         message = str(error)
+    except KeyboardInterrupt:
+        print("\nstopped before the end: nothing was written", file=sys.stderr)
+        sys.exit(130)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         message = f"{name}{error.strerror or error}"

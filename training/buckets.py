@@ -53,4 +53,8 @@ def shares(groups: Sequence[Sequence[Burst]], total: int) -> list[int]:
     by_rest = sorted(range(len(found)), key=lambda n: found[n] - wanted[n])
     for n in by_rest[: max(0, total - sum(found))]:
         found[n] += 1
+    while sum(found) > max(total, len(found)):
+        # Those that give one for less than one are made up for by the others.
+        most = max(range(len(found)), key=lambda n: (found[n] > 1, found[n] - wanted[n]))
+        found[most] -= 1
     return found

@@ -108,6 +108,7 @@ def run_campaign(
     folder.mkdir(parents=True, exist_ok=True)
     outcome = Outcome()
     with ExitStack() as stack:
+        _allow_files(len(targets) + 256)
         for target in targets:
             _lock(stack, target)
             target.clean()
@@ -128,6 +129,18 @@ def run_campaign(
             for target in targets:
                 _finish(target, outcome)
     return outcome
+
+
+def _allow_files(count: int) -> None:
+    """Ask for so many open files: each molecule has a lock, and some systems begin with 256."""
+    try:
+        import resource
+    except ImportError:  # not on Windows, which has no such limit
+        return
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != resource.RLIM_INFINITY and soft < count:
+        most = count if hard == resource.RLIM_INFINITY else min(count, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 def _lock(stack: ExitStack, target: Target) -> None:

@@ -99,6 +99,18 @@ def time_per_step(config: TrainingConfig, folder: RunFolder) -> float:
     return sorted(times[1:])[2]
 
 
+def _keep(path: Path, bursts: Sequence[Burst], resumed: bool) -> None:
+    """Write the bursts to learn from, or see that they are those that a run began with."""
+    if not resumed:
+        write_bursts(path, bursts)
+        return
+    there = {burst.key: burst.checksum() for burst in read_bursts(path)}
+    if there != {burst.key: burst.checksum() for burst in bursts}:
+        raise ConfigError(
+            f"{path.parent} holds a run on other data: give another --output, or --overwrite"
+        )
+
+
 @app.command()
 def run(
     checkpoint: Annotated[
@@ -149,6 +161,8 @@ def run(
     """Fine-tune an operator on a few picoseconds of one molecule at another level of theory."""
     if steps is not None and budget is not None:
         raise ConfigError("give --steps or --budget, not both")
+    if held_out == 0:
+        raise ConfigError("--held-out takes a share or a count above 0: nothing else is measured")
     if budget is not None and not 0 < budget < math.inf:
         raise ConfigError(f"--budget takes minutes above 0, not {budget:g}")
     if not 0 < rate < math.inf:
@@ -170,7 +184,6 @@ def run(
         bursts, imported = shortened(bursts, length, held_out, seed), True
     if imported:
         data = folder.path / "data.h5"
-        write_bursts(data, bursts)
 
     def settings(steps: int) -> TrainingConfig:
         return make_config(
@@ -187,9 +200,17 @@ def run(
             compiled=compiled,
         )
 
+    # Settings are checked before anything is written.
+    settings(steps or 1500)
+    resumed = folder.started and not overwrite
+    if imported:
+        _keep(data, bursts, resumed)
     if steps is None:
         steps = 1500
-        if budget is not None:
+        if budget is not None and resumed:
+            # What is measured differs from time to time, and the rate falls to zero over the steps.
+            steps = folder.settings().trainer.steps
+        elif budget is not None:
             each = time_per_step(settings(steps), folder)
             steps = max(10, round(60 * budget / each))
             print(f"{1000 * each:.0f} ms a step: {steps} steps in {budget:g} minutes")
@@ -227,6 +248,8 @@ def main() -> None:
         message = f"{name}{error.strerror}; free some space and give the same command to go on"
     else:
         return
+    # Advice of the training underneath names its own option.
+    message = message.replace("--restart", "--overwrite")
     print(f"error: {' '.join(message.split())}", file=sys.stderr)
     sys.exit(2)
 

@@ -258,6 +258,8 @@ class TrainingModule(lightning.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the average, and no checkpoint of a run that has diverged."""
         self._check_finite()
+        if not all(bool(torch.isfinite(weight).all()) for weight in self.parameters()):
+            raise ConfigError(self._diverged())
         if self.average is not None:
             checkpoint["average"] = self.average
 
@@ -274,10 +276,13 @@ class TrainingModule(lightning.LightningModule):
 
     def _check_finite(self) -> None:
         if self._summed and not bool(torch.isfinite(self._sums["loss"])):
-            raise ConfigError(
-                f"the loss is no longer finite by step {self.global_step}: lower optimiser.lr, "
-                "lengthen optimiser.warmup or clip harder, and begin anew with --restart"
-            )
+            raise ConfigError(self._diverged())
+
+    def _diverged(self) -> str:
+        return (
+            f"the loss is no longer finite by step {self.global_step}: lower optimiser.lr, "
+            "lengthen optimiser.warmup or clip harder, and begin anew with --restart"
+        )
 
     def _log_sums(self) -> None:
         self._check_finite()

@@ -151,4 +151,4 @@ def _rows(path: Path, part: str | None) -> list[tuple[str, str]]:
     if part and not chosen:
         parts = ", ".join(sorted({row["part"] for row in rows}))
         raise DataError(f"{path}: has no compounds of part {part!r}, but of {parts}")
-    return [(row["name"], row["smiles"]) for row in chosen]
+    return [(row["name"] or "", row["smiles"] or "") for row in chosen]

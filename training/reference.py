@@ -9,12 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rdkit import Chem
-
-from ase_atom.errors import ConfigError, DataError
+from ase_atom.errors import ConfigError, CoverageError, DataError
 from ase_atom.operator import load_operator
 from training.config import TrainingConfig
-from training.split import Split, divide_compounds, split_bursts
+from training.curation.scaffolds import identity
+from training.split import PARTS, Split, divide_compounds, split_bursts
 from training.store import Burst, data_folder, iterate_bursts
 
 if TYPE_CHECKING:
@@ -79,7 +78,7 @@ def load_reference(config: TrainingConfig, folder: RunFolder) -> Reference:
             )
         if partition is not None:
             if burst.smiles not in names:
-                names[burst.smiles] = Chem.CanonSmiles(burst.smiles)
+                names[burst.smiles] = identity(burst.smiles)
             parts[burst.key] = partition.get(names[burst.smiles], "train")
             if parts[burst.key] == "test":
                 continue
@@ -124,7 +123,7 @@ def load_reference(config: TrainingConfig, folder: RunFolder) -> Reference:
 
 
 def read_partition(path: str) -> dict[str, str]:
-    """Part of each compound, ``train``, ``validation`` or ``test``, by canonical SMILES.
+    """Part of each compound, ``train``, ``validation`` or ``test``, by its identity.
 
     Parameters
     ----------
@@ -135,16 +134,21 @@ def read_partition(path: str) -> dict[str, str]:
     Raises
     ------
     ConfigError
-        If there is no such table, or it lacks the columns.
+        If there is no such table, it lacks the columns, or a row holds something else.
     """
     try:
         with find_table(path).open(newline="") as stream:
             rows = list(csv.DictReader(stream))
-        return {Chem.CanonSmiles(row["smiles"]): row["part"] for row in rows}
+        found = {identity(row["smiles"] or ""): row["part"] for row in rows}
     except OSError as error:
         raise ConfigError(f"data.partition: {path}: {error.strerror or error}") from error
-    except (KeyError, ValueError, Chem.rdchem.KekulizeException) as error:
+    except KeyError as error:
         raise ConfigError(f"data.partition: {path} needs columns smiles and part") from error
+    except CoverageError as error:
+        raise ConfigError(f"data.partition: {path}: {error}") from error
+    if strange := sorted({str(part) for part in found.values()} - set(PARTS)):
+        raise ConfigError(f"data.partition: {path}: {strange[0]!r} is none of {', '.join(PARTS)}")
+    return found
 
 
 def _bursts(config: TrainingConfig) -> Iterator[Burst]:
@@ -171,7 +175,10 @@ def iterate_collection(path: Path) -> Iterator[Burst]:
     seen = set()
     for file in [*sorted(path.glob("[!.]*.h5")), *parts]:
         if file.is_dir() and not any(file.glob("[!.]*.h5")):
-            continue
+            # Empty, or merged since it was listed.
+            file = file.with_suffix(".h5")
+            if not file.exists():
+                continue
         for burst in iterate_bursts(file):
             if burst.key not in seen:
                 seen.add(burst.key)

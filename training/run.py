@@ -81,6 +81,8 @@ class RunFolder:
     def discard(self) -> None:
         """Remove what a run has left here, and nothing else."""
         shutil.rmtree(self.checkpoints, ignore_errors=True)
+        for branch in self.path.glob("decay-*"):
+            shutil.rmtree(branch)
         marks = ("config.yaml", "split.json")
         for pattern in (*marks, "metrics.csv", "events.out.*", "hparams.yaml", "*-unfinished.*"):
             for file in self.path.glob(pattern):
@@ -94,9 +96,7 @@ class RunFolder:
         ConfigError
             If a setting that changes what is learned differs from the folder's run.
         """
-        stored = yaml.safe_load((self.path / "config.yaml").read_text())
-        # A setting that came after that run began has its default.
-        stored = TrainingConfig.model_validate(stored).model_dump(mode="json")
+        stored = self.settings().model_dump(mode="json")
         changed = differences(stored, config.model_dump(mode="json"))
         changed = {key: change for key, change in changed.items() if key not in _FREE}
         if changed:
@@ -105,6 +105,11 @@ class RunFolder:
                 f"{self.path} holds a run with other settings ({listed}): choose another --output, "
                 "or discard that run with --restart"
             )
+
+    def settings(self) -> TrainingConfig:
+        """Settings of the run that was begun here. One that came after it has its default."""
+        stored = yaml.safe_load((self.path / "config.yaml").read_text())
+        return TrainingConfig.model_validate(stored)
 
     def split(self) -> tuple[Split, str]:
         """Division of the data and fingerprint of the run that was begun here."""

@@ -152,6 +152,8 @@ def stability(
     if not output.parent.is_dir():
         raise ConfigError(f"{output}: there is no folder {output.parent}")
     labels = label or [path.stem for path in data]
+    if len(set(labels)) < len(labels):
+        raise ConfigError(f"{', '.join(labels)}: give each data set a --label of its own")
     measured = {name: measure(path, interval) for name, path in zip(labels, data, strict=True)}
     print(f"{'':24}{'compounds':>10}{'path, Å':>12}{'energy, meV':>13}")
     for name, compounds in measured.items():

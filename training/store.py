@@ -158,7 +158,12 @@ def iterate_bursts(path: str | Path) -> Iterator[Burst]:
     DataError
         If there is nothing at the path, or something damaged.
     """
-    where = {key: file for file in _files(Path(path)) for key in keys(file)}
+    where: dict[str, Path] = {}
+    for file in _files(Path(path)):
+        for key in keys(file):
+            if key in where:
+                raise DataError(f"{where[key]} and {file} both hold a burst {key}: rename one")
+            where[key] = file
     if not where:
         raise DataError(f"{path}: holds no bursts")
     for key in sorted(where):

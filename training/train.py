@@ -141,7 +141,14 @@ def decaying(config: TrainingConfig, output: Path, steps: int) -> tuple[Training
     first = int(source.stem.partition("=")[2])
     branch = RunFolder(output / f"decay-{first}")
     settings = _branch(config, first, steps)
-    if not branch.started:
+    if branch.started:
+        length = branch.settings().trainer.steps - first
+        if length != steps:
+            raise ConfigError(
+                f"{branch.path} is finished, a branch of {length} steps and not {steps}: train on "
+                "first, or remove it"
+            )
+    else:
         branch.checkpoints.mkdir(parents=True, exist_ok=True)
         scratch = branch.checkpoints / f".{source.name}"
         shutil.copyfile(source, scratch)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from pydantic import ValidationError
 
-from ase_atom.errors import DataError
+from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import Operator
-from training.config import TrainingConfig
+from training.config import TrainingConfig, explain
 from training.data import FrameData
 from training.split import split_bursts
 from training.store import Burst
@@ -58,47 +59,54 @@ def make_config(
         Factor on the learning rates.
     threads, compiled
         As ``threads`` and ``compile`` of `training.config.TrainerConfig`.
+
+    Raises
+    ------
+    ConfigError
+        If one of them is out of range.
     """
     # A trained operator needs smaller steps than a new one: large ones forget what it knows.
     lr, muon_lr = (1.5e-3, 0.012) if from_scratch else (4e-4, 0.003)
     every = max(1, steps // 5)
     start = {} if from_scratch else {"start_from": checkpoint, "refit_energies": True}
-    return TrainingConfig.model_validate(
-        {
-            "name": name,
-            "stride": parent.card.stride_fs,
-            **start,
-            "notes": _provenance(parent, checkpoint, from_scratch),
-            "operator": parent.config.model_dump(),
-            "data": {
-                "paths": [str(data.absolute())],
-                "validation": held_out,
-                "test": 0,
-                "split_seed": seed,
-            },
-            "optimiser": {
-                "name": "muon",
-                "lr": lr * rate,
-                "muon_lr": muon_lr * rate,
-                "warmup": min(100, steps // 10),
-                "ema": 0.99,
-            },
-            "loss": {"force": 0.2, "energy": 0.005, "force_batch": 8}
-            if parent.has_energy
-            else {"force": 0, "energy": 0},
-            "trainer": {
-                "steps": steps,
-                "batch_size": 64,
-                "seed": seed,
-                "threads": threads,
-                "compile": compiled,
-                "checkpoint_every": every,
-                "validate_every": every,
-                "log_every": min(50, every),
-                "validate_starts": 32,
-            },
-        }
-    )
+    settings = {
+        "name": name,
+        "stride": parent.card.stride_fs,
+        **start,
+        "notes": _provenance(parent, checkpoint, from_scratch),
+        "operator": parent.config.model_dump(),
+        "data": {
+            "paths": [str(data.absolute())],
+            "validation": held_out,
+            "test": 0,
+            "split_seed": seed,
+        },
+        "optimiser": {
+            "name": "muon",
+            "lr": lr * rate,
+            "muon_lr": muon_lr * rate,
+            "warmup": min(100, steps // 10),
+            "ema": 0.99,
+        },
+        "loss": {"force": 0.2, "energy": 0.005, "force_batch": 8}
+        if parent.has_energy
+        else {"force": 0, "energy": 0},
+        "trainer": {
+            "steps": steps,
+            "batch_size": 64,
+            "seed": seed,
+            "threads": threads,
+            "compile": compiled,
+            "checkpoint_every": every,
+            "validate_every": every,
+            "log_every": min(50, every),
+            "validate_starts": 32,
+        },
+    }
+    try:
+        return TrainingConfig.model_validate(settings)
+    except ValidationError as error:
+        raise ConfigError(explain(error, name)) from error
 
 
 def shortened(

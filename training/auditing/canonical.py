@@ -85,6 +85,9 @@ def roll(
     classes = bond_classes(numbers, bonds)
     state = starting_states(bursts, replicas, plan.temperature, plan.seed)
     report, run, _ = langevin_report(operator, state, plan, classes, engine=None)
+    if run.interrupted:
+        # Replicas that were cut short did not reach the end.
+        raise KeyboardInterrupt
     bond = difference = error = None
     if reference:
         there = reference_observables(reference, classes, plan.temperature)

@@ -18,7 +18,7 @@ from training.store import Burst
 
 @dataclass(frozen=True)
 class Error:
-    """RMS position error over RMS displacement, with a 95 % bootstrap interval over starts."""
+    """RMS position error over RMS displacement, with a 95 % bootstrap interval over bursts."""
 
     value: float
     low: float
@@ -28,7 +28,9 @@ class Error:
 def squares(
     operator: Operator, bursts: Sequence[Burst], lags: Sequence[float], starts: int
 ) -> NDArray:
-    """Squared error and squared displacement of each start at each lag, ``[S, L, 2]``, Å².
+    """Squared error and squared displacement of each burst at each lag, ``[B, L, 2]``, Å².
+
+    They are summed over a burst's starts, which share its energy among the modes and overlap.
 
     Parameters
     ----------
@@ -66,11 +68,12 @@ def squares(
         wrong = (x - real).double().square().sum((2, 3))
         moved = (real - state.positions[:, None]).double().square().sum((2, 3))
         found.append(torch.stack([wrong, moved], dim=-1))
-    return torch.cat(found).numpy()
+    each = torch.cat(found)
+    return torch.stack([part.sum(0) for part in each.split([len(row) for row in rows])]).numpy()
 
 
 def relative(sums: NDArray, draws: int, rng: np.random.Generator) -> list[Error]:
-    """Errors at each lag from the squares of `squares`."""
+    """Errors at each lag from the squares of `squares`, with intervals from resampled bursts."""
     count = len(sums)
     chosen = rng.integers(count, size=(draws, count))
     drawn = sums[chosen].sum(1)

@@ -8,12 +8,12 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
-from rdkit import Chem
 
 from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator, load_operator
 from ase_atom.operator.checkpoint import SUFFIX
 from training.auditing.errors import Pairing, pair, squares
+from training.curation.scaffolds import identity
 from training.store import Burst
 
 
@@ -85,6 +85,18 @@ class Files:
                 raise ConfigError(f"{label}: {path} and {paths[0]} differ, by {odd} for one")
         self.compounds = have[0]
 
+    def check(self, bursts: Mapping[str, Sequence[Burst]], lags: Sequence[float]) -> None:
+        """Read every operator, and take a step with it.
+
+        Raises
+        ------
+        CheckpointError, DataError, ValueError
+            If one is damaged, does not know an element, or does not reach a lag.
+        """
+        for name in self.compounds:
+            for seed in range(len(self.paths)):
+                squares(self.load(seed, name), bursts[name][:1], lags, 1)
+
     def load(self, seed: int, compound: str) -> Operator:
         """The operator of a seed for a compound."""
         path = self.paths[seed]
@@ -126,8 +138,8 @@ def measure(
         operator = files.load(seed, name)
         sums = squares(operator, bursts[name], lags, starts).sum(0)
         found[seed, row] = np.sqrt(sums[:, 0] / sums[:, 1])
-        known = {Chem.CanonSmiles(smiles) for smiles in operator.card.smiles}
-        if Chem.CanonSmiles(bursts[name][0].smiles) in known:
+        known = {identity(smiles) for smiles in operator.card.smiles}
+        if identity(bursts[name][0].smiles) in known:
             taught.add(name)
     return Other(
         files.label,

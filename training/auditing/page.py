@@ -45,7 +45,7 @@ def as_markdown(audit: Audit) -> str:
         "",
         f"{len(audit.rows)} compounds, {audit.training} in the training set, none of them among "
         "these. Errors are RMS position error over RMS displacement, with 95 % intervals from "
-        "resampled starts.",
+        "resampled bursts.",
         "",
         f"| compound | atoms | {' | '.join(lags)} |",
         f"|---|---|{'---|' * len(lags)}",

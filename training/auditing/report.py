@@ -9,16 +9,18 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from rdkit import Chem
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import Operator
 from ase_atom.state import PhaseState
+from ase_atom.topology import canonical
 from training.auditing.canonical import CanonicalRun, roll
 from training.auditing.errors import Correlation, Error, correlate, relative, squares
 from training.auditing.others import Comparison, Files, Other, compare_all, measure
 from training.auditing.similarity import Likeness, compare, embed
+from training.curation.scaffolds import identity
 from training.evaluation.rollouts import Plan
+from training.evaluation.verdicts import check_reference
 from training.reference import find_table, iterate_collection
 from training.store import Burst
 
@@ -144,8 +146,9 @@ def audit(
         If the operator was trained on one of the compounds, or there are no bursts of them.
     """
     wanted = _compounds(table, part)
-    training = sorted({Chem.CanonSmiles(smiles) for smiles in operator.card.smiles})
-    if seen := sorted(set(wanted) & set(training)):
+    training = sorted({canonical(smiles) for smiles in operator.card.smiles})
+    known = {identity(smiles) for smiles in training}
+    if seen := sorted(smiles for smiles in wanted if identity(smiles) in known):
         raise DataError(
             f"{operator.name} was trained on {wanted[seen[0]]} ({seen[0]}), a {part} compound: "
             "an audit is of molecules that it has not seen"
@@ -155,8 +158,15 @@ def audit(
         raise DataError(f"{', '.join(map(str, data))} holds no bursts of a {part} compound")
     order = sorted(bursts, key=lambda one: wanted[one])
     names = [wanted[smiles] for smiles in order]
+    if operator.name in (others or {}):
+        raise ConfigError(f"{operator.name} is audited: give the operator beside it another label")
+    # What can be refused is refused before the first error is measured.
     files = [Files(label, paths, names) for label, paths in (others or {}).items()]
+    for each in files:
+        each.check({name: bursts[smiles] for smiles, name in zip(order, names, strict=True)}, lags)
     runs = _thermostatted(long.reference, wanted) if long else {}
+    for several in runs.values():
+        check_reference(several, long.plan.temperature)
     embeddings = {}
     for smiles, (numbers, positions) in frames.items():
         state = PhaseState.from_atoms([Atoms(numbers, place) for place in positions])
@@ -199,7 +209,8 @@ def _compounds(table: Path, part: str) -> dict[str, str]:
         rows = list(csv.DictReader(stream))
     if not rows or not {"name", "smiles", "part"} <= rows[0].keys():
         raise ConfigError(f"{table} needs columns name, smiles and part")
-    found = {Chem.CanonSmiles(row["smiles"]): row["name"] for row in rows if row["part"] == part}
+    chosen = [row for row in rows if row["part"] == part]
+    found = {canonical(row["smiles"] or ""): row["name"] for row in chosen}
     if not found:
         parts = ", ".join(sorted({row["part"] for row in rows}))
         raise ConfigError(f"{table} has no compounds of part {part!r}, but of {parts}")
@@ -213,12 +224,14 @@ def _collect(
     bursts: dict[str, list[Burst]] = {}
     frames: dict[str, tuple] = {}
     names: dict[str, str] = {}
+    as_wanted = {identity(smiles): smiles for smiles in wanted}
     for path in data:
         for burst in iterate_collection(path):
             if burst.attrs.get("ensemble", "nve") != "nve":
                 continue
             if burst.smiles not in names:
-                names[burst.smiles] = Chem.CanonSmiles(burst.smiles)
+                plain = canonical(burst.smiles)
+                names[burst.smiles] = as_wanted.get(identity(plain), plain)
             smiles = names[burst.smiles]
             if smiles in wanted:
                 bursts.setdefault(smiles, []).append(burst)
@@ -233,7 +246,7 @@ def _thermostatted(paths: Sequence[Path], wanted: Mapping[str, str]) -> dict[str
     runs: dict[str, list[Burst]] = {}
     for path in paths:
         for burst in iterate_collection(path):
-            if (smiles := Chem.CanonSmiles(burst.smiles)) in wanted:
+            if (smiles := canonical(burst.smiles)) in wanted:
                 runs.setdefault(smiles, []).append(burst)
     if paths and not runs:
         raise DataError(f"{', '.join(map(str, paths))} holds no run of a compound of the audit")

@@ -12,7 +12,7 @@ from rdkit import Chem, DataStructs, RDLogger
 from rdkit.Chem import rdFingerprintGenerator
 
 from ase_atom.errors import ConfigError
-from training.curation.scaffolds import scaffold
+from training.curation.scaffolds import identity, scaffold
 
 RDLogger.DisableLog("rdApp.*")
 
@@ -151,7 +151,7 @@ class Judge:
                 raise ConfigError(f"seed {name}: {smiles!r} cannot be read")
         self.smiles = [Chem.MolToSmiles(molecule) for molecule in molecules]
         self._known = set(self.smiles)
-        self._held_out = {Chem.CanonSmiles(smiles) for smiles in held_out}
+        self._held_out = {identity(smiles) for smiles in held_out}
         self._held_scaffolds = {scaffold(smiles) for smiles in held_out} - {""}
         self._sizes = np.array([molecule.GetNumHeavyAtoms() for molecule in molecules])
         self._generator = rdFingerprintGenerator.GetMorganGenerator(
@@ -176,8 +176,8 @@ class Judge:
         smiles = Chem.MolToSmiles(molecule)
         if smiles in self._known:
             return IS_A_SEED
-        if smiles in self._held_out or (
-            self._held_scaffolds and scaffold(smiles) in self._held_scaffolds
+        if self._held_out and (
+            identity(smiles) in self._held_out or scaffold(smiles) in self._held_scaffolds
         ):
             return HELD_OUT
         similarities = np.array(
@@ -220,8 +220,7 @@ class Judge:
 class Accepted:
     """Those accepted so far, in memory; judges whether another is different enough from all.
 
-    Two compounds are the same if the first part of their InChIKeys is: tautomers of which hydrogens
-    move between heteroatoms are one compound, and so are stereoisomers.
+    Two compounds are the same if their `identity` is.
     """
 
     def __init__(self, judge: Judge) -> None:
@@ -232,12 +231,12 @@ class Accepted:
         if judge.criteria.seeds_count:
             for smiles in judge.smiles:
                 molecule = Chem.MolFromSmiles(smiles)
-                self._add(_skeleton(molecule), judge.fingerprint(molecule))
+                self._add(identity(smiles), judge.fingerprint(molecule))
 
     def consider(self, smiles: str) -> str | None:
         """Accept a compound, or return the reason why not."""
         molecule = Chem.MolFromSmiles(smiles)
-        skeleton = _skeleton(molecule)
+        skeleton = identity(smiles)
         if skeleton in self._known:
             return TWICE
         fingerprint = self._judge.fingerprint(molecule)
@@ -250,7 +249,3 @@ class Accepted:
     def _add(self, skeleton: str, fingerprint: DataStructs.ExplicitBitVect) -> None:
         self._known.add(skeleton)
         self._fingerprints.append(fingerprint)
-
-
-def _skeleton(molecule: Chem.Mol) -> str:
-    return Chem.MolToInchiKey(molecule).partition("-")[0]

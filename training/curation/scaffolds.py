@@ -10,6 +10,7 @@ from rdkit import Chem
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
 from ase_atom.errors import ConfigError
+from ase_atom.topology import canonical
 
 LARGEST_GROUP = 3
 """Scaffolds of more compounds than this stay in training."""
@@ -27,7 +28,23 @@ QUOTAS = {
 
 def scaffold(smiles: str) -> str:
     """Return the Bemis-Murcko scaffold (Bemis and Murcko 1996) as SMILES; empty without a ring."""
-    return Chem.MolToSmiles(MurckoScaffold.GetScaffoldForMol(Chem.MolFromSmiles(smiles)))
+    core = MurckoScaffold.GetScaffoldForMol(Chem.MolFromSmiles(canonical(smiles)))
+    return Chem.MolToSmiles(core, isomericSmiles=False)
+
+
+def identity(smiles: str) -> str:
+    """Return what all ways to write one compound share: the first block of the InChIKey.
+
+    Stereoisomers are one compound, and so are tautomers if their hydrogens move between
+    heteroatoms.
+
+    Raises
+    ------
+    CoverageError
+        If RDKit cannot read the SMILES.
+    """
+    molecule = Chem.MolFromSmiles(canonical(smiles))
+    return Chem.MolToInchiKey(molecule).partition("-")[0]
 
 
 def classify(smiles: str) -> str:

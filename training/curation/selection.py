@@ -112,7 +112,6 @@ def select(
             given = (criteria, list(seeds), list(held_out))
             _judge_all(chain([first], records), work, given, workers, chunk, report)
         selection = _gather(work, judge, limit)
-        shutil.rmtree(work)
     finally:
         lock.release()
         Path(lock.lock_file).unlink(missing_ok=True)
@@ -123,6 +122,8 @@ def write_selection(
     path: Path, selection: Selection, seeds: Seeds | None = None, source: str = ""
 ) -> None:
     """Write a CSV with ``name``, ``smiles`` and ``source``; with seeds, these come first.
+
+    Only then is the folder of the run that made the selection removed.
 
     A compound without a name is named after its formula and the first letters of its InChIKey.
     """
@@ -141,6 +142,7 @@ def write_selection(
         writer.writerow(("name", "smiles", "source"))
         writer.writerows(rows)
     os.replace(unfinished, path)
+    shutil.rmtree(path.with_name(f"{path.name}.work"), ignore_errors=True)
 
 
 def formula_name(smiles: str) -> str:
