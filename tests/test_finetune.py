@@ -188,7 +188,7 @@ def test_a_budget_becomes_a_number_of_steps(
         (["PARENT", "soft.h5", "--theory", "PBE"], "are for trajectories of other programs"),
         (["PARENT", "one.h5"], "too few to learn"),
         (["PARENT", "soft.h5", "--held-out", "0"], "--held-out takes a share or a count above 0"),
-        (["PARENT", "soft.h5", "--held-out", "1.5", "--length", "90"], r"data\.validation"),
+        (["PARENT", "soft.h5", "--held-out", "1.5", "--length", "90"], "is a fraction below 1"),
         (["PARENT", "soft.h5", "--name", "my run", "--length", "90"], "name"),
     ],
 )
