@@ -341,5 +341,8 @@ def test_significance_counts_stretches_of_time_and_not_starts() -> None:
     accident = noise + 5.0 * (clusters == 3)
     assert paired_test(accident, noise, clusters) > 0.2
     assert paired_test(noise, noise + 1, np.zeros(2000, int)) == 1.0
+    # A block of a split by time is one stretch, wherever it lies.
+    blocks = np.concatenate([np.arange(5600), np.arange(9000, 14_600), np.arange(20_000, 33_000)])
+    assert np.bincount(clusters_of(blocks, 3000)).tolist() == [5600, 5600, 6000, 7000]
     molecules = np.repeat([0, 1], 1000)
-    assert clusters_of(starts, 3000, molecules).max() + 1 == 11
+    assert clusters_of(starts, 3000, molecules).max() + 1 == 10

@@ -365,4 +365,20 @@ def test_weights_that_change_are_noticed(state):
     assert (changed - before).abs().max() > 1e-6
     operator.load_state_dict(make().state_dict())
     assert torch.equal(operator(state, TIMES)[0], before)
+    # A fused optimiser changes weights without counting it as a change.
+    optimiser = torch.optim.AdamW(operator.parameters(), lr=0.1, fused=True)
+    with torch.no_grad():
+        before = operator(state, TIMES)[0]
+    with torch.enable_grad():
+        for weight in operator.parameters():
+            weight.requires_grad_(True)
+        operator(state, TIMES)[0].sum().backward()
+    optimiser.step()
+    with torch.no_grad():
+        changed = operator(state, TIMES)[0]
+        operator.trunk._kept = operator.lift._kept = None
+        assert torch.equal(operator(state, TIMES)[0], changed)
+    assert (changed - before).abs().max() > 1e-6
+    operator.load_state_dict(make().state_dict())
+    before = operator(state, TIMES)[0]
     assert (operator.float()(state, TIMES)[0] - before).abs().max() > 0

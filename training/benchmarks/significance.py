@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-_SHORTEST_CLUSTER = 2000  # frames; one of MD17's picoseconds
+_SHORTEST_CLUSTER = 2000  # frames
 _RESAMPLES = 9999
 
 
@@ -14,12 +14,23 @@ def clusters_of(starts: NDArray, delta: int, molecule: NDArray | None = None) ->
     """Index of each start's stretch of time, ``[S]``.
 
     Windows that overlap share their fate, so that starts count as independent only if they lie in
-    different stretches, of 2 Δ frames and at least a picosecond.
+    different stretches, of 2 Δ frames and at least 2000. Stretches begin anew after a gap of more
+    than Δ, as between the blocks of a split by time; less than half a stretch at an end joins the
+    one before.
     """
-    stretch = np.asarray(starts) // max(2 * delta, _SHORTEST_CLUSTER)
-    if molecule is None:
-        molecule = np.zeros_like(stretch)
-    return np.unique(np.stack([molecule, stretch]), axis=1, return_inverse=True)[1].ravel()
+    starts = np.asarray(starts)
+    molecules = np.zeros_like(starts) if molecule is None else np.asarray(molecule)
+    length = max(2 * delta, _SHORTEST_CLUSTER)
+    found, count = np.empty(len(starts), dtype=int), 0
+    for each in np.unique(molecules):
+        rows = np.flatnonzero(molecules == each)
+        rows = rows[np.argsort(starts[rows], kind="stable")]
+        for run in np.split(rows, np.flatnonzero(np.diff(starts[rows]) > delta) + 1):
+            since = starts[run] - starts[run[0]]
+            stretches = max(1, round((int(since[-1]) + 1) / length))
+            found[run] = count + np.minimum(since // length, stretches - 1)
+            count += stretches
+    return np.unique(found, return_inverse=True)[1].ravel()
 
 
 def paired_test(first: NDArray, second: NDArray, clusters: NDArray) -> float:

@@ -29,6 +29,9 @@ class Remembering(nn.Module):
             self._places = [(part, name) for part in parts for name in part]
         weights = [part[name] for part, name in self._places]
         if torch.is_grad_enabled() and any(weight.requires_grad for weight in weights):
+            # What comes next may be a step of an optimiser that changes weights without a trace, as
+            # fused ones do.
+            self._kept = None
             return self.derive()
         now = [(weight.data_ptr(), weight._version) for weight in weights]
         if self._kept is None or self._kept[0] != now:
