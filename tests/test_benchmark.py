@@ -128,6 +128,36 @@ def test_a_killed_suite_goes_on_to_the_same_result(suite, data, tmp_path, monkey
             assert cut[name][column]["mean"] == row[column]["mean"], (name, column)
 
 
+def test_a_look_that_is_cut_off_is_taken_again_and_the_average_stays_one(
+    suite, data, tmp_path, monkeypatch
+) -> None:
+    settings = json.loads(json.dumps(SMALL))
+    settings["more_rows"]["tiny"]["optimiser"] = {"ema": 0.9}
+    suite.write_text(yaml.safe_dump(settings))
+    run(suite, data, tmp_path / "whole", seeds=(0,))
+    predict, count = fitting.predict, 0
+
+    def interrupted(*arguments: object) -> object:
+        nonlocal count
+        count += 1
+        if count in (6, 25, 40):  # the 25th is the last look of the first row
+            raise KeyboardInterrupt
+        return predict(*arguments)
+
+    monkeypatch.setattr(fitting, "predict", interrupted)
+    for _ in range(3):
+        with pytest.raises(KeyboardInterrupt):
+            run(suite, data, tmp_path / "cut", seeds=(0,))
+    run(suite, data, tmp_path / "cut", seeds=(0,))
+    records = [
+        [json.loads(file.read_text())["validation"] for file in sorted(path.glob(pattern))]
+        for path in (tmp_path / "whole", tmp_path / "cut")
+        for pattern in ["*/*/tiny/*/result.json"]
+    ]
+    assert len(records[0]) == 2
+    assert records[0] == records[1]
+
+
 def test_what_is_there_is_not_run_again_and_other_settings_are_refused(
     suite, data, tmp_path, monkeypatch
 ) -> None:
@@ -142,6 +172,24 @@ def test_what_is_there_is_not_run_again_and_other_settings_are_refused(
         run(suite, data, tmp_path / "out", seeds=(0,), budget=Budget(steps=31))
     with pytest.raises(AssertionError, match="again"):
         run(suite, data, tmp_path / "out", seeds=(0, 1))
+
+
+def test_a_row_that_cannot_be_built_leaves_nothing_of_it_behind(suite, data, tmp_path) -> None:
+    settings = json.loads(json.dumps(SMALL))
+    settings["more_rows"]["tiny"]["settings"]["depht"] = 3
+    suite.write_text(yaml.safe_dump(settings))
+    with pytest.raises(ConfigError, match="depht"):
+        run(suite, data, tmp_path / "out", seeds=(0,))
+    assert not list((tmp_path / "out").glob("*/*/tiny"))
+    suite.write_text(yaml.safe_dump(SMALL))
+    run(suite, data, tmp_path / "out", seeds=(0,))
+
+
+def test_too_few_windows_for_a_part_are_refused(suite, data, tmp_path) -> None:
+    counts = {"train": 5000, "validation": 20, "test": 40}
+    suite.write_text(yaml.safe_dump(SMALL | {"counts": counts}))
+    with pytest.raises(DataError, match="none is left for the validation part"):
+        run(suite, data, tmp_path / "out", seeds=(0,))
 
 
 def test_trivial_rows_can_be_had_alone(suite, data, tmp_path) -> None:
@@ -306,6 +354,8 @@ def test_settings_files_are_checked(tmp_path: Path) -> None:
         ({"delta": [2]}, "4 frames do not fit into Δ = 2"),
         ({"budget": {"steps": 3, "minutes": 1}}, "one of them"),
         ({"rows": []}, "rows"),
+        ({"seeds": []}, "seeds"),
+        ({"molecules": []}, "no tasks|molecules"),
     ):
         path = tmp_path / "x.yaml"
         path.write_text(yaml.safe_dump(SMALL | changes))
@@ -313,6 +363,9 @@ def test_settings_files_are_checked(tmp_path: Path) -> None:
             load_suite(str(path))
     path.write_text(yaml.safe_dump(SMALL | {"more_rows": {"tiny": {"base": "nobody"}}}))
     with pytest.raises(ConfigError, match="nobody"):
+        load_rows(load_suite(str(path)))
+    path.write_text(yaml.safe_dump(SMALL | {"more_rows": {"tiny": {"base": "tiny"}}}))
+    with pytest.raises(ConfigError, match="its base 'tiny' is built on it"):
         load_rows(load_suite(str(path)))
 
 

@@ -114,15 +114,18 @@ class Fit:
             self._look()
         saved = time.monotonic()
         try:
-            while self.progress < 1:
+            while True:
+                # A look that an interrupted run owes comes before the next step.
+                if self._due():
+                    self._look()
+                    advance(self.progress)
+                if self.progress >= 1:
+                    break
                 before = self._clock()
                 finite = self._train_step()
                 self.seconds += self._clock() - before
                 if not finite:
                     break
-                if self.progress >= len(self.history) / LOOKS or self.progress >= 1:
-                    self._look()
-                    advance(self.progress)
                 if time.monotonic() - saved > SAVE_SECONDS:
                     self._save()
                     saved = time.monotonic()
@@ -140,6 +143,11 @@ class Fit:
         if self.budget.steps is not None:
             return self.step / self.budget.steps
         return self.seconds / (60 * self.budget.minutes)
+
+    def _due(self) -> bool:
+        if self.history[-1][0] == self.step:
+            return False
+        return self.progress >= len(self.history) / LOOKS or self.progress >= 1
 
     def finish(self) -> None:
         """Remove the checkpoint, once the results are safe."""
@@ -197,13 +205,17 @@ class Fit:
     def _look(self) -> None:
         """Measure the validation error, and keep the weights if they are the best so far."""
         self._swap()
-        error = masked_mse(predict(self.model, self.validation), self.validation).mean().item()
+        try:
+            predicted = predict(self.model, self.validation)
+            error = masked_mse(predicted, self.validation).mean().item()
+            if error < self.best[0]:
+                state = self.model.state_dict()
+                self.best_weights = {name: value.detach().clone() for name, value in state.items()}
+                self.best = (error, self.step)
+        finally:
+            # What is saved after an interruption are the weights, and not their average.
+            self._swap()
         self.history.append((self.step, error))
-        if error < self.best[0]:
-            self.best = (error, self.step)
-            state = self.model.state_dict()
-            self.best_weights = {name: value.detach().clone() for name, value in state.items()}
-        self._swap()
 
     def _swap(self) -> None:
         """Exchange the weights and their average, if there is one."""

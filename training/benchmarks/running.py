@@ -144,13 +144,17 @@ def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
         if loaded is None or loaded[0] != (task.key, split):
             loaded = (task.key, split), load_task(task, split, options)
         label = f"[{number}/{len(jobs)}] {place.name}"
-        place.begin(settings)
         if row is None:
+            place.begin(settings)
             _trivial(name, place, loaded[1], task.errors_of == "heavy")
         else:
+            # A row that cannot be built leaves nothing behind that its correction would not fit.
+            model = build_model(row, loaded[1].setting, loaded[1].parts["train"], seed)
+            place.begin(settings)
             with _Bar(label) as advance:
                 budget = options.budget or suite.budget
-                _trained(row, seed, place, loaded[1], budget, task.errors_of == "heavy", advance)
+                heavy = task.errors_of == "heavy"
+                _trained(model, row, seed, place, loaded[1], budget, heavy, advance)
         facts = json.loads(place.record.read_text())
         s2t = "" if facts["s2t"] is None else f", S2T {100 * facts['s2t']:.3f}"
         console.print(f"{label}: S2S {100 * facts['s2s']:.3f}{s2t} ×10⁻² Å²", markup=False)
@@ -206,6 +210,7 @@ def _trivial(name: str, place: Place, loaded: Loaded, heavy: bool) -> None:
 
 
 def _trained(
+    model: torch.nn.Module,
     row: Row,
     seed: int,
     place: Place,
@@ -216,9 +221,8 @@ def _trained(
 ) -> None:
     parts = loaded.parts
     device = parts["train"].positions.device
-    model = build_model(row, loaded.setting, parts["train"], seed).to(device)
     fit = Fit(
-        model,
+        model.to(device),
         parts["train"],
         parts["validation"],
         row,

@@ -207,12 +207,25 @@ def split_starts(
             f"frames{why}: too few to learn from"
         )
     if split == "random":
-        return random_split(starts, counts)
+        return _filled(random_split(starts, counts), counts, trajectory, window)
     if only is not None:
         draw, count = np.random.RandomState(100), counts[PARTS.index(only)]
         chosen = draw.choice(starts, min(count, len(starts)), replace=False)
         return [chosen if part == only else starts[:0] for part in PARTS]
-    return block_split(starts, counts, window.delta)
+    return _filled(block_split(starts, counts, window.delta), counts, trajectory, window)
+
+
+def _filled(
+    parts: list[NDArray], counts: tuple[int, int, int], trajectory: Trajectory, window: Window
+) -> list[NDArray]:
+    """The parts, if each that starts are asked for has one."""
+    for part, starts, count in zip(PARTS, parts, counts, strict=True):
+        if count and not len(starts):
+            raise DataError(
+                f"{trajectory.source} has too few complete windows of Δ = {window.delta} frames: "
+                f"none is left for the {part} part"
+            )
+    return parts
 
 
 def make_samples(

@@ -217,7 +217,7 @@ class Suite(_Section):
     margin: int = 10_000
     rows: tuple[str, ...] = Field(min_length=1)
     more_rows: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    seeds: tuple[int, ...] = (0,)
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     budget: Budget = Budget(minutes=6)
     published: Budget | None = None
 
@@ -253,7 +253,9 @@ def load_suite(name: str) -> Suite:
     ConfigError
         If there is none, or something in it makes no sense.
     """
-    known = sorted(path.stem for path in CONFIGS.glob("*.yaml") if path.stem != "models")
+    known = sorted(
+        path.stem for path in CONFIGS.glob("*.yaml") if path.stem not in ("models", "published")
+    )
     path = CONFIGS / f"{name}.yaml" if name in known else Path(name)
     if not path.is_file():
         raise ConfigError(f"unknown suite {name!r}: there are {', '.join(known)}, or give a file")
@@ -261,7 +263,8 @@ def load_suite(name: str) -> Suite:
     refuse_unknown(Suite, settings, str(path))
     try:
         suite = Suite.model_validate(settings)
-        suite.tasks()
+        if not suite.tasks():
+            raise ConfigError(f"{path} has no tasks: give molecules or divisions, and delta")
     except ValidationError as error:
         raise ConfigError(explain(error, str(path))) from error
     return suite
@@ -292,14 +295,18 @@ def load_rows(suite: Suite, chosen: Sequence[str] = ()) -> dict[str, Row]:
     return rows
 
 
-def _resolved(name: str, known: dict[str, dict[str, Any]]) -> dict[str, Any]:
+def _resolved(
+    name: str, known: dict[str, dict[str, Any]], above: Sequence[str] = ()
+) -> dict[str, Any]:
     settings = dict(known[name])
     base = settings.pop("base", None)
+    if base in (name, *above):
+        raise ConfigError(f"row {name}: its base {base!r} is built on it")
     if base is None:
         return settings
     if base not in known:
         raise ConfigError(f"row {name}: its base {base!r} is unknown")
-    return _merged(_resolved(base, known), {"label": name} | settings)
+    return _merged(_resolved(base, known, (name, *above)), {"label": name} | settings)
 
 
 def _merged(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
