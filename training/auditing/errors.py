@@ -72,14 +72,17 @@ def squares(
     return torch.stack([part.sum(0) for part in each.split([len(row) for row in rows])]).numpy()
 
 
+def ratios(sums: NDArray) -> NDArray:
+    """RMS position error over RMS displacement, ``[..., L]``, of sums ``[..., L, 2]``."""
+    return np.sqrt(sums[..., 0] / sums[..., 1])
+
+
 def relative(sums: NDArray, draws: int, rng: np.random.Generator) -> list[Error]:
     """Errors at each lag from the squares of `squares`, with intervals from resampled bursts."""
     count = len(sums)
     chosen = rng.integers(count, size=(draws, count))
-    drawn = sums[chosen].sum(1)
-    spread = np.sqrt(drawn[..., 0] / drawn[..., 1])
-    total = sums.sum(0)
-    values = np.sqrt(total[:, 0] / total[:, 1])
+    spread = ratios(sums[chosen].sum(1))
+    values = ratios(sums.sum(0))
     low, high = np.percentile(spread, [2.5, 97.5], axis=0)
     return [Error(*map(float, each)) for each in zip(values, low, high, strict=True)]
 

@@ -12,7 +12,7 @@ import numpy as np
 from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator, load_operator
 from ase_atom.operator.checkpoint import SUFFIX
-from training.auditing.errors import Pairing, pair, squares
+from training.auditing.errors import Pairing, pair, ratios, squares
 from training.curation.scaffolds import identity
 from training.store import Burst
 
@@ -136,8 +136,7 @@ def measure(
     for row, seed in np.ndindex(len(files.compounds), len(files.paths)):
         name = files.compounds[row]
         operator = files.load(seed, name)
-        sums = squares(operator, bursts[name], lags, starts).sum(0)
-        found[seed, row] = np.sqrt(sums[:, 0] / sums[:, 1])
+        found[seed, row] = ratios(squares(operator, bursts[name], lags, starts).sum(0))
         known = {identity(smiles) for smiles in operator.card.smiles}
         if identity(bursts[name][0].smiles) in known:
             taught.add(name)

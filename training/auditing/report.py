@@ -161,9 +161,10 @@ def audit(
     if operator.name in (others or {}):
         raise ConfigError(f"{operator.name} is audited: give the operator beside it another label")
     # What can be refused is refused before the first error is measured.
+    by_name = {name: bursts[smiles] for smiles, name in zip(order, names, strict=True)}
     files = [Files(label, paths, names) for label, paths in (others or {}).items()]
     for each in files:
-        each.check({name: bursts[smiles] for smiles, name in zip(order, names, strict=True)}, lags)
+        each.check(by_name, lags)
     runs = _thermostatted(long.reference, wanted) if long else {}
     for several in runs.values():
         check_reference(several, long.plan.temperature)
@@ -185,7 +186,6 @@ def audit(
             say(f"{name}: {run.unbroken} of {run.replicas} unbroken, {run.temperature:.0f} K")
         rows.append(Row(name, smiles, atoms, len(bursts[smiles]), errors, likeness[smiles], run))
     audited = {row.name: [error.value for error in row.errors] for row in rows}
-    by_name = {name: bursts[smiles] for smiles, name in zip(order, names, strict=True)}
     beside = []
     for each in files:
         say(f"{each.label}: {len(each.compounds)} compounds")

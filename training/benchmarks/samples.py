@@ -207,7 +207,9 @@ def split_starts(
             f"frames{why}: too few to learn from"
         )
     if split == "random":
-        return _filled(random_split(starts, counts), counts, trajectory, window)
+        # Of a molecule in one part alone the other parts are not looked at.
+        asked = tuple(n if only in (None, p) else 0 for p, n in zip(PARTS, counts, strict=True))
+        return _filled(random_split(starts, counts), asked, trajectory, window)
     if only is not None:
         draw, count = np.random.RandomState(100), counts[PARTS.index(only)]
         chosen = draw.choice(starts, min(count, len(starts)), replace=False)
