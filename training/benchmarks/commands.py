@@ -51,6 +51,7 @@ def run_command(
         data=data,
         output=output,
         device=device,
+        threads=threads,
     )
     torch.set_num_threads(threads)
     table = tables_only(loaded, rows, options) if table_only else run_suite(loaded, rows, options)

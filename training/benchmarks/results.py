@@ -32,6 +32,8 @@ class Result:
         Squared errors of each test start, Å², ``[S]``; ``s2t`` None for a model of the last frame.
     starts, molecule
         Test starts, ``[S]``.
+    settings
+        It was made with.
     """
 
     facts: dict[str, Any]
@@ -39,6 +41,7 @@ class Result:
     s2t: NDArray | None
     starts: NDArray
     molecule: NDArray
+    settings: dict[str, Any]
 
 
 class Place:
@@ -139,6 +142,7 @@ class Place:
                     arrays.get("s2t"),
                     arrays["starts"],
                     arrays["molecule"],
+                    _read(self.folder / "settings.json"),
                 )
         except (OSError, KeyError, ValueError) as error:
             raise DataError(f"{self.folder} is damaged ({error}): remove it to redo it") from error

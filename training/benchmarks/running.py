@@ -22,10 +22,10 @@ from training.benchmarks.models import (
     predict,
 )
 from training.benchmarks.results import Place
-from training.benchmarks.samples import PARTS, SPLITS, Samples, make_samples, split_starts
+from training.benchmarks.samples import PARTS, Samples, make_samples, split_starts
 from training.benchmarks.scoring import score
-from training.benchmarks.sources import find_file, is_public, load_trajectory
-from training.benchmarks.suites import Budget, Row, Suite, Task
+from training.benchmarks.sources import digest_of, find_file, is_public, load_trajectory
+from training.benchmarks.suites import Budget, Row, Suite, Task, load_rows
 from training.benchmarks.tables import write_tables
 from training.benchmarks.trivial import TRIVIAL
 from training.store import data_folder
@@ -47,8 +47,8 @@ class Options:
         Of each row.
     data, output
         Folders; by default the data folder, and results/SUITE inside it.
-    device
-        ``cpu``, ``cuda`` or another of torch's.
+    device, threads
+        ``cpu``, ``cuda`` or another of torch's; threads of the processor.
     """
 
     molecules: tuple[str, ...] = ()
@@ -58,6 +58,14 @@ class Options:
     data: Path | None = None
     output: Path | None = None
     device: str = "cpu"
+    threads: int = 1
+
+    @property
+    def machine(self) -> str:
+        """What a row's minutes are minutes of."""
+        if self.device != "cpu":
+            return self.device
+        return "cpu, one thread" if self.threads == 1 else f"cpu, {self.threads} threads"
 
 
 @dataclass(frozen=True)
@@ -116,26 +124,37 @@ def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
     root = output_folder(suite, options)
     tasks = chosen_tasks(suite, options)
     seeds = options.seeds or suite.seeds
-    # Everything that can be missing is looked for before the first minute is spent.
-    for task in tasks:
-        for name in {n for c in task.compounds.values() for p in PARTS for n in getattr(c, p)}:
-            find_file(task.layout, name, options.data)
     # Trivial rows under both splits come first: without them no table is printed.
     jobs = [
         job
         for task in tasks
         for job in (
-            *((task, split, name, seeds[0]) for split in SPLITS for name in TRIVIAL),
-            *((task, split, name, seed) for seed in seeds for split in SPLITS for name in rows),
+            *((task, split, name, seeds[0]) for split in task.splits for name in TRIVIAL),
+            *(
+                (task, split, name, seed)
+                for seed in seeds
+                for split in task.splits
+                for name in rows
+            ),
         )
     ]
+    # Files that are missing and results that do not fit are met before the first minute is spent.
+    files = _files(tasks, options)
+    settings_of = {
+        (task.key, split, name): _settings(suite, task, split, files, rows.get(name), options)
+        for task, split, name, _ in jobs
+    }
+    for task, split, name, seed in jobs:
+        place = Place(root, task, split, name, seed if name in rows else 0)
+        place.finished(settings_of[task.key, split, name])
+    wider = _whole(suite, rows, options)
     beside = sorted(path for path in root.parent.glob("*") if path.is_dir())
     table = root / "table.md"
     loaded: tuple[tuple[str, str], Loaded] | None = None
     for number, (task, split, name, seed) in enumerate(jobs, start=1):
         row = rows.get(name)
         place = Place(root, task, split, name, seed if row else 0)
-        settings = _settings(suite, task, split, row, options)
+        settings = settings_of[task.key, split, name]
         if place.finished(settings):
             continue
         if not options.output and place.take_over(settings, beside):
@@ -154,13 +173,24 @@ def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
             with _Bar(label) as advance:
                 budget = options.budget or suite.budget
                 heavy = task.errors_of == "heavy"
-                _trained(model, row, seed, place, loaded[1], budget, heavy, advance)
+                facts = {"device": _device_name(options)}
+                _trained(model, row, seed, place, loaded[1], budget, heavy, facts, advance)
         facts = json.loads(place.record.read_text())
         s2t = "" if facts["s2t"] is None else f", S2T {100 * facts['s2t']:.3f}"
         console.print(f"{label}: S2S {100 * facts['s2s']:.3f}{s2t} ×10⁻² Å²", markup=False)
-        write_tables(root, suite, tasks, rows, seeds)
-    write_tables(root, suite, tasks, rows, seeds)
+        write_tables(root, suite, *wider)
+    write_tables(root, suite, *wider)
     return table
+
+
+def _whole(
+    suite: Suite, rows: dict[str, Row], options: Options
+) -> tuple[list[Task], dict[str, Row], tuple[int, ...]]:
+    """What a table shows after a run of a part of a suite: all that has been measured of it."""
+    root, chosen = output_folder(suite, options), chosen_tasks(suite, options)
+    tasks = [task for task in suite.tasks() if task in chosen or (root / task.key).is_dir()]
+    seeds = tuple(sorted({*suite.seeds, *options.seeds}))
+    return tasks, load_rows(suite) | rows, seeds
 
 
 def load_task(task: Task, split: str, options: Options) -> Loaded:
@@ -172,7 +202,7 @@ def load_task(task: Task, split: str, options: Options) -> Loaded:
         If a trajectory is missing, damaged or too short.
     """
     compounds = task.compounds[split]
-    order = list(dict.fromkeys(name for part in PARTS for name in getattr(compounds, part)))
+    order = compounds.every
     parts: dict[str, list[Samples]] = {part: [] for part in PARTS}
     sources, public, intervals = [], True, set()
     for index, name in enumerate(order):
@@ -217,6 +247,7 @@ def _trained(
     loaded: Loaded,
     budget: Budget,
     heavy: bool,
+    more: dict[str, Any],
     advance: Callable[[float], None],
 ) -> None:
     parts = loaded.parts
@@ -232,13 +263,14 @@ def _trained(
     )
     trained = fit.run(advance)
     measured = score(lambda samples: predict(model, samples), parts["test"].to(device), heavy)
-    facts = _facts(loaded) | {
+    facts = {
+        **_facts(loaded),
         "parameters": parameters_of(model),
         "steps": trained.steps,
         "train_minutes": trained.minutes,
         "best_step": trained.best_step,
         "validation": trained.history,
-        "device": torch.cuda.get_device_name() if device.type == "cuda" else "cpu, one thread",
+        **more,
     }
     cpu = torch.device("cpu")
     test = parts["test"].to(cpu)
@@ -254,16 +286,34 @@ def _facts(loaded: Loaded) -> dict[str, Any]:
 
 
 def _settings(
-    suite: Suite, task: Task, split: str, row: Row | None, options: Options
+    suite: Suite,
+    task: Task,
+    split: str,
+    files: dict[tuple[str, str], str],
+    row: Row | None,
+    options: Options,
 ) -> dict[str, Any]:
     settings: dict[str, Any] = {"task": task.model_dump(mode="json"), "split": split}
-    if task.errors_of == "all":  # what results without this entry mean
-        del settings["task"]["errors_of"]
+    # Another file under the same name makes another result.
+    names = task.compounds[split].every
+    settings["files"] = {name: files[task.layout, name] for name in names}
     if row is not None:
         budget = options.budget or suite.budget
         settings["row"] = row.model_dump(mode="json")
-        settings["budget"] = budget.model_dump(mode="json")
+        settings["budget"] = budget.model_dump(mode="json") | {"of": options.machine}
     return json.loads(json.dumps(settings))
+
+
+def _files(tasks: Sequence[Task], options: Options) -> dict[tuple[str, str], str]:
+    """Digests of the files that tasks read, by layout and molecule."""
+    names = {(t.layout, n): None for t in tasks for c in t.compounds.values() for n in c.every}
+    return {key: digest_of(find_file(*key, options.data)) for key in names}
+
+
+def _device_name(options: Options) -> str:
+    if options.device.startswith("cuda"):
+        return torch.cuda.get_device_name(options.device)
+    return options.machine
 
 
 class _Bar:

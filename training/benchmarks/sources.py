@@ -136,12 +136,17 @@ def check_archive(path: Path) -> None:
     DataError
         If it differs.
     """
-    with open(path, "rb") as file:
-        found = hashlib.file_digest(file, "sha256").hexdigest()
+    found = digest_of(path)
     if not found.startswith(RMD17_SHA256):
         raise DataError(
             f"{path} is damaged or another version: its SHA-256 is {found}, not {RMD17_SHA256}…"
         )
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def unpack(archive: Path, folder: Path) -> list[Path]:

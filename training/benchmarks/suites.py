@@ -118,6 +118,11 @@ class Compounds(_Section):
     validation: tuple[str, ...] = Field(min_length=1)
     test: tuple[str, ...] = Field(min_length=1)
 
+    @property
+    def every(self) -> list[str]:
+        """Of any part, each once."""
+        return list(dict.fromkeys((*self.train, *self.validation, *self.test)))
+
 
 class Task(_Section):
     """One table: what is predicted from what.
@@ -140,6 +145,9 @@ class Task(_Section):
         Starts.
     margin
         Frames left out at both ends of a trajectory.
+    splits
+        Ways in which starts are divided: both, or ``random`` alone where trajectories leave no
+        room for blocks of time at this horizon.
     """
 
     name: str
@@ -151,6 +159,7 @@ class Task(_Section):
     errors_of: Literal["all", "heavy"] = "all"
     counts: Counts = Counts()
     margin: int = Field(default=10_000, ge=0)
+    splits: tuple[Literal["random", "blocks"], ...] = SPLITS
 
     @model_validator(mode="after")
     def _fits(self) -> Task:
@@ -194,6 +203,9 @@ class Suite(_Section):
         One task for each combination.
     atoms, errors_of, counts, margin
         As in `Task`.
+    longest_blocks
+        Longest Δ for which the trajectories leave room for blocks of time; beyond it starts are
+        drawn at random alone. No limit by default.
     rows
         Names of rows, of `models.yaml` or of this file's ``more_rows``.
     more_rows
@@ -215,6 +227,7 @@ class Suite(_Section):
     errors_of: Literal["all", "heavy"] = "all"
     counts: Counts = Counts()
     margin: int = 10_000
+    longest_blocks: int | None = Field(default=None, ge=1)
     rows: tuple[str, ...] = Field(min_length=1)
     more_rows: dict[str, dict[str, Any]] = Field(default_factory=dict)
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
@@ -238,6 +251,7 @@ class Suite(_Section):
                 errors_of=self.errors_of,
                 counts=self.counts,
                 margin=self.margin,
+                splits=SPLITS if delta <= (self.longest_blocks or delta) else SPLITS[:1],
             )
             for (name, compounds), delta, timesteps in itertools.product(
                 named.items(), self.delta, self.timesteps

@@ -6,18 +6,20 @@ import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import yaml
 from numpy.typing import NDArray
 
+from ase_atom.errors import ConfigError
 from training.benchmarks.files import replace_file
 from training.benchmarks.results import Result, results_of
 from training.benchmarks.samples import SPLITS
 from training.benchmarks.significance import clusters_of, paired_test
 from training.benchmarks.suites import CONFIGS, Row, Suite, Task
 from training.benchmarks.trivial import TRIVIAL
+from training.config import differences
 
 UNIT = 100.0  # 1 Å² in the published unit of 10⁻² Å²
 COLUMNS = [(metric, split) for metric in ("s2s", "s2t") for split in SPLITS]
@@ -71,19 +73,21 @@ def page_of(
     found: dict[str, dict[str, list[Result]]] = {}
     for name in TRIVIAL:
         found[name] = {split: results_of(root, task, split, name, [0]) for split in SPLITS}
-        if not all(found[name].values()):
+        if not all(found[name][split] for split in task.splits):
             return None
     for name in rows:
         of_row = {split: results_of(root, task, split, name, seeds) for split in SPLITS}
         if any(of_row.values()):
             found[name] = of_row
+    for split in task.splits:
+        _check_alike(root, task, split, {name: found[name][split] for name in found})
     told = published(suite, task)
-    any_facts = found["stay"]["blocks"][0].facts
+    any_facts = found["stay"][task.splits[0]][0].facts
     page: dict[str, Any] = {
         "task": task.model_dump(mode="json"),
         "heading": heading(task),
         "splits": SPLIT_NAMES[task.divided],
-        "starts": {split: found["stay"][split][0].facts["starts"] for split in SPLITS},
+        "starts": {split: found["stay"][split][0].facts["starts"] for split in task.splits},
         "data": any_facts["data"],
         "public": any_facts["public"],
         "rows": {},
@@ -112,6 +116,41 @@ def page_of(
         page["rows"][name] = entry
     _compare(page["rows"], found, task)
     return page
+
+
+def _check_alike(root: Path, task: Task, split: str, results: dict[str, list[Result]]) -> None:
+    """Refuse rows that were not measured on the same starts of the same files, by one budget.
+
+    Raises
+    ------
+    ConfigError
+        If there is one; says which, and in what it differs.
+    """
+
+    def refuse(name: str, why: str) -> NoReturn:
+        raise ConfigError(
+            f"{root / task.key}, {split}: {name} cannot stand in one table with the rows before "
+            f"it: {why}; remove its folder, or keep it under another --output"
+        )
+
+    first, trained = results["stay"][0], None
+    wanted = {"task": task.model_dump(mode="json"), "files": first.settings.get("files")}
+    for name, of_row in results.items():
+        for result in of_row:
+            shared = {key: result.settings.get(key) for key in wanted}
+            told = differences(wanted, shared)
+            if name not in TRIVIAL:
+                trained = trained or result.settings
+                told |= differences(
+                    {"budget": trained["budget"]}, {"budget": result.settings["budget"]}
+                )
+                told |= differences(
+                    {"row": of_row[0].settings["row"]}, {"row": result.settings["row"]}
+                )
+            if told:
+                refuse(name, ", ".join(f"{key}: {change}" for key, change in told.items()))
+            if not np.array_equal(result.starts, first.starts):
+                refuse(name, "its test starts are others")
 
 
 def spread(results: Sequence[Result], metric: str) -> dict[str, float] | None:
@@ -146,6 +185,8 @@ def _compare(
             for name, of_row in found.items()
             if of_row[split] and getattr(of_row[split][0], metric) is not None
         }
+        if not errors:
+            continue
         means = {name: float(values.mean()) for name, values in errors.items()}
         order = sorted(means, key=means.__getitem__)
         some = found["stay"][split][0]
@@ -178,10 +219,12 @@ def markdown_of(page: dict[str, Any]) -> list[str]:
         f"## {page['heading']}",
         "",
         f"{where.capitalize()}. Training, validation and test starts: "
-        + "; ".join(f"{splits[s]} {', '.join(map(str, counts[s].values()))}" for s in SPLITS)
+        + "; ".join(f"{splits[s]} {', '.join(map(str, of.values()))}" for s, of in counts.items())
         + ".",
         "",
     ]
+    if len(counts) < len(SPLITS):
+        lines[-1:] = ["The trajectories leave no room for time blocks at this horizon.", ""]
     heads = [
         "row",
         *(f"{metric.upper()}, {splits[split]}" for metric, split in COLUMNS),
