@@ -24,6 +24,30 @@ SHAPE = np.array(
 )
 
 
+SMALL = {
+    "title": "Small",
+    "layout": "md17",
+    "molecules": ["ethanol"],
+    "delta": [16],
+    "timesteps": [4],
+    "counts": {"train": 30, "validation": 20, "test": 40},
+    "margin": 10,
+    "rows": ["tiny"],
+    "more_rows": {
+        "tiny": {
+            "model": "egno",
+            "label": "tiny EGNO",
+            "settings": {"width": 8, "layers": 1},
+            "batch_size": 10,
+        }
+    },
+    "seeds": [0, 1],
+    "budget": {"steps": 30},
+    "published": {"steps": 60},
+}
+"""A suite of one task and one row that trains in seconds."""
+
+
 def wobble(frames: int, seed: int = 0, turning: float = 0.0) -> NDArray:
     """A molecule whose atoms swing about their places, ``[T, 9, 3]``, and that may turn."""
     rng = np.random.default_rng(seed)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import yaml
-from benchmark_files import write_md17, write_rmd17
+from benchmark_files import SMALL, write_md17, write_rmd17
 
 from ase_atom.errors import ConfigError, DataError
 from training.benchmark import main
@@ -19,28 +19,6 @@ from training.benchmarks.suites import CONFIGS, Budget, load_rows, load_suite
 from training.benchmarks.tables import cell, grid, number, spread
 from training.benchmarks.trajectories import check_fingerprint, read_md17, read_rmd17
 from training.benchmarks.trivial import TRIVIAL
-
-SMALL = {
-    "title": "Small",
-    "layout": "md17",
-    "molecules": ["ethanol"],
-    "delta": [16],
-    "timesteps": [4],
-    "counts": {"train": 30, "validation": 20, "test": 40},
-    "margin": 10,
-    "rows": ["tiny"],
-    "more_rows": {
-        "tiny": {
-            "model": "egno",
-            "label": "tiny EGNO",
-            "settings": {"width": 8, "layers": 1},
-            "batch_size": 10,
-        }
-    },
-    "seeds": [0, 1],
-    "budget": {"steps": 30},
-    "published": {"steps": 60},
-}
 
 
 @pytest.fixture

@@ -145,6 +145,9 @@ def test_bonds_and_pairs_two_bonds_apart() -> None:
 def test_public_files_come_before_generated_ones(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"md17_benzene2017.npz.*download md17.*make-md17like"):
         find_file("md17", "benzene", tmp_path)
+    with pytest.raises(DataError, match=r"md22_DHA.npz") as caught:
+        find_file("md22", "DHA", tmp_path)
+    assert "make-md17like" not in str(caught.value)  # which cannot make it
     write_md17(tmp_path / "md17like" / "md17_ethanol.npz")
     assert find_file("md17", "ethanol", tmp_path).parent.name == "md17like"
     write_md17(tmp_path / "md17" / "md17_ethanol.npz")
@@ -161,6 +164,9 @@ def test_downloads_are_checked_and_unreachable_ones_explained(tmp_path, monkeypa
     with pytest.raises(DataError, match="damaged"):
         download("md17", ("ethanol",), tmp_path, print)
     assert not list((tmp_path / "md17").glob("*"))
+    write_md17(tmp_path / "md17" / "md17_ethanol.npz", md5="0" * 32)
+    with pytest.raises(DataError, match="damaged"):
+        download("md17", ("ethanol",), tmp_path, print)
     with pytest.raises(ConfigError, match="has no 'water'"):
         download("md17", ("water",), tmp_path, print)
     with pytest.raises(DataError, match=r"tg80_NAME\.npz"):
@@ -173,16 +179,23 @@ def test_rmd17s_archive_is_checked_and_unpacked(tmp_path, monkeypatch) -> None:
     archive.parent.mkdir()
     content = (tmp_path / "r.npz").read_bytes()
     with tarfile.open(archive, "w:bz2") as tar:
-        for name in ("rmd17/npz_data/rmd17_ethanol.npz", "rmd17/../../evil.npz"):
+        inside = "rmd17/npz_data/rmd17_"
+        for name in (f"{inside}ethanol.npz", f"{inside}uracil.npz", "rmd17/../../evil.npz"):
             member = tarfile.TarInfo(name)
             member.size = len(content)
             tar.addfile(member, io.BytesIO(content))
     with pytest.raises(DataError, match="SHA-256"):
-        sources.check_archive(archive)
+        download("rmd17", (), tmp_path, print)
+    monkeypatch.setattr(sources, "RMD17_SHA256", sources.digest_of(archive))
     said: list[str] = []
-    download("rmd17", (), tmp_path, said.append)
+    download("rmd17", ("ethanol",), tmp_path, said.append)
     there = sorted(path.name for path in archive.parent.iterdir())
     assert there == [archive.name, "rmd17_ethanol.npz"]
+    assert len(said) == 1
+    with pytest.raises(ConfigError, match=r"no 'water': there are ethanol, uracil"):
+        download("rmd17", ("water",), tmp_path, print)
+    download("rmd17", (), tmp_path, said.append)
+    assert (archive.parent / "rmd17_uracil.npz").exists()
     assert len(read_rmd17(archive.parent / "rmd17_ethanol.npz", "ethanol").positions) == 400
 
 

@@ -266,14 +266,9 @@ class Fit:
 def make_optimiser(model: nn.Module, settings: OptimiserSettings) -> Optimizer:
     """The optimiser that settings name."""
     if settings.name == "muon":
-        config = OptimiserConfig(
-            name="muon",
-            lr=settings.lr,
-            betas=settings.betas,
-            weight_decay=settings.weight_decay,
-            muon_lr=settings.muon_lr,
-        )
-        return build_optimiser(model, config)
+        # The schedule, the clipping and the average are this module's own.
+        apart = {"schedule", "warmup", "clip", "ema"}
+        return build_optimiser(model, OptimiserConfig(**settings.model_dump(exclude=apart)))
     return AdamW(
         model.parameters(),
         lr=settings.lr,

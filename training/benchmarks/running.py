@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from training.benchmarks.sources import digest_of, find_file, is_public, load_tr
 from training.benchmarks.suites import Budget, Row, Suite, Task, load_rows
 from training.benchmarks.tables import write_tables
 from training.benchmarks.trivial import TRIVIAL
+from training.config import differences
 from training.store import data_folder
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -148,6 +150,8 @@ def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
         place = Place(root, task, split, name, seed if name in rows else 0)
         place.finished(settings_of[task.key, split, name])
     wider = _whole(suite, rows, options)
+    if rows:
+        _one_budget(root, *wider, (options.budget or suite.budget), options)
     beside = sorted(path for path in root.parent.glob("*") if path.is_dir())
     table = root / "table.md"
     loaded: tuple[tuple[str, str], Loaded] | None = None
@@ -191,6 +195,28 @@ def _whole(
     tasks = [task for task in suite.tasks() if task in chosen or (root / task.key).is_dir()]
     seeds = tuple(sorted({*suite.seeds, *options.seeds}))
     return tasks, load_rows(suite) | rows, seeds
+
+
+def _one_budget(
+    root: Path,
+    tasks: Sequence[Task],
+    rows: dict[str, Row],
+    seeds: Sequence[int],
+    budget: Budget,
+    options: Options,
+) -> None:
+    """Refuse to add rows to tables whose rows were trained by another budget."""
+    wanted = {"budget": _budget(budget, options)}
+    for task, name, seed in itertools.product(tasks, rows, seeds):
+        for split in task.splits:
+            result = Place(root, task, split, name, seed).read()
+            told = result and differences({"budget": result.settings["budget"]}, wanted)
+            if told:
+                listed = ", ".join(f"{key}: {change}" for key, change in told.items())
+                raise ConfigError(
+                    f"{root / task.key} has rows of another budget, {name} among them ({listed}): "
+                    "one table holds one budget; choose another --output"
+                )
 
 
 def load_task(task: Task, split: str, options: Options) -> Loaded:
@@ -298,10 +324,13 @@ def _settings(
     names = task.compounds[split].every
     settings["files"] = {name: files[task.layout, name] for name in names}
     if row is not None:
-        budget = options.budget or suite.budget
         settings["row"] = row.model_dump(mode="json")
-        settings["budget"] = budget.model_dump(mode="json") | {"of": options.machine}
+        settings["budget"] = _budget(options.budget or suite.budget, options)
     return json.loads(json.dumps(settings))
+
+
+def _budget(budget: Budget, options: Options) -> dict[str, Any]:
+    return budget.model_dump(mode="json") | {"of": options.machine}
 
 
 def _files(tasks: Sequence[Task], options: Options) -> dict[tuple[str, str], str]:

@@ -55,10 +55,18 @@ def score(predictor: Predictor, test: Samples, heavy: bool = False) -> Score:
         s2s=errors[:, -1],
         s2t=None if partial else errors.mean(1),
         by_lag=errors.mean(0).tolist(),
-        equivariance=equivariance_error(predictor, test.select(slice(0, _STATES))),
+        equivariance=equivariance_error(predictor, test.select(some_of_each(test))),
         batch_ms=_time(predictor, test.select(slice(0, 100)), 3),
         single_ms=_time(predictor, test.select(slice(0, 1)), 10),
     )
+
+
+def some_of_each(samples: Samples, most: int = _STATES) -> Tensor:
+    """Rows of the first samples of each molecule, as many of one as of another, ``[≤ most]``."""
+    molecules = samples.molecule.unique()
+    share = max(1, most // len(molecules))
+    rows = [torch.nonzero(samples.molecule == each)[:share, 0] for each in molecules]
+    return torch.cat(rows)[:most]
 
 
 def equivariance_error(predictor: Predictor, samples: Samples, seed: int = 0) -> float:

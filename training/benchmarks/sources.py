@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ase_atom.errors import ConfigError, DataError
 from training.benchmarks.files import replace_file
+from training.benchmarks.md17like import MOLECULES
 from training.benchmarks.trajectories import READERS, Trajectory, check_fingerprint
 from training.store import data_folder
 
@@ -67,12 +68,18 @@ def find_file(layout: str, molecule: str, data: Path | None = None) -> Path:
     for place in places:
         if place.is_file():
             return place
-    makes = "python -m training.generate --preset tg80"
-    if layout != "tg80":
-        makes = f"python -m training.benchmark make-md17like {molecule} --suite {layout}"
+    there = f" --data {data}" if data else ""
+    makes = ""
+    if layout == "tg80":
+        makes = f", or make one with python -m training.generate --preset tg80{there}"
+    elif molecule in MOLECULES:
+        # That command takes the folder of the files, the others the folder above it.
+        inside = f" --data {data / 'md17like'}" if data else ""
+        command = f"make-md17like {molecule} --suite {layout}{inside}"
+        makes = f", or make one with python -m training.benchmark {command}"
     raise DataError(
         f"there is no trajectory of {molecule}: put the public file at {places[0]} "
-        f"(python -m training.benchmark download {layout} does), or make one with {makes}"
+        f"(python -m training.benchmark download {layout}{there} does){makes}"
     )
 
 
@@ -110,14 +117,18 @@ def download(
             if name not in files:
                 raise ConfigError(f"{layout} has no {name!r}: there are {', '.join(files)}")
             path = folder / files[name]
-            if not path.exists():
+            if path.exists():
+                check_fingerprint(path)
+            else:
                 _fetch(MD17_ADDRESS + files[name], path, check_fingerprint)
             say(f"{path}: checked")
     elif layout == "rmd17":
         archive = folder / RMD17_ARCHIVE
-        if not archive.exists():
+        if archive.exists():
+            check_archive(archive)
+        else:
             _fetch(RMD17_ADDRESS, archive, check_archive)
-        for path in unpack(archive, folder):
+        for path in unpack(archive, folder, molecules):
             say(f"{path}: checked")
     elif layout == "tg80":
         raise DataError(
@@ -149,17 +160,36 @@ def digest_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def unpack(archive: Path, folder: Path) -> list[Path]:
-    """Take the molecules' files, and nothing else, out of rMD17's archive."""
-    found = []
-    with tarfile.open(archive) as tar:
-        for member in tar:
-            name = Path(member.name).name
-            if member.isfile() and name.startswith("rmd17_") and name.endswith(".npz"):
-                source = tar.extractfile(member)
-                replace_file(folder / name, lambda path, s=source: path.write_bytes(s.read()))
-                found.append(folder / name)
-    return found
+def unpack(archive: Path, folder: Path, molecules: tuple[str, ...] = ()) -> list[Path]:
+    """Take the files of molecules, by default of all, and nothing else out of rMD17's archive.
+
+    Raises
+    ------
+    ConfigError
+        If one of the molecules is not in it.
+    DataError
+        If the archive is damaged.
+    """
+    found: dict[str, Path] = {}
+    try:
+        with tarfile.open(archive) as tar:
+            for member in tar:
+                name = Path(member.name).name
+                molecule = name.removeprefix("rmd17_").removesuffix(".npz")
+                if not member.isfile() or name != f"rmd17_{molecule}.npz":
+                    continue
+                if not molecules or molecule in molecules:
+                    source = tar.extractfile(member)
+                    replace_file(folder / name, lambda path, s=source: path.write_bytes(s.read()))
+                    found[molecule] = folder / name
+                else:
+                    found.setdefault(molecule, folder)
+    except (tarfile.TarError, EOFError) as error:
+        raise DataError(f"{archive} is damaged ({error}): remove it and fetch it again") from error
+    for name in molecules:
+        if name not in found:
+            raise ConfigError(f"rmd17 has no {name!r}: there are {', '.join(sorted(found))}")
+    return [path for path in found.values() if path != folder]
 
 
 def _fetch(address: str, path: Path, check: Callable[[Path], None]) -> None:

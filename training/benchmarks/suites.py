@@ -41,7 +41,7 @@ class Optimiser(_Section):
     name
         ``adamw``, or ``muon`` for hidden matrices with AdamW for the rest.
     lr, weight_decay, betas, eps, amsgrad
-        Of AdamW; the decay also of Muon.
+        Of AdamW; with ``muon`` the decay is that of its matrices alone.
     muon_lr
         Of Muon.
     schedule
