@@ -21,10 +21,11 @@ from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import load_operator, save_operator
 from ase_atom.state import PhaseState
 from training import audit as command
-from training.auditing.canonical import roll
+from training.auditing import canonical
+from training.auditing.canonical import CanonicalRun, roll
 from training.auditing.errors import correlate, pair, relative, squares
 from training.auditing.page import as_markdown
-from training.auditing.report import audit
+from training.auditing.report import Audit, Long, audit
 from training.auditing.similarity import compare, embed, functional_groups
 from training.evaluation.observables import Observables
 from training.evaluation.rollouts import Plan
@@ -198,6 +199,41 @@ def test_the_page_has_every_compound_once_and_its_numbers(
         command.main()
     assert caught.value.code == 2
     assert "holds an audit" in capsys.readouterr().err
+
+
+def test_long_runs_that_are_done_are_kept(
+    operator: Path,
+    data: Path,
+    table: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    model, count = load_operator(operator), 0
+    plan = Plan(duration=32.0, stride=model.card.stride_fs, temperature=300.0)
+
+    def interrupted(*arguments: object) -> CanonicalRun:
+        nonlocal count
+        count += 1
+        if count == 3:
+            raise KeyboardInterrupt
+        return roll(*arguments)
+
+    def measure(plan: Plan) -> Audit:
+        long = Long(plan, 2, tmp_path)
+        return audit(model, [data], table, lags=[4.0], starts=2, long=long)
+
+    monkeypatch.setattr(canonical, "roll", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        measure(plan)
+    assert len(list((tmp_path / "runs").iterdir())) == 2
+    found = measure(plan)
+    assert count == 5  # the interrupted one again, and the fourth
+    again = measure(plan)
+    assert count == 5
+    assert [row.canonical for row in again.rows] == [row.canonical for row in found.rows]
+    # Another plan is another run.
+    measure(replace(plan, seed=1))
+    assert count == 9
 
 
 def test_seeds_of_one_label_and_folders_by_compound(

@@ -196,16 +196,13 @@ def test_times_on_the_grid_and_beside_it_join(state):
     torch.testing.assert_close(v[:, 1], v[:, 0], rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("anchor", [False, True])
 @pytest.mark.parametrize("time", [0.3, 4.0])
-def test_the_anchor_tells_a_lone_time_its_lag(state, time):
-    """Rotary embedding knows differences alone: with no other token, no time matters."""
-    at = torch.tensor([time], dtype=torch.float64)
-    blind = make(timesteps=1, horizon=16.0, update="delta", anchor=False)
-    seeing = make(timesteps=1, horizon=16.0, update="delta", anchor=True)
-    last = torch.tensor([16.0], dtype=torch.float64)
-    assert (seeing(state, at)[0] - seeing(state, last)[0]).abs().max() > 1e-3
-    # The context is the token at 16 fs itself: only its lag to the asked time is ever seen.
-    assert (blind(state, at)[0] - blind(state, last)[0]).abs().max() > 1e-3
+def test_a_lone_time_is_told_by_its_lags(state, time, anchor):
+    """With one token of context, 16 fs, and the anchor or not, answers depend on the time asked."""
+    operator = make(timesteps=1, horizon=16.0, update="delta", anchor=anchor)
+    at, last = (torch.tensor([t], dtype=torch.float64) for t in (time, 16.0))
+    assert (operator(state, at)[0] - operator(state, last)[0]).abs().max() > 1e-3
 
 
 # -- equivariance ----------------------------------------------------------------------------------

@@ -90,7 +90,7 @@ def run(
     long = None
     if langevin:
         plan = Plan(langevin * PS, stride, temperature)
-        long = Long(plan, replicas, [find_data(path) for path in reference or ()])
+        long = Long(plan, replicas, output, [find_data(path) for path in reference or ()])
     found = audit(
         model,
         [find_data(path) for path in data],
@@ -115,7 +115,7 @@ def main() -> None:
     except AtomError as error:
         message = str(error)
     except KeyboardInterrupt:
-        print("\nstopped before the end: nothing was written", file=sys.stderr)
+        print("\nstopped; the same command keeps the long runs that are done", file=sys.stderr)
         sys.exit(130)
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""

@@ -5,11 +5,11 @@ from __future__ import annotations
 import csv
 import hashlib
 import json
-import os
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
+from training.atomic import replace_text, replacing
 from training.campaign import Outcome
 from training.molecules import Molecule
 from training.store import iterate_bursts
@@ -66,7 +66,7 @@ def add_times(folder: Path, outcome: Outcome) -> dict[str, float]:
     times = json.loads(path.read_text()) if path.exists() else {}
     for name, seconds in outcome.seconds.items():
         times[name] = round(times.get(name, 0.0) + seconds, 2)
-    _replace(path, json.dumps(times, indent=0, sort_keys=True) + "\n")
+    replace_text(path, json.dumps(times, indent=0, sort_keys=True) + "\n")
     return times
 
 
@@ -94,10 +94,8 @@ def write_contents(
     rows += _others(folder, {row.name for row in rows})
     columns = [field.name for field in fields(Row)]
     lines = [columns, *([asdict(row)[name] for name in columns] for row in rows)]
-    unfinished = folder / f".{CONTENTS}.tmp"
-    with open(unfinished, "w", newline="") as file:
+    with replacing(folder / CONTENTS) as unfinished, open(unfinished, "w", newline="") as file:
         csv.writer(file, lineterminator="\n").writerows(lines)
-    os.replace(unfinished, folder / CONTENTS)
     return rows
 
 
@@ -147,9 +145,3 @@ def _others(folder: Path, names: Set[str]) -> list[Row]:
             for row in csv.DictReader(file)
         ]
     return [row for row in rows if row.name not in names]
-
-
-def _replace(path: Path, text: str) -> None:
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(text)
-    os.replace(unfinished, path)

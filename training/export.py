@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from ase.io.extxyz import write_extxyz
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import velocities_to_ase
+from training.atomic import replacing
 from training.burst import Burst
 from training.store import data_folder, iterate_bursts
 
@@ -73,13 +73,8 @@ def export_bursts(
         raise ConfigError(f"{output} exists: give another --output, or --overwrite")
     if not output.parent.is_dir():
         raise ConfigError(f"{output}: there is no folder {output.parent}")
-    unfinished = output.with_name(f".{output.name}.{os.getpid()}.tmp")
-    try:
-        frames = WRITERS[format](unfinished, iterate_bursts(data), every)
-        os.replace(unfinished, output)
-    finally:
-        unfinished.unlink(missing_ok=True)
-    return frames
+    with replacing(output) as unfinished:
+        return WRITERS[format](unfinished, iterate_bursts(data), every)
 
 
 def write_md17(path: Path, bursts: Iterator[Burst], every: int) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +18,7 @@ from rdkit import Chem
 from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator, OperatorCard, build_operator, load_operator
 from ase_atom.state import PhaseState
+from training.atomic import replace_text
 from training.buckets import bucketed, shares
 from training.config import TrainingConfig, differences
 from training.data import FrameData, Sampler, energy_offsets
@@ -303,6 +303,4 @@ def make_card(config: TrainingConfig, reference: Reference, command: str) -> Ope
 
 @rank_zero_only
 def _replace(path: Path, text: str) -> None:
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(text)
-    os.replace(scratch, path)
+    replace_text(path, text)

@@ -17,13 +17,13 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import h5py
 
 from ase_atom.errors import DataError
+from training.atomic import replacing
 from training.burst import ARRAYS, SCALARS, Burst, plain, plain_scalar
 
 FORMAT = "ase-atom bursts 1"
@@ -54,7 +54,7 @@ def write_burst(path: Path, burst: Burst) -> None:
     OSError
         If the disk is full or the folder cannot be written.
     """
-    with _replacing(path) as unfinished:
+    with replacing(path) as unfinished:
         # In memory first: HDF5 can crash the process where a plain write reports a full disk.
         image = io.BytesIO()
         with h5py.File(image, "w") as file:
@@ -79,7 +79,7 @@ def write_bursts(path: Path, bursts: Iterable[Burst], attrs: dict[str, Any] | No
     DataError
         If a burst's arrays do not fit together or hold a value that is not finite.
     """
-    with _replacing(path) as unfinished, h5py.File(unfinished, "w") as file:
+    with replacing(path) as unfinished, h5py.File(unfinished, "w") as file:
         _fill(file, bursts, attrs or {})
 
 
@@ -205,21 +205,6 @@ def _open(path: Path) -> h5py.File:
     return file
 
 
-@contextmanager
-def _replacing(path: Path) -> Iterator[Path]:
-    """Yield a name to write to, which replaces the file once it is complete and on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield unfinished
-        with open(unfinished, "rb+") as file:
-            os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        _sync_folder(path.parent)
-    finally:
-        unfinished.unlink(missing_ok=True)
-
-
 def _fill(file: h5py.File, bursts: Iterable[Burst], attrs: dict[str, Any]) -> None:
     file.attrs["format"] = FORMAT
     file.attrs.update(attrs)
@@ -245,12 +230,3 @@ def _read_group(group: h5py.Group, key: str) -> Burst:
     if burst.checksum() != checksum:
         raise ValueError("its checksum does not fit its contents")
     return burst
-
-
-def _sync_folder(folder: Path) -> None:
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)

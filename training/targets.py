@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from pathlib import Path
 from typing import Any
 
 from ase_atom.errors import ConfigError, DataError
+from training.atomic import replace_text
 from training.dynamics import Settings
 from training.engines import get_engine
 from training.molecules import Molecule
@@ -97,9 +97,7 @@ class Target:
     def prepare(self) -> None:
         """Make the folder of parts, with the settings recorded."""
         self.parts.mkdir(parents=True, exist_ok=True)
-        unfinished = self.parts / ".settings.json.tmp"
-        unfinished.write_text(json.dumps(self.provenance(), indent=2) + "\n")
-        os.replace(unfinished, self.record)
+        replace_text(self.record, json.dumps(self.provenance(), indent=2) + "\n")
 
     def finish(self) -> bool:
         """Merge the parts into the file; say whether there is one now."""

@@ -8,11 +8,11 @@ from __future__ import annotations
 
 import errno
 import logging
-import os
 import shlex
 import shutil
 import sys
 import warnings
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -24,6 +24,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from ase_atom.errors import AtomError, ConfigError
 from ase_atom.operator import save_operator
+from training.atomic import replace_file
 from training.callbacks import Checkpoints, ExportOperator, Progress, make_loggers
 from training.config import TrainerConfig, TrainingConfig, load_config
 from training.run import (
@@ -150,9 +151,7 @@ def decaying(config: TrainingConfig, output: Path, steps: int) -> tuple[Training
             )
     else:
         branch.checkpoints.mkdir(parents=True, exist_ok=True)
-        scratch = branch.checkpoints / f".{source.name}"
-        shutil.copyfile(source, scratch)
-        os.replace(scratch, branch.checkpoints / source.name)
+        replace_file(branch.checkpoints / source.name, partial(shutil.copyfile, source))
         branch.begin(settings, load_reference(settings, run))
     return settings, branch.path
 

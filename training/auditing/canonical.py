@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -12,6 +16,7 @@ from ase_atom.analysis.symmetry import bond_classes
 from ase_atom.errors import DataError
 from ase_atom.operator import Operator
 from ase_atom.topology import perceive_bonds
+from training.atomic import replace_text
 from training.burst import Burst
 from training.evaluation.rollouts import Plan, starting_states
 from training.evaluation.verdicts import (
@@ -111,6 +116,41 @@ def roll(
         difference_error=error,
         reasons=[entry["reason"] for entry in run.broken],
     )
+
+
+def roll_once(folder: Path, name: str, operator: Operator, *arguments: Any) -> CanonicalRun:
+    """The run of `roll`, from ``runs/NAME.json`` in a folder if the very same was made before.
+
+    Parameters
+    ----------
+    folder, name
+        Of the audit, and of the compound.
+    operator, arguments
+        As `roll` takes them.
+    """
+    bursts, plan, replicas, reference = arguments
+    weights = hashlib.sha256()
+    for key, value in operator.state_dict().items():
+        weights.update(key.encode() + value.cpu().numpy().tobytes())
+    of = {
+        "operator": weights.hexdigest(),
+        "bursts": [burst.checksum() for burst in bursts],
+        "plan": asdict(plan),
+        "replicas": replicas,
+        "reference": [run.checksum() for run in reference],
+    }
+    path = folder / "runs" / f"{name}.json"
+    if path.exists():
+        try:
+            kept = json.loads(path.read_text())
+            if kept["of"] == of:
+                return CanonicalRun(**kept["run"])
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataError(f"{path} is damaged ({error}): remove it") from error
+    run = roll(operator, *arguments)
+    text = json.dumps({"of": of, "run": asdict(run)}, indent=1)
+    replace_text(path, text)
+    return run
 
 
 def _number(value: float | None) -> float:

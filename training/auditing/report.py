@@ -14,7 +14,7 @@ from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import Operator
 from ase_atom.state import PhaseState
 from ase_atom.topology import canonical
-from training.auditing.canonical import CanonicalRun, roll
+from training.auditing.canonical import CanonicalRun, roll_once
 from training.auditing.errors import Correlation, Error, correlate, relative, squares
 from training.auditing.others import Comparison, Files, Other, compare_all, measure
 from training.auditing.similarity import Likeness, compare, embed
@@ -50,12 +50,15 @@ class Long:
         What to run.
     replicas
         Of each compound.
+    folder
+        Where each run is kept as soon as it is done.
     reference
         The reference engine's own runs, files or collections; none to go without.
     """
 
     plan: Plan
     replicas: int
+    folder: Path
     reference: Sequence[Path] = ()
 
 
@@ -182,7 +185,8 @@ def audit(
         say(f"{name}: " + ", ".join(f"{e.value:.3f}" for e in errors))
         run = None
         if long:
-            run = roll(operator, bursts[smiles], long.plan, long.replicas, runs.get(smiles, ()))
+            asked = bursts[smiles], long.plan, long.replicas, runs.get(smiles, ())
+            run = roll_once(long.folder, name, operator, *asked)
             say(f"{name}: {run.unbroken} of {run.replicas} unbroken, {run.temperature:.0f} K")
         rows.append(Row(name, smiles, atoms, len(bursts[smiles]), errors, likeness[smiles], run))
     audited = {row.name: [error.value for error in row.errors] for row in rows}

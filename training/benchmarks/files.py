@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +12,10 @@ from numpy.typing import NDArray
 from training.export import EV_IN_KCAL_PER_MOL
 
 
-def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
-    """Write a file that appears under its name complete or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{os.getpid()}.{path.name}")
-    try:
-        write(scratch)
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+def save_arrays(arrays: Mapping[str, NDArray], path: Path) -> None:
+    """Write NumPy's archive to just that name, to which NumPy would add an ending of its own."""
+    with open(path, "wb") as file:
+        np.savez(file, **arrays)
 
 
 def fingerprint(contents: Mapping[str, NDArray]) -> str:

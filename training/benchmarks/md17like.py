@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from numpy.typing import NDArray
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.state import PhaseState
-from training.benchmarks.files import replace_file, write_md17, write_rmd17
+from training.atomic import replace_file
+from training.benchmarks.files import save_arrays, write_md17, write_rmd17
 from training.benchmarks.thermostatted import Protocol, run_chunk, start_state, state_of
 from training.engines import get_engine
 from training.molecules import Molecule, from_smiles
@@ -162,7 +164,7 @@ def _make(
         state = _last(molecule, before) if index else start_state(molecule, protocol)
         arrays, state = run_chunk(molecule, protocol, state, index)
         arrays |= {"last_positions": state.positions[0], "last_velocities": state.velocities[0]}
-        replace_file(work / f"{index:05d}.npz", lambda path, a=arrays: np.savez(path, **a))
+        replace_file(work / f"{index:05d}.npz", partial(save_arrays, arrays))
         kelvin = float(arrays["T"].mean())
         say(f"{molecule.name}: {(index + 1) * protocol.chunk} frames, {kelvin:.0f} K in the last")
     chunks = [_frames(work / f"{index:05d}.npz") for index in range(count)]

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_atom.errors import ConfigError, DataError
-from training.benchmarks.files import replace_file
+from training.atomic import replace_file, replace_text
+from training.benchmarks.files import save_arrays
 from training.benchmarks.scoring import Score
 from training.benchmarks.suites import Task
 from training.config import differences
@@ -105,14 +106,14 @@ class Place:
     def begin(self, settings: dict[str, Any]) -> None:
         """Note the settings that an unfinished training was begun with."""
         text = json.dumps(settings, indent=1)
-        replace_file(self.folder / "settings.json", lambda path: path.write_text(text))
+        replace_text(self.folder / "settings.json", text)
 
     def write(self, facts: dict[str, Any], score: Score, starts: Any, molecule: Any) -> None:
         """Keep a result; ``result.json`` comes last and marks it as finished."""
         arrays = {"s2s": score.s2s.numpy(), "starts": starts.numpy(), "molecule": molecule.numpy()}
         if score.s2t is not None:
             arrays["s2t"] = score.s2t.numpy()
-        replace_file(self.folder / "errors.npz", lambda path: np.savez(path, **arrays))
+        replace_file(self.folder / "errors.npz", partial(save_arrays, arrays))
         told = {
             "s2s": float(score.s2s.mean()),
             "s2t": None if score.s2t is None else float(score.s2t.mean()),
@@ -122,7 +123,7 @@ class Place:
             "single_ms": score.single_ms,
         }
         text = json.dumps(facts | told, indent=1)
-        replace_file(self.record, lambda path: path.write_text(text))
+        replace_text(self.record, text)
 
     def read(self) -> Result | None:
         """The result, or None if there is none yet.

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ase_atom.errors import ConfigError, DataError
-from training.benchmarks.files import replace_file
+from training.atomic import replace_file
 from training.benchmarks.md17like import MOLECULES
 from training.benchmarks.trajectories import READERS, Trajectory, check_fingerprint
 from training.store import data_folder

@@ -13,7 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from ase_atom.errors import ConfigError
-from training.benchmarks.files import replace_file
+from training.atomic import replace_text
 from training.benchmarks.results import Result, results_of
 from training.benchmarks.samples import SPLITS
 from training.benchmarks.significance import clusters_of, paired_test
@@ -61,9 +61,9 @@ def write_tables(
             continue
         pages.append(page)
         text += markdown_of(page)
-    replace_file(root / "table.md", lambda path: path.write_text("\n".join(text)))
+    replace_text(root / "table.md", "\n".join(text))
     told = json.dumps({"suite": suite.name, "unit": "1e-2 Å²", "tasks": pages}, indent=1)
-    replace_file(root / "table.json", lambda path: path.write_text(told))
+    replace_text(root / "table.json", told)
 
 
 def page_of(

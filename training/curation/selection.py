@@ -11,7 +11,6 @@ import csv
 import hashlib
 import json
 import multiprocessing
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -24,6 +23,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ase_atom.errors import AtomError, ConfigError
+from training.atomic import replace_text, replacing
 from training.curation.candidates import Record, chunks, parse, read_candidates
 from training.curation.criteria import Accepted, Criteria, Judge, Passed
 
@@ -136,12 +136,10 @@ def write_selection(
         )
         for passed in selection.accepted
     ]
-    unfinished = path.with_name(f".{path.name}.tmp")
-    with open(unfinished, "w", newline="") as file:
+    with replacing(path) as unfinished, open(unfinished, "w", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("name", "smiles", "source"))
         writer.writerows(rows)
-    os.replace(unfinished, path)
     shutil.rmtree(path.with_name(f"{path.name}.work"), ignore_errors=True)
 
 
@@ -169,7 +167,7 @@ def _open(work: Path, path: Path, given: list, criteria: Criteria, chunk: int) -
             "finish that, or remove the folder"
         )
     work.mkdir(exist_ok=True)
-    _write(record, description)
+    replace_text(record, json.dumps(description))
 
 
 def _judge_all(
@@ -194,7 +192,7 @@ def _judge_all(
         while len(pending) > until:
             for future in wait(pending, return_when=FIRST_COMPLETED).done:
                 result = future.result()
-                _write(pending.pop(future), result)
+                replace_text(pending.pop(future), json.dumps(result))
                 read, passed = read + result["read"], passed + len(result["passed"])
                 report(read, passed)
 
@@ -252,9 +250,3 @@ def _gather(work: Path, judge: Judge, limit: int | None) -> Selection:
             else:
                 selection.removed[reason] += 1
     return selection
-
-
-def _write(path: Path, content: dict) -> None:
-    unfinished = path.with_name(f".{path.name}.tmp")
-    unfinished.write_text(json.dumps(content))
-    os.replace(unfinished, path)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ase_atom.analysis.statistics import to_list
+from training.atomic import replace_text
 from training.evaluation.accuracy import LagErrors
 from training.evaluation.energy import EnergyErrors
 
@@ -60,9 +60,7 @@ def energy_section(errors: EnergyErrors) -> dict[str, Any]:
 
 def write_report(report: Mapping[str, Any], path: Path) -> None:
     """Write JSON so that a reader finds either the old file or the whole new one."""
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    scratch.write_text(json.dumps(report, indent=1, allow_nan=False) + "\n", encoding="utf-8")
-    os.replace(scratch, path)
+    replace_text(path, json.dumps(report, indent=1, allow_nan=False) + "\n")
 
 
 def show_lags(console: Console, section: Mapping[str, Any], heading: str) -> None:

@@ -1,0 +1,47 @@
+"""Files that appear under their names complete or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Yield a name to write to, which replaces the file once it is complete and on the disk.
+
+    Its folder is made. What a killed process leaves behind is called ``.NAME.PID.tmp``.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield unfinished
+        with open(unfinished, "rb+") as file:
+            os.fsync(file.fileno())
+        os.replace(unfinished, path)
+        _sync_folder(path.parent)
+    finally:
+        unfinished.unlink(missing_ok=True)
+
+
+def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
+    """Write a file in place of the one there; ``write`` is given a name that ends in ``.tmp``."""
+    with replacing(path) as unfinished:
+        write(unfinished)
+
+
+def replace_text(path: Path, text: str) -> None:
+    """Write a text file, in UTF-8, in place of the one there."""
+    replace_file(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+
+
+def _sync_folder(folder: Path) -> None:
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
