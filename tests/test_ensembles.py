@@ -233,6 +233,18 @@ def test_energy_correction_keeps_the_energy_that_the_operator_loses(ethanol):
     assert drift(NVE(energy_correction=True)) < 1e-10
 
 
+def test_energies_in_double_leave_a_state_its_single_precision(ethanol):
+    """As trained operators give them: positions in single precision, energies in double."""
+    state = thermal(ethanol, copies=2)
+    x, v, masses = (side.float() for side in (state.positions, state.velocities, state.masses))
+    single = PhaseState(state.numbers, masses, x, v)
+    after = restore_energy(single, torch.zeros(2).double(), 1.1 * state.kinetic_energy())
+    assert after.dtype == torch.float32
+    torch.testing.assert_close(
+        after.kinetic_energy().double(), 1.1 * state.kinetic_energy(), rtol=1e-5, atol=0
+    )
+
+
 def test_energy_correction_leaves_the_thermostat_nothing_to_replace(ethanol):
     operator = SpringOperator(ethanol, heating=1e-3)
     state = thermal(ethanol, copies=2).without_drift()

@@ -91,5 +91,5 @@ def restore_energy(state: PhaseState, potential: Tensor, total: Tensor) -> Phase
     present = state.replace(velocities=vibration).kinetic_energy()
     tiny = torch.finfo(state.dtype).tiny
     factor = (available.clamp(min=0) / present.clamp(min=tiny)).sqrt()
-    factor = torch.where(present > tiny, factor, torch.ones_like(factor))
+    factor = torch.where(present > tiny, factor, torch.ones_like(factor)).to(state.dtype)
     return state.replace(velocities=rigid + factor[:, None, None] * vibration)

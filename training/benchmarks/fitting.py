@@ -149,10 +149,6 @@ class Fit:
             return False
         return self.progress >= len(self.history) / LOOKS or self.progress >= 1
 
-    def finish(self) -> None:
-        """Remove the checkpoint, once the results are safe."""
-        self.checkpoint.unlink(missing_ok=True)
-
     # -- steps and looks -------------------------------------------------------------------------
 
     def _train_step(self) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ase_atom.errors import ConfigError
 from ase_atom.operator import build_operator, parse_config
 from ase_atom.state import PhaseState
+from training.benchmarks.marched import Marched
 from training.benchmarks.peers import EGNN, EGNO
 from training.benchmarks.samples import Samples
 from training.benchmarks.suites import Row
@@ -95,6 +96,8 @@ def build_model(row: Row, setting: Setting, train: Samples, seed: int) -> nn.Mod
     torch.manual_seed(seed)
     if row.model == "operator":
         return OperatorModel(row.settings, setting, train)
+    if row.model == "marched":
+        return Marched(row.settings, setting.lags, setting.interval, setting.heavy)
     try:
         if row.model == "egnn":
             return EGNN(setting.elements, **row.settings)

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from ase_atom.errors import ConfigError, DataError
+from ase_atom.operator.checkpoint import find_operator
 from training.benchmarks.fitting import Fit
 from training.benchmarks.models import (
     Setting,
@@ -136,7 +137,8 @@ def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
                 (task, split, name, seed)
                 for seed in seeds
                 for split in task.splits
-                for name in rows
+                for name, row in rows.items()
+                if row.learned or seed == seeds[0]
             ),
         )
     ]
@@ -147,7 +149,7 @@ def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
         for task, split, name, _ in jobs
     }
     for task, split, name, seed in jobs:
-        place = Place(root, task, split, name, seed if name in rows else 0)
+        place = Place(root, task, split, name, _seed(rows.get(name), seed))
         place.finished(settings_of[task.key, split, name])
     wider = _whole(suite, rows, options)
     if rows:
@@ -157,7 +159,7 @@ def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
     loaded: tuple[tuple[str, str], Loaded] | None = None
     for number, (task, split, name, seed) in enumerate(jobs, start=1):
         row = rows.get(name)
-        place = Place(root, task, split, name, seed if row else 0)
+        place = Place(root, task, split, name, _seed(row, seed))
         settings = settings_of[task.key, split, name]
         if place.finished(settings):
             continue
@@ -174,11 +176,13 @@ def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
             # A row that cannot be built leaves nothing behind that its correction would not fit.
             model = build_model(row, loaded[1].setting, loaded[1].parts["train"], seed)
             place.begin(settings)
-            with _Bar(label) as advance:
-                budget = options.budget or suite.budget
-                heavy = task.errors_of == "heavy"
-                facts = {"device": _device_name(options)}
-                _trained(model, row, seed, place, loaded[1], budget, heavy, facts, advance)
+            heavy = task.errors_of == "heavy"
+            facts = {"device": _device_name(options)}
+            if row.learned:
+                with _Bar(label) as advance:
+                    budget = options.budget or suite.budget
+                    facts |= _train(model, row, seed, place, loaded[1], budget, advance)
+            _measure(model, row, place, loaded[1], heavy, facts)
         facts = json.loads(place.record.read_text())
         s2t = "" if facts["s2t"] is None else f", S2T {100 * facts['s2t']:.3f}"
         console.print(f"{label}: S2S {100 * facts['s2s']:.3f}{s2t} ×10⁻² Å²", markup=False)
@@ -207,7 +211,8 @@ def _one_budget(
 ) -> None:
     """Refuse to add rows to tables whose rows were trained by another budget."""
     wanted = {"budget": _budget(budget, options)}
-    for task, name, seed in itertools.product(tasks, rows, seeds):
+    learned = [name for name, row in rows.items() if row.learned]
+    for task, name, seed in itertools.product(tasks, learned, seeds):
         for split in task.splits:
             result = Place(root, task, split, name, seed).read()
             told = result and differences({"budget": result.settings["budget"]}, wanted)
@@ -265,21 +270,18 @@ def _trivial(name: str, place: Place, loaded: Loaded, heavy: bool) -> None:
     place.write(facts, measured, parts["test"].start, parts["test"].molecule)
 
 
-def _trained(
+def _train(
     model: torch.nn.Module,
     row: Row,
     seed: int,
     place: Place,
     loaded: Loaded,
     budget: Budget,
-    heavy: bool,
-    more: dict[str, Any],
     advance: Callable[[float], None],
-) -> None:
+) -> dict[str, Any]:
     parts = loaded.parts
-    device = parts["train"].positions.device
     fit = Fit(
-        model.to(device),
+        model.to(parts["train"].positions.device),
         parts["train"],
         parts["validation"],
         row,
@@ -288,22 +290,37 @@ def _trained(
         place.checkpoint,
     )
     trained = fit.run(advance)
-    measured = score(lambda samples: predict(model, samples), parts["test"].to(device), heavy)
-    facts = {
-        **_facts(loaded),
-        "parameters": parameters_of(model),
+    return {
         "steps": trained.steps,
         "train_minutes": trained.minutes,
         "best_step": trained.best_step,
         "validation": trained.history,
-        **more,
     }
-    cpu = torch.device("cpu")
-    test = parts["test"].to(cpu)
+
+
+def _measure(
+    model: torch.nn.Module,
+    row: Row,
+    place: Place,
+    loaded: Loaded,
+    heavy: bool,
+    more: dict[str, Any],
+) -> None:
+    test = loaded.parts["test"]
+    model.to(test.positions.device)
+    measured = score(lambda samples: predict(model, samples), test, heavy, brief=not row.learned)
+    facts = {**_facts(loaded), "parameters": parameters_of(model), **more}
+    test = test.to(torch.device("cpu"))
     s2t = None if measured.s2t is None else measured.s2t.cpu()
     measured = type(measured)(**(vars(measured) | {"s2s": measured.s2s.cpu(), "s2t": s2t}))
     place.write(facts, measured, test.start, test.molecule)
-    fit.finish()
+    # The checkpoint goes once the results are safe.
+    place.checkpoint.unlink(missing_ok=True)
+
+
+def _seed(row: Row | None, seed: int) -> int:
+    """Of a job's place: what is not trained has but one."""
+    return seed if row and row.learned else 0
 
 
 def _facts(loaded: Loaded) -> dict[str, Any]:
@@ -325,7 +342,10 @@ def _settings(
     settings["files"] = {name: files[task.layout, name] for name in names}
     if row is not None:
         settings["row"] = row.model_dump(mode="json")
-        settings["budget"] = _budget(options.budget or suite.budget, options)
+        if row.learned:
+            settings["budget"] = _budget(options.budget or suite.budget, options)
+        else:
+            settings["weights"] = digest_of(find_operator(row.settings["operator"]))
     return json.loads(json.dumps(settings))
 
 

@@ -67,13 +67,32 @@ class Optimiser(_Section):
     ema: float = Field(default=0.0, ge=0, lt=1)
 
 
+class MarchSettings(_Section):
+    """How a finished operator is marched.
+
+    Attributes
+    ----------
+    operator
+        Name of a shipped operator, or a file.
+    stride
+        Length of a jump, fs.
+    energy_correction
+        Keep the operator's own energy over each jump.
+    """
+
+    operator: str
+    stride: float = Field(default=16.0, gt=0)
+    energy_correction: bool = True
+
+
 class Row(_Section):
     """A model of the tables.
 
     Attributes
     ----------
     model
-        ``egnn``, ``egno``, or ``operator`` of this package.
+        ``egnn``, ``egno``, or ``operator`` of this package; ``marched``: a finished operator, which
+        is not trained here, see `training.benchmarks.marched`.
     label
         Name in tables; by default the row's own.
     settings
@@ -86,12 +105,23 @@ class Row(_Section):
         as a share of the RMS displacement at the horizon, for velocities the same in 25 fs.
     """
 
-    model: Literal["egnn", "egno", "operator"]
+    model: Literal["egnn", "egno", "operator", "marched"]
     label: str = ""
     settings: dict[str, Any] = Field(default_factory=dict)
     optimiser: Optimiser = Optimiser()
     batch_size: int = Field(default=100, ge=1)
     noise: float = Field(default=0.0, ge=0)
+
+    @model_validator(mode="after")
+    def _marched(self) -> Row:
+        if self.model == "marched":
+            MarchSettings.model_validate(self.settings)
+        return self
+
+    @property
+    def learned(self) -> bool:
+        """Whether it is trained here."""
+        return self.model != "marched"
 
 
 class Budget(_Section):

@@ -76,7 +76,8 @@ def page_of(
         if not all(found[name][split] for split in task.splits):
             return None
     for name in rows:
-        of_row = {split: results_of(root, task, split, name, seeds) for split in SPLITS}
+        several = seeds if rows[name].learned else [0]
+        of_row = {split: results_of(root, task, split, name, several) for split in SPLITS}
         if any(of_row.values()):
             found[name] = of_row
     for split in task.splits:
@@ -139,14 +140,14 @@ def _check_alike(root: Path, task: Task, split: str, results: dict[str, list[Res
         for result in of_row:
             shared = {key: result.settings.get(key) for key in wanted}
             told = differences(wanted, shared)
-            if name not in TRIVIAL:
+            if "budget" in result.settings:
                 trained = trained or result.settings
                 told |= differences(
                     {"budget": trained["budget"]}, {"budget": result.settings["budget"]}
                 )
-                told |= differences(
-                    {"row": of_row[0].settings["row"]}, {"row": result.settings["row"]}
-                )
+            told |= differences(
+                {"row": of_row[0].settings.get("row")}, {"row": result.settings.get("row")}
+            )
             if told:
                 refuse(name, ", ".join(f"{key}: {change}" for key, change in told.items()))
             if not np.array_equal(result.starts, first.starts):
