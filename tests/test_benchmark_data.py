@@ -14,6 +14,7 @@ from benchmark_files import ETHANOL, wobble, write_md17, write_rmd17
 from harmonic_bursts import water_bursts
 
 from ase_atom.errors import ConfigError, DataError
+from ase_atom.files import digest_of
 from training.benchmarks import sources
 from training.benchmarks.samples import (
     Samples,
@@ -186,7 +187,7 @@ def test_rmd17s_archive_is_checked_and_unpacked(tmp_path, monkeypatch) -> None:
             tar.addfile(member, io.BytesIO(content))
     with pytest.raises(DataError, match="SHA-256"):
         download("rmd17", (), tmp_path, print)
-    monkeypatch.setattr(sources, "RMD17_SHA256", sources.digest_of(archive))
+    monkeypatch.setattr(sources, "RMD17_SHA256", digest_of(archive))
     said: list[str] = []
     download("rmd17", ("ethanol",), tmp_path, said.append)
     there = sorted(path.name for path in archive.parent.iterdir())

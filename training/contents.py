@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from training.atomic import replace_text, replacing
+from ase_atom.files import replace_text, replacing
 from training.campaign import Outcome
 from training.molecules import Molecule
 from training.store import iterate_bursts

@@ -12,8 +12,8 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
 
 from ase_atom.errors import ConfigError, DataError
+from ase_atom.files import replacing
 from ase_atom.units import velocities_to_ase
-from training.atomic import replacing
 from training.burst import Burst
 from training.store import data_folder, iterate_bursts
 

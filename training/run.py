@@ -16,9 +16,9 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from rdkit import Chem
 
 from ase_atom.errors import ConfigError
+from ase_atom.files import replace_text
 from ase_atom.operator import Operator, OperatorCard, build_operator, load_operator
 from ase_atom.state import PhaseState
-from training.atomic import replace_text
 from training.buckets import bucketed, shares
 from training.config import TrainingConfig, differences
 from training.data import FrameData, Sampler, energy_offsets

@@ -23,7 +23,7 @@ from typing import Any
 import h5py
 
 from ase_atom.errors import DataError
-from training.atomic import replacing
+from ase_atom.files import replacing
 from training.burst import ARRAYS, SCALARS, Burst, plain, plain_scalar
 
 FORMAT = "ase-atom bursts 1"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ase_atom.errors import ConfigError, DataError
-from training.atomic import replace_text
+from ase_atom.files import replace_text
 from training.dynamics import Settings
 from training.engines import get_engine
 from training.molecules import Molecule

@@ -23,8 +23,8 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from ase_atom.errors import AtomError, ConfigError
+from ase_atom.files import replace_file
 from ase_atom.operator import save_operator
-from training.atomic import replace_file
 from training.callbacks import Checkpoints, ExportOperator, Progress, make_loggers
 from training.config import TrainerConfig, TrainingConfig, load_config
 from training.run import (

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
 from ase_atom.errors import CheckpointError
+from ase_atom.files import digest_of
 from ase_atom.operator import Operator, load_operator
 from ase_atom.operator.checkpoint import find_operator
 
@@ -35,7 +35,7 @@ class OperatorSource:
             path = find_operator(given)
             # A path that is relative would mean another file elsewhere.
             self.where = str(given) if str(given) == path.stem else str(path.resolve())
-            self.checksum = _digest(path)
+            self.checksum = digest_of(path)
             self._operator = load_operator(path)
         else:
             self._operator = given
@@ -51,7 +51,7 @@ class OperatorSource:
         """
         if self._operator is None:
             path = find_operator(self.where)
-            found = _digest(path)
+            found = digest_of(path)
             if found != self.checksum:
                 raise CheckpointError(
                     f"the operator {self.where!r} here is not the one that this System was written "
@@ -75,8 +75,3 @@ def _restore(where: str, checksum: str) -> OperatorSource:
     source = OperatorSource.__new__(OperatorSource)
     source.where, source.checksum, source._operator = where, checksum, None
     return source
-
-
-def _digest(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
+from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ase_atom.errors import CheckpointError
+from ase_atom.files import replace_file
 from ase_atom.operator.base import Operator
 from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.registry import build_operator, parse_config
@@ -52,15 +53,9 @@ def save_operator(operator: Operator, path: str | Path) -> Path:
         "config": operator.config.model_dump_json(),
         "card": operator.card.model_dump_json(),
     }
-    facts["checksum"] = _checksum(tensors, facts)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        # Written here and not by safetensors, whose files only their owner may read.
-        scratch.write_bytes(save(tensors, metadata=facts))
-        os.replace(scratch, path)
-    finally:
-        scratch.unlink(missing_ok=True)
+    facts["checksum"] = checksum(tensors, facts)
+    # Written here and not by safetensors, whose files only their owner may read.
+    replace_file(path, lambda scratch: scratch.write_bytes(save(tensors, metadata=facts)))
     return path
 
 
@@ -147,7 +142,7 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
         expected = facts.pop("checksum")
     except (SafetensorError, OSError, KeyError) as error:
         raise _unreadable(path, error) from error
-    if _checksum(tensors, facts) != expected:
+    if checksum(tensors, facts) != expected:
         raise CheckpointError(
             f"{path} was altered after it was saved (checksum differs): fetch or train it again"
         )
@@ -169,7 +164,8 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     )
 
 
-def _checksum(tensors: dict[str, Tensor], facts: dict[str, str]) -> str:
+def checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:
+    """SHA-256 of tensors and facts by their names, whatever the order."""
     digest = hashlib.sha256()
     for key in sorted(facts):
         digest.update(json.dumps([key, facts[key]]).encode())

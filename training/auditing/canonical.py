@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from ase import Atoms
 
 from ase_atom.analysis.symmetry import bond_classes
 from ase_atom.errors import DataError
+from ase_atom.files import replace_text
 from ase_atom.operator import Operator
+from ase_atom.operator.checkpoint import checksum
 from ase_atom.topology import perceive_bonds
-from training.atomic import replace_text
 from training.burst import Burst
 from training.evaluation.rollouts import Plan, starting_states
 from training.evaluation.verdicts import (
@@ -118,22 +117,26 @@ def roll(
     )
 
 
-def roll_once(folder: Path, name: str, operator: Operator, *arguments: Any) -> CanonicalRun:
+def roll_once(
+    folder: Path,
+    name: str,
+    operator: Operator,
+    bursts: Sequence[Burst],
+    plan: Plan,
+    replicas: int,
+    reference: Sequence[Burst] = (),
+) -> CanonicalRun:
     """The run of `roll`, from ``runs/NAME.json`` in a folder if the very same was made before.
 
     Parameters
     ----------
     folder, name
         Of the audit, and of the compound.
-    operator, arguments
+    operator, bursts, plan, replicas, reference
         As `roll` takes them.
     """
-    bursts, plan, replicas, reference = arguments
-    weights = hashlib.sha256()
-    for key, value in operator.state_dict().items():
-        weights.update(key.encode() + value.cpu().numpy().tobytes())
     of = {
-        "operator": weights.hexdigest(),
+        "operator": checksum(operator.state_dict(), {"config": operator.config.model_dump_json()}),
         "bursts": [burst.checksum() for burst in bursts],
         "plan": asdict(plan),
         "replicas": replicas,
@@ -147,7 +150,7 @@ def roll_once(folder: Path, name: str, operator: Operator, *arguments: Any) -> C
                 return CanonicalRun(**kept["run"])
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} is damaged ({error}): remove it") from error
-    run = roll(operator, *arguments)
+    run = roll(operator, bursts, plan, replicas, reference)
     text = json.dumps({"of": of, "run": asdict(run)}, indent=1)
     replace_text(path, text)
     return run

@@ -185,8 +185,8 @@ def audit(
         say(f"{name}: " + ", ".join(f"{e.value:.3f}" for e in errors))
         run = None
         if long:
-            asked = bursts[smiles], long.plan, long.replicas, runs.get(smiles, ())
-            run = roll_once(long.folder, name, operator, *asked)
+            of_it = bursts[smiles], long.plan, long.replicas, runs.get(smiles, ())
+            run = roll_once(long.folder, name, operator, *of_it)
             say(f"{name}: {run.unbroken} of {run.replicas} unbroken, {run.temperature:.0f} K")
         rows.append(Row(name, smiles, atoms, len(bursts[smiles]), errors, likeness[smiles], run))
     audited = {row.name: [error.value for error in row.errors] for row in rows}

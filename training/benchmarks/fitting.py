@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 from ase_atom.errors import DataError
-from training.atomic import replace_file
+from ase_atom.files import replace_file
 from training.benchmarks.models import predict
 from training.benchmarks.samples import Samples
 from training.benchmarks.suites import Budget, Row

@@ -13,8 +13,8 @@ from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
 from ase_atom.errors import ConfigError, DataError
+from ase_atom.files import replace_file
 from ase_atom.state import PhaseState
-from training.atomic import replace_file
 from training.benchmarks.files import save_arrays, write_md17, write_rmd17
 from training.benchmarks.thermostatted import Protocol, run_chunk, start_state, state_of
 from training.engines import get_engine

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_atom.errors import ConfigError, DataError
-from training.atomic import replace_file, replace_text
+from ase_atom.files import replace_file, replace_text
 from training.benchmarks.files import save_arrays
 from training.benchmarks.scoring import Score
 from training.benchmarks.suites import Task

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from ase_atom.errors import ConfigError, DataError
+from ase_atom.files import digest_of
 from ase_atom.operator.checkpoint import find_operator
 from training.benchmarks.fitting import Fit
 from training.benchmarks.models import (
@@ -26,7 +27,7 @@ from training.benchmarks.models import (
 from training.benchmarks.results import Place
 from training.benchmarks.samples import PARTS, Samples, make_samples, split_starts
 from training.benchmarks.scoring import score
-from training.benchmarks.sources import digest_of, find_file, is_public, load_trajectory
+from training.benchmarks.sources import find_file, is_public, load_trajectory
 from training.benchmarks.suites import Budget, Row, Suite, Task, load_rows
 from training.benchmarks.tables import write_tables
 from training.benchmarks.trivial import TRIVIAL

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import tarfile
 import urllib.error
 import urllib.request
@@ -10,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from ase_atom.errors import ConfigError, DataError
-from training.atomic import replace_file
+from ase_atom.files import digest_of, replace_file
 from training.benchmarks.md17like import MOLECULES
 from training.benchmarks.trajectories import READERS, Trajectory, check_fingerprint
 from training.store import data_folder
@@ -154,12 +153,6 @@ def check_archive(path: Path) -> None:
         )
 
 
-def digest_of(path: Path) -> str:
-    """SHA-256 of a file."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def unpack(archive: Path, folder: Path, molecules: tuple[str, ...] = ()) -> list[Path]:
     """Take the files of molecules, by default of all, and nothing else out of rMD17's archive.
 
@@ -170,7 +163,8 @@ def unpack(archive: Path, folder: Path, molecules: tuple[str, ...] = ()) -> list
     DataError
         If the archive is damaged.
     """
-    found: dict[str, Path] = {}
+    there: list[str] = []
+    written: list[Path] = []
     try:
         with tarfile.open(archive) as tar:
             for member in tar:
@@ -178,18 +172,17 @@ def unpack(archive: Path, folder: Path, molecules: tuple[str, ...] = ()) -> list
                 molecule = name.removeprefix("rmd17_").removesuffix(".npz")
                 if not member.isfile() or name != f"rmd17_{molecule}.npz":
                     continue
+                there.append(molecule)
                 if not molecules or molecule in molecules:
                     source = tar.extractfile(member)
                     replace_file(folder / name, lambda path, s=source: path.write_bytes(s.read()))
-                    found[molecule] = folder / name
-                else:
-                    found.setdefault(molecule, folder)
+                    written.append(folder / name)
     except (tarfile.TarError, EOFError) as error:
         raise DataError(f"{archive} is damaged ({error}): remove it and fetch it again") from error
     for name in molecules:
-        if name not in found:
-            raise ConfigError(f"rmd17 has no {name!r}: there are {', '.join(sorted(found))}")
-    return [path for path in found.values() if path != folder]
+        if name not in there:
+            raise ConfigError(f"rmd17 has no {name!r}: there are {', '.join(sorted(there))}")
+    return written
 
 
 def _fetch(address: str, path: Path, check: Callable[[Path], None]) -> None:

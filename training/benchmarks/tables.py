@@ -13,7 +13,7 @@ import yaml
 from numpy.typing import NDArray
 
 from ase_atom.errors import ConfigError
-from training.atomic import replace_text
+from ase_atom.files import replace_text
 from training.benchmarks.results import Result, results_of
 from training.benchmarks.samples import SPLITS
 from training.benchmarks.significance import clusters_of, paired_test

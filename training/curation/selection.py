@@ -23,7 +23,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from ase_atom.errors import AtomError, ConfigError
-from training.atomic import replace_text, replacing
+from ase_atom.files import replace_text, replacing
 from training.curation.candidates import Record, chunks, parse, read_candidates
 from training.curation.criteria import Accepted, Criteria, Judge, Passed
 

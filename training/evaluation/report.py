@@ -14,7 +14,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from ase_atom.analysis.statistics import to_list
-from training.atomic import replace_text
+from ase_atom.files import replace_text
 from training.evaluation.accuracy import LagErrors
 from training.evaluation.energy import EnergyErrors
 

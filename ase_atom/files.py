@@ -1,7 +1,8 @@
-"""Files that appear under their names complete or not at all."""
+"""Files that appear under their names complete or not at all, and their digests."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -36,6 +37,12 @@ def replace_file(path: Path, write: Callable[[Path], Any]) -> None:
 def replace_text(path: Path, text: str) -> None:
     """Write a text file, in UTF-8, in place of the one there."""
     replace_file(path, lambda unfinished: unfinished.write_text(text, encoding="utf-8"))
+
+
+def digest_of(path: Path) -> str:
+    """SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _sync_folder(folder: Path) -> None:
