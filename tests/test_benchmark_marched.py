@@ -10,6 +10,7 @@ import torch
 import yaml
 
 from ase_atom.errors import CheckpointError, ConfigError
+from ase_atom.state import PhaseState
 from training.benchmarks.marched import Marched
 from training.benchmarks.running import Options, run_suite
 from training.benchmarks.samples import Window, make_samples
@@ -75,8 +76,6 @@ def test_velocities_are_those_of_the_start(data: Path) -> None:
     lags = torch.arange(1, 9, dtype=torch.float64)
     model = Marched({"operator": "ethanol-pbe"}, lags, 1.0, heavy=False)
     true = torch.as_tensor(burst.velocities[places]).float()
-    from ase_atom.state import PhaseState
-
     state = PhaseState(samples.numbers, samples.masses, samples.positions, samples.velocities)
     better = model.at_start(state).velocities
     assert (better - true).norm() < 0.1 * (samples.velocities - true).norm()

@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 import yaml
 from benchmark_files import SMALL, write_md17
 
@@ -107,10 +109,6 @@ def test_a_horizon_too_long_for_blocks_of_time_has_one_split(data, tmp_path) -> 
 
 
 def test_equivariance_is_measured_on_every_molecule() -> None:
-    from types import SimpleNamespace
-
-    import torch
-
     molecule = torch.as_tensor(np.repeat([3, 5, 9], [400, 400, 10]))
     rows = some_of_each(SimpleNamespace(molecule=molecule), 99)
     assert molecule[rows].unique(return_counts=True)[1].tolist() == [33, 33, 10]

@@ -320,6 +320,11 @@ def differences(old: dict[str, Any], new: dict[str, Any], prefix: str = "") -> d
     return found
 
 
+def listed(changed: dict[str, str], prefix: str = "") -> str:
+    """Differences as a message lists them: ``section.key: old → new, ...``."""
+    return ", ".join(f"{prefix}{key}: {change}" for key, change in changed.items())
+
+
 def _override(settings: dict[str, Any], override: str) -> None:
     dotted, equals, text = override.partition("=")
     keys = dotted.strip().split(".")

@@ -20,7 +20,7 @@ from ase_atom.files import replace_text
 from ase_atom.operator import Operator, OperatorCard, build_operator, load_operator
 from ase_atom.state import PhaseState
 from training.buckets import bucketed, shares
-from training.config import TrainingConfig, differences
+from training.config import TrainingConfig, differences, listed
 from training.data import FrameData, Sampler, energy_offsets
 from training.losses import Scales
 from training.module import TrainingModule
@@ -100,10 +100,9 @@ class RunFolder:
         changed = differences(stored, config.model_dump(mode="json"))
         changed = {key: change for key, change in changed.items() if key not in _FREE}
         if changed:
-            listed = ", ".join(f"{key}: {change}" for key, change in changed.items())
             raise ConfigError(
-                f"{self.path} holds a run with other settings ({listed}): choose another --output, "
-                "or discard that run with --restart"
+                f"{self.path} holds a run with other settings ({listed(changed)}): choose another "
+                "--output, or discard that run with --restart"
             )
 
     def settings(self) -> TrainingConfig:
@@ -147,9 +146,9 @@ def make_operator(config: TrainingConfig, train: Sequence[Burst]) -> Operator:
             config.operator.model_dump(exclude={"horizon"}),
         )
         if changed:
-            listed = ", ".join(f"operator.{key}: {change}" for key, change in changed.items())
             raise ConfigError(
-                f"{config.start_from} is another operator than the config's ({listed})"
+                f"{config.start_from} is another operator than the config's "
+                f"({listed(changed, 'operator.')})"
             )
         operator.load_state_dict(parent.state_dict())
         if config.refit_energies and operator.has_energy:

@@ -17,6 +17,7 @@ from ase_atom.errors import DataError
 from ase_atom.files import replace_file
 from training.benchmarks.models import predict
 from training.benchmarks.samples import Samples
+from training.benchmarks.scoring import seconds
 from training.benchmarks.suites import Budget, Row
 from training.benchmarks.suites import Optimiser as OptimiserSettings
 from training.benchmarks.trivial import masked_mse
@@ -92,7 +93,6 @@ class Fit:
         self.best: tuple[float, int] = (math.inf, 0)
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[tuple[int, float]] = []
-        self.on_cpu = train.positions.device.type == "cpu"
 
     # -- the run ---------------------------------------------------------------------------------
 
@@ -113,6 +113,7 @@ class Fit:
         if not self.history:
             self._look()
         saved = time.monotonic()
+        device = self.train.positions.device
         try:
             while True:
                 # A look that an interrupted run owes comes before the next step.
@@ -121,9 +122,9 @@ class Fit:
                     advance(self.progress)
                 if self.progress >= 1:
                     break
-                before = self._clock()
+                before = seconds(device)
                 finite = self._train_step()
-                self.seconds += self._clock() - before
+                self.seconds += seconds(device) - before
                 if not finite:
                     break
                 if time.monotonic() - saved > SAVE_SECONDS:
@@ -222,12 +223,6 @@ class Fit:
                 kept = weight.clone()
                 weight.copy_(average)
                 average.copy_(kept)
-
-    def _clock(self) -> float:
-        if self.on_cpu:
-            return time.process_time()
-        torch.cuda.synchronize()
-        return time.monotonic()
 
     # -- going on --------------------------------------------------------------------------------
 

@@ -18,7 +18,7 @@ from ase_atom.files import replace_file, replace_text
 from training.benchmarks.files import save_arrays
 from training.benchmarks.scoring import Score
 from training.benchmarks.suites import Task
-from training.config import differences
+from training.config import differences, listed
 
 
 @dataclass(frozen=True)
@@ -71,17 +71,21 @@ class Place:
         ConfigError
             If it is there and was made with other settings.
         """
-        marks = self.folder / "settings.json"
-        if not marks.exists():
+        made_with = self.settings()
+        if made_with is None:
             return False
-        changed = differences(_read(marks), settings)
+        changed = differences(made_with, settings)
         if changed:
-            listed = ", ".join(f"{key}: {change}" for key, change in changed.items())
             raise ConfigError(
-                f"{self.folder} holds a result made with other settings ({listed}): choose another "
-                "--output, or remove it"
+                f"{self.folder} holds a result made with other settings ({listed(changed)}): "
+                "choose another --output, or remove it"
             )
         return self.record.exists()
+
+    def settings(self) -> dict[str, Any] | None:
+        """What the result here was made with, or is being made with; None if nothing is here."""
+        marks = self.folder / "settings.json"
+        return _read(marks) if marks.exists() else None
 
     def take_over(self, settings: dict[str, Any], roots: Iterable[Path]) -> bool:
         """Copy the same result from another suite's folder, where one of them has it.

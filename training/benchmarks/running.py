@@ -31,7 +31,7 @@ from training.benchmarks.sources import find_file, is_public, load_trajectory
 from training.benchmarks.suites import Budget, Row, Suite, Task, load_rows
 from training.benchmarks.tables import write_tables
 from training.benchmarks.trivial import TRIVIAL
-from training.config import differences
+from training.config import differences, listed
 from training.store import data_folder
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
@@ -128,39 +128,41 @@ def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
     root = output_folder(suite, options)
     tasks = chosen_tasks(suite, options)
     seeds = options.seeds or suite.seeds
-    # Trivial rows under both splits come first: without them no table is printed.
+    budget = options.budget or suite.budget
+    # Without the trivial rows, under both splits, no table is printed: they come first. What is
+    # not trained has one seed.
+    untrained = [name for name, row in rows.items() if not row.learned]
+    learned = [name for name, row in rows.items() if row.learned]
     jobs = [
         job
         for task in tasks
         for job in (
-            *((task, split, name, seeds[0]) for split in task.splits for name in TRIVIAL),
+            *itertools.product([task], task.splits, [*TRIVIAL, *untrained], [0]),
             *(
                 (task, split, name, seed)
-                for seed in seeds
-                for split in task.splits
-                for name, row in rows.items()
-                if row.learned or seed == seeds[0]
+                for seed, split, name in itertools.product(seeds, task.splits, learned)
             ),
         )
     ]
     # Files that are missing and results that do not fit are met before the first minute is spent.
     files = _files(tasks, options)
     settings_of = {
-        (task.key, split, name): _settings(suite, task, split, files, rows.get(name), options)
+        (task.key, split, name): _settings(
+            task, split, files, rows.get(name), _budget(budget, options)
+        )
         for task, split, name, _ in jobs
     }
     for task, split, name, seed in jobs:
-        place = Place(root, task, split, name, _seed(rows.get(name), seed))
-        place.finished(settings_of[task.key, split, name])
+        Place(root, task, split, name, seed).finished(settings_of[task.key, split, name])
     wider = _whole(suite, rows, options)
     if rows:
-        _one_budget(root, *wider, (options.budget or suite.budget), options)
+        _one_budget(root, *wider, _budget(budget, options))
     beside = sorted(path for path in root.parent.glob("*") if path.is_dir())
     table = root / "table.md"
     loaded: tuple[tuple[str, str], Loaded] | None = None
     for number, (task, split, name, seed) in enumerate(jobs, start=1):
         row = rows.get(name)
-        place = Place(root, task, split, name, _seed(row, seed))
+        place = Place(root, task, split, name, seed)
         settings = settings_of[task.key, split, name]
         if place.finished(settings):
             continue
@@ -181,7 +183,6 @@ def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
             facts = {"device": _device_name(options)}
             if row.learned:
                 with _Bar(label) as advance:
-                    budget = options.budget or suite.budget
                     facts |= _train(model, row, seed, place, loaded[1], budget, advance)
             _measure(model, row, place, loaded[1], heavy, facts)
         facts = json.loads(place.record.read_text())
@@ -207,21 +208,20 @@ def _one_budget(
     tasks: Sequence[Task],
     rows: dict[str, Row],
     seeds: Sequence[int],
-    budget: Budget,
-    options: Options,
+    budget: dict[str, Any],
 ) -> None:
     """Refuse to add rows to tables whose rows were trained by another budget."""
-    wanted = {"budget": _budget(budget, options)}
     learned = [name for name, row in rows.items() if row.learned]
     for task, name, seed in itertools.product(tasks, learned, seeds):
         for split in task.splits:
-            result = Place(root, task, split, name, seed).read()
-            told = result and differences({"budget": result.settings["budget"]}, wanted)
+            place = Place(root, task, split, name, seed)
+            settings = place.settings() if place.record.exists() else None
+            told = settings and differences(settings["budget"], budget)
             if told:
-                listed = ", ".join(f"{key}: {change}" for key, change in told.items())
                 raise ConfigError(
-                    f"{root / task.key} has rows of another budget, {name} among them ({listed}): "
-                    "one table holds one budget; choose another --output"
+                    f"{root / task.key} has rows of another budget, {name} among them "
+                    f"({listed(told, 'budget.')}): one table holds one budget; choose another "
+                    "--output"
                 )
 
 
@@ -319,23 +319,17 @@ def _measure(
     place.checkpoint.unlink(missing_ok=True)
 
 
-def _seed(row: Row | None, seed: int) -> int:
-    """Of a job's place: what is not trained has but one."""
-    return seed if row and row.learned else 0
-
-
 def _facts(loaded: Loaded) -> dict[str, Any]:
     counts = {part: len(samples) for part, samples in loaded.parts.items()}
     return {"starts": counts, "data": loaded.sources, "public": loaded.public}
 
 
 def _settings(
-    suite: Suite,
     task: Task,
     split: str,
     files: dict[tuple[str, str], str],
     row: Row | None,
-    options: Options,
+    budget: dict[str, Any],
 ) -> dict[str, Any]:
     settings: dict[str, Any] = {"task": task.model_dump(mode="json"), "split": split}
     # Another file under the same name makes another result.
@@ -344,7 +338,7 @@ def _settings(
     if row is not None:
         settings["row"] = row.model_dump(mode="json")
         if row.learned:
-            settings["budget"] = _budget(options.budget or suite.budget, options)
+            settings["budget"] = budget
         else:
             settings["weights"] = digest_of(find_operator(row.settings["operator"]))
     return json.loads(json.dumps(settings))

@@ -61,10 +61,10 @@ def score(predictor: Predictor, test: Samples, heavy: bool = False, brief: bool 
         For a predictor that takes minutes: timed as it goes, with no state alone, and its
         equivariance error measured on four states in one rotation.
     """
-    clock = time.process_time if test.positions.device.type == "cpu" else time.perf_counter
-    before = clock()
+    device = test.positions.device
+    before = seconds(device)
     predicted = torch.cat([predictor(test.select(rows)) for rows in _chunks(len(test))])
-    taken = 1000 * (clock() - before) / len(test)
+    taken = 1000 * (seconds(device) - before) / len(test)
     errors = masked_mse(predicted, test, heavy)
     partial = predicted.shape[1] < test.targets.shape[1]
     return Score(
@@ -79,6 +79,17 @@ def score(predictor: Predictor, test: Samples, heavy: bool = False, brief: bool 
         batch_ms=taken if brief else _time(predictor, test.select(slice(0, 100)), 3),
         single_ms=None if brief else _time(predictor, test.select(slice(0, 1)), 10),
     )
+
+
+def seconds(device: torch.device) -> float:
+    """A clock, s: of the processor, which others' work does not move, or else of the wall.
+
+    An accelerator is waited for.
+    """
+    if device.type == "cpu":
+        return time.process_time()
+    torch.accelerator.synchronize(device)
+    return time.perf_counter()
 
 
 def some_of_each(samples: Samples, most: int = _STATES) -> Tensor:
@@ -117,16 +128,11 @@ def _chunks(count: int) -> list[slice]:
 
 def _time(predictor: Predictor, samples: Samples, repeats: int) -> float:
     """Least of several times per state, ms."""
-    cpu = samples.positions.device.type == "cpu"
+    device = samples.positions.device
     predictor(samples)
     times = []
     for _ in range(repeats):
-        if not cpu:
-            torch.cuda.synchronize()
-        clock = time.process_time if cpu else time.perf_counter
-        before = clock()
+        before = seconds(device)
         predictor(samples)
-        if not cpu:
-            torch.cuda.synchronize()
-        times.append(clock() - before)
+        times.append(seconds(device) - before)
     return 1000 * min(times) / len(samples)

@@ -19,7 +19,7 @@ from training.benchmarks.samples import SPLITS
 from training.benchmarks.significance import clusters_of, paired_test
 from training.benchmarks.suites import CONFIGS, Row, Suite, Task
 from training.benchmarks.trivial import TRIVIAL
-from training.config import differences
+from training.config import differences, listed
 
 UNIT = 100.0  # 1 Å² in the published unit of 10⁻² Å²
 COLUMNS = [(metric, split) for metric in ("s2s", "s2t") for split in SPLITS]
@@ -149,7 +149,7 @@ def _check_alike(root: Path, task: Task, split: str, results: dict[str, list[Res
                 {"row": of_row[0].settings.get("row")}, {"row": result.settings.get("row")}
             )
             if told:
-                refuse(name, ", ".join(f"{key}: {change}" for key, change in told.items()))
+                refuse(name, listed(told))
             if not np.array_equal(result.starts, first.starts):
                 refuse(name, "its test starts are others")
 
