@@ -27,6 +27,9 @@ from training.optimisers import build_optimiser
 LOOKS = 24
 """Looks at the validation samples in the course of a budget."""
 
+PATIENCE, FALL = 2, 1 / 3
+"""Looks without a better one after which rates fall, and to what part, on a plateau."""
+
 SAVE_SECONDS = 30.0
 
 NOISE_TIME = 25.0  # fs
@@ -85,11 +88,10 @@ class Fit:
         stay = masked_mse(train.positions[:, None].expand_as(train.targets), train)
         self.noise = row.noise * stay[:, -1].mean().sqrt().item()
         self.budget, self.seed, self.checkpoint = budget, seed, checkpoint
-        self.optimiser = make_optimiser(model, row.optimiser)
-        for group in self.optimiser.param_groups:
-            group["peak"] = group["lr"]
+        self.optimiser = self._fresh_optimiser()
         self.average = [weight.detach().clone() for weight in model.parameters()]
         self.step, self.seconds = 0, 0.0
+        self.scale, self.waiting = 1.0, 0
         self.best: tuple[float, int] = (math.inf, 0)
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[tuple[int, float]] = []
@@ -164,6 +166,8 @@ class Fit:
         fall = 1.0
         if self.settings.schedule == "cosine":
             fall = 0.5 * (1 + math.cos(math.pi * min(self.progress, 1.0)))
+        elif self.settings.schedule == "plateau":
+            fall = self.scale
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * rise * fall
         if not math.isfinite(loss.item()):
@@ -208,11 +212,29 @@ class Fit:
             if error < self.best[0]:
                 state = self.model.state_dict()
                 self.best_weights = {name: value.detach().clone() for name, value in state.items()}
-                self.best = (error, self.step)
+                self.best, self.waiting = (error, self.step), 0
+            else:
+                self.waiting += 1
         finally:
             # What is saved after an interruption are the weights, and not their average.
             self._swap()
         self.history.append((self.step, error))
+        if self.settings.schedule == "plateau" and self.waiting >= PATIENCE and self.best_weights:
+            self._go_back()
+
+    def _go_back(self) -> None:
+        """Start again from the best weights, by smaller steps."""
+        self.model.load_state_dict(self.best_weights)
+        self.average = [weight.detach().clone() for weight in self.model.parameters()]
+        # Momentum led away from there.
+        self.optimiser = self._fresh_optimiser()
+        self.scale, self.waiting = FALL * self.scale, 0
+
+    def _fresh_optimiser(self) -> Optimizer:
+        optimiser = make_optimiser(self.model, self.settings)
+        for group in optimiser.param_groups:
+            group["peak"] = group["lr"]
+        return optimiser
 
     def _swap(self) -> None:
         """Exchange the weights and their average, if there is one."""
@@ -233,6 +255,8 @@ class Fit:
             "average": self.average,
             "step": self.step,
             "seconds": self.seconds,
+            "scale": self.scale,
+            "waiting": self.waiting,
             "best": self.best,
             "best_weights": self.best_weights,
             "history": self.history,
@@ -249,6 +273,7 @@ class Fit:
         self.optimiser.load_state_dict(state["optimiser"])
         self.average = state["average"]
         self.step, self.seconds = state["step"], state["seconds"]
+        self.scale, self.waiting = state["scale"], state["waiting"]
         self.best, self.best_weights = tuple(state["best"]), state["best_weights"]
         self.history = [tuple(look) for look in state["history"]]
         torch.set_rng_state(state["random"].cpu())
