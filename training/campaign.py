@@ -105,23 +105,24 @@ def run_campaign(
     targets = [Target(folder, molecule, settings) for molecule in molecules]
     for target in targets:
         target.check_unchanged()
-    folder.mkdir(parents=True, exist_ok=True)
     outcome = Outcome()
     with ExitStack() as stack:
+        pool = None
+        if scheduler is not None and (count := len(_missing(targets, bursts))):
+            # One that does not answer is met before anything is written.
+            pool = stack.enter_context(open_workers(min(workers, count), scheduler))
+        folder.mkdir(parents=True, exist_ok=True)
         _allow_files(len(targets) + 256)
         for target in targets:
             _lock(stack, target)
             target.clean()
-        # Breadth first, so that a run that is stopped has something of every molecule.
-        missing = sorted(
-            ((target, index) for target in targets for index in target.missing(bursts)),
-            key=lambda job: job[1],
-        )
+        missing = _missing(targets, bursts)
         total = len(targets) * bursts
         there = total - len(missing)
         report(there, total, f"{len(missing)} to make, {there} are there")
         if missing:
-            pool = stack.enter_context(open_workers(min(workers, len(missing)), scheduler))
+            if pool is None:
+                pool = stack.enter_context(open_workers(min(workers, len(missing)), scheduler))
             for target in {id(target): target for target, _ in missing}.values():
                 target.prepare()
             _Run(missing, total, pool, report).go(outcome)
@@ -129,6 +130,12 @@ def run_campaign(
             for target in targets:
                 _finish(target, outcome)
     return outcome
+
+
+def _missing(targets: Sequence[Target], bursts: int) -> list[Job]:
+    """Bursts to make, breadth first: a run that is stopped has something of every molecule."""
+    jobs = [(target, index) for target in targets for index in target.missing(bursts)]
+    return sorted(jobs, key=lambda job: job[1])
 
 
 def _allow_files(count: int) -> None:
