@@ -69,8 +69,8 @@ class ReplicaFiles:
         frame_interval: float,
         overwrite: bool = False,
     ) -> None:
-        for file in files:
-            check_output(file, overwrite)
+        for file, atoms in zip(files, replicas, strict=True):
+            check_output(file, overwrite, atoms=atoms)
         self.writers: list[TrajectoryWriter] = []
         with ExitStack() as stack:
             for file, atoms in zip(files, replicas, strict=True):

@@ -67,6 +67,21 @@ def test_velocities_reach_the_file(go, out, output):
     assert np.corrcoef(step.ravel(), mean.ravel())[0, 1] > 0.9
 
 
+def test_a_pdb_of_the_molecule_is_the_topology_beside(go, out):
+    out.mkdir()
+    structure = out / "t.pdb"
+    structure.write_bytes(ETHANOL.with_suffix(".pdb").read_bytes())
+    before = structure.read_bytes()
+    assert go(*CALM, structure=structure, output="t.dcd")[0] == 0
+    assert structure.read_bytes() == before
+    assert mdtraj.load(out / "t.dcd", top=structure).n_atoms == 9
+    # Asked for once more, the trajectory is in the way and the topology is not.
+    code, _, notes = go(*CALM, structure=structure, output="t.dcd")
+    assert (code, "t.dcd exists" in notes[0]) == (2, True)
+    assert go(*CALM, "--overwrite", structure=structure, output="t.dcd")[0] == 0
+    assert structure.read_bytes() == before
+
+
 def test_the_same_seed_gives_the_same_file(go, out):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         assert go(*CALM, "--seed", seed, output=f"{name}.xyz")[0] == 0

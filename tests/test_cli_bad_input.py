@@ -138,9 +138,9 @@ def test_an_existing_output_is_kept(go, out):
 
 def test_the_input_is_never_replaced(go, out):
     out.mkdir()
-    structure = _saved(out / "t.pdb", _ethanol())
+    structure = _saved(out / "t.xyz", _ethanol())
     before = structure.read_bytes()
-    code, _, notes = go(*CALM, "--overwrite", structure=structure, output="t.dcd")
+    code, _, notes = go(*CALM, "--overwrite", structure=structure, output="t.xyz")
     assert code == 2
     assert "would replace the input structure" in notes[0]
     assert structure.read_bytes() == before

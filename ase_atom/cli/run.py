@@ -114,9 +114,10 @@ def run(
 
     torch.set_num_threads(threads)
     files = numbered_files(output, len(structures) * replicas)
-    for file in files:
-        check_output(file, overwrite, inputs=tuple(structures))
     molecules = [read_structure(structure) for structure in structures]
+    atoms = [molecule for molecule in molecules for _ in range(replicas)]
+    for file, molecule in zip(files, atoms, strict=True):
+        check_output(file, overwrite, tuple(structures), molecule)
     if force and operator is None:
         raise ConfigError("--force goes with --operator: name the operator to use all the same")
     model = _load(operator, molecules, structures, force)
@@ -152,7 +153,6 @@ def run(
     }[ensemble]()
     # Two streams, so that the first velocities do not correlate with the thermostat's noise.
     start_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
-    atoms = [molecule for molecule in molecules for _ in range(replicas)]
     state, resting = _start(
         PhaseState.from_atoms(atoms), keep_zero_velocities, temperature, start_seed
     )

@@ -85,7 +85,10 @@ def output_files(path: str | Path) -> list[Path]:
 
 
 def check_output(
-    path: str | Path, overwrite: bool = False, inputs: tuple[str | Path, ...] = ()
+    path: str | Path,
+    overwrite: bool = False,
+    inputs: tuple[str | Path, ...] = (),
+    atoms: Atoms | None = None,
 ) -> None:
     """Check that a trajectory can be written there, without writing anything.
 
@@ -97,6 +100,9 @@ def check_output(
         Allow files that exist to be replaced.
     inputs
         Files that must not be replaced even so.
+    atoms
+        What will be written: a topology of it that lies there already stays and is in nobody's
+        way, an input among them.
 
     Raises
     ------
@@ -104,7 +110,10 @@ def check_output(
         For an unknown ending, a missing folder, a file that exists, or one that is an input.
     """
     sources = [Path(source).resolve() for source in inputs]
-    for file in output_files(path):
+    trajectory, *beside = output_files(path)
+    if atoms is not None:
+        beside = [file for file in beside if not _same_topology(file, atoms, None)]
+    for file in (trajectory, *beside):
         if file.resolve() in sources:
             raise TrajectoryError(
                 f"the output {file} would replace the input structure; choose another name"
