@@ -24,10 +24,10 @@ from training.benchmarks.trivial import masked_mse
 from training.config import OptimiserConfig
 from training.optimisers import build_optimiser
 
-LOOKS = 24
-"""Looks at the validation samples in the course of a budget."""
+LOOKS, PLATEAU_LOOKS = 24, 96
+"""Looks at the validation samples in the course of a budget, and where a plateau is looked for."""
 
-PATIENCE, FALL = 2, 1 / 3
+PATIENCE, FALL = 4, 1 / 3
 """Looks without a better one after which rates fall, and to what part, on a plateau."""
 
 SAVE_SECONDS = 30.0
@@ -150,7 +150,8 @@ class Fit:
     def _due(self) -> bool:
         if self.history[-1][0] == self.step:
             return False
-        return self.progress >= len(self.history) / LOOKS or self.progress >= 1
+        looks = PLATEAU_LOOKS if self.settings.schedule == "plateau" else LOOKS
+        return self.progress >= len(self.history) / looks or self.progress >= 1
 
     # -- steps and looks -------------------------------------------------------------------------
 
