@@ -31,11 +31,11 @@ def moved(by: float) -> Samples:
     numbers, places = torch.ones(4, 2, dtype=torch.long), torch.arange(4)
     hops = torch.zeros(4, 2, 2, dtype=torch.long)
     return Samples(
-        numbers, numbers.float(), zeros, zeros, zeros[:, None] + by, hops, places, places
+        numbers, numbers.float(), zeros, zeros, zeros[:, None] + by, hops, places, places, zeros
     )
 
 
-def fitted(checkpoint: Path, schedule: str, steps: int = 240) -> Trained:
+def fitted(checkpoint: Path, schedule: str | None, steps: int = 240) -> Trained:
     """Training that wants a shift of 1 Å, validated on one of 0.27 Å."""
     row = Row(model="egno", optimiser=Optimiser(lr=0.02, schedule=schedule))
     fit = Fit(Shift(), moved(1.0), moved(0.27), row, Budget(steps=steps), 0, checkpoint)
@@ -47,9 +47,8 @@ def best(trained: Trained) -> float:
 
 
 @pytest.fixture(autouse=True)
-def as_many_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """So that schedules differ by nothing else."""
-    monkeypatch.setattr(fitting, "PLATEAU_LOOKS", fitting.LOOKS)
+def few_looks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fitting, "LOOKS", 24)
 
 
 def test_on_a_plateau_training_goes_back_to_the_best_and_takes_smaller_steps(tmp_path) -> None:
@@ -57,6 +56,24 @@ def test_on_a_plateau_training_goes_back_to_the_best_and_takes_smaller_steps(tmp
     far, near = (best(fitted(tmp_path / "c.pt", name)) for name in ("constant", "plateau"))
     assert far > 0.06**2
     assert near < 0.01**2
+
+
+def test_a_budget_of_steps_leaves_the_published_schedule_alone(tmp_path) -> None:
+    alone, named = (fitted(tmp_path / "c.pt", name) for name in (None, "constant"))
+    assert alone.history == named.history
+
+
+def test_a_row_may_learn_from_heavy_atoms_alone(tmp_path) -> None:
+    given = moved(1.0)
+    numbers = torch.tensor([[6, 1]]).expand(4, 2)
+    targets = given.targets.clone()
+    targets[:, :, 1] = -5.0
+    given = replace(given, numbers=numbers, targets=targets)
+    row = Row(model="egno", optimiser=Optimiser(lr=0.02))
+    for heavy, error in ((True, 0.0), (False, 9.0)):
+        model = Shift()
+        fit = Fit(model, given, given, row, Budget(steps=400), 0, tmp_path / "c.pt", heavy)
+        assert best(fit.run()) == pytest.approx(error, abs=0.02)
 
 
 def test_a_plateau_is_remembered_over_an_interruption(tmp_path, monkeypatch) -> None:

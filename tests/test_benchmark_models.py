@@ -23,7 +23,7 @@ from training.benchmarks.scoring import equivariance_error, score
 from training.benchmarks.significance import clusters_of, paired_test
 from training.benchmarks.suites import Row
 from training.benchmarks.trajectories import Trajectory
-from training.benchmarks.trivial import TRIVIAL, Trivial, masked_mse
+from training.benchmarks.trivial import TRIVIAL, Trivial, centres, framed, masked_mse
 
 LAGS = torch.arange(1, 9, dtype=torch.float64) * 10
 
@@ -72,6 +72,7 @@ def hand_made() -> Samples:
         hops=torch.zeros(2, 2, 2, dtype=torch.long),
         molecule=torch.zeros(2, dtype=torch.long),
         start=torch.arange(2),
+        first=x[:1].expand(2, -1, -1),
     )
 
 
@@ -117,11 +118,43 @@ def test_a_known_state_has_itself_as_nearest_neighbour() -> None:
     assert error < 0.5 * masked_mse(prepared("mean, aligned", train)(between), between).mean()
 
 
+@pytest.mark.parametrize("heavy", [False, True])
+def test_what_is_linear_in_a_turning_frame_is_found_by_least_squares(heavy: bool) -> None:
+    # Three heavy atoms lie in a plane, across which they move all the same.
+    given, rng = samples(240, heavy), np.random.default_rng(5)
+    count, shape = len(given), (given.first - centres(replace(given, positions=given.first)))[:1]
+    bent = replace(
+        given, positions=shape + 1e-3 * torch.as_tensor(rng.normal(size=given.first.shape))
+    )
+    turn, centre = framed(bent, shape[0], "right-handed mean pose")
+    u = ((bent.positions - centre) @ turn.double() - shape).numpy()
+    v = rng.normal(scale=1e-3, size=u.shape)
+    mix = rng.normal(size=(2, 8, u[0].size, u[0].size)) / u[0].size ** 0.5
+    flat = np.stack([u, v]).reshape(2, count, -1)
+    steps = np.einsum("kpab,ksb->spa", mix, flat)
+    x = shape.numpy() + u
+    later = x[:, None] + steps.reshape(count, 8, *u.shape[1:])
+    turns = Rotation.random(count, random_state=3).as_matrix()
+    turned = [np.einsum("sij,s...j->s...i", turns, side) for side in (x, v, later)]
+    x, v, targets = (torch.as_tensor(side).float() for side in turned)
+    given = replace(given, positions=x, velocities=v / 20, targets=targets)
+    train, test = given.select(slice(0, 200)), given.select(slice(200, 240))
+    error = masked_mse(prepared("linear", train)(test), test).mean()
+    assert error < 1e-3 * masked_mse(stayed(test), test).mean()
+
+
 def test_molecules_that_were_not_trained_on_stay() -> None:
     train = samples()
     other = replace(samples(), molecule=torch.ones(6, dtype=torch.long))
-    for name in ("mean, laboratory", "mean, aligned", "neighbours"):
+    for name in ("mean, laboratory", "mean, aligned", "neighbours", "linear"):
         assert torch.equal(prepared(name, train)(other), stayed(other))
+
+
+def test_an_untrained_egnn_goes_where_velocities_take_it() -> None:
+    given = samples()
+    still = replace(given, velocities=torch.zeros_like(given.velocities))
+    model = build_model(Row(model="egnn"), setting_of(given), given, 0)
+    assert (predict(model, still) - still.positions[:, None]).abs().max() < 0.02
 
 
 def stayed(given: Samples) -> Tensor:
@@ -332,9 +365,11 @@ def test_scores_are_means_over_frames_and_of_the_last(monkeypatch: pytest.Monkey
 
 def test_significance_counts_stretches_of_time_and_not_starts() -> None:
     rng = np.random.default_rng(0)
-    starts = np.sort(rng.choice(60_000, 2000, replace=False))
+    starts = np.sort(rng.choice(120_000, 2000, replace=False))
     clusters = clusters_of(starts, 3000)
     assert clusters.max() + 1 == 10
+    # At short lags too, where hardly two windows overlap, a molecule remembers.
+    assert clusters_of(starts, 16).max() + 1 == 30
     noise = rng.normal(size=2000)
     # A difference that holds everywhere, and one that is an accident of one stretch.
     assert paired_test(noise + 0.5, noise, clusters) == pytest.approx(2 / 2**10)
@@ -342,7 +377,7 @@ def test_significance_counts_stretches_of_time_and_not_starts() -> None:
     assert paired_test(accident, noise, clusters) > 0.2
     assert paired_test(noise, noise + 1, np.zeros(2000, int)) == 1.0
     # A block of a split by time is one stretch, wherever it lies.
-    blocks = np.concatenate([np.arange(5600), np.arange(9000, 14_600), np.arange(20_000, 33_000)])
-    assert np.bincount(clusters_of(blocks, 3000)).tolist() == [5600, 5600, 6000, 7000]
+    blocks = np.concatenate([np.arange(5600), np.arange(20_000, 25_600), np.arange(40_000, 66_000)])
+    assert np.bincount(clusters_of(blocks, 3000)).tolist() == [5600, 5600, 12_000, 14_000]
     molecules = np.repeat([0, 1], 1000)
     assert clusters_of(starts, 3000, molecules).max() + 1 == 10

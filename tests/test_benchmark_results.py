@@ -15,6 +15,7 @@ from benchmark_files import SMALL, write_md17
 
 from ase_atom.errors import ConfigError
 from training.benchmarks import fitting
+from training.benchmarks.peers import EGNO
 from training.benchmarks.running import Options, run_suite, tables_only
 from training.benchmarks.scoring import some_of_each
 from training.benchmarks.suites import Budget, Suite, load_rows, load_suite
@@ -61,6 +62,15 @@ def test_a_result_of_another_budget_is_found_before_anything_is_trained(
     other = Options(data=data, output=output, budget=Budget(steps=4))
     with pytest.raises(ConfigError, match=r"budget\.steps: 3 → 4"):
         run_suite(suite, load_rows(suite), other)
+
+
+def test_other_code_of_a_row_makes_another_result(data, tmp_path, monkeypatch) -> None:
+    suite, options = brief(tmp_path), Options(data=data, output=tmp_path / "out")
+    run_suite(suite, load_rows(suite), options)
+    monkeypatch.setattr(EGNO, "version", EGNO.version + 1)
+    monkeypatch.setattr(fitting.Fit, "run", lambda *_: pytest.fail("trained"))
+    with pytest.raises(ConfigError, match=rf"version: {EGNO.version - 1} → {EGNO.version}"):
+        run_suite(suite, load_rows(suite), options)
 
 
 @pytest.mark.parametrize("seed", [0, 1])

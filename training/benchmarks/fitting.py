@@ -24,11 +24,14 @@ from training.benchmarks.trivial import masked_mse
 from training.config import OptimiserConfig
 from training.optimisers import build_optimiser
 
-LOOKS, PLATEAU_LOOKS = 24, 96
-"""Looks at the validation samples in the course of a budget, and where a plateau is looked for."""
+LOOKS, LOOKED_AT = 96, 500
+"""Looks in the course of a budget, and at how many of the validation samples at most."""
 
 PATIENCE, FALL = 4, 1 / 3
 """Looks without a better one after which rates fall, and to what part, on a plateau."""
+
+PROCEDURE = {"looks": LOOKS, "looked_at": LOOKED_AT, "patience": PATIENCE, "fall": FALL}
+"""What a result's settings tell of these."""
 
 SAVE_SECONDS = 30.0
 
@@ -67,9 +70,12 @@ class Fit:
     train, validation
         Samples on the model's device.
     row, budget, seed
-        Settings.
+        Settings. A schedule that the row does not name is `plateau` under a budget of minutes,
+        which may be far too long for few samples, and `constant`, as published, under one of steps.
     checkpoint
         File to go on from and to save to now and then.
+    heavy
+        Learn from, and choose by, the errors of heavy atoms alone.
     """
 
     def __init__(
@@ -81,9 +87,13 @@ class Fit:
         budget: Budget,
         seed: int,
         checkpoint: Path,
+        heavy: bool = False,
     ) -> None:
-        self.model, self.train, self.validation = model, train, validation
+        self.model, self.train, self.heavy = model, train, heavy
+        self.validation = validation.select(slice(None, None, -(-len(validation) // LOOKED_AT)))
         self.row, self.settings = row, row.optimiser
+        by_default = "constant" if budget.minutes is None else "plateau"
+        self.schedule = row.optimiser.schedule or by_default
         self.batch_size = min(row.batch_size, len(train))
         stay = masked_mse(train.positions[:, None].expand_as(train.targets), train)
         self.noise = row.noise * stay[:, -1].mean().sqrt().item()
@@ -150,24 +160,23 @@ class Fit:
     def _due(self) -> bool:
         if self.history[-1][0] == self.step:
             return False
-        looks = PLATEAU_LOOKS if self.settings.schedule == "plateau" else LOOKS
-        return self.progress >= len(self.history) / looks or self.progress >= 1
+        return self.progress >= len(self.history) / LOOKS or self.progress >= 1
 
     # -- steps and looks -------------------------------------------------------------------------
 
     def _train_step(self) -> bool:
         self.model.train()
         batch = self.train.select(self._rows())
-        loss = masked_mse(self.model(self._shaken(batch)), batch).mean()
+        loss = masked_mse(self.model(self._shaken(batch)), batch, self.heavy).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if self.settings.clip:
             nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
         rise = min(1.0, (self.step + 1) / (self.settings.warmup + 1))
         fall = 1.0
-        if self.settings.schedule == "cosine":
+        if self.schedule == "cosine":
             fall = 0.5 * (1 + math.cos(math.pi * min(self.progress, 1.0)))
-        elif self.settings.schedule == "plateau":
+        elif self.schedule == "plateau":
             fall = self.scale
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * rise * fall
@@ -209,7 +218,7 @@ class Fit:
         self._swap()
         try:
             predicted = predict(self.model, self.validation)
-            error = masked_mse(predicted, self.validation).mean().item()
+            error = masked_mse(predicted, self.validation, self.heavy).mean().item()
             if error < self.best[0]:
                 state = self.model.state_dict()
                 self.best_weights = {name: value.detach().clone() for name, value in state.items()}
@@ -220,7 +229,7 @@ class Fit:
             # What is saved after an interruption are the weights, and not their average.
             self._swap()
         self.history.append((self.step, error))
-        if self.settings.schedule == "plateau" and self.waiting >= PATIENCE and self.best_weights:
+        if self.schedule == "plateau" and self.waiting >= PATIENCE and self.best_weights:
             self._go_back()
 
     def _go_back(self) -> None:

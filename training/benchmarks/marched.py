@@ -40,6 +40,7 @@ class Marched(nn.Module):
     """
 
     last_only = False
+    version = 1
 
     def __init__(
         self, settings: dict[str, object], lags: Tensor, interval: float, heavy: bool

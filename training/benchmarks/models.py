@@ -47,6 +47,7 @@ class OperatorModel(nn.Module):
     """An operator of this package as a model of samples."""
 
     last_only = False
+    version = 1
 
     def __init__(self, settings: dict[str, Any], setting: Setting, train: Samples) -> None:
         super().__init__()
@@ -82,7 +83,8 @@ class OperatorModel(nn.Module):
     def forward(self, samples: Samples) -> Tensor:
         """Positions at the lags, Å, ``[B, P, N, 3]``."""
         state = PhaseState(samples.numbers, samples.masses, samples.positions, samples.velocities)
-        return self.operator.positions(state, self.lags)
+        # As published, bonds are those of the first frame.
+        return self.operator.positions(state, self.lags, samples.first)
 
 
 def build_model(row: Row, setting: Setting, train: Samples, seed: int) -> nn.Module:
@@ -104,6 +106,12 @@ def build_model(row: Row, setting: Setting, train: Samples, seed: int) -> nn.Mod
         return EGNO(setting.elements, len(setting.lags), **row.settings)
     except TypeError as error:
         raise ConfigError(f"a row's {row.model}: {error}") from error
+
+
+def version_of(row: Row) -> int:
+    """Number of a model's code, which grows with a change that makes other results."""
+    kinds = {"egnn": EGNN, "egno": EGNO, "operator": OperatorModel, "marched": Marched}
+    return kinds[row.model].version
 
 
 def parameters_of(model: nn.Module) -> int:

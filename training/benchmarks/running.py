@@ -16,13 +16,14 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.files import digest_of
 from ase_atom.operator.checkpoint import find_operator
-from training.benchmarks.fitting import Fit
+from training.benchmarks.fitting import PROCEDURE, Fit
 from training.benchmarks.models import (
     Setting,
     build_model,
     elements_of,
     parameters_of,
     predict,
+    version_of,
 )
 from training.benchmarks.results import Place
 from training.benchmarks.samples import PARTS, Samples, make_samples, split_starts
@@ -148,7 +149,7 @@ def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
     files = _files(tasks, options)
     settings_of = {
         (task.key, split, name): _settings(
-            task, split, files, rows.get(name), _budget(budget, options)
+            task, split, files, name, rows.get(name), _budget(budget, options)
         )
         for task, split, name, _ in jobs
     }
@@ -172,18 +173,18 @@ def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
         if loaded is None or loaded[0] != (task.key, split):
             loaded = (task.key, split), load_task(task, split, options)
         label = f"[{number}/{len(jobs)}] {place.name}"
+        heavy = task.errors_of == "heavy"
         if row is None:
             place.begin(settings)
-            _trivial(name, place, loaded[1], task.errors_of == "heavy")
+            _trivial(name, place, loaded[1], heavy)
         else:
             # A row that cannot be built leaves nothing behind that its correction would not fit.
             model = build_model(row, loaded[1].setting, loaded[1].parts["train"], seed)
             place.begin(settings)
-            heavy = task.errors_of == "heavy"
             facts = {"device": _device_name(options)}
             if row.learned:
                 with _Bar(label) as advance:
-                    facts |= _train(model, row, seed, place, loaded[1], budget, advance)
+                    facts |= _train(model, row, seed, place, loaded[1], budget, heavy, advance)
             _measure(model, row, place, loaded[1], heavy, facts)
         facts = json.loads(place.record.read_text())
         s2t = "" if facts["s2t"] is None else f", S2T {100 * facts['s2t']:.3f}"
@@ -237,6 +238,8 @@ def load_task(task: Task, split: str, options: Options) -> Loaded:
     order = compounds.every
     parts: dict[str, list[Samples]] = {part: [] for part in PARTS}
     sources, public, intervals = [], True, set()
+    # As published.
+    shares = (0.2, 0.1, 0.1) if task.layout == "tg80" else (0.1, 0.05, 0.05)
     for index, name in enumerate(order):
         trajectory = load_trajectory(task.layout, name, task.atoms == "heavy", options.data)
         if len(trajectory.numbers) == 0:
@@ -247,7 +250,7 @@ def load_task(task: Task, split: str, options: Options) -> Loaded:
         counts = task.counts.as_tuple()
         own = [part for part in PARTS if name in getattr(compounds, part)]
         only = own[0] if len(own) == 1 else None
-        starts = split_starts(trajectory, task.window, task.margin, counts, split, only)
+        starts = split_starts(trajectory, task.window, task.margin, counts, split, only, shares)
         for part, those in zip(PARTS, starts, strict=True):
             if part in own:
                 parts[part].append(make_samples(trajectory, those, task.window, index))
@@ -264,7 +267,7 @@ def load_task(task: Task, split: str, options: Options) -> Loaded:
 
 def _trivial(name: str, place: Place, loaded: Loaded, heavy: bool) -> None:
     parts = {part: samples.to(torch.device("cpu")) for part, samples in loaded.parts.items()}
-    predictor = TRIVIAL[name]()
+    predictor = TRIVIAL[name](heavy)
     predictor.prepare(parts["train"], parts["validation"], loaded.setting.lags)
     measured = score(predictor, parts["test"], heavy)
     facts = _facts(loaded) | {"parameters": 0, "choice": predictor.choice}
@@ -278,6 +281,7 @@ def _train(
     place: Place,
     loaded: Loaded,
     budget: Budget,
+    heavy: bool,
     advance: Callable[[float], None],
 ) -> dict[str, Any]:
     parts = loaded.parts
@@ -289,6 +293,7 @@ def _train(
         budget,
         seed,
         place.checkpoint,
+        heavy,
     )
     trained = fit.run(advance)
     return {
@@ -328,17 +333,20 @@ def _settings(
     task: Task,
     split: str,
     files: dict[tuple[str, str], str],
+    name: str,
     row: Row | None,
     budget: dict[str, Any],
 ) -> dict[str, Any]:
     settings: dict[str, Any] = {"task": task.model_dump(mode="json"), "split": split}
+    # So does other code.
+    settings["version"] = TRIVIAL[name]().version if row is None else version_of(row)
     # Another file under the same name makes another result.
     names = task.compounds[split].every
     settings["files"] = {name: files[task.layout, name] for name in names}
     if row is not None:
         settings["row"] = row.model_dump(mode="json")
         if row.learned:
-            settings["budget"] = budget
+            settings |= {"budget": budget, "procedure": PROCEDURE}
         else:
             settings["weights"] = digest_of(find_operator(row.settings["operator"]))
     return json.loads(json.dumps(settings))

@@ -38,6 +38,8 @@ class Samples:
         Index of the molecule, ``[B]``.
     start
         Number of the start frame, ``[B]``.
+    first
+        Positions in the first frame of the trajectory, Å, ``[B, N, 3]``.
     """
 
     numbers: Tensor
@@ -48,6 +50,7 @@ class Samples:
     hops: Tensor
     molecule: Tensor
     start: Tensor
+    first: Tensor
 
     def __len__(self) -> int:
         return len(self.numbers)
@@ -77,7 +80,7 @@ class Samples:
         size = max(part.numbers.shape[1] for part in parts)
         # Which axes of each field count atoms.
         axes = {"numbers": [1], "masses": [1], "targets": [2], "hops": [1, 2]}
-        axes |= {"positions": [1], "velocities": [1], "molecule": [], "start": []}
+        axes |= {"positions": [1], "velocities": [1], "molecule": [], "start": [], "first": [1]}
 
         def padded(name: str, value: Tensor) -> Tensor:
             for axis in axes[name]:
@@ -117,14 +120,19 @@ def valid_starts(trajectory: Trajectory, window: Window, margin: int) -> NDArray
     return starts[complete]
 
 
-def random_split(starts: NDArray, counts: tuple[int, int, int], seed: int = 100) -> list[NDArray]:
+def random_split(
+    starts: NDArray,
+    counts: tuple[int, int, int],
+    shares: tuple[float, float, float] = (0.1, 0.05, 0.05),
+    seed: int = 100,
+) -> list[NDArray]:
     """The published split: frames drawn at random from the whole trajectory, then cut.
 
-    10, 5 and 5 % of the starts, one after another and each from what is left, of which the first
-    ``counts`` are taken. Windows of the three parts overlap.
+    Shares of the starts, one after another and each from what is left, of which the first
+    ``counts`` are taken; 10, 5 and 5 % as published for MD17. Windows of the three parts overlap.
     """
     draw = np.random.RandomState(seed)
-    shares, left, parts = (0.1, 0.05, 0.05), np.ones(len(starts), dtype=bool), []
+    left, parts = np.ones(len(starts), dtype=bool), []
     for share, count in zip(shares, counts, strict=True):
         # Short trajectories would leave too few: then the share is what the count asks for.
         size = min(max(int(share * len(starts)), count), int(left.sum()))
@@ -187,11 +195,13 @@ def split_starts(
     counts: tuple[int, int, int],
     split: str,
     only: str | None = None,
+    shares: tuple[float, float, float] = (0.1, 0.05, 0.05),
 ) -> list[NDArray]:
     """Start frames of training, validation and test under a split of `SPLITS`.
 
     A molecule that stands in one part alone, ``only``, needs no gaps between blocks of time: that
-    part takes its starts from the whole trajectory, and the others get none.
+    part takes its starts from the whole trajectory, and the others get none. ``shares`` are those
+    of `random_split`.
 
     Raises
     ------
@@ -209,7 +219,7 @@ def split_starts(
     if split == "random":
         # Of a molecule in one part alone the other parts are not looked at.
         asked = tuple(n if only in (None, p) else 0 for p, n in zip(PARTS, counts, strict=True))
-        return _filled(random_split(starts, counts), asked, trajectory, window)
+        return _filled(random_split(starts, counts, shares), asked, trajectory, window)
     if only is not None:
         draw, count = np.random.RandomState(100), counts[PARTS.index(only)]
         chosen = draw.choice(starts, min(count, len(starts)), replace=False)
@@ -252,4 +262,5 @@ def make_samples(
         hops=each(trajectory.hops(), torch.long),
         molecule=torch.full((count,), molecule),
         start=torch.as_tensor(np.asarray(starts)).long(),
+        first=each(x[0], torch.float32),
     )

@@ -6,26 +6,26 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-_SHORTEST_CLUSTER = 2000  # frames
+_SHORTEST_CLUSTER = 4000  # frames
 _RESAMPLES = 9999
 
 
 def clusters_of(starts: NDArray, delta: int, molecule: NDArray | None = None) -> NDArray:
     """Index of each start's stretch of time, ``[S]``.
 
-    Windows that overlap share their fate, so that starts count as independent only if they lie in
-    different stretches, of 2 Δ frames and at least 2000. Stretches begin anew after a gap of more
-    than Δ, as between the blocks of a split by time; less than half a stretch at an end joins the
-    one before.
+    Windows that overlap share their fate, and a molecule remembers for longer than a window, so
+    that starts count as independent only if they lie in different stretches, of 4 Δ frames and at
+    least 4000. Stretches begin anew after a gap as long, as between blocks of a split by time; less
+    than half a stretch at an end joins the one before.
     """
     starts = np.asarray(starts)
     molecules = np.zeros_like(starts) if molecule is None else np.asarray(molecule)
-    length = max(2 * delta, _SHORTEST_CLUSTER)
+    length = max(4 * delta, _SHORTEST_CLUSTER)
     found, count = np.empty(len(starts), dtype=int), 0
     for each in np.unique(molecules):
         rows = np.flatnonzero(molecules == each)
         rows = rows[np.argsort(starts[rows], kind="stable")]
-        for run in np.split(rows, np.flatnonzero(np.diff(starts[rows]) > delta) + 1):
+        for run in np.split(rows, np.flatnonzero(np.diff(starts[rows]) > length) + 1):
             since = starts[run] - starts[run[0]]
             stretches = max(1, round((int(since[-1]) + 1) / length))
             found[run] = count + np.minimum(since // length, stretches - 1)

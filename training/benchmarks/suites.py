@@ -45,10 +45,10 @@ class Optimiser(_Section):
     muon_lr
         Of Muon.
     schedule
-        ``constant``, ``cosine`` to zero at the end of the budget, or ``plateau``: after two
+        ``constant``, ``cosine`` to zero at the end of the budget, or ``plateau``: after four
         looks at the validation samples without a better one the weights go back to the best, and
-        rates fall to a third. That spends a budget that is far too long for few samples on steps
-        so small that they still help.
+        rates fall to a third. By default ``plateau`` under a budget of minutes and ``constant``
+        under one of steps.
     warmup
         Steps over which the rate rises.
     clip
@@ -64,7 +64,7 @@ class Optimiser(_Section):
     eps: float = Field(default=1e-8, gt=0)
     amsgrad: bool = False
     muon_lr: float = Field(default=0.01, gt=0)
-    schedule: Literal["constant", "cosine", "plateau"] = "constant"
+    schedule: Literal["constant", "cosine", "plateau"] | None = None
     warmup: int = Field(default=0, ge=0)
     clip: float = Field(default=1.0, ge=0)
     ema: float = Field(default=0.0, ge=0, lt=1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -12,19 +13,37 @@ from ase_atom.operator.spectral.rest import orientation
 from training.benchmarks.samples import Samples
 
 _NEIGHBOURS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_RIDGES = tuple(10.0**n for n in range(-8, 2))
+_SHORT = 20.0  # fs, that make velocities displacements as large as those of positions
 _CHUNK = 256
+
+FRAMES = ("laboratory", "mean pose", "right-handed mean pose")
+"""Of states: laid on the mean pose by rotation or reflection, or by rotation alone.
+
+By rotation alone even a planar molecule, as any three atoms are, has an axis across the plane."""
 
 
 class Trivial(ABC):
     """A predictor that is told the training samples, the lags in fs, and validation samples.
 
+    Parameters
+    ----------
+    heavy
+        Choose by the errors of heavy atoms alone.
+
     Attributes
     ----------
     choice
         What it chose on the validation samples, for the table.
+    version
+        Of its code, which grows with a change that makes other results.
     """
 
     choice: str = ""
+    version: int = 1
+
+    def __init__(self, heavy: bool = False) -> None:
+        self.heavy = heavy
 
     def prepare(self, train: Samples, validation: Samples, lags: Tensor) -> None:
         """Take what is needed from the training samples."""
@@ -61,7 +80,8 @@ class MeanStructure(Trivial):
     Molecules that were not in training have no mean; they stay where they are.
     """
 
-    def __init__(self, aligned: bool) -> None:
+    def __init__(self, aligned: bool, heavy: bool = False) -> None:
+        super().__init__(heavy)
         self.aligned = aligned
 
     def prepare(self, train: Samples, validation: Samples, lags: Tensor) -> None:
@@ -99,31 +119,31 @@ class Neighbours(Trivial):
     """The mean of what became of the nearest training starts: a conditional mean without a model.
 
     The distance is Σ_i m_i |Δx_i|² / s_x² + Σ_i m_i |Δv_i|² / s_v², each divided by its mean over
-    pairs of training starts. The number of neighbours, whether velocities count, and whether
-    states are compared and averaged in the laboratory frame or laid on the mean pose, are chosen
-    on the validation samples.
+    pairs of training starts. The number of neighbours, whether velocities count, and in which of
+    the `FRAMES` states are compared and averaged, are chosen on the validation samples.
     """
+
+    version = 2
 
     def prepare(self, train: Samples, validation: Samples, lags: Tensor) -> None:
         super().prepare(train, validation, lags)
         best = None
-        for aligned in (False, True):
+        for frame in FRAMES:
             for velocities in (False, True):
-                self._remember(train, aligned, velocities)
+                self._remember(train, frame, velocities)
                 for count in _NEIGHBOURS:
                     if count > len(train):
                         break
                     self.count = count
-                    error = masked_mse(self(validation), validation).mean().item()
+                    error = masked_mse(self(validation), validation, self.heavy).mean().item()
                     if best is None or error < best[0]:
-                        best = (error, aligned, velocities, count)
-        _, aligned, velocities, self.count = best
-        self._remember(train, aligned, velocities)
-        frame = "mean pose" if aligned else "laboratory"
+                        best = (error, frame, velocities, count)
+        _, frame, velocities, self.count = best
+        self._remember(train, frame, velocities)
         self.choice = f"{self.count} in the {frame} frame" + (", velocities" if velocities else "")
 
-    def _remember(self, train: Samples, aligned: bool, velocities: bool) -> None:
-        self.aligned, self.velocities = aligned, velocities
+    def _remember(self, train: Samples, frame: str, velocities: bool) -> None:
+        self.frame, self.velocities = frame, velocities
         self.stored: dict[int, tuple[Tensor, Tensor]] = {}
         self.poses: dict[int, Tensor] = {}
         self.scales: dict[int, tuple[Tensor, Tensor]] = {}
@@ -134,18 +154,13 @@ class Neighbours(Trivial):
             self.scales[molecule] = tuple(
                 side.var(0).sum().clamp(min=1e-12).sqrt() for side in (x, v)
             )
-            targets = own.targets
-            if aligned:
-                targets = (targets - centre[:, None]) @ turn[:, None]
+            targets = (own.targets - centre[:, None]) @ turn[:, None]
             self.stored[molecule] = self._joined(x, v, molecule), targets
 
     def _features(self, own: Samples, molecule: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        centre = centres(own)
-        x, v, turn = own.positions, own.velocities, torch.eye(3).expand(len(own), 3, 3)
-        if self.aligned:
-            turn = orientation(self.poses[molecule], x - centre, own.masses)
-            x, v = (x - centre) @ turn, v @ turn
+        turn, centre = framed(own, self.poses[molecule], self.frame)
         roots = own.masses.sqrt().unsqueeze(-1)
+        x, v = (own.positions - centre) @ turn, own.velocities @ turn
         return (x * roots).flatten(1), (v * roots).flatten(1), turn, centre
 
     def _joined(self, x: Tensor, v: Tensor, molecule: int) -> Tensor:
@@ -165,20 +180,87 @@ class Neighbours(Trivial):
                 gaps = torch.cdist(self._joined(x, v, molecule), keys)
                 near = gaps.topk(min(self.count, len(keys)), largest=False).indices
                 mean = targets[near].mean(1)
-                if self.aligned:
-                    mean = mean @ turn[:, None].transpose(-1, -2) + centre[:, None]
-                found[some] = mean
+                found[some] = mean @ turn[:, None].transpose(-1, -2) + centre[:, None]
         return found
 
 
-TRIVIAL: dict[str, Callable[[], Trivial]] = {
+class Linear(Trivial):
+    """Least squares: displacements that are linear in positions and velocities at the start.
+
+    They are taken in a frame of the molecule, one fit for each molecule. That holds for small
+    vibrations about one structure, and without a network it is what to expect of as many starts.
+    The strength of the ridge and the frame are chosen on the validation samples.
+    """
+
+    def prepare(self, train: Samples, validation: Samples, lags: Tensor) -> None:
+        super().prepare(train, validation, lags)
+        best = None
+        for frame in FRAMES:
+            if frame == "laboratory":
+                continue
+            self.frame = frame
+            for self.ridge in _RIDGES:
+                self._fit(train)
+                error = masked_mse(self(validation), validation, self.heavy).mean().item()
+                if best is None or error < best[0]:
+                    best = (error, frame, self.ridge)
+        _, self.frame, self.ridge = best
+        self._fit(train)
+        self.choice = f"ridge of {self.ridge:g} of the mean variance in the {self.frame} frame"
+
+    def _fit(self, train: Samples) -> None:
+        self.poses: dict[int, Tensor] = {}
+        self.maps: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
+        for molecule in train.molecule.unique().tolist():
+            own = train.select(train.molecule == molecule)
+            self.poses[molecule] = mean_pose(own.positions - centres(own), own.masses)
+            rows, turn = self._rows(own, molecule)
+            moved = ((own.targets - own.positions[:, None]) @ turn[:, None]).flatten(1).double()
+            middle, mean = rows.mean(0), moved.mean(0)
+            rows = rows - middle
+            squares = rows.T @ rows
+            size = self.ridge * squares.diagonal().mean()
+            squares.diagonal().add_(size.clamp(min=1e-12))
+            slopes = torch.linalg.solve(squares, rows.T @ (moved - mean))
+            self.maps[molecule] = slopes, middle, mean
+
+    def _rows(self, own: Samples, molecule: int) -> tuple[Tensor, Tensor]:
+        turn, centre = framed(own, self.poses[molecule], self.frame)
+        x, v = (own.positions - centre) @ turn, own.velocities @ turn * _SHORT
+        return torch.cat([x.flatten(1), v.flatten(1)], dim=1).double(), turn
+
+    def __call__(self, samples: Samples) -> Tensor:
+        found = samples.positions[:, None].expand(-1, len(self.lags), -1, -1).clone()
+        for molecule in samples.molecule.unique().tolist():
+            if molecule not in self.maps:
+                continue
+            chosen = samples.molecule == molecule
+            rows, turn = self._rows(samples.select(chosen), molecule)
+            slopes, middle, mean = self.maps[molecule]
+            moved = ((rows - middle) @ slopes + mean).to(found).view_as(found[chosen])
+            found[chosen] += moved @ turn[:, None].transpose(-1, -2)
+        return found
+
+
+TRIVIAL: dict[str, Callable[..., Trivial]] = {
     "stay": Stay,
     "ballistic": Ballistic,
-    "mean, laboratory": lambda: MeanStructure(aligned=False),
-    "mean, aligned": lambda: MeanStructure(aligned=True),
+    "mean, laboratory": partial(MeanStructure, False),
+    "mean, aligned": partial(MeanStructure, True),
     "neighbours": Neighbours,
+    "linear": Linear,
 }
 """By the names of their rows; no result is printed without them."""
+
+
+def framed(samples: Samples, pose: Tensor, frame: str) -> tuple[Tensor, Tensor]:
+    """One of the `FRAMES`: rotation of row vectors, ``[B, 3, 3]``, and origin, ``[B, 1, 3]``."""
+    if frame == "laboratory":
+        count = len(samples)
+        return torch.eye(3).expand(count, 3, 3), torch.zeros(count, 1, 3)
+    centre = centres(samples)
+    places = samples.positions - centre
+    return orientation(pose, places, samples.masses, handed="handed" in frame), centre
 
 
 def centres(samples: Samples) -> Tensor:

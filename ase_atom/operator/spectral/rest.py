@@ -9,7 +9,9 @@ FLAT = 0.03
 """A structure this much thinner than long is planar; fluctuations leave no mean one flatter."""
 
 
-def orientation(structure: Tensor, positions: Tensor, masses: Tensor) -> Tensor:
+def orientation(
+    structure: Tensor, positions: Tensor, masses: Tensor, handed: bool = False
+) -> Tensor:
     """Rotation, or rotation and reflection, that lays a structure into each of some poses best.
 
     The orthogonal matrix Q of least Σ_i m_i |x_i − Q s_i|² (Kabsch, Acta Cryst. A 32, 922 (1976)).
@@ -26,6 +28,9 @@ def orientation(structure: Tensor, positions: Tensor, masses: Tensor) -> Tensor:
         About their centres of mass, Å, ``[B, N, 3]``.
     masses
         amu, 0 on padding, ``[B, N]``.
+    handed
+        Take the best rotation, without reflections. It commutes with rotations of the pose alone,
+        and has an axis across a planar structure.
 
     Returns
     -------
@@ -36,6 +41,10 @@ def orientation(structure: Tensor, positions: Tensor, masses: Tensor) -> Tensor:
         weighted = positions.double() * masses.double().unsqueeze(-1)
         still = structure.double()
         left, _, right = torch.linalg.svd(weighted.transpose(-1, -2) @ still)
+        if handed:
+            signs = torch.ones_like(left[..., 0, :])
+            signs[..., 2] = torch.linalg.det(left @ right).sign()
+            return ((left * signs.unsqueeze(-2)) @ right).to(positions.dtype)
         extents = torch.linalg.svdvals(still * masses.double().sqrt().unsqueeze(-1))
         kept = (extents > FLAT * extents[..., :1]).to(left).unsqueeze(-2)
         return ((left * kept) @ right).to(positions.dtype)

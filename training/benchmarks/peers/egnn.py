@@ -50,9 +50,17 @@ class Layer(nn.Module):
     m_ij = φ_e(h_i, h_j, |x_i − x_j|², e_ij),
     x_i ← x_i + φ_v(h_i) v_i + mean_j (x_i − x_j) φ_x(m_ij),
     h_i ← h_i + φ_h(h_i, Σ_j m_ij), with j over the other atoms of the molecule.
+
+    Parameters
+    ----------
+    width, pair_features
+        Size.
+    still
+        Begin with φ_x all but zero and without an offset, as the authors of EGNN do; those of EGNO
+        leave it as it is drawn.
     """
 
-    def __init__(self, width: int, pair_features: int = 4) -> None:
+    def __init__(self, width: int, pair_features: int = 4, still: bool = True) -> None:
         super().__init__()
         self.of_receiver = nn.Linear(width, width)
         self.of_sender = nn.Linear(width, width, bias=False)
@@ -61,8 +69,9 @@ class Layer(nn.Module):
         self.coordinate = _network(width, 1)
         self.velocity = _network(width, 1)
         self.node = _network(2 * width, width, width)
-        # As its authors start it: positions hardly move at first.
-        nn.init.xavier_uniform_(self.coordinate[-1].weight, gain=0.001)
+        if still:
+            self.coordinate[-1] = nn.Linear(width, 1, bias=False)
+            nn.init.xavier_uniform_(self.coordinate[-1].weight, gain=0.001)
 
     def forward(self, x: Tensor, v: Tensor, h: Tensor, pairs: Pairs) -> tuple[Tensor, Tensor]:
         """New positions and features from ``[B, T, N, 3]`` and ``[B, T, N, width]``."""
@@ -95,6 +104,7 @@ class EGNN(nn.Module):
     """
 
     last_only = True
+    version = 2
 
     def __init__(self, elements: Sequence[int], width: int = 64, layers: int = 5) -> None:
         super().__init__()

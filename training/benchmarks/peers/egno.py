@@ -66,6 +66,7 @@ class EGNO(nn.Module):
     """
 
     last_only = False
+    version = 2
 
     def __init__(
         self,
@@ -79,7 +80,7 @@ class EGNO(nn.Module):
         super().__init__()
         self.register_buffer("marks", time_marks(timesteps, time_width), persistent=False)
         self.embedding = Embedding(elements, width, more=time_width)
-        self.layers = nn.ModuleList(Layer(width) for _ in range(layers))
+        self.layers = nn.ModuleList(Layer(width, still=False) for _ in range(layers))
         self.scalars = nn.ModuleList(
             TemporalConvolution(width, modes, 1 / width**2, activate=True) for _ in range(layers)
         )
