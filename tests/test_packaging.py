@@ -55,7 +55,7 @@ def test_the_operator_sees_no_ase_no_openmm_and_no_adapter():
             top = line.split(".")[0]
             assert top not in ("ase", "openmm", "mdtraj", "rdkit"), file
             if top == "ase_atom":
-                assert line.split(".")[1] in ("errors", "operator", "state", "units"), file
+                assert line.split(".")[1] in ("errors", "files", "operator", "state", "units"), file
 
 
 def test_the_example_script_is_valid():
