@@ -8,7 +8,7 @@ import numpy as np
 import openmm
 import pytest
 from ase.build import molecule
-from conftest import make_operator
+from conftest import make_card, make_operator
 from openmm import unit
 from openmm.app import Element, Topology
 from openmm_systems import FEMTO, LANGEVIN, Springs, bare_system, march, phase, simulate
@@ -150,6 +150,18 @@ def test_atoms_without_an_element(tiny_checkpoint):
 def test_other_molecules_by_their_bonds(tiny_checkpoint, name, message):
     with pytest.raises(CoverageError, match=message):
         build(tiny_checkpoint, openmm_topology(molecule(name)))
+
+
+def test_a_general_operator_takes_any_molecule_up_to_its_size():
+    operator = make_operator(strength=0.003)
+    operator.card = make_card(largest_molecule=9)
+    assert build(operator, openmm_topology(molecule("CH3OCH3"))).getStepSize() is not None
+    with pytest.raises(CoverageError, match=r"topology has 10 atoms, .* of at most 9"):
+        build(operator, openmm_topology(molecule("CH3COCH3")))
+    far = molecule("H2O")
+    far.positions += 10
+    with pytest.raises(CoverageError, match="make 2 molecules"):
+        build(operator, openmm_topology(molecule("H2O") + far))
 
 
 def test_several_molecules(tiny_checkpoint, ethanol):

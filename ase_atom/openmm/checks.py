@@ -116,6 +116,11 @@ def check_molecule(
     ]
     trained = np.array([card.masses.get(number, 0.0) for number in numbers.tolist()])
     check_composition(numbers, trained, card)
+    if card.largest_molecule is not None and len(numbers) > card.largest_molecule:
+        raise CoverageError(
+            f"the topology has {len(numbers)} atoms, but {card.name} is for molecules of at most "
+            f"{card.largest_molecule}"
+        )
     if bonds:
         _check_bonds(numbers, bonds, card)
     charges = [atom.formalCharge for atom in atoms if atom.formalCharge is not None]
@@ -241,6 +246,8 @@ def _check_bonds(numbers: np.ndarray, bonds: list[tuple[int, int]], card: Operat
         raise CoverageError(
             f"the bonds of the topology make {len(parts)} molecules; operators move one at a time"
         )
+    if card.largest_molecule is not None:  # it is for any molecule of its elements
+        return
     known = {_skeleton(Chem.AddHs(Chem.MolFromSmiles(smiles))) for smiles in card.smiles}
     if _skeleton(molecule) not in known:
         raise CoverageError(
