@@ -11,7 +11,8 @@ from harmonic_bursts import hydrogen_bursts, water_bursts
 from harmonic_ethanol import harmonic_ethanol
 
 from ase_atom.analysis import Trajectory, load_trajectory
-from ase_atom.errors import AtomError, DataError, TrajectoryError
+from ase_atom.analysis.engines import make_calculator
+from ase_atom.errors import AtomError, ConfigError, DataError, TrajectoryError
 from ase_atom.io import open_trajectory
 from training.store import write_bursts
 
@@ -173,6 +174,19 @@ def test_what_is_no_archive(tmp_path):
     (tmp_path / "t.log").write_text("nothing")
     with pytest.raises(AtomError, match="ending must be one of"):
         load_trajectory(tmp_path / "t.log")
+
+
+@pytest.mark.parametrize("content", [b"", b"PK\x03\x04 and no more"])
+def test_archives_that_were_not_fetched_whole(tmp_path, content):
+    path = tmp_path / "half.npz"
+    path.write_bytes(content)
+    with pytest.raises(TrajectoryError, match=r"half\.npz is no npz archive"):
+        load_trajectory(path)
+
+
+def test_a_calculator_that_lacks_its_program_is_refused_in_one_line():
+    with pytest.raises(ConfigError, match="orca:ORCA cannot be made without arguments"):
+        make_calculator("ase.calculators.orca:ORCA")
 
 
 def test_the_start_can_be_discarded():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from ase.data import atomic_masses
@@ -34,7 +35,7 @@ def read_npz(path: Path) -> Trajectory:
     try:
         archive = np.load(path, allow_pickle=False)
         held = {name: archive[name] for name in archive.files if archive[name].dtype != object}
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, EOFError, BadZipFile) as error:
         raise TrajectoryError(f"{path} is no npz archive of arrays ({error})") from error
     found = {what: next((held[n] for n in n_s if n in held), None) for what, n_s in _NAMES.items()}
     if found["numbers"] is None or found["positions"] is None:

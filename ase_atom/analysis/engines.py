@@ -47,7 +47,9 @@ def make_calculator(name: str) -> Calculator:
         )
     try:
         return _load(module, attribute, name, "check its name")()
-    except TypeError as error:
+    except ConfigError:
+        raise
+    except Exception as error:  # calculators raise whatever they miss, a program's path for one
         raise ConfigError(f"energy {name} cannot be made without arguments ({error})") from error
 
 
