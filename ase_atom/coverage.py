@@ -147,11 +147,9 @@ def _beyond(atoms: Atoms, card: OperatorCard) -> str | None:
             f"the structure has a total charge of {_signed(charge)}, but {card.name} was trained "
             f"for {_signed(card.charge)}"
         )
-    if card.largest_molecule is not None and len(atoms) > card.largest_molecule:
-        return (
-            f"the structure has {len(atoms)} atoms, but {card.name} is for molecules of at most "
-            f"{card.largest_molecule}"
-        )
+    reason = too_large("structure", len(atoms), card)
+    if reason is not None:
+        return reason
     try:
         names = perceive_smiles(atoms, card.charge)
     except CoverageError as error:
@@ -162,6 +160,16 @@ def _beyond(atoms: Atoms, card: OperatorCard) -> str | None:
             f"only for {', '.join(card.smiles)}"
         )
     return None
+
+
+def too_large(what: str, count: int, card: OperatorCard) -> str | None:
+    """What there is against so many atoms, if anything; ``what`` has them."""
+    if card.largest_molecule is None or count <= card.largest_molecule:
+        return None
+    return (
+        f"the {what} has {count} atoms, but {card.name} is for molecules of at most "
+        f"{card.largest_molecule}"
+    )
 
 
 def check_state(state: PhaseState, card: OperatorCard) -> None:

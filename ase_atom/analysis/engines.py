@@ -45,10 +45,9 @@ def make_calculator(name: str) -> Calculator:
             f"unknown energy {name!r}: there are {', '.join(_XTB)}, pyscf:<functional>/<basis>, "
             "and any ASE calculator as <module>:<class>"
         )
+    kind = _load(module, attribute, name, "check its name")
     try:
-        return _load(module, attribute, name, "check its name")()
-    except ConfigError:
-        raise
+        return kind()
     except Exception as error:  # calculators raise whatever they miss, a program's path for one
         raise ConfigError(f"energy {name} cannot be made without arguments ({error})") from error
 

@@ -10,7 +10,7 @@ import openmm
 from ase.data import atomic_masses
 from openmm.app import Topology
 
-from ase_atom.coverage import MASS_TOLERANCE, check_composition
+from ase_atom.coverage import MASS_TOLERANCE, check_composition, too_large
 from ase_atom.errors import ConfigError, CoverageError, StateError
 from ase_atom.operator import Operator, OperatorCard
 from ase_atom.topology import atom_label
@@ -116,11 +116,9 @@ def check_molecule(
     ]
     trained = np.array([card.masses.get(number, 0.0) for number in numbers.tolist()])
     check_composition(numbers, trained, card)
-    if card.largest_molecule is not None and len(numbers) > card.largest_molecule:
-        raise CoverageError(
-            f"the topology has {len(numbers)} atoms, but {card.name} is for molecules of at most "
-            f"{card.largest_molecule}"
-        )
+    reason = too_large("topology", len(numbers), card)
+    if reason is not None:
+        raise CoverageError(reason)
     if bonds:
         _check_bonds(numbers, bonds, card)
     charges = [atom.formalCharge for atom in atoms if atom.formalCharge is not None]
