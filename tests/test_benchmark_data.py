@@ -5,11 +5,13 @@ from __future__ import annotations
 import hashlib
 import io
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from ase.data import atomic_masses
 from benchmark_files import ETHANOL, wobble, write_md17, write_rmd17
 from harmonic_bursts import water_bursts
 
@@ -89,9 +91,13 @@ def test_tg80_is_read_from_its_own_files_and_from_bursts(tmp_path: Path) -> None
     assert np.array_equal(found.positions, x)
     assert found.interval == 1.0
     (burst,) = water_bursts(1)
-    write_burst(tmp_path / "water.h5", burst)
+    drifting = burst.positions + np.linspace(0, 5, len(burst.positions))[:, None, None]
+    write_burst(tmp_path / "water.h5", replace(burst, positions=drifting))
     found = read_tg80(tmp_path / "water.h5", "water")
-    assert np.array_equal(found.positions, burst.positions)
+    centre = np.average(found.positions, axis=1, weights=atomic_masses[[8, 1, 1]])
+    assert np.abs(centre).max() < 1e-6
+    moved = found.positions - burst.positions
+    assert np.allclose(moved, moved[:, :1], atol=1e-6)
     assert found.numbers.tolist() == [8, 1, 1]
 
 

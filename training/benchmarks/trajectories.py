@@ -121,6 +121,8 @@ def read_rmd17(path: Path, name: str, interval: float = 0.5) -> Trajectory:
 def read_tg80(path: Path, name: str, interval: float = 1.0) -> Trajectory:
     """Read the layout of TG80: rMD17's, 1 fs apart and in order unless ``old_indices`` says else.
 
+    Or one burst of this package, whose frames are put on their centre of mass.
+
     Raises
     ------
     DataError
@@ -181,7 +183,11 @@ def _load(path: Path, needed: tuple[str, ...], more: tuple[str, ...] = ()) -> di
 
 def _read_burst(path: Path, name: str) -> Trajectory:
     burst = read_burst(path)
-    return _trajectory(path, name, burst.numbers, burst.positions, None, burst.interval)
+    found = _trajectory(path, name, burst.numbers, burst.positions, None, burst.interval)
+    # Kicks of the thermostat move it about, by several Å in 10 ps, which says nothing of a molecule.
+    weights = found.masses / found.masses.sum()
+    centre = np.einsum("fnx,n->fx", found.positions, weights)[:, None]
+    return replace(found, positions=found.positions - centre)
 
 
 def _trajectory(
