@@ -15,6 +15,7 @@ from ase_atom.operator import build_operator, parse_config
 from ase_atom.state import PhaseState
 from training.benchmarks.marched import Marched
 from training.benchmarks.peers import EGNN, EGNO
+from training.benchmarks.response import fit_response
 from training.benchmarks.samples import Samples
 from training.benchmarks.suites import Row
 from training.benchmarks.trivial import MeanStructure
@@ -70,7 +71,10 @@ class OperatorModel(nn.Module):
         self.register_buffer("lags", lags.double(), persistent=False)
 
     def _rest(self, train: Samples, lags: Tensor) -> None:
-        """Start from the mean of the training targets in the frame of their start."""
+        """Start from the mean of the training targets in the frame of their start.
+
+        With a response, from what departs from it linearly, too.
+        """
         if self.operator.config.rest != "aligned":
             return
         if len(train.molecule.unique()) > 1:
@@ -79,6 +83,8 @@ class OperatorModel(nn.Module):
         mean.prepare(train, train, lags)
         (body,) = mean.means.values()
         self.operator.set_rest(body, lags)
+        if self.operator.config.response:
+            fit_response(self.operator, train, lags)
 
     def forward(self, samples: Samples) -> Tensor:
         """Positions at the lags, Å, ``[B, P, N, 3]``."""

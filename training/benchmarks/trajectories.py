@@ -184,7 +184,7 @@ def _load(path: Path, needed: tuple[str, ...], more: tuple[str, ...] = ()) -> di
 def _read_burst(path: Path, name: str) -> Trajectory:
     burst = read_burst(path)
     found = _trajectory(path, name, burst.numbers, burst.positions, None, burst.interval)
-    # Kicks of the thermostat move it about, by several Å in 10 ps, which says nothing of a molecule.
+    # Kicks of the thermostat move it by several Å in 10 ps, which says nothing of the molecule.
     weights = found.masses / found.masses.sum()
     centre = np.einsum("fnx,n->fx", found.positions, weights)[:, None]
     return replace(found, positions=found.positions - centre)

@@ -46,6 +46,9 @@ class SpectralConfig(ArchitectureConfig):
     rest_terms
         Number of structures that an aligned rest is made of, weighted 1, e^(−t/T), e^(−2t/T), …
         with T half a segment: a mean blurs as orientation and conformation are forgotten.
+    response
+        Whether paths answer linearly to displacements from an aligned structure and to velocities
+        beside what the network makes of them, see `SpectralOperator.set_response`.
     centre
         ``uniform``: the centre of mass moves uniformly; ``free``: it is where the atoms' paths take
         it, for atoms that are not all of a molecule's.
@@ -68,6 +71,7 @@ class SpectralConfig(ArchitectureConfig):
     rest: Literal["none", "learned", "aligned"] = "none"
     rest_numbers: tuple[int, ...] = ()
     rest_terms: int = Field(default=1, ge=1)
+    response: bool = False
     centre: Literal["uniform", "free"] = "uniform"
 
     @model_validator(mode="after")
@@ -86,4 +90,6 @@ class SpectralConfig(ArchitectureConfig):
             raise ValueError(f"rest: {self.rest} needs carrier: bounded")
         if (self.rest == "aligned") != bool(self.rest_numbers):
             raise ValueError("rest: aligned and rest_numbers go together")
+        if self.response and self.rest != "aligned":
+            raise ValueError(f"response: true needs rest: aligned, not {self.rest}")
         return self
