@@ -12,8 +12,10 @@ import pytest
 import torch
 import yaml
 from benchmark_files import SMALL, write_md17
+from matplotlib.image import imread
 
 from ase_atom.errors import ConfigError
+from training.benchmark import main
 from training.benchmarks import fitting
 from training.benchmarks.peers import EGNO
 from training.benchmarks.running import Options, run_suite, tables_only
@@ -105,6 +107,28 @@ def test_a_run_of_a_part_leaves_the_table_whole(data, tmp_path) -> None:
     # Asked for alone, a part is shown alone.
     tables_only(suite, rows, Options(data=data, output=output, deltas=(32,)))
     assert [page["task"]["delta"] for page in tables_of(output)] == [32]
+
+
+def test_errors_are_drawn_against_the_horizon(data, tmp_path, capsys) -> None:
+    suite, output = brief(tmp_path, delta=[16, 300], longest_blocks=16), tmp_path / "out"
+    table, image = output / "table.json", tmp_path / "x.png"
+    arguments = ["figure", str(tmp_path / "brief.yaml"), "--table", str(table), "-o"]
+
+    def refused(name: str) -> str:
+        assert main([*arguments, str(tmp_path / name)]) == 2
+        assert not (tmp_path / name).exists()
+        return capsys.readouterr().err
+
+    assert "training.benchmark run writes it" in refused("x.png")
+    run_suite(suite, load_rows(suite), Options(data=data, output=output, deltas=(16,)))
+    assert "two horizons" in refused("x.png")
+    run_suite(suite, load_rows(suite), Options(data=data, output=output))
+    assert "figures end in" in refused("x.jpgg")
+    assert main([*arguments, str(image)]) == 0
+    # Only random frames have two horizons, and their panel has more to it than paper.
+    drawn = imread(image)
+    assert drawn.std() > 0.05
+    assert drawn.shape[0] < drawn.shape[1]
 
 
 def test_a_horizon_too_long_for_blocks_of_time_has_one_split(data, tmp_path) -> None:

@@ -66,6 +66,21 @@ def run(
     )
 
 
+@app.command()
+def figure(
+    suite: Annotated[str, typer.Argument(help="Name of a suite with several horizons.")],
+    output: Annotated[Path, typer.Option("--output", "-o", help="Image, such as x.png.")],
+    table: Annotated[
+        Path | None, typer.Option(help="By default results/SUITE/table.json in the data folder.")
+    ] = None,
+) -> None:
+    """Draw a suite's errors against the horizon, relative to the mean structure's."""
+    from training.benchmarks.figures import draw_horizons
+    from training.store import data_folder
+
+    draw_horizons(table or data_folder() / "results" / suite / "table.json", output)
+
+
 @app.command("download")
 def fetch(
     layout: Annotated[str, typer.Argument(help="md17, rmd17, md22 or tg80.")],
