@@ -63,6 +63,22 @@ def test_a_budget_of_steps_leaves_the_published_schedule_alone(tmp_path) -> None
     assert alone.history == named.history
 
 
+def test_a_budget_may_have_a_size_of_batches_of_its_own(tmp_path) -> None:
+    sizes = []
+
+    class Watched(Shift):
+        def forward(self, samples: Samples) -> Tensor:
+            if self.training:
+                sizes.append(len(samples))
+            return super().forward(samples)
+
+    for budget in (Budget(steps=3), Budget(steps=3, batch_size=2)):
+        row = Row(model="egno", batch_size=3)
+        Fit(Watched(), moved(1.0), moved(1.0), row, budget, 0, tmp_path / "c.pt").run()
+        (tmp_path / "c.pt").unlink(missing_ok=True)
+    assert sizes == [3, 3, 3, 2, 2, 2]
+
+
 def test_a_row_may_learn_from_heavy_atoms_alone(tmp_path) -> None:
     given = moved(1.0)
     numbers = torch.tensor([[6, 1]]).expand(4, 2)

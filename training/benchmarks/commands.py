@@ -40,7 +40,7 @@ def run_command(
     if minutes is not None:
         if minutes <= 0:
             raise ConfigError(f"--minutes takes a number above 0, not {minutes:g}")
-        budget = Budget(minutes=minutes)
+        budget = Budget(minutes=minutes, batch_size=loaded.budget.batch_size)
     if device != "cpu":
         _check_device(device)
     options = Options(

@@ -94,7 +94,7 @@ class Fit:
         self.row, self.settings = row, row.optimiser
         by_default = "constant" if budget.minutes is None else "plateau"
         self.schedule = row.optimiser.schedule or by_default
-        self.batch_size = min(row.batch_size, len(train))
+        self.batch_size = min(budget.batch_size or row.batch_size, len(train))
         stay = masked_mse(train.positions[:, None].expand_as(train.targets), train)
         self.noise = row.noise * stay[:, -1].mean().sqrt().item()
         self.budget, self.seed, self.checkpoint = budget, seed, checkpoint

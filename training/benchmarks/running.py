@@ -353,7 +353,10 @@ def _settings(
 
 
 def _budget(budget: Budget, options: Options) -> dict[str, Any]:
-    return budget.model_dump(mode="json") | {"of": options.machine}
+    told = budget.model_dump(mode="json")
+    if budget.batch_size is None:
+        del told["batch_size"]
+    return told | {"of": options.machine}
 
 
 def _files(tasks: Sequence[Task], options: Options) -> dict[tuple[str, str], str]:

@@ -131,11 +131,13 @@ class Budget(_Section):
     """How long a row trains: minutes, or steps.
 
     Minutes are processor time of one thread where the device is a processor, so that other work
-    on the machine takes none of them, and wall time on an accelerator.
+    on the machine takes none of them, and wall time on an accelerator. A size of batches is in
+    place of every row's own: what is right for a GPU's hour makes no step of a processor's minute.
     """
 
     minutes: float | None = Field(default=None, gt=0)
     steps: int | None = Field(default=None, ge=1)
+    batch_size: int | None = Field(default=None, ge=1)
 
     @model_validator(mode="after")
     def _one(self) -> Budget:
