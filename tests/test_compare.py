@@ -9,14 +9,12 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
-from conftest import make_card
 from harmonic_ethanol import harmonic_ethanol, modes, wavenumbers
 from springs import SpringOperator
 
 from ase_atom.analysis import Segment, Tolerances, Trajectory, Verdict, compare
 from ase_atom.analysis.comparison import Comparison
 from ase_atom.analysis.infrared import infrared_spectrum
-from ase_atom.analysis.parts import unseen
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import AMU_A2_FS2_IN_EV, FS
 
@@ -288,29 +286,6 @@ def test_an_operator_is_started_from_the_reference(ethanol):
     assert any(what.startswith("S2S") for _, what, _ in found.facts)
     both = compare(reference, harmonic_reference(reference), operator=springs, rollout=settings)
     assert any("Paths are those of" in text for _, text in both.remarks)
-
-
-def test_runs_that_an_operator_has_learned_from_are_left_out(reference):
-    named = replace(
-        reference,
-        segments=tuple(
-            replace(run, name=f"springs/{k:05} of springs.h5") for k, run in enumerate(reference)
-        ),
-    )
-
-    def trained_on(count: int) -> SpringOperator:
-        keys = [f"springs/{k:05}" for k in range(count)]
-        operator = SpringOperator(reference.atoms())
-        operator.card = make_card(split={"train": keys, "test": ["springs/00007"]})
-        return operator
-
-    whole = unseen(named, trained_on(0))
-    assert whole is named
-    rest = unseen(named, trained_on(2))
-    assert [run.name for run in rest] == [run.name for run in named][2:]
-    assert any("2 of its runs, from which tiny has learned" in note for note in rest.notes)
-    with pytest.raises(ConfigError, match="learned from every run"):
-        unseen(named, trained_on(len(named.segments)))
 
 
 def harmonic_reference(reference: Trajectory) -> Trajectory:

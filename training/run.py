@@ -18,6 +18,7 @@ from rdkit import Chem
 from ase_atom.errors import ConfigError
 from ase_atom.files import replace_text
 from ase_atom.operator import Operator, OperatorCard, build_operator, load_operator
+from ase_atom.operator.marks import frame_marks
 from ase_atom.state import PhaseState
 from training.buckets import bucketed, shares
 from training.config import TrainingConfig, differences, listed
@@ -296,8 +297,15 @@ def make_card(config: TrainingConfig, reference: Reference, command: str) -> Ope
         training_config=config.model_dump(mode="json"),
         data_fingerprint=reference.fingerprint,
         split=reference.split,
+        training_frames=[mark for burst in bursts for mark in _marks(burst)],
         notes=config.notes,
     )
+
+
+def _marks(burst: Burst) -> list[str]:
+    """Marks of three frames, one of which is likely to be in a piece of the burst as well."""
+    last = len(burst.positions) - 1
+    return frame_marks(burst.numbers, burst.positions[[last // 4, last // 2, 3 * last // 4]])
 
 
 @rank_zero_only

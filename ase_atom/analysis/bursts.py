@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from tables import is_hdf5_file, open_file
+from tables import File, is_hdf5_file, open_file
 
 from ase_atom.analysis.trajectory import Segment, Trajectory
 from ase_atom.errors import DataError
@@ -50,6 +50,8 @@ def read_bursts(path: Path, molecule: str | None, temperature: float | None) -> 
                     float(about.interval) * np.arange(count),
                     np.asarray(group.energies[:], dtype=np.float64),
                     name=f"{chosen}/{key} of {path.name}",
+                    key=f"{chosen}/{key}",
+                    theory=str(about["theory"]) if "theory" in about else "unknown",
                 )
             )
             facts.append(
@@ -59,6 +61,7 @@ def read_bursts(path: Path, molecule: str | None, temperature: float | None) -> 
                     if name in about
                 }
             )
+        checksums = _checksums(file)
     if not runs:
         known = ", ".join(f"{value:g}" for value in sorted(set(present)))
         raise DataError(f"{path} holds no burst at {temperature:g} K, but at {known} K")
@@ -69,4 +72,16 @@ def read_bursts(path: Path, molecule: str | None, temperature: float | None) -> 
     else:
         listed = ", ".join(f"{value:g}" for value in sorted(temperatures))
         notes.append(f"it mixes bursts of {listed} K; choose one by its temperature")
-    return Trajectory(str(path), numbers, masses, tuple(runs), shared, tuple(notes))
+    return Trajectory(
+        str(path), numbers, masses, tuple(runs), shared, tuple(notes), checksums=checksums
+    )
+
+
+def _checksums(file: File) -> dict[str, str]:
+    """Checksums of all bursts of a file by key."""
+    found = {}
+    for molecule, parent in file.root._v_children.items():
+        for key, group in parent._v_children.items():
+            if "checksum" in group._v_attrs:
+                found[f"{molecule}/{key}"] = str(group._v_attrs.checksum)
+    return found

@@ -15,6 +15,7 @@ from ase_atom.analysis.checks import check_alone
 from ase_atom.analysis.coordinates import typical_frame
 from ase_atom.analysis.energies import compare_energies, with_energies
 from ase_atom.analysis.infrared import compare_infrared, with_dipoles
+from ase_atom.analysis.learned import unseen
 from ase_atom.analysis.lines import Missing
 from ase_atom.analysis.motion import Motion, Temperatures, split_motion, temperatures
 from ase_atom.analysis.pair import Pair
@@ -71,23 +72,6 @@ def roll_out_from(
         }
     chosen = defaults | {name: value for name, value in settings.items() if value is not None}
     return cut, roll_out(model, cut, **chosen), model
-
-
-def unseen(reference: Trajectory, model: Operator) -> Trajectory:
-    """Leave out the bursts that an operator's card says it has learned from."""
-    card = getattr(model, "card", None)
-    learned = set(card.split.get("train", ())) if card else set()
-    kept = tuple(run for run in reference if run.name.partition(" of ")[0] not in learned)
-    left_out = len(reference.segments) - len(kept)
-    if not left_out:
-        return reference
-    if not kept:
-        raise ConfigError(
-            f"{card.name} has learned from every run of {reference.short_name}: what it does there "
-            "says nothing of what it can do; give runs that it has not seen"
-        )
-    note = f"{left_out} of its runs, from which {card.name} has learned, were left out"
-    return replace(reference, segments=kept, notes=(*reference.notes, note))
 
 
 def _typical(reference: Trajectory) -> Atoms:

@@ -69,13 +69,8 @@ def load_trajectory(
         runs = tuple(
             replace(run, times=frame_interval * np.arange(len(run))) for run in trajectory.segments
         )
-        trajectory = Trajectory(
-            trajectory.name,
-            trajectory.numbers,
-            trajectory.masses,
-            runs,
-            trajectory.facts,
-            (*trajectory.notes, f"frames were taken as {frame_interval:g} fs apart, as told"),
+        trajectory = replace(trajectory, segments=runs).noting(
+            f"frames were taken as {frame_interval:g} fs apart, as told"
         )
     return trajectory.checked()
 
@@ -126,6 +121,7 @@ def _joined(path: Path, parts: Sequence[Trajectory]) -> Trajectory:
         tuple(run for part in parts for run in part.segments),
         shared,
         notes,
+        checksums={key: value for part in parts for key, value in part.checksums.items()},
     )
 
 

@@ -37,6 +37,8 @@ class Segment:
         e Å, ``[T, 3]``, or None.
     name
         Where it comes from, for messages.
+    key, theory
+        Of a reference burst: its name in the store, and its level of theory. Else empty.
     """
 
     positions: NDArray
@@ -45,6 +47,8 @@ class Segment:
     energies: NDArray | None = None
     dipoles: NDArray | None = None
     name: str = ""
+    key: str = ""
+    theory: str = ""
 
     def __len__(self) -> int:
         """Return the number of frames T."""
@@ -56,7 +60,7 @@ class Segment:
             name: None if (value := getattr(self, name)) is None else value[frames]
             for name in ("positions", "velocities", "times", "energies", "dipoles")
         }
-        return Segment(**parts, name=self.name)
+        return replace(self, **parts)
 
 
 @dataclass(frozen=True)
@@ -77,6 +81,8 @@ class Trajectory:
         What was found or done while it was read, one sentence each.
     velocity_source
         ``given``, ``differentiated`` from the positions, or empty if there are none.
+    checksums
+        Of all reference bursts in the file by key, those that were not chosen included.
     """
 
     name: str
@@ -86,6 +92,7 @@ class Trajectory:
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     velocity_source: str = ""
+    checksums: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def from_arrays(

@@ -36,6 +36,10 @@ class OperatorCard(BaseModel):
         SHA-256 over the reference data.
     split
         Keys of the reference trajectories in ``train``, ``validation`` and ``test``.
+    training_frames
+        Marks of three frames of each trajectory in ``train``, see
+        `ase_atom.operator.marks.frame_marks`: by these the data are known under any name. Empty if
+        they were not recorded.
     notes
         Anything else a user should know.
     """
@@ -56,4 +60,5 @@ class OperatorCard(BaseModel):
     training_config: dict = Field(default_factory=dict)
     data_fingerprint: str
     split: dict[str, list[str]] = Field(default_factory=dict)
+    training_frames: list[str] = Field(default_factory=list)
     notes: str = ""
