@@ -15,6 +15,7 @@ from springs import SpringOperator
 from ase_atom.analysis import Segment, Tolerances, Trajectory, Verdict, compare
 from ase_atom.analysis.comparison import Comparison
 from ase_atom.analysis.infrared import infrared_spectrum
+from ase_atom.analysis.parts import roll_out_from
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import AMU_A2_FS2_IN_EV, FS
 
@@ -286,6 +287,26 @@ def test_an_operator_is_started_from_the_reference(ethanol):
     assert any(what.startswith("S2S") for _, what, _ in found.facts)
     both = compare(reference, harmonic_reference(reference), operator=springs, rollout=settings)
     assert any("Paths are those of" in text for _, text in both.remarks)
+    assert any("of SpringOperator: it was started from" in note for note in both.reference.notes)
+
+
+@pytest.mark.parametrize(
+    ("facts", "kelvin", "said"),
+    [({"temperature_K": "450"}, 450.0, "as hot states"), ({}, 150.0, "mean of hot, which states")],
+)
+def test_a_thermostat_is_as_warm_as_the_reference(facts, kelvin, said):
+    hot = harmonic_ethanol(4, 40, temperature=150.0)
+    hot = replace(hot, name="hot", facts={"ensemble": "nve"} | facts)
+    operator = SpringOperator(hot.atoms())
+    for ensemble in ("langevin", "bussi"):
+        settings = {"ensemble": ensemble, "stride": 4.0, "energy_correction": False}
+        _, made, _ = roll_out_from(operator, hot, None, settings)
+        assert float(made.facts["temperature_K"]) == pytest.approx(kelvin, rel=0.25)
+        assert any("its thermostat is at" in note and said in note for note in made.notes)
+    settings["temperature"] = 77.0
+    _, made, _ = roll_out_from(operator, hot, None, settings)
+    assert made.facts["temperature_K"] == "77"
+    assert not any("thermostat" in note for note in made.notes)
 
 
 def harmonic_reference(reference: Trajectory) -> Trajectory:

@@ -24,6 +24,7 @@ from ase_atom.analysis.pair import Pair, have_common_starts
 from ase_atom.analysis.parts import (
     add_infrared,
     load,
+    noting_rollout,
     paths,
     roll_out_from,
     temperature_of,
@@ -216,6 +217,8 @@ def compare(
     )
     # A thermostat's noise makes paths from common starts part at once.
     common = "canonical" not in ensembles and have_common_starts(ours, theirs)
+    if trajectory is not None and rolled is not None and not common:
+        theirs = noting_rollout(theirs, rolled, cut)
     warmth = temperature_of(theirs, None if kinetics is None else kinetics[1])
     pair = Pair(ours, theirs, coordinates, tolerances, random, warmth, common)
     dynamics, spectra = compare_dynamics(pair, motions, lacks)

@@ -108,6 +108,11 @@ class Temperatures:
         energies = self.kinetic_energy(not self.com_fixed, not self.rotation_fixed)
         return [2 * energy / (KB * self.freedom) for energy in energies]
 
+    @property
+    def mean_vibration(self) -> float:
+        """Mean temperature of the vibration over all runs, K."""
+        return float(np.concatenate(self.vibration).mean())
+
     def kinetic_energy(self, translation: bool, rotation: bool) -> list[NDArray]:
         """Kinetic energy of the vibration and, if asked for, of the other parts, eV."""
         parts = zip(self.translation, self.rotation, self.vibration, strict=True)
@@ -121,6 +126,14 @@ class Temperatures:
         com = "fixed" if self.com_fixed else "free"
         tail = ", no rotation" if self.rotation_fixed else ""
         return f"N_f = {self.freedom}, centre of mass {com}{tail}"
+
+
+def nominal_temperature(trajectory: Trajectory) -> float | None:
+    """Temperature in K that a trajectory's file states, or None."""
+    try:
+        return float(trajectory.facts["temperature_K"])
+    except (KeyError, ValueError):
+        return None
 
 
 def temperatures(trajectory: Trajectory, motions: list[Motion]) -> Temperatures:

@@ -7,7 +7,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
@@ -17,7 +16,13 @@ from ase_atom.analysis.energies import compare_energies, with_energies
 from ase_atom.analysis.infrared import compare_infrared, with_dipoles
 from ase_atom.analysis.learned import unseen
 from ase_atom.analysis.lines import Missing
-from ase_atom.analysis.motion import Motion, Temperatures, split_motion, temperatures
+from ase_atom.analysis.motion import (
+    Motion,
+    Temperatures,
+    nominal_temperature,
+    split_motion,
+    temperatures,
+)
 from ase_atom.analysis.pair import Pair
 from ase_atom.analysis.pathwise import compare_paths
 from ase_atom.analysis.plots import Section
@@ -60,17 +65,14 @@ def roll_out_from(
     reference = unseen(reference, model)
     cut = cut_runs(reference, starts, 4 * model.horizon)
     kind = ensemble_of(reference, reference.kinetic_energies())
-    defaults: dict[str, Any] = {"ensemble": "nve"}
-    if kind == "canonical":
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    chosen.setdefault("ensemble", "langevin" if kind == "canonical" else "nve")
+    if chosen["ensemble"] != "nve":
         motions = [split_motion(run, reference.masses) for run in reference]
-        kinetics = temperatures(reference, motions)
-        defaults = {
-            "ensemble": "langevin",
-            "temperature": temperature_of(reference, None, kinetics),
+        chosen = {
             "friction": float(reference.facts.get("friction_per_fs", 0.01)),
-            "fix_com": kinetics.com_fixed,
-        }
-    chosen = defaults | {name: value for name, value in settings.items() if value is not None}
+            "fix_com": temperatures(reference, motions).com_fixed,
+        } | chosen
     return cut, roll_out(model, cut, **chosen), model
 
 
@@ -103,6 +105,12 @@ def paths(
     elif not pair.common_starts:
         reason = "the runs of the two do not start from the same states"
     return compare_paths(pair, reason)
+
+
+def noting_rollout(reference: Trajectory, rolled: Trajectory, cut: Trajectory) -> Trajectory:
+    """The reference with what is to be said of the operator's runs beside a trajectory's."""
+    own = [note for note in cut.notes if note not in reference.notes]
+    return reference.noting(*own, *(f"of {rolled.name}: {note}" for note in rolled.notes))
 
 
 def add_infrared(
@@ -160,16 +168,9 @@ def thermodynamics(
     return section
 
 
-def temperature_of(
-    reference: Trajectory, kinetics: Temperatures | None, measured: Temperatures | None = None
-) -> float:
-    """Temperature of the reference: of its vibration, or as its file says, or 300 K.
-
-    The nominal one goes before ``measured``, which is taken where the file says nothing.
-    """
+def temperature_of(reference: Trajectory, kinetics: Temperatures | None) -> float:
+    """Temperature of the reference: of its vibration, or as its file says, or 300 K."""
     if kinetics is not None:
-        return float(np.concatenate(kinetics.vibration).mean())
-    try:
-        return float(reference.facts["temperature_K"])
-    except (KeyError, ValueError):
-        return _ROOM if measured is None else temperature_of(reference, measured)
+        return kinetics.mean_vibration
+    stated = nominal_temperature(reference)
+    return _ROOM if stated is None else stated

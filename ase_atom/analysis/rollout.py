@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import torch
 
+from ase_atom.analysis.motion import nominal_temperature, split_motion, temperatures
 from ase_atom.analysis.statistics import LEAST_BLOCKS
 from ase_atom.analysis.trajectory import Segment, Trajectory
 from ase_atom.errors import ConfigError, DataError
@@ -62,7 +63,7 @@ def roll_out(
     reference: Trajectory,
     *,
     ensemble: str = "nve",
-    temperature: float = 300.0,
+    temperature: float | None = None,
     friction: float = 0.01,
     fix_com: bool = True,
     stride: float | None = None,
@@ -82,7 +83,9 @@ def roll_out(
     ensemble
         ``nve``, ``langevin`` or ``bussi``.
     temperature, friction
-        Of the thermostat, K and 1/fs; the time constant of Bussi's is one over the friction.
+        Of the thermostat, K and 1/fs; the time constant of Bussi's is one over the friction. By
+        default the temperature is that which the reference's file states, else the mean of the
+        reference's vibration; a note says which.
     fix_com
         Whether a thermostat leaves the centre of mass out.
     stride
@@ -115,6 +118,13 @@ def roll_out(
     if duration is None:
         duration = reference.interval * (max(len(run) for run in reference) - 1)
     state = _states(reference)
+    notes = [
+        f"it was started from the {len(reference.segments)} first frames of "
+        f"{reference.short_name}'s runs"
+    ]
+    if ensemble != "nve" and temperature is None:
+        temperature, said = _temperature(reference)
+        notes.append(f"its thermostat is at {temperature:.4g} K, {said}")
     shared = ensemble != "langevin" if reversible is None else reversible
     made: Ensemble = {
         "nve": lambda: NVE(energy_correction, shared),
@@ -138,7 +148,6 @@ def roll_out(
     }
     if ensemble != "nve":
         facts |= {"temperature_K": f"{temperature:g}", "friction_per_fs": f"{friction:g}"}
-    notes = [f"it was started from the {len(runs)} first frames of {reference.short_name}'s runs"]
     if march.broken:
         facts["broken runs"] = (
             f"{len(march.broken)} of {len(runs)}, the first so: {march.broken[0]}"
@@ -147,6 +156,16 @@ def roll_out(
         name, reference.numbers, reference.masses, tuple(runs), facts, tuple(notes)
     )
     return made_of.checked()
+
+
+def _temperature(reference: Trajectory) -> tuple[float, str]:
+    """Temperature of a thermostat like the reference, and where it is from."""
+    stated = nominal_temperature(reference)
+    if stated is not None:
+        return stated, f"as {reference.short_name} states"
+    motions = [split_motion(run, reference.masses) for run in reference]
+    measured = temperatures(reference, motions).mean_vibration
+    return measured, f"the mean of {reference.short_name}, which states none"
 
 
 def _states(reference: Trajectory) -> PhaseState:

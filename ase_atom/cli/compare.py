@@ -49,7 +49,9 @@ def compare(
     reference_interval: str | None = typer.Option(None, help="The same of REFERENCE."),
     molecule: str | None = typer.Option(None, help="Which one, of bursts of several molecules."),
     temperature: float | None = typer.Option(
-        None, help="Take only bursts at this temperature in K; also of an operator's thermostat."
+        None,
+        help="Take only bursts at this temperature in K; also of an operator's thermostat, by "
+        "default at the temperature that the reference states, else at its mean.",
     ),
     ensemble: str | None = typer.Option(
         None,
