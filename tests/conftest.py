@@ -24,7 +24,8 @@ ROOT = Path(__file__).parents[1]
 ETHANOL = ROOT / "examples" / "ethanol.xyz"
 
 # With next to no forces a molecule coasts; at 1 K it holds together for a while.
-CALM = ["--temperature", "1", "--time", "80fs", "--stride", "2fs"]
+BRIEF = ["--time", "80fs", "--stride", "2fs"]
+CALM = ["--temperature", "1", *BRIEF]
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -13,7 +13,7 @@ import mdtraj
 import numpy as np
 import pytest
 from ase.io import read
-from conftest import CALM, ETHANOL
+from conftest import BRIEF, CALM, ETHANOL
 
 import ase_atom
 from ase_atom import units
@@ -94,7 +94,7 @@ def test_nve_from_given_velocities(go, tmp_path, out):
     atoms.set_velocities(units.velocities_to_ase(np.full((9, 3), [0.001, 0.0, 0.0])))
     atoms.write(tmp_path / "moving.extxyz")
     code, _, notes = go(
-        *CALM, "--ensemble", "nve", structure=tmp_path / "moving.extxyz", output="t.traj"
+        *BRIEF, "--ensemble", "nve", structure=tmp_path / "moving.extxyz", output="t.traj"
     )
     assert code == 0
     assert len(notes) == 1  # what is run, and no warning
@@ -103,8 +103,22 @@ def test_nve_from_given_velocities(go, tmp_path, out):
     np.testing.assert_allclose(drift, [0.08, 0.0, 0.0], atol=1e-9)
 
 
+def test_a_temperature_that_nothing_takes_is_refused(go, tmp_path, out):
+    atoms = read(ETHANOL)
+    atoms.set_velocities(units.velocities_to_ase(np.full((9, 3), [0.001, 0.0, 0.0])))
+    atoms.write(tmp_path / "moving.extxyz")
+    code, _, notes = go(*CALM, "--ensemble", "nve", structure=tmp_path / "moving.extxyz")
+    assert code == 2
+    assert len(notes) == 1
+    assert "--temperature 1 goes with a thermostat" in notes[0]
+    assert "not with --ensemble nve and velocities in the structures" in notes[0]
+    assert not list(out.iterdir())
+    # At rest it is that of the velocities to begin with.
+    assert go(*CALM, "--ensemble", "nve", output="t.xyz")[0] == 0
+
+
 def test_starting_from_rest_if_told(go, out):
-    code, _, notes = go(*CALM, "--keep-zero-velocities", "--ensemble", "nve", output="t.traj")
+    code, _, notes = go(*BRIEF, "--keep-zero-velocities", "--ensemble", "nve", output="t.traj")
     assert code == 0
     assert len(notes) == 1
     assert abs(read(out / "t.traj", 0).get_velocities()).max() == 0.0

@@ -98,6 +98,23 @@ def test_bad_structures(go, tmp_path, out, case):
         (["--temperature", "nan"], "--temperature must be above zero, not nan K"),
         (["--temperature", "warm"], "Invalid value for '--temperature'"),
         (["--friction", "0"], "--friction must be above zero"),
+        (
+            ["--friction", "0.01", "--ensemble", "nve"],
+            "--friction 0.01 goes with --ensemble langevin, not nve",
+        ),
+        (
+            ["--friction", "10", "--ensemble", "bussi"],
+            "--friction 10 goes with --ensemble langevin, not bussi",
+        ),
+        (["--taut", "100fs"], "--taut 100fs goes with --ensemble bussi, not langevin"),
+        (
+            ["--taut", "2ps", "--ensemble", "nve"],
+            "--taut 2ps goes with --ensemble bussi, not nve",
+        ),
+        (
+            ["--temperature", "1", "--ensemble", "nve", "--keep-zero-velocities"],
+            "not with --ensemble nve and --keep-zero-velocities",
+        ),
         (["--seed", "-1"], "--seed must be at least 0"),
         (["--threads", "0"], "--threads must be at least 1"),
         (["--ensemble", "npt"], "Invalid value for '--ensemble'"),

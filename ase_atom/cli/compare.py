@@ -8,6 +8,8 @@ from pathlib import Path
 
 import typer
 
+from ase_atom.cli.options import read_time
+
 
 def compare(
     trajectory: Path = typer.Argument(
@@ -138,16 +140,4 @@ def compare(
 
 
 def _time(text: str | None, option: str) -> float | None:
-    """Read a time in fs, at least zero."""
-    from ase_atom.errors import ConfigError
-    from ase_atom.units import parse_time
-
-    if text is None:
-        return None
-    try:
-        value = parse_time(text)
-    except ValueError as error:
-        raise ConfigError(f"{option} {text!r} is no time; give {error}") from error
-    if value < 0 or (value == 0 and option != "--discard"):
-        raise ConfigError(f"{option} must be above zero, not {text}")
-    return value
+    return None if text is None else read_time(text, option, zero=option == "--discard")

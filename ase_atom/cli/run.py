@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 import time as clock
 from enum import StrEnum
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ase_atom.cli.options import check_belongs, check_positive, read_time
 from ase_atom.errors import BrokenStateError, ConfigError, HorizonError
-from ase_atom.units import PS, format_time, parse_time
+from ase_atom.units import PS, format_time
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 
 INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
+_TEMPERATURE, _FRICTION, _TAUT = 300.0, 10.0, "100fs"  # K, 1/ps
 
 
 class EnsembleName(StrEnum):
@@ -58,7 +59,9 @@ def run(
         "10ps",
         help="Time to simulate, in fs, ps or ns, up to its last frame.",
     ),
-    temperature: float = typer.Option(300.0, help="Temperature in K."),
+    temperature: float | None = typer.Option(
+        None, help="Temperature in K, of the thermostat and of new velocities.", show_default="300"
+    ),
     stride: str | None = typer.Option(
         None, help="Length of one jump.", show_default="the operator's, 16fs in general"
     ),
@@ -66,8 +69,12 @@ def run(
         None, help="Time between frames.", show_default="the stride"
     ),
     ensemble: EnsembleName = typer.Option(EnsembleName.langevin, help="Dynamics."),
-    friction: float = typer.Option(10.0, help="Langevin friction in 1/ps."),
-    taut: str = typer.Option("100fs", help="Relaxation time of the bussi thermostat."),
+    friction: float | None = typer.Option(
+        None, help="Langevin friction in 1/ps.", show_default="10"
+    ),
+    taut: str | None = typer.Option(
+        None, help="Relaxation time of the bussi thermostat.", show_default="100fs"
+    ),
     replicas: int = typer.Option(
         1, help="Copies of each structure, marched in one batch with noise of their own."
     ),
@@ -92,13 +99,15 @@ def run(
     Exit codes: 0 done; 2 bad input, or a file that cannot be read or written; 3 a simulation
     broke, and its good frames before are in the file.
     """
-    duration = _positive_time(time, "--time")
-    jump = None if stride is None else _positive_time(stride, "--stride")
-    interval = (
-        None if frame_interval is None else _positive_time(frame_interval, "--frame-interval")
-    )
-    relaxation = _positive_time(taut, "--taut")
-    _check_numbers(temperature, friction, seed, threads, replicas)
+    duration = read_time(time, "--time")
+    jump = None if stride is None else read_time(stride, "--stride")
+    interval = None if frame_interval is None else read_time(frame_interval, "--frame-interval")
+    check_belongs("--friction", friction, EnsembleName.langevin, ensemble)
+    check_belongs("--taut", taut, EnsembleName.bussi, ensemble)
+    kelvin = _TEMPERATURE if temperature is None else temperature
+    friction = _FRICTION if friction is None else friction
+    relaxation = read_time(_TAUT if taut is None else taut, "--taut")
+    _check_numbers(kelvin, friction, seed, threads, replicas)
 
     import numpy as np
     import torch
@@ -139,13 +148,13 @@ def run(
     chosen: Ensemble = {
         EnsembleName.nve: lambda: NVE(not uncorrected, reversible is not False),
         EnsembleName.langevin: lambda: Langevin(
-            temperature,
+            kelvin,
             friction / PS,
             energy_correction=not uncorrected,
             reversible=bool(reversible),
         ),
         EnsembleName.bussi: lambda: Bussi(
-            temperature,
+            kelvin,
             relaxation,
             energy_correction=not uncorrected,
             reversible=reversible is not False,
@@ -153,9 +162,13 @@ def run(
     }[ensemble]()
     # Two streams, so that the first velocities do not correlate with the thermostat's noise.
     start_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
-    state, resting = _start(
-        PhaseState.from_atoms(atoms), keep_zero_velocities, temperature, start_seed
-    )
+    state, resting = _start(PhaseState.from_atoms(atoms), keep_zero_velocities, kelvin, start_seed)
+    if ensemble is EnsembleName.nve and temperature is not None and not any(resting):
+        start = "--keep-zero-velocities" if keep_zero_velocities else "velocities in the structures"
+        raise ConfigError(
+            f"--temperature {temperature:g} goes with a thermostat, or with structures at rest, "
+            f"which get velocities, not with --ensemble nve and {start}"
+        )
     if ensemble is EnsembleName.nve and replicas > 1 and not all(resting):
         which = structures[resting.index(False) // replicas]
         raise ConfigError(
@@ -168,17 +181,17 @@ def run(
     summary = RunSummary(propagator.state, chosen)
 
     if card and (any(resting) or ensemble is not EnsembleName.nve):
-        _warn(temperature_warning(temperature, card))
+        _warn(temperature_warning(kelvin, card))
     for index, structure in enumerate(structures):
         if resting[index * replicas]:
             _warn(
-                f"{structure} holds no velocities: sampled at {temperature:g} K "
+                f"{structure} holds no velocities: sampled at {kelvin:g} K "
                 "(--keep-zero-velocities starts from rest)"
             )
     thermostat = {
         EnsembleName.nve: "NVE",
-        EnsembleName.langevin: f"Langevin at {temperature:g} K and {friction:g} per ps",
-        EnsembleName.bussi: f"Bussi at {temperature:g} K with {format_time(relaxation)}",
+        EnsembleName.langevin: f"Langevin at {kelvin:g} K and {friction:g} per ps",
+        EnsembleName.bussi: f"Bussi at {kelvin:g} K with {format_time(relaxation)}",
     }[ensemble]
     _say(
         f"{_formulas(molecules, replicas)} with {name}: {format_time(duration)} "
@@ -201,23 +214,11 @@ def run(
         )
 
 
-def _positive_time(text: str, option: str) -> float:
-    """Read a time in fs, above zero."""
-    try:
-        value = parse_time(text)
-    except ValueError as error:
-        raise ConfigError(f"{option} {text!r} is no time; give {error}") from error
-    if value <= 0:
-        raise ConfigError(f"{option} must be above zero, not {text}")
-    return value
-
-
 def _check_numbers(
     temperature: float, friction: float, seed: int, threads: int, replicas: int
 ) -> None:
-    for option, value, unit in (("temperature", temperature, "K"), ("friction", friction, "1/ps")):
-        if not (value > 0 and math.isfinite(value)):
-            raise ConfigError(f"--{option} must be above zero, not {value:g} {unit}")
+    check_positive("--temperature", temperature, "K")
+    check_positive("--friction", friction, "1/ps")
     if seed < 0:
         raise ConfigError(f"--seed must be at least 0, not {seed}")
     for option, count in (("threads", threads), ("replicas", replicas)):

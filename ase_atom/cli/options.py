@@ -1,0 +1,57 @@
+"""Values of options: read, and checked against each other."""
+
+from __future__ import annotations
+
+import math
+
+from ase_atom.errors import ConfigError
+from ase_atom.units import parse_time
+
+
+def read_time(text: str, option: str, zero: bool = False) -> float:
+    """Read a time in fs, above zero, or at least zero where ``zero`` is allowed.
+
+    Raises
+    ------
+    ConfigError
+        If it is something else, naming the option.
+    """
+    try:
+        value = parse_time(text)
+    except ValueError as error:
+        raise ConfigError(f"{option} {text!r} is no time; give {error}") from error
+    if value < 0 or (value == 0 and not zero):
+        raise ConfigError(f"{option} must be above zero, not {text}")
+    return value
+
+
+def check_belongs(option: str, given: float | str | None, its: str, ensemble: str) -> None:
+    """Refuse an option of another ensemble, which would do nothing.
+
+    Parameters
+    ----------
+    option, given
+        Its name, and its value or None.
+    its, ensemble
+        The one that it is of, and the chosen one.
+
+    Raises
+    ------
+    ConfigError
+        If it was given in vain.
+    """
+    if given is not None and ensemble != its:
+        text = given if isinstance(given, str) else f"{given:g}"
+        raise ConfigError(f"{option} {text} goes with --ensemble {its}, not {ensemble}")
+
+
+def check_positive(option: str, value: float, unit: str) -> None:
+    """Refuse what is not a number above zero.
+
+    Raises
+    ------
+    ConfigError
+        Naming the option and the value.
+    """
+    if not (value > 0 and math.isfinite(value)):
+        raise ConfigError(f"{option} must be above zero, not {value:g} {unit}")
