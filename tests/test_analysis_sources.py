@@ -67,9 +67,26 @@ def test_runs_that_were_appended_are_told_apart(tmp_path):
     assert found.interval == pytest.approx(2.0)
 
 
-def test_stated_intervals_replace_times(tmp_path):
+def test_stated_intervals_are_for_files_without_times(tmp_path):
+    given = harmonic_ethanol(1, 30)
+    x = given.segments[0].positions
+    np.savez(tmp_path / "bare.npz", numbers=given.numbers, positions=x)
+    np.savez(tmp_path / "md17.npz", z=given.numbers, R=x)  # times are assumed where none are told
+    for name in ("bare.npz", "md17.npz"):
+        found = load_trajectory(tmp_path / name, frame_interval=2.0)
+        assert found.interval == pytest.approx(2.0)
+        assert found.notes == ("frames were taken as 2 fs apart, as told",)
+
+
+def test_stated_intervals_may_not_gainsay_a_file(tmp_path):
     written(tmp_path / "t.dcd", harmonic_ethanol(1, 30))
-    assert load_trajectory(tmp_path / "t.dcd", frame_interval=0.5).interval == pytest.approx(0.5)
+    found = load_trajectory(tmp_path / "t.dcd", frame_interval=2.0)
+    assert found.interval == pytest.approx(2.0, rel=1e-4)
+    assert not any("as told" in note for note in found.notes)
+    with pytest.raises(
+        DataError, match=r"t\.dcd are 2 fs apart by its own times, not 0\.5 fs as told"
+    ):
+        load_trajectory(tmp_path / "t.dcd", frame_interval=0.5)
 
 
 def test_bursts(tmp_path):

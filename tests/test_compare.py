@@ -303,6 +303,9 @@ def test_a_thermostat_is_as_warm_as_the_reference(facts, kelvin, said):
         _, made, _ = roll_out_from(operator, hot, None, settings)
         assert float(made.facts["temperature_K"]) == pytest.approx(kelvin, rel=0.25)
         assert any("its thermostat is at" in note and said in note for note in made.notes)
+    for name in ("friction", "temperature"):
+        with pytest.raises(ConfigError, match=f"a {name} goes with ensemble langevin or bussi"):
+            roll_out_from(operator, hot, None, {"ensemble": "nve", name: 0.1})
     settings["temperature"] = 77.0
     _, made, _ = roll_out_from(operator, hot, None, settings)
     assert made.facts["temperature_K"] == "77"

@@ -218,16 +218,36 @@ def test_the_command(tmp_path, capsys):
     ("options", "words"),
     [
         ([], "a reference and an --operator"),
+        (["--operator", "x", "--frame-interval", "1fs"], "give --reference-interval"),
         (["b.dcd"], "the trajectory"),
         (["b.dcd", "--tolerance", "bonds=1"], "no tolerance 'bonds'"),
         (["b.dcd", "--discard", "soon"], "--discard 'soon' is no time"),
         (["b.dcd", "--stride", "0fs", "--operator", "x"], "--stride must be above zero"),
+        (["b.dcd", "--stride", "8fs"], "--stride goes with --operator"),
+        (["b.dcd", "--time", "8fs"], "--time goes with --operator"),
+        (["b.dcd", "--ensemble", "nve"], "--ensemble goes with --operator"),
+        (["b.dcd", "--friction", "1"], "--friction goes with --operator"),
+        (["b.dcd", "--starts", "8"], "--starts goes with --operator"),
+        (["b.dcd", "--uncorrected"], "--uncorrected goes with --operator"),
+        (["b.dcd", "--single-pass"], "--single-pass goes with --operator"),
+        (["b.dcd", "--reversible"], "--reversible goes with --operator"),
+        (["b.dcd", "--frame-interval", "1fs"], "are 2 fs apart by its own times, not 1 fs"),
+        (["b.dcd", "--reference-interval", "1fs"], "are 2 fs apart by its own times, not 1 fs"),
+        (["b.dcd", "--temperature", "300"], "temperature 300.0 chooses among reference bursts"),
+        (["b.dcd", "--molecule", "CO"], "none in a.extxyz nor b.dcd"),
         (["b.dcd", "--energy", "magic"], "unknown energy 'magic'"),
     ],
 )
 def test_bad_input_is_one_line_and_writes_nothing(tmp_path, capsys, monkeypatch, options, words):
     monkeypatch.chdir(tmp_path)
-    if "--energy" in options:
+    reading = [
+        "--energy",
+        "--frame-interval",
+        "--reference-interval",
+        "--temperature",
+        "--molecule",
+    ]
+    if {*reading} & {*options}:
         for name in ("a.extxyz", "b.dcd"):
             written(tmp_path / name, harmonic_ethanol(1, 40))
     assert main(["compare", "a.extxyz", *options, "--report", "out"]) == 2

@@ -31,7 +31,8 @@ _ENERGY_UNITS = {"ev": 1.0, "kcal/mol": kcal / mol}
 _LENGTH_UNITS = {"ang": 1.0, "angstrom": 1.0, "å": 1.0, "nm": 10.0, "bohr": 0.529177210903}
 
 
-def read_npz(path: Path) -> Trajectory:
+def read_npz(path: Path, assume_times: bool = True) -> Trajectory:
+    """Read an archive; one of MD17's kind without steps has MD17's times, if they are assumed."""
     try:
         archive = np.load(path, allow_pickle=False)
         held = {name: archive[name] for name in archive.files if archive[name].dtype != object}
@@ -60,7 +61,7 @@ def read_npz(path: Path) -> Trajectory:
     for name in ("theory", "name"):
         if name in held:
             facts[name] = str(np.asarray(held[name]).item())
-    if times is None and is_md17:
+    if times is None and is_md17 and (assume_times or "old_indices" in held):
         times, note = _md17_times(positions, held.get("old_indices"))
         notes.append(note)
     velocities = found["velocities"]

@@ -23,6 +23,7 @@ from ase_atom.analysis.motion import split_motion, temperatures
 from ase_atom.analysis.pair import Pair, have_common_starts
 from ase_atom.analysis.parts import (
     add_infrared,
+    check_choice,
     load,
     noting_rollout,
     paths,
@@ -174,7 +175,7 @@ def compare(
     tolerances
         For the verdicts.
     frame_interval, reference_interval
-        fs, for files without times.
+        fs, for files without times of their own.
     molecule, temperature
         Choose among bursts, see `load_trajectory`.
     seed
@@ -187,6 +188,8 @@ def compare(
     """
     if operator is None and trajectory is None:
         raise ConfigError("there is nothing to compare: name a trajectory or an operator")
+    if operator is None and (rollout or starts is not None):
+        raise ConfigError("rollout and starts are about an operator's run: name the operator")
     tolerances = tolerances or Tolerances()
     calculator, source = energy, "the given calculator"
     if isinstance(energy, str):
@@ -203,6 +206,8 @@ def compare(
         check_alone(ours)
     else:
         ours = load(trajectory, topology, discard, frame_interval=frame_interval, **choice)
+    of_operator = (rollout or {}).get("temperature")
+    check_choice((ours, theirs), molecule, temperature if of_operator is None else None)
     ours, mixed = check_pair(ours, theirs, reorder)
     (ours, lack), (theirs, other_lack) = (with_velocities(side) for side in (ours, theirs))
     lacks = [reason for reason in (lack, other_lack) if reason]

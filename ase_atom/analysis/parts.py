@@ -51,6 +51,20 @@ def load(
     return given
 
 
+def check_choice(
+    sides: Sequence[Trajectory], molecule: str | None, temperature: float | None
+) -> None:
+    """Refuse to choose among bursts where there are none."""
+    if any(run.key for side in sides for run in side):
+        return
+    for name, value in (("molecule", molecule), ("temperature", temperature)):
+        if value is not None:
+            files = " nor ".join(dict.fromkeys(side.short_name for side in sides))
+            raise ConfigError(
+                f"{name} {value} chooses among reference bursts, and there are none in {files}"
+            )
+
+
 def roll_out_from(
     operator: str | Operator, reference: Trajectory, starts: int | None, settings: dict[str, Any]
 ) -> tuple[Trajectory, Trajectory, Operator]:
@@ -67,13 +81,25 @@ def roll_out_from(
     kind = ensemble_of(reference, reference.kinetic_energies())
     chosen = {name: value for name, value in settings.items() if value is not None}
     chosen.setdefault("ensemble", "langevin" if kind == "canonical" else "nve")
-    if chosen["ensemble"] != "nve":
+    if chosen["ensemble"] == "nve":
+        _check_nve(reference, chosen)
+    else:
         motions = [split_motion(run, reference.masses) for run in reference]
         chosen = {
             "friction": float(reference.facts.get("friction_per_fs", 0.01)),
             "fix_com": temperatures(reference, motions).com_fixed,
         } | chosen
     return cut, roll_out(model, cut, **chosen), model
+
+
+def _check_nve(reference: Trajectory, chosen: dict[str, Any]) -> None:
+    """Refuse a thermostat's settings, but for a temperature that may have chosen among bursts."""
+    of_bursts = any(run.key for run in reference)
+    for name in ("friction", *(() if of_bursts else ("temperature",))):
+        if name in chosen:
+            raise ConfigError(
+                f"a {name} goes with ensemble langevin or bussi, and the operator's run is nve"
+            )
 
 
 def _typical(reference: Trajectory) -> Atoms:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from ase_atom.analysis.archives import read_npz
 from ase_atom.analysis.bursts import is_bursts, read_bursts
-from ase_atom.analysis.trajectory import Segment, Trajectory, split_runs
+from ase_atom.analysis.trajectory import EVEN, Segment, Trajectory, split_runs
 from ase_atom.errors import DataError, TrajectoryError
 
 
@@ -38,7 +38,7 @@ def load_trajectory(
     topology
         Elements of the atoms, for formats that do not say.
     frame_interval
-        fs, for files without times; it takes the place of times that a file has.
+        fs, for files without times of their own; those of a file may not differ from it.
     molecule
         Which one, where a file holds bursts of several: its name there.
     temperature
@@ -47,14 +47,14 @@ def load_trajectory(
     Raises
     ------
     DataError
-        If what is read does not fit together, or nothing is left.
+        If what is read does not fit together, nothing is left, or the file has other times.
     TrajectoryError
         If a file cannot be read.
     """
     path = Path(path)
     if path.is_dir():
         found = [
-            _read(file, topology, molecule, temperature)
+            _read(file, topology, molecule, temperature, frame_interval)
             for file in sorted(path.iterdir())
             if file.is_file() and _reader_of(file) is not None and not file.name.startswith(".")
         ]
@@ -64,8 +64,8 @@ def load_trajectory(
     else:
         if not path.is_file():
             raise TrajectoryError(f"the trajectory {path} does not exist")
-        trajectory = _read(path, topology, molecule, temperature)
-    if frame_interval is not None:
+        trajectory = _read(path, topology, molecule, temperature, frame_interval)
+    if frame_interval is not None and not _has_times(trajectory, frame_interval):
         runs = tuple(
             replace(run, times=frame_interval * np.arange(len(run))) for run in trajectory.segments
         )
@@ -75,14 +75,29 @@ def load_trajectory(
     return trajectory.checked()
 
 
+def _has_times(trajectory: Trajectory, told: float) -> bool:
+    """Whether there are times already, which have to be those that are told."""
+    own = trajectory.interval
+    if own is not None and abs(own - told) > EVEN * told:
+        raise DataError(
+            f"frames of {trajectory.name} are {own:.4g} fs apart by its own times, not {told:g} fs "
+            "as told: leave the interval out, or correct the times in the file"
+        )
+    return own is not None
+
+
 def _read(
-    path: Path, topology: Atoms | str | Path | None, molecule: str | None, temperature: float | None
+    path: Path,
+    topology: Atoms | str | Path | None,
+    molecule: str | None,
+    temperature: float | None,
+    frame_interval: float | None,
 ) -> Trajectory:
     reader = _reader_of(path)
     if reader is read_bursts:
         return read_bursts(path, molecule, temperature)
     if reader is read_npz:
-        return read_npz(path)
+        return read_npz(path, assume_times=frame_interval is None)
     return _read_frames(path, topology)
 
 

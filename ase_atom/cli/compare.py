@@ -46,7 +46,7 @@ def compare(
     ),
     discard: str = typer.Option("0fs", help="Time left out at the start of every run."),
     frame_interval: str | None = typer.Option(
-        None, help="Time between frames of TRAJECTORY, if it has no times."
+        None, help="Time between frames of TRAJECTORY, if it has no times of its own."
     ),
     reference_interval: str | None = typer.Option(None, help="The same of REFERENCE."),
     molecule: str | None = typer.Option(None, help="Which one, of bursts of several molecules."),
@@ -104,16 +104,35 @@ def compare(
         if operator is None:
             raise ConfigError("name a trajectory and a reference, or a reference and an --operator")
         given, reference = None, trajectory
-    check_folder(report, overwrite)
-    rollout = {
-        "ensemble": ensemble,
-        "temperature": temperature,
-        "friction": None if friction is None else friction / PS,
-        "stride": _time(stride, "--stride"),
-        "duration": _time(time, "--time"),
-        "energy_correction": not uncorrected,
-        "reversible": reversible,
+        if frame_interval is not None:
+            raise ConfigError(
+                "--frame-interval is of TRAJECTORY, and a reference alone is named: give "
+                "--reference-interval"
+            )
+    choices = {
+        "--ensemble": ensemble,
+        "--friction": friction,
+        "--stride": stride,
+        "--time": time,
+        "--starts": starts,
+        "--uncorrected": uncorrected or None,
+        "--single-pass" if reversible is False else "--reversible": reversible,
     }
+    vain = [option for option, value in choices.items() if value is not None]
+    if operator is None and vain:
+        raise ConfigError(f"{vain[0]} goes with --operator, whose run it is about: name one")
+    check_folder(report, overwrite)
+    rollout = None
+    if operator is not None:
+        rollout = {
+            "ensemble": ensemble,
+            "temperature": temperature,
+            "friction": None if friction is None else friction / PS,
+            "stride": _time(stride, "--stride"),
+            "duration": _time(time, "--time"),
+            "energy_correction": not uncorrected,
+            "reversible": reversible,
+        }
     found = compare_trajectories(
         given,
         reference,
