@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -29,19 +30,28 @@ Above the differences between tables of standard atomic masses, far below a neut
 """
 
 
-def total_charge(atoms: Atoms) -> float:
+_ROUNDING = 0.05  # e, by which partial charges in a file may miss a whole charge
+
+
+def total_charge(atoms: Atoms) -> int:
     """Return the charge that the atoms state: ``info["charge"]``, else their charges' sum.
 
     Raises
     ------
     CoverageError
-        If it is stated, but is no number.
+        If it is stated, but is no whole number.
     """
-    stated = atoms.info.get("charge", atoms.get_initial_charges().sum())
+    stated = atoms.info.get("charge", float(atoms.get_initial_charges().sum()))
     try:
-        return float(stated)
+        charge = float(stated)
     except (TypeError, ValueError) as error:
         raise CoverageError(f"the structure's total charge is {stated!r}, no number") from error
+    if not math.isfinite(charge) or abs(charge - round(charge)) > _ROUNDING:
+        where = 'atoms.info["charge"]' if "charge" in atoms.info else "sum of its atoms' charges"
+        raise CoverageError(
+            f"the structure's total charge ({where}) is {charge:g}, no whole number"
+        )
+    return round(charge)
 
 
 def check_composition(numbers: np.ndarray, masses: np.ndarray, card: OperatorCard) -> None:
@@ -142,7 +152,7 @@ def check_atoms(atoms: Atoms, card: OperatorCard, force: bool = False) -> None:
 def _beyond(atoms: Atoms, card: OperatorCard) -> str | None:
     """What about a molecule of the right elements a card does not cover, if anything."""
     charge = total_charge(atoms)
-    if abs(charge - card.charge) > 1e-3:
+    if charge != card.charge:
         return (
             f"the structure has a total charge of {_signed(charge)}, but {card.name} was trained "
             f"for {_signed(card.charge)}"
@@ -204,8 +214,7 @@ def find_card(atoms: Atoms, cards: Iterable[OperatorCard]) -> OperatorCard:
     own = [card for card in cards if card.largest_molecule is None]
     general = [card for card in cards if card.largest_molecule is not None]
     check_isolated(atoms)
-    charge = round(total_charge(atoms))
-    names = perceive_smiles(atoms, charge)
+    names = perceive_smiles(atoms, total_charge(atoms))
     for card in own:
         if covers(card, names):
             check_atoms(atoms, card)
@@ -236,8 +245,8 @@ def temperature_warning(temperature: float, card: OperatorCard) -> str | None:
     )
 
 
-def _signed(charge: float) -> str:
-    return f"{charge:+g}" if charge else "0"
+def _signed(charge: int) -> str:
+    return f"{charge:+d}" if charge else "0"
 
 
 def _symbols(numbers: Iterable[int]) -> str:

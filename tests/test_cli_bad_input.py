@@ -62,6 +62,7 @@ BAD_STRUCTURES = {
     "several molecules": (lambda f: _saved(f, _two()), "2 molecules (C2H6O, C2H6O)"),
     "mass": (lambda f: _saved(f, _deuterated()), "H3 has a mass of 2.014 amu"),
     "charge": (lambda f: _saved(f, _ethanol(charge=-1)), "total charge of -1"),
+    "no charge": (lambda f: _saved(f, _ethanol(charge=float("nan"))), "is nan, no whole number"),
     "periodic": (lambda f: _saved(f, _periodic()), "periodic cell"),
     "overlapping": (lambda f: _saved(f, _overlapping()), "H7 and H8 are 0.173 Å apart"),
 }
@@ -73,8 +74,8 @@ def test_bad_structures(go, tmp_path, out, case):
     # Of the formats that hold masses, cells and charges, .traj holds all.
     ending = "xyz" if case in ("not a structure", "empty") else "traj"
     file = make(tmp_path / f"bad.{ending}")
-    if case == "charge":
-        file = _saved(tmp_path / "bad.extxyz", _ethanol(charge=-1))
+    if "charge" in case:
+        file = make(tmp_path / "bad.extxyz")
     code, text, notes = go(structure=file)
     assert (code, text) == (2, "")
     assert len(notes) == 1, notes

@@ -96,6 +96,17 @@ def _strangely_charged(atoms):
     atoms.info["charge"] = "none"
 
 
+def _charge_of(value):
+    def change(atoms):
+        atoms.info["charge"] = value
+
+    return change
+
+
+def _charges_of(value):
+    return lambda atoms: atoms.set_initial_charges([value] + 8 * [0.0])
+
+
 def _constrained(atoms):
     atoms.set_constraint(FixAtoms([0]))
 
@@ -136,6 +147,11 @@ def _sulphur(atoms):
         (_charged, r"total charge of \+1.*trained for 0"),
         (_partial_charges, "total charge of -1"),
         (_strangely_charged, "total charge is 'none', no number"),
+        (_charge_of(float("nan")), r'charge \(atoms.info\["charge"\]\) is nan, no whole number'),
+        (_charge_of(-np.inf), "is -inf, no whole number"),
+        (_charge_of(0.5), r"is 0\.5, no whole number"),
+        (_charges_of(np.nan), r"\(sum of its atoms' charges\) is nan, no whole number"),
+        (_charges_of(0.3), r"is 0\.3, no whole number"),
         (_constrained, r"constraints \(FixAtoms\)"),
         (_doubled, r"2 molecules \(C2H6O, C2H6O\)"),
         (_nan, "position of atom O2 is not finite"),
@@ -147,6 +163,11 @@ def test_what_is_refused(ethanol, change, message):
     change(ethanol)
     with pytest.raises(CoverageError, match=message):
         check_atoms(ethanol, make_card())
+
+
+def test_rounded_partial_charges_are_those_of_a_whole_charge(ethanol):
+    ethanol.set_initial_charges([-0.18, 0.15, -0.68, 0.42, 0.06, 0.06, 0.05, 0.05, 0.06])  # −0.01
+    check_atoms(ethanol, make_card())
 
 
 def test_dimethyl_ether_is_not_taken_for_ethanol():
@@ -174,6 +195,9 @@ def test_the_matching_card_is_found(ethanol):
         find_card(molecule("CH3OCH3"), cards)
     with pytest.raises(CoverageError, match="there is none"):
         find_card(ethanol, [])
+    ethanol.info["charge"] = float("nan")
+    with pytest.raises(CoverageError, match="is nan, no whole number"):
+        find_card(ethanol, cards)
 
 
 def test_an_operator_of_molecules_in_general_stands_in_where_none_is_for_the_molecule(ethanol):

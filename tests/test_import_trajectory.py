@@ -177,6 +177,10 @@ def nothing(frames: list[Atoms]) -> None:
         atoms.calc = None
 
 
+def charged(value: object) -> Callable[[list[Atoms]], None]:
+    return lambda frames: frames[0].info.update(charge=value)
+
+
 def thermostat(frames: list[Atoms]) -> None:
     """Energies that change by more than the motion accounts for."""
     rng = np.random.default_rng(0)
@@ -200,6 +204,9 @@ def thermostat(frames: list[Atoms]) -> None:
         (swapped, STEP, "do not drive its motion"),
         (fast, STEP, "velocities are 2 times those of its positions"),
         (heavy, STEP, "mass of 2.014"),
+        (charged(-1), STEP, "total charge of -1; only neutral"),
+        (charged(np.nan), STEP, r"md\.extxyz: .* total charge .* is nan, no whole number"),
+        (charged("one"), STEP, "total charge is 'one', no number"),
         (nothing, STEP, "frame 0 has no forces|frame 0 has no energy"),
         (thermostat, STEP, "thermostat's kicks cannot be learned"),
         (lambda frames: frames.__delitem__(slice(2, None)), STEP, "holds 2 frames"),

@@ -127,8 +127,8 @@ def from_structure(path: Path, name: str | None = None) -> Molecule:
     for number, atoms in enumerate(frames):
         try:
             check_isolated(atoms)
-            if abs(charge := total_charge(atoms)) > 1e-3:
-                raise CoverageError(f"total charge of {charge:+g}; only neutral molecules")
+            if charge := total_charge(atoms):
+                raise CoverageError(f"total charge of {charge:+d}; only neutral molecules")
             names.append(perceive_smiles(atoms)[1])
         except CoverageError as error:
             raise DataError(f"{path}, frame {number}: {error}") from error

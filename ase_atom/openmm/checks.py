@@ -124,7 +124,7 @@ def check_molecule(
     charges = [atom.formalCharge for atom in atoms if atom.formalCharge is not None]
     if charges and sum(charges) != card.charge:
         raise CoverageError(
-            f"the topology's formal charges add up to {sum(charges):+d}, and {card.name} was "
+            f"the topology's formal charges add up to {sum(charges):+g}, and {card.name} was "
             f"trained for a total charge of {card.charge}"
         )
     return numbers, trained

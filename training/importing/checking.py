@@ -51,8 +51,8 @@ def check_geometry(frames: Frames) -> str:
             f"{name}: atom {atom_label(numbers, atom)} has a mass of {frames.masses[atom]:.3f} "
             f"amu, not {standard[atom]:.3f}: operators are for standard atomic masses"
         )
-    if abs(frames.charge) > 0.05:
-        raise DataError(f"{name} has a total charge of {frames.charge:+g}; only neutral molecules")
+    if frames.charge:
+        raise DataError(f"{name} has a total charge of {frames.charge:+d}; only neutral molecules")
     if len(numbers) > 1:
         _check_lengths(frames)
     names = []

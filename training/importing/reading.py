@@ -14,7 +14,8 @@ from ase.geometry import find_mic
 from ase.io import read
 from numpy.typing import NDArray
 
-from ase_atom.errors import DataError
+from ase_atom.coverage import total_charge
+from ase_atom.errors import CoverageError, DataError
 from ase_atom.units import velocities_from_ase
 
 _CP2K = re.compile(r"i =\s*(\d+), time =\s*([\d.Ee+-]+), E =\s*([\d.Ee+-]+)")
@@ -53,7 +54,7 @@ class Frames:
     energies: NDArray
     velocities: NDArray | None
     interval: float | None
-    charge: float
+    charge: int
 
 
 def read_frames(path: Path, format: str | None = None) -> Frames:
@@ -88,7 +89,10 @@ def read_frames(path: Path, format: str | None = None) -> Frames:
     for count, atoms in enumerate(frames):
         if not np.array_equal(atoms.numbers, numbers):
             raise DataError(f"{path}: frame {count} holds other atoms than frame 0")
-    charge = frames[0].info.get("charge", frames[0].get_initial_charges().sum())
+    try:
+        charge = total_charge(frames[0])
+    except CoverageError as error:
+        raise DataError(f"{path}: {error}") from error
     return Frames(
         name=str(path),
         numbers=numbers,
@@ -98,7 +102,7 @@ def read_frames(path: Path, format: str | None = None) -> Frames:
         energies=np.array([_energy(path, n, atoms) for n, atoms in enumerate(frames)]),
         velocities=_velocities(frames),
         interval=_interval(path, frames),
-        charge=float(charge),
+        charge=charge,
     )
 
 
@@ -204,7 +208,7 @@ def _cp2k(path: Path) -> Frames | None:
         energies=heads[:, 2] * units.Hartree,
         velocities=None if velocities is None else velocities * _CP2K_VELOCITY,
         interval=float(steps.mean()),
-        charge=0.0,
+        charge=0,
     )
 
 
