@@ -16,10 +16,10 @@ from ase_atom.errors import ConfigError
 from ase_atom.io import open_trajectory
 from ase_atom.operator import OperatorCard
 from ase_atom.operator.marks import frame_marks
+from training.card import make_card as trained_card
 from training.config import TrainingConfig
 from training.reference import load_reference
 from training.run import RunFolder
-from training.run import make_card as trained_card
 from training.store import Burst, fingerprint, write_bursts
 
 TAUGHT = [f"water/{k:05d}" for k in (0, 1, 3)]

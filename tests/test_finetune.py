@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.io import write
 from harmonic_bursts import MASSES, WATER, Springs, water_bursts
 
+from ase_atom.coverage import temperature_warning
 from ase_atom.errors import DataError
 from ase_atom.operator import load_operator
 from ase_atom.state import PhaseState
@@ -130,6 +131,9 @@ def test_a_trajectory_of_another_program_is_read_and_divided_in_time(
     card = load_operator("mine.safetensors").card
     assert card.level_of_theory == "by hand"
     assert card.split == {"train": ["aimd/00000"], "validation": ["aimd/00001"], "test": []}
+    (kelvin,) = {one.temperature_K for one in read_bursts(tmp_path / "mine.run" / "data.h5")}
+    for factor, warned in ((0.75, True), (0.85, False), (1.0, False), (1.15, False), (1.25, True)):
+        assert (temperature_warning(factor * kelvin, card) is not None) == warned
     taught, held = read_bursts(tmp_path / "mine.run" / "data.h5")
     assert len(taught.energies) + len(held.energies) == 398 - 50
     np.testing.assert_allclose(held.energies, burst.energies[-1 - len(held.energies) : -1])

@@ -13,12 +13,10 @@ import torch
 import yaml
 from ase import Atoms
 from lightning.fabric.utilities.rank_zero import rank_zero_only
-from rdkit import Chem
 
 from ase_atom.errors import ConfigError
 from ase_atom.files import replace_text
-from ase_atom.operator import Operator, OperatorCard, build_operator, load_operator
-from ase_atom.operator.marks import frame_marks
+from ase_atom.operator import Operator, build_operator, load_operator
 from ase_atom.state import PhaseState
 from training.buckets import bucketed, shares
 from training.config import TrainingConfig, differences, listed
@@ -52,7 +50,6 @@ __all__ = [
     "Reference",
     "RunFolder",
     "load_reference",
-    "make_card",
     "make_module",
     "make_operator",
     "refit_energies",
@@ -271,41 +268,6 @@ def _validation(config: TrainingConfig, held: FrameData) -> Validation:
     lags = {time / held.interval for time in wanted if time <= config.operator.horizon}
     lags = sorted(round(lag) for lag in lags if abs(lag - round(lag)) < 1e-6 and lag >= 1)
     return Validation(held, lags, config.trainer.validate_starts)
-
-
-def make_card(config: TrainingConfig, reference: Reference, command: str) -> OperatorCard:
-    """What the trained operator says of itself."""
-    bursts = reference.part("train")  # what is only measured was not learned
-    temperatures = [burst.temperature_K for burst in bursts]
-    masses = {
-        int(number): round(float(mass), 6)
-        for burst in bursts
-        for number, mass in zip(burst.numbers, burst.masses, strict=True)
-    }
-    theories = sorted({str(burst.attrs.get("theory", "unknown")) for burst in bursts})
-    return OperatorCard(
-        name=config.name,
-        smiles=sorted({Chem.CanonSmiles(burst.smiles) for burst in bursts}),
-        largest_molecule=config.largest_molecule,
-        elements=sorted(masses),
-        masses=dict(sorted(masses.items())),
-        temperature_range_K=(min(temperatures), max(temperatures)),
-        horizon_fs=config.operator.horizon,
-        stride_fs=config.stride,
-        level_of_theory="; ".join(theories),
-        training_command=command,
-        training_config=config.model_dump(mode="json"),
-        data_fingerprint=reference.fingerprint,
-        split=reference.split,
-        training_frames=[mark for burst in bursts for mark in _marks(burst)],
-        notes=config.notes,
-    )
-
-
-def _marks(burst: Burst) -> list[str]:
-    """Marks of three frames, one of which is likely to be in a piece of the burst as well."""
-    last = len(burst.positions) - 1
-    return frame_marks(burst.numbers, burst.positions[[last // 4, last // 2, 3 * last // 4]])
 
 
 @rank_zero_only

@@ -26,11 +26,11 @@ from ase_atom.errors import AtomError, ConfigError
 from ase_atom.files import replace_file
 from ase_atom.operator import save_operator
 from training.callbacks import Checkpoints, ExportOperator, Progress, make_loggers
+from training.card import make_card
 from training.config import TrainerConfig, TrainingConfig, load_config
 from training.run import (
     RunFolder,
     load_reference,
-    make_card,
     make_module,
     make_operator,
     take_energy_scale,

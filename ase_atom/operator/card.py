@@ -25,7 +25,8 @@ class OperatorCard(BaseModel):
     charge
         Total charge of the molecules, e.
     temperature_range_K
-        Lowest and highest temperature of the training data.
+        Lowest and highest temperature of the training data, and at least 1/√(3N − 6), or a fifth if
+        that is less, to either side of their mean: so much of one run's temperature is chance.
     horizon_fs, stride_fs
         Longest time one call may ask for, and the jump recommended for propagation.
     level_of_theory
