@@ -192,6 +192,9 @@ def test_a_budget_becomes_a_number_of_steps(
         (["PARENT", "soft.h5", "--theory", "PBE"], "are for trajectories of other programs"),
         (["PARENT", "one.h5"], "too few to learn"),
         (["PARENT", "soft.h5", "--held-out", "0"], "--held-out takes a share or a count above 0"),
+        (["PARENT", "one.h5", "--held-out", "2"], r"2 is a number of runs, and one.h5 holds one"),
+        (["PARENT", "md.extxyz", "--held-out", "1"], "and md.extxyz holds one, .* a share below 1"),
+        (["PARENT", "divided.h5", "--held-out", "0.5"], "divided.h5 was divided when it was made"),
         (["PARENT", "soft.h5", "--held-out", "1.5", "--length", "90"], "is a fraction below 1"),
         (["PARENT", "soft.h5", "--name", "my run", "--length", "90"], "name"),
     ],
@@ -207,6 +210,9 @@ def test_bad_input_is_one_line_and_exit_code_2(
     monkeypatch.chdir(tmp_path)
     write_bursts(tmp_path / "soft.h5", softer_bursts(3))
     write_bursts(tmp_path / "one.h5", softer_bursts(1))
+    (long,) = softer_bursts(1, frames=400)
+    write_bursts(tmp_path / "divided.h5", divide(long, 0.25))
+    write_frames(tmp_path / "md.extxyz", iter([long]), 1)
     carbon = softer_bursts(2)
     for burst in carbon:
         burst.numbers = np.array([6, 1, 1])

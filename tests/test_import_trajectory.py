@@ -14,9 +14,10 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from harmonic_bursts import WATER, Springs
 
-from ase_atom.errors import DataError
+from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import velocities_to_ase
 from training import import_trajectory as command
+from training.import_trajectory import import_all
 from training.importing.bursts import import_trajectory
 from training.store import Burst, read_bursts
 
@@ -223,6 +224,19 @@ def test_what_cannot_be_right_is_named_and_refused(
     change(frames)
     with pytest.raises(DataError, match=message):
         import_trajectory(save(tmp_path / "md.extxyz", frames), name="w", interval=interval)
+
+
+def test_a_share_divides_up_to_three_trajectories(burst: Burst, tmp_path: Path) -> None:
+    path = save(tmp_path / "md.extxyz", frames_of(reference(duration=400)))
+    lengths = []
+    for share in (None, 0.4):
+        pieces = import_all([path] * 3, "w", held_out=share, interval=STEP)
+        assert [piece.attrs["part"] for piece in pieces] == 3 * ["train", "validation"]
+        lengths.append(len(pieces[1].energies) / 400)
+    assert lengths == pytest.approx([0.25, 0.4], abs=0.01)
+    assert not any("part" in one.attrs for one in import_all([path] * 4, "w", interval=STEP))
+    with pytest.raises(ConfigError, match=r"0\.4 divides up to 3 .* of 4, whole ones are held out"):
+        import_all([path] * 4, "w", held_out=0.4, interval=STEP)
 
 
 def test_the_command_writes_data_and_says_what_is_held_out(

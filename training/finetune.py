@@ -25,9 +25,10 @@ from ase_atom.operator import Operator, load_operator
 from ase_atom.operator.checkpoint import SUFFIX
 from training.config import TrainingConfig
 from training.export import find_data
-from training.import_trajectory import described, import_all
+from training.import_trajectory import DEFAULT_SHARE, described, import_all
 from training.importing.bursts import divide
 from training.run import RunFolder, load_reference, make_module, make_operator, refit_energies
+from training.split import PARTS
 from training.store import Burst, read_bursts, write_bursts
 from training.train import train
 from training.tuning import held_out_errors, make_config, shortened, table
@@ -53,11 +54,23 @@ def check_elements(parent: Operator, bursts: Sequence[Burst]) -> None:
 
 
 def read_data(
-    data: Path, held_out: float, interval: float | None = None, theory: str | None = None
+    data: Path,
+    held_out: float | None = None,
+    interval: float | None = None,
+    theory: str | None = None,
 ) -> tuple[list[Burst], bool]:
     """Reference bursts from a file or folder of them, or from a trajectory of another program.
 
     A single burst is divided in time, see `training.importing.bursts.divide`.
+
+    Parameters
+    ----------
+    data
+        The file or folder.
+    held_out
+        Share to hold out, or number of bursts where there are several; by default a quarter.
+    interval, theory
+        As for `training.importing.bursts.import_trajectory`.
 
     Returns
     -------
@@ -67,18 +80,34 @@ def read_data(
     ------
     DataError
         If it cannot be read, or cannot be what it is said to be.
+    ConfigError
+        If the data are divided already, or in time, and ``held_out`` is about something else.
     """
     if data.is_dir() or h5py.is_hdf5(data):
         if interval is not None or theory is not None:
             raise ConfigError("--interval and --theory are for trajectories of other programs")
         bursts = read_bursts(data)
+        if held_out is not None and all(burst.attrs.get("part") in PARTS for burst in bursts):
+            raise ConfigError(
+                f"{data} was divided when it was made, and --held-out {held_out:g} would change "
+                "nothing: give it to training.import_trajectory"
+            )
         if len(bursts) > 1:
             return bursts, False
-        return divide(bursts[0], held_out if held_out < 1 else 0.25), True
-    share = held_out if held_out < 1 else 0.25
+        return divide(bursts[0], _share_of_time(data, held_out)), True
+    share = _share_of_time(data, held_out)
     bursts = import_all([data], data.stem, held_out=share, interval=interval, theory=theory)
     print(described(bursts))
     return bursts, True
+
+
+def _share_of_time(data: Path, held_out: float | None) -> float:
+    if held_out is not None and held_out >= 1:
+        raise ConfigError(
+            f"--held-out {held_out:g} is a number of runs, and {data} holds one, which is divided "
+            "in time: give a share below 1"
+        )
+    return DEFAULT_SHARE if held_out is None else held_out
 
 
 def time_per_step(config: TrainingConfig, folder: RunFolder) -> float:
@@ -130,8 +159,13 @@ def run(
         float | None, typer.Option(help="Minutes to train, in place of --steps.")
     ] = None,
     held_out: Annotated[
-        float, typer.Option(min=0, help="Share of the bursts to measure errors on, or a count.")
-    ] = 0.25,
+        float | None,
+        typer.Option(
+            min=0,
+            help="Share of the bursts to measure errors on, at least one of them, or a count; of "
+            "a single run, a share of its time; default: 0.25.",
+        ),
+    ] = None,
     length: Annotated[
         float | None,
         typer.Option(help="Learn from so many fs only, for a learning curve; same held-out data."),
@@ -178,6 +212,7 @@ def run(
     folder = RunFolder(output.with_name(f"{output.stem}.run"))
     bursts, imported = read_data(data, held_out, interval, theory)
     check_elements(parent, bursts)
+    held_out = DEFAULT_SHARE if held_out is None else held_out
     if held_out < 1 and held_out * len(bursts) < 1:
         held_out = 1.0
     if length is not None:

@@ -23,13 +23,15 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 FEW = 4
 """With fewer trajectories than this, each is divided in time."""
+DEFAULT_SHARE = 0.25
+"""Of what is held out where nothing is said."""
 
 
 def import_all(
     files: Sequence[Path],
     name: str,
     *,
-    held_out: float = 0.25,
+    held_out: float | None = None,
     interval: float | None = None,
     theory: str | None = None,
     format: str | None = None,
@@ -44,7 +46,7 @@ def import_all(
     name
         Of the molecule.
     held_out
-        Share of each to hold out.
+        Share of each to hold out, by default a quarter; of fewer than four trajectories only.
     interval, theory, format
         As for `training.importing.bursts.import_trajectory`.
 
@@ -52,10 +54,18 @@ def import_all(
     ------
     DataError
         If one cannot be what it is said to be, or they are of different molecules.
+    ConfigError
+        If the share is none, or is given where nothing is divided.
     """
     checked_name(name)
-    if not 0 < held_out < 1:
-        raise ConfigError(f"the share to hold out lies between 0 and 1, not at {held_out:g}")
+    share = DEFAULT_SHARE if held_out is None else held_out
+    if not 0 < share < 1:
+        raise ConfigError(f"the share to hold out lies between 0 and 1, not at {share:g}")
+    if held_out is not None and len(files) >= FEW:
+        raise ConfigError(
+            f"--held-out {held_out:g} divides up to {FEW - 1} trajectories in time; of "
+            f"{len(files)}, whole ones are held out in training: give it to training.finetune"
+        )
     bursts = [
         import_trajectory(
             file, name=name, index=index, interval=interval, theory=theory, format=format
@@ -69,7 +79,7 @@ def import_all(
                 "molecule by itself"
             )
     if len(bursts) < FEW:
-        bursts = [piece for burst in bursts for piece in divide(burst, held_out)]
+        bursts = [piece for burst in bursts for piece in divide(burst, share)]
     return bursts
 
 
@@ -92,7 +102,13 @@ def run(
     name: Annotated[
         str | None, typer.Option(help="Of the molecule; default: the output's.")
     ] = None,
-    held_out: Annotated[float, typer.Option(help="Share to measure errors on.")] = 0.25,
+    held_out: Annotated[
+        float | None,
+        typer.Option(
+            help="Share of the time of each of up to three trajectories to measure errors on; "
+            "default: 0.25."
+        ),
+    ] = None,
     format: Annotated[
         str | None, typer.Option(help="ASE's name of the format, if the file's does not tell.")
     ] = None,
