@@ -21,6 +21,7 @@ _HOMES = {
     "BrokenStateError": "ase_atom.errors",
     "load_operator": "ase_atom.operator",
     "list_operators": "ase_atom.operator",
+    "operator_for": "ase_atom.catalogue",
     "ATOMBussi": "ase_atom.propagator",
     "ATOMCalculator": "ase_atom.calculator",
     "ATOMForce": "ase_atom.openmm",

@@ -48,11 +48,15 @@ def test_the_script_for_openmm(here):
 
 
 def test_the_script_without_either(here, capsys):
-    (source,) = blocks("docs/python.md")
-    run(source)
+    march, choice = blocks("docs/python.md")
+    names: dict = {}
+    run(march, names)
     lines = capsys.readouterr().out.strip().splitlines()
     assert len(lines) == 4  # the start and three jumps
     assert lines[-1].endswith("torch.Size([64, 8, 9, 3])")
+    run(choice.replace("# chosen", "; assert operator.card.name == 'ethanol-gfn2'  #"), names)
+    assert names["operator"].card.name == "ethanol-pbe"
+    assert "ethanol-pbe was not trained for COC (C2H6O)" in capsys.readouterr().out
 
 
 def test_the_options_it_names_are_there(capsys):

@@ -31,6 +31,9 @@ class Propagator:
     divide the other. A frame on the jumps' grid is the state after the full step of the ensemble;
     frames between are on the path of the jump.
 
+    Elements and masses are compared with the operator's card. Whether it was trained for the
+    molecule and its charge, and the molecule is isolated, `ase_atom.operator_for` tells.
+
     Parameters
     ----------
     operator
