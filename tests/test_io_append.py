@@ -166,6 +166,60 @@ def test_truncated_files(tmp_path, ethanol, ending, name, cut):
     check(path, frames, 60)
 
 
+WATER = "\nO 0.00 0.00 0.12\nH 0.00 -0.76 -0.48\nH 0.00 0.76 "
+TAGGED = "Properties=species:S:1:pos:R:3:tags:I:1\nH 0.0 0.0 0.7 10\nH 0.0 0.0 0.0 "
+
+
+@pytest.mark.parametrize(
+    ("frame", "good", "end", "whole"),
+    [
+        (f"3\n{WATER}", "0.00", "0.48", True),  # shorter than the line above, and whole
+        (f"3\n{WATER}", "0.00", "-0.4", False),
+        (f"3\n{WATER}", "0.00", "-", False),
+        (f"3\n{WATER}", "0.00", "", False),
+        ("3\n\nO 0 0 0.119\nH 0 -0.76 -0.48\nH 0 0.76 ", "0.00", "0.5", True),  # by hand
+        ("2\n\nH 0 0 0.74\nH 0 0 ", "0.00", "0", True),
+        ("1\n\nAr 0.000 0.000 ", "0.000", "0.000", True),
+        ("1\n\nAr 0.000 0.000 ", "0.000", "0.00", False),
+        ("1\nProperties=species:S:1:pos:R:3:tags:I:1\nAr 0.0 0.0 0.0 ", "10", "", False),
+        (f"2\n{TAGGED}", "10", "1", False),
+        (f"2\n{TAGGED}", "10", "11", True),
+        (
+            "2\nProperties=species:S:1:pos:R:3:at:L:1\nH 0.0 0.0 0.7 T\nH 0.0 0.0 0.0 ",
+            "T",
+            "F",
+            True,
+        ),
+    ],
+)
+@pytest.mark.filterwarnings("ignore:.* is truncated")
+def test_append_to_xyz_without_its_last_newline(tmp_path, frame, good, end, whole):
+    """A last frame that is all there stays, and one that is torn goes."""
+    path = tmp_path / "t.xyz"
+    first = f"{frame}{good}\n"
+    path.write_text(first + frame + end)
+    with read_trajectory(path) as reader:
+        atoms = reader.atoms
+        assert (len(reader), reader.lost) == ((2, 0) if whole else (1, 1))
+    with open_trajectory(path, atoms, "a", frame_interval=1.0) as writer:
+        writer.write()
+    assert path.read_text().startswith(f"{first}{frame}{end}\n" if whole else first)
+    assert len(read_back(path)) == 2 + whole
+
+
+def test_xyz_is_torn_at_any_byte(tmp_path, ethanol):
+    path = tmp_path / "t.xyz"
+    write(path, ethanol)
+    whole = path.read_bytes()
+    last = len(whole[: whole.rstrip().rindex(b"\n")])
+    for end in range(last + 1, len(whole) - 1):
+        path.write_bytes(whole[:end])
+        with pytest.warns(TrajectoryWarning, match="its 19 whole frames are read, 1 is lost"):
+            assert read_all(path)[1:] == (19, 1)
+    path.write_bytes(whole[:-1])
+    assert read_all(path)[1:] == (20, 0)
+
+
 @pytest.mark.parametrize("cut", [40_000, 200])
 def test_a_truncated_hdf5_file_is_refused(tmp_path, ethanol, cut):
     path = tmp_path / "t.h5"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import re
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import BinaryIO
 
 import numpy as np
@@ -112,13 +114,58 @@ class XYZReader(TextReader):
         if not head.strip().isdigit():
             raise self._not_one(f"frame {index + 1} does not begin with its number of atoms")
         lines = [head, *(file.readline() for _ in range(int(head) + 1))]
-        last = lines[-1]
-        if not last or (not last.endswith(b"\n") and len(last) + 1 < len(lines[-2])):
+        if not lines[-1] or not (lines[-1].endswith(b"\n") or _is_whole(lines[1], lines[2:])):
             return None
         return b"".join(lines)
 
     def _build(self, text: io.StringIO) -> Atoms:
         return next(extxyz.read_extxyz(text, 0))
+
+
+def _is_whole(comment: bytes, atoms: Sequence[bytes]) -> bool:
+    """Say whether the last of a frame's lines, which no newline ends, is there to its end.
+
+    It must have all columns, and its last field as many decimals as the fewest above it: writers
+    give a column a fixed number of them, and where they vary no more can be told. In a column of
+    integers the line must be as long as those above, if these are all of one length.
+    """
+    if not atoms:
+        return True
+    rows = [line.split() for line in atoms]
+    above, last = rows[:-1], rows[-1]
+    properties = re.search(rb'Properties="?([^\s"]+)', comment)
+    if above:
+        columns = len(above[-1])
+    elif properties:
+        columns = sum(int(part) for part in properties[1].split(b":")[2::3] if part.isdigit())
+    else:
+        columns = 4
+    if len(last) != columns or not all(above):
+        return False
+    if columns == 4 or not above:  # nothing but an element and numbers of one kind
+        others = [field for row in above for field in row[1:]] + last[1:-1]
+    else:
+        others = [row[-1] for row in above]
+    if not all(_is_number(field) for field in others):
+        return len(last[-1]) >= min(map(len, others), default=1)
+    if not _is_number(last[-1]):
+        return False
+    lengths = {len(line.rstrip()) for line in atoms[:-1]}
+    if len(lengths) == 1 and not any(b"." in field for field in others):
+        return len(atoms[-1].rstrip()) >= lengths.pop()
+    return _decimals(last[-1]) >= min(map(_decimals, others), default=0)
+
+
+def _is_number(field: bytes) -> bool:
+    try:
+        float(field)
+    except ValueError:
+        return False
+    return True
+
+
+def _decimals(field: bytes) -> int:
+    return len(field.partition(b".")[2])
 
 
 class PDBReader(TextReader):
