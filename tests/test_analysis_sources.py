@@ -6,14 +6,19 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from ase.build import molecule
+from ase.data import atomic_masses
 from ase.units import kcal, mol
 from harmonic_bursts import hydrogen_bursts, water_bursts
 from harmonic_ethanol import harmonic_ethanol
 
 from ase_atom.analysis import Trajectory, load_trajectory
+from ase_atom.analysis.checks import with_masses_noted
 from ase_atom.analysis.engines import make_calculator
+from ase_atom.analysis.motion import split_motion, temperatures
 from ase_atom.errors import AtomError, ConfigError, DataError, TrajectoryError
 from ase_atom.io import open_trajectory
+from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 from training.store import write_bursts
 
 
@@ -40,6 +45,33 @@ def test_what_is_written_is_loaded(tmp_path, ending, moving, error):
         np.testing.assert_allclose(
             found.segments[0].velocities, given.segments[0].velocities, atol=1e-7
         )
+
+
+def test_isotopes_are_loaded(tmp_path):
+    """Deuterium of 300 K has that temperature; what files lack, a topology gives."""
+    atoms = molecule("CH3CH2OH")
+    masses = atoms.get_masses()
+    masses[atoms.numbers == 1] = 2.014
+    atoms.set_masses(masses)
+    rng = np.random.default_rng(1)
+    spread = np.sqrt(KB * 300 / (AMU_A2_FS2_IN_EV * masses))[:, None]
+    velocities = spread * rng.standard_normal((2000, len(atoms), 3))
+    positions = atoms.positions + 0.02 * rng.standard_normal(velocities.shape)
+    for name in ("t.extxyz", "t.traj", "t.nc"):
+        with open_trajectory(tmp_path / name, atoms, frame_interval=1.0) as writer:
+            writer.write_frames(positions, velocities)
+        topology = atoms if name == "t.nc" else None
+        found = load_trajectory(tmp_path / name, topology)
+        np.testing.assert_allclose(found.masses, masses)
+        parts = temperatures(found, [split_motion(run, found.masses) for run in found])
+        assert parts.elements[1][0].mean() == pytest.approx(300, rel=0.03)
+    bare = load_trajectory(tmp_path / "t.nc")
+    np.testing.assert_allclose(bare.masses, atomic_masses[atoms.numbers])
+    told = with_masses_noted(bare, found).notes[-1]
+    assert "atom H3 has 1.008 amu, and 2.014 amu there" in told
+    assert with_masses_noted(found, found) is found
+    with pytest.raises(DataError, match="hold different isotopes"):
+        load_trajectory(tmp_path)
 
 
 def test_a_folder_holds_runs(tmp_path):

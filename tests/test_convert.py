@@ -52,6 +52,38 @@ def test_every_format_into_every_other(tmp_path, ethanol, source):
             assert block.velocities is None
 
 
+@pytest.mark.parametrize("moving", [True, False])
+@pytest.mark.parametrize("source", [".extxyz", ".traj"])
+def test_isotopes_stay(tmp_path, ethanol, convert, source, moving):
+    """Deuterium is kept by what can hold it, and what cannot says so."""
+    masses = ethanol.get_masses()
+    masses[-1] = 2.014
+    ethanol.set_masses(masses)
+    positions, velocities, _ = make_frames(ethanol, 3)
+    frames = [ethanol.copy() for _ in positions]
+    for frame, x, v in zip(frames, positions, velocities, strict=True):
+        frame.positions = x
+        if moving:
+            frame.set_velocities(v)
+    ase_write(tmp_path / f"in{source}", frames)
+    for target in (".xyz", ".traj"):
+        options = ["--frame-interval", "1fs"]
+        code, _, notes = convert(f"in{source}", f"out{target}", *options, "--overwrite")
+        assert (code, notes) == (0, [])
+        for one, other in zip(read(tmp_path / f"out{target}", ":"), frames, strict=True):
+            np.testing.assert_allclose(one.get_masses(), masses, rtol=1e-7)
+            np.testing.assert_allclose(one.get_velocities(), other.get_velocities(), atol=1e-8)
+    for target in (".dcd", ".h5"):
+        code, _, notes = convert(f"in{source}", f"out{target}", *options)
+        assert code == 0
+        (note,) = notes
+        what = "velocities and isotope masses" if moving and target == ".dcd" else "isotope masses"
+        assert f"out{target} cannot hold the {what} of " in note
+    with read_trajectory(tmp_path / "out.dcd", ethanol) as reader:
+        np.testing.assert_array_equal(reader.masses, masses)
+        np.testing.assert_array_equal(reader.atoms.get_masses(), masses)
+
+
 def test_every_few_frames(tmp_path, ethanol, convert):
     positions, _, times = write(tmp_path / "in.xtc", ethanol, 50)
     code, text, notes = convert("in.xtc", "out.dcd", "--every", 7)

@@ -112,6 +112,21 @@ def test_append_other_atoms(tmp_path, ethanol, ending):
     assert path.read_bytes() == before
 
 
+@pytest.mark.parametrize("ending", [".xyz", ".traj"])
+def test_append_other_isotopes(tmp_path, ethanol, ending):
+    path = tmp_path / f"t{ending}"
+    write(path, ethanol)
+    before = path.read_bytes()
+    masses = ethanol.get_masses()
+    masses[-1] = 2.014
+    ethanol.set_masses(masses)
+    with pytest.raises(
+        TrajectoryError, match=r"atom H8 has a mass of 1\.008 amu in .* with 2\.014 amu cannot be"
+    ):
+        open_trajectory(path, ethanol, "a")
+    assert path.read_bytes() == before
+
+
 def test_append_to_what_is_no_trajectory(tmp_path, ethanol):
     for ending in ENDINGS:
         path = tmp_path / f"t{ending}"

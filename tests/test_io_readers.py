@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk, molecule
+from ase.io import write as ase_write
 from io_files import (
     BINARY,
     ENDINGS,
@@ -284,3 +285,19 @@ def test_files_that_are_no_trajectories(tmp_path, ending, content):
         read_trajectory(tmp_path / f"u{ending}")
     with pytest.raises(TrajectoryError, match="does not exist"):
         read_trajectory(tmp_path / f"v{ending}")
+
+
+@pytest.mark.parametrize("ending", [".extxyz", ".traj"])
+@pytest.mark.parametrize(
+    ("mass", "reason"),
+    [(2.014, "frame 2 has other masses"), (0.0, "atom H8 of frame 2 has a mass of 0 amu")],
+)
+def test_frames_of_other_masses(tmp_path, ethanol, ending, mass, reason):
+    other = ethanol.copy()
+    other.set_masses([*ethanol.get_masses()[:-1], mass])
+    ase_write(tmp_path / f"t{ending}", [ethanol, other])
+    with (
+        read_trajectory(tmp_path / f"t{ending}") as reader,
+        pytest.raises(TrajectoryError, match=reason),
+    ):
+        list(reader)

@@ -13,7 +13,9 @@ from rdkit import Chem
 from ase_atom.analysis.coordinates import connectivity, typical_frame
 from ase_atom.analysis.symmetry import graph
 from ase_atom.analysis.trajectory import Trajectory
+from ase_atom.coverage import MASS_TOLERANCE
 from ase_atom.errors import DataError
+from ase_atom.topology import atom_label
 
 LEAST_FRAMES = 20
 
@@ -122,6 +124,19 @@ def check_pair(
             f"{formula(trajectory.numbers)}: {_difference(bonds, reference_bonds)}"
         )
     return trajectory, f"its bonds are not the reference's: {_difference(bonds, reference_bonds)}"
+
+
+def with_masses_noted(trajectory: Trajectory, reference: Trajectory) -> Trajectory:
+    """Say where the two are of different isotopes, or one file does not say of which it is."""
+    differ = np.abs(trajectory.masses - reference.masses) > MASS_TOLERANCE
+    if not differ.any():
+        return trajectory
+    atom = int(np.argmax(differ))
+    return trajectory.noting(
+        f"its masses are not the reference's: atom {atom_label(trajectory.numbers, atom)} has "
+        f"{trajectory.masses[atom]:.3f} amu, and {reference.masses[atom]:.3f} amu there; a file "
+        "without masses is taken to have standard ones, unless a topology gives others"
+    )
 
 
 def bonds_of(trajectory: Trajectory) -> NDArray:

@@ -12,7 +12,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from ase_atom.analysis.checks import check_alone, check_pair
+from ase_atom.analysis.checks import check_alone, check_pair, with_masses_noted
 from ase_atom.analysis.conservation import compare_conservation
 from ase_atom.analysis.coordinates import Coordinates, perceive
 from ase_atom.analysis.diagnosis import Finding, diagnose
@@ -211,7 +211,7 @@ def compare(
     ours, mixed = check_pair(ours, theirs, reorder)
     (ours, lack), (theirs, other_lack) = (with_velocities(side) for side in (ours, theirs))
     lacks = [reason for reason in (lack, other_lack) if reason]
-    ours = _with_intervals_noted(ours, theirs)
+    ours = with_masses_noted(_with_intervals_noted(ours, theirs), theirs)
     coordinates = perceive(theirs.numbers, theirs.pooled("positions", 1000))
     motions = kinetics = None
     if not lacks:

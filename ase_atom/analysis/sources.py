@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_masses
 from numpy.typing import NDArray
 
 from ase_atom.analysis.archives import read_npz
 from ase_atom.analysis.bursts import is_bursts, read_bursts
 from ase_atom.analysis.trajectory import EVEN, Segment, Trajectory, split_runs
+from ase_atom.coverage import MASS_TOLERANCE
 from ase_atom.errors import DataError, TrajectoryError
 
 
@@ -36,7 +36,7 @@ def load_trajectory(
         there are any, ``velocities``, ``times`` and ``energies`` in Å, fs and eV; or a folder of
         such files, each of which is a run of its own.
     topology
-        Elements of the atoms, for formats that do not say.
+        Elements of the atoms, and masses of isotopes, for formats that do not say.
     frame_interval
         fs, for files without times of their own; those of a file may not differ from it.
     molecule
@@ -127,6 +127,8 @@ def _joined(path: Path, parts: Sequence[Trajectory]) -> Trajectory:
             raise DataError(
                 f"{part.name} and {first.name} in {path} hold different atoms, or in another order"
             )
+        if not np.allclose(part.masses, first.masses, rtol=0, atol=MASS_TOLERANCE):
+            raise DataError(f"{part.name} and {first.name} in {path} hold different isotopes")
     shared = {k: v for k, v in first.facts.items() if all(p.facts.get(k) == v for p in parts)}
     notes = tuple(dict.fromkeys(note for part in parts for note in part.notes))
     return Trajectory(
@@ -147,7 +149,7 @@ def _read_frames(path: Path, topology: Atoms | str | Path | None) -> Trajectory:
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", TrajectoryWarning)
         with read_trajectory(path, topology) as reader:
-            numbers = np.asarray(reader.numbers, dtype=np.int64)
+            numbers, masses = np.asarray(reader.numbers, dtype=np.int64), reader.masses
             blocks = list(reader)
     notes += [str(one.message) for one in caught if issubclass(one.category, TrajectoryWarning)]
     if not blocks:
@@ -161,7 +163,7 @@ def _read_frames(path: Path, topology: Atoms | str | Path | None) -> Trajectory:
         name=str(path),
     )
     runs, more = split_runs(whole)
-    return Trajectory(str(path), numbers, atomic_masses[numbers], tuple(runs), {}, (*notes, *more))
+    return Trajectory(str(path), numbers, masses, tuple(runs), {}, (*notes, *more))
 
 
 def _concatenated(blocks: Sequence[object], name: str) -> NDArray | None:

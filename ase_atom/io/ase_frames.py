@@ -9,6 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
+from ase.data import atomic_masses
 
 from ase_atom.io.frames import FrameBlock
 from ase_atom.units import velocities_from_ase, velocities_to_ase
@@ -51,6 +52,16 @@ def to_atoms(
     if results:
         atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms
+
+
+def stated_masses(atoms: Atoms) -> np.ndarray | None:
+    """Return masses in amu, ``[N]``, if the atoms carry any of their own."""
+    return atoms.get_masses() if atoms.has("masses") else None
+
+
+def isotope_masses(numbers: np.ndarray, masses: np.ndarray) -> np.ndarray | None:
+    """Return masses in amu, ``[N]``, if they are not the standard ones."""
+    return None if np.allclose(masses, atomic_masses[numbers]) else masses
 
 
 def results_at_hand(atoms: Atoms) -> tuple[np.ndarray | None, np.ndarray | None]:

@@ -126,18 +126,19 @@ def write_trr(
 def _read(
     filename: str, index: int | slice, topology: Atoms | str | Path | None
 ) -> Iterator[Atoms]:
-    from ase_atom.io.ase_frames import to_atoms
+    from ase_atom.io.ase_frames import isotope_masses, to_atoms
     from ase_atom.io.registry import read_trajectory
 
     with read_trajectory(filename, topology) as reader:
         numbers = reader.numbers
+        masses = isotope_masses(numbers, reader.masses)
         if not isinstance(index, slice):
             index = slice(index, index + 1 or None)
         chosen = range(len(reader))[index]
         backwards = chosen.step < 0
         ascending = chosen[::-1] if backwards else chosen
         frames = (
-            to_atoms(numbers, block, frame)
+            to_atoms(numbers, block, frame, masses)
             for block in reader.blocks(ascending.start, ascending.stop, ascending.step)
             for frame in range(len(block))
         )

@@ -12,10 +12,12 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from ase import Atoms
 
+from ase_atom.coverage import MASS_TOLERANCE
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.ase_frames import results_at_hand
 from ase_atom.io.cells import check_cells
 from ase_atom.io.frames import FrameBlock
+from ase_atom.topology import atom_label
 from ase_atom.units import velocities_from_ase
 
 if TYPE_CHECKING:
@@ -52,6 +54,7 @@ class TrajectoryWriter(ABC):
 
     holds_velocities: ClassVar[bool] = False
     holds_energies: ClassVar[bool] = False
+    holds_masses: ClassVar[bool] = False
     holds_any_cell: ClassVar[bool] = False
     """Whether cell vectors may point anywhere."""
 
@@ -286,6 +289,15 @@ class TrajectoryWriter(ABC):
 
     def _continue(self, reader: TrajectoryReader, start_time: float | None) -> None:
         """Take over frames and times of an existing file."""
+        if self.holds_masses:
+            differ = np.abs(reader.masses - self.masses) > MASS_TOLERANCE
+            if differ.any():
+                atom = int(np.argmax(differ))
+                raise TrajectoryError(
+                    f"atom {atom_label(self.numbers, atom)} has a mass of "
+                    f"{reader.masses[atom]:.3f} amu in {self.path}; frames with "
+                    f"{self.masses[atom]:.3f} amu cannot be appended"
+                )
         self.frames = len(reader)
         if self.frames and self.frame_interval is None:
             self.frame_interval = reader.frame_interval()

@@ -10,6 +10,7 @@ from pathlib import Path
 from ase import Atoms
 
 from ase_atom.errors import TrajectoryError
+from ase_atom.io.ase_frames import isotope_masses
 from ase_atom.io.base import TrajectoryWriter, positive
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader, TrajectoryWarning
@@ -52,8 +53,8 @@ def convert_trajectory(
 ) -> Conversion:
     """Copy a trajectory into another format, in memory that does not grow with its length.
 
-    Positions, velocities, times, cells, energies and forces are carried over as far as both
-    formats hold them; a warning says what the target leaves out.
+    Positions, velocities, times, cells, energies, forces and masses are carried over as far as
+    both formats hold them; a warning says what the target leaves out.
 
     Parameters
     ----------
@@ -159,6 +160,8 @@ def _warn_of_losses(block: FrameBlock, writer: TrajectoryWriter, source: Path) -
         )
         if getattr(block, name) is not None and not held
     ]
+    if not writer.holds_masses and isotope_masses(writer.numbers, writer.masses) is not None:
+        lost.append("isotope masses")
     if lost:
         warnings.warn(
             f"{writer.path} cannot hold the {' and '.join(lost)} of {source}: left out",

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_masses
 
+from ase_atom.coverage import MASS_TOLERANCE
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.ase_frames import to_atoms
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.topology import find_topology
+from ase_atom.topology import atom_label
 
 COORDINATES = 2**18
 """About how many numbers the positions of one block hold: 2 MiB of them."""
@@ -113,7 +116,8 @@ class TrajectoryReader(ABC):
             block = self._read(0, 1)
             if not len(block):
                 raise TrajectoryError(f"{self.path} holds no whole frame")
-            self._atoms = to_atoms(self.numbers, block, 0, pbc=self.pbc)
+            numbers, masses = self._identity()
+            self._atoms = to_atoms(numbers, block, 0, masses, self.pbc)
         return self._atoms.copy()
 
     @property
@@ -125,10 +129,26 @@ class TrajectoryReader(ABC):
         TrajectoryError
             If nothing says which elements its atoms are, or the topology is another one's.
         """
+        return self._identity()[0]
+
+    @property
+    def masses(self) -> np.ndarray:
+        """Masses in amu, ``[N]``, as file or topology state them; else the elements' standard ones.
+
+        Raises
+        ------
+        TrajectoryError
+            As `numbers`.
+        """
+        numbers, masses = self._identity()
+        return atomic_masses[numbers] if masses is None else masses
+
+    def _identity(self) -> tuple[np.ndarray, np.ndarray | None]:
+        """Return atomic numbers, and masses if they are stated."""
         own = self.own_numbers
         if own is not None and self._topology is None:
-            return own
-        numbers, name = find_topology(self.path, self._topology)
+            return own, self.own_masses
+        numbers, masses, name = find_topology(self.path, self._topology)
         if len(numbers) != self.atom_count or (
             own is not None and not np.array_equal(numbers, own)
         ):
@@ -136,11 +156,16 @@ class TrajectoryReader(ABC):
                 f"the topology {name} of {len(numbers)} atoms is not that of {self.path}, "
                 f"which holds {self.atom_count}" + ("" if own is None else " of other elements")
             )
-        return numbers
+        return numbers, masses if self.own_masses is None else self.own_masses
 
     @property
     def own_numbers(self) -> np.ndarray | None:
         """Atomic numbers as the file itself has them, None if it does not say."""
+        return None
+
+    @property
+    def own_masses(self) -> np.ndarray | None:
+        """Masses in amu as the file itself has them, None if it does not say."""
         return None
 
     def last_time(self) -> float | None:
@@ -193,6 +218,20 @@ class TrajectoryReader(ABC):
                 TrajectoryWarning,
                 stacklevel=4,
             )
+
+    def _check_frame(self, atoms: Atoms, first: Atoms, index: int) -> None:
+        """Raise TrajectoryError for a frame of other atoms than the first."""
+        if not np.array_equal(atoms.numbers, first.numbers):
+            raise self._not_one(f"frame {index + 1} has other atoms than the first")
+        masses = atoms.get_masses()
+        if not (masses > 0).all():
+            atom = int(np.argmin(masses > 0))
+            label = atom_label(atoms.numbers, atom)
+            raise self._not_one(
+                f"atom {label} of frame {index + 1} has a mass of {masses[atom]:g} amu"
+            )
+        if not np.allclose(masses, first.get_masses(), rtol=0, atol=MASS_TOLERANCE):
+            raise self._not_one(f"frame {index + 1} has other masses than the first")
 
     def _not_one(self, reason: str) -> TrajectoryError:
         return TrajectoryError(f"{self.path} cannot be read: {' '.join(reason.split())[:160]}")

@@ -10,11 +10,10 @@ from typing import BinaryIO
 
 import numpy as np
 from ase import Atoms
-from ase.data import atomic_masses
 from ase.io import extxyz, proteindatabank
 
 from ase_atom.io.appending import AppendingWriter
-from ase_atom.io.ase_frames import to_atoms, to_block
+from ase_atom.io.ase_frames import isotope_masses, stated_masses, to_atoms, to_block
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader
 
@@ -55,6 +54,11 @@ class TextReader(TrajectoryReader):
         return None if self._first is None else self._first.numbers
 
     @property
+    def own_masses(self) -> np.ndarray | None:
+        """Masses of the first frame, if it has a column of them."""
+        return None if self._first is None else stated_masses(self._first)
+
+    @property
     def pbc(self) -> np.ndarray | bool:
         """Along which vectors of its cell the first frame repeats."""
         return False if self._first is None else self._first.pbc
@@ -77,8 +81,7 @@ class TextReader(TrajectoryReader):
                 break
             if self._next >= first:
                 atoms = self._parse(text, self._next)
-                if not np.array_equal(atoms.numbers, self._first.numbers):
-                    raise self._not_one(f"frame {self._next + 1} has other atoms than the first")
+                self._check_frame(atoms, self._first, self._next)
                 frames.append(atoms)
             self._next += 1
         return to_block(frames, self.atom_count)
@@ -198,8 +201,12 @@ class PDBReader(TextReader):
 
 
 class XYZWriter(AppendingWriter):
-    """Extended XYZ: positions, momenta (in ASE's unit), energy, forces, and ``time_fs``."""
+    """Extended XYZ: positions, momenta (in ASE's unit), energy, forces, and ``time_fs``.
 
+    Masses have a column where they are not the standard ones.
+    """
+
+    holds_masses = True
     holds_velocities = True
     holds_energies = True
     holds_any_cell = True
@@ -215,8 +222,8 @@ class XYZWriter(AppendingWriter):
         columns = ["symbols", "positions"]
         if block.velocities is not None:
             columns.append("momenta")
-            if not np.allclose(self.masses, atomic_masses[self.numbers]):
-                columns.append("masses")  # without them, momenta would be read as other velocities
+        if isotope_masses(self.numbers, self.masses) is not None:
+            columns.append("masses")  # without them, momenta would be read as other velocities
         for frame in range(len(block)):
             atoms = to_atoms(self.numbers, block, frame, self.masses, self.pbc)
             forces = atoms.calc is not None and "forces" in atoms.calc.results

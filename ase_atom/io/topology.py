@@ -13,6 +13,7 @@ from openmm.app import Element, PDBFile, Topology
 from scipy.spatial import KDTree
 
 from ase_atom.errors import TrajectoryError
+from ase_atom.io.ase_frames import stated_masses
 from ase_atom.topology import BOND_FACTOR, perceive_bonds, radii
 
 _SMALL = 200  # up to so many atoms all pairs are looked at
@@ -87,8 +88,10 @@ def topology_beside(path: Path) -> Path | None:
     return None
 
 
-def find_topology(path: Path, given: Atoms | str | Path | None) -> tuple[np.ndarray, str]:
-    """Return atomic numbers for a trajectory, and where they come from.
+def find_topology(
+    path: Path, given: Atoms | str | Path | None
+) -> tuple[np.ndarray, np.ndarray | None, str]:
+    """Return atomic numbers for a trajectory, masses if they are stated, and where they come from.
 
     Parameters
     ----------
@@ -103,14 +106,15 @@ def find_topology(path: Path, given: Atoms | str | Path | None) -> tuple[np.ndar
         If there is none, or it cannot be read.
     """
     if isinstance(given, Atoms):
-        return given.numbers, "given"
+        return given.numbers, stated_masses(given), "given"
     source = topology_beside(path) if given is None else Path(given)
     if source is None:
         raise TrajectoryError(
             f"{path} does not say which elements its atoms are: put {path.with_suffix('.pdb').name}"
             f" or {path.with_suffix('.psf').name} beside it, or give a topology"
         )
-    return read_elements(source), str(source)
+    found = _read(source)
+    return found.numbers, stated_masses(found), str(source)
 
 
 def read_elements(path: Path) -> np.ndarray:
@@ -121,15 +125,19 @@ def read_elements(path: Path) -> np.ndarray:
     TrajectoryError
         If it cannot be read, or an atom has no element.
     """
+    return _read(path).numbers
+
+
+def _read(path: Path) -> Atoms:
     from ase_atom.io.structure import read_structure
 
     is_psf = path.suffix.lower() == ".psf"
-    numbers = _psf_elements(path) if is_psf else read_structure(path).numbers
-    if not numbers.all():
+    atoms = Atoms(_psf_elements(path)) if is_psf else read_structure(path)
+    if not atoms.numbers.all():
         raise TrajectoryError(
-            f"atom {int(np.argmin(numbers)) + 1} of the topology {path} has no element"
+            f"atom {int(np.argmin(atoms.numbers)) + 1} of the topology {path} has no element"
         )
-    return numbers
+    return atoms
 
 
 def _psf_elements(path: Path) -> np.ndarray:

@@ -6,9 +6,10 @@ import os
 import struct
 
 import numpy as np
+from ase import Atoms
 from ase.io.trajectory import Trajectory
 
-from ase_atom.io.ase_frames import to_atoms, to_block
+from ase_atom.io.ase_frames import stated_masses, to_atoms, to_block
 from ase_atom.io.base import TrajectoryWriter
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader
@@ -36,9 +37,9 @@ class ASEReader(TrajectoryReader):
         self._frames = low
         if count and not low:
             raise self._not_one("it holds no whole frame")
-        self._numbers = self._trajectory[0].numbers if low else np.empty(0, int)
-        self.pbc = self._trajectory[0].pbc if low else False
-        self.atom_count = len(self._numbers)
+        self._first = self._trajectory[0] if low else Atoms()
+        self.pbc = self._first.pbc if low else False
+        self.atom_count = len(self._first)
         self._report_lost(low, count - low)
 
     def _is_whole(self, frame: int) -> bool:
@@ -54,14 +55,18 @@ class ASEReader(TrajectoryReader):
     @property
     def own_numbers(self) -> np.ndarray | None:
         """Atomic numbers of the first frame."""
-        return self._numbers if self._frames else None
+        return self._first.numbers if self._frames else None
+
+    @property
+    def own_masses(self) -> np.ndarray | None:
+        """Masses of the first frame, if it has some of its own."""
+        return stated_masses(self._first)
 
     def _read(self, first: int, count: int) -> FrameBlock:
         frames = []
         for index in range(first, min(first + count, self._frames)):
             atoms = self._trajectory[index]
-            if not np.array_equal(atoms.numbers, self._numbers):
-                raise self._not_one(f"frame {index + 1} has other atoms than the first")
+            self._check_frame(atoms, self._first, index)
             frames.append(atoms)
         return to_block(frames, self.atom_count)
 
@@ -70,8 +75,9 @@ class ASEReader(TrajectoryReader):
 
 
 class ASEWriter(TrajectoryWriter):
-    """ASE's own ``.traj``: positions, momenta, energy, forces, and ``time_fs`` in the info."""
+    """ASE's own ``.traj``: positions, momenta, masses, energy, forces, ``time_fs`` in the info."""
 
+    holds_masses = True
     holds_velocities = True
     holds_energies = True
     holds_any_cell = True
