@@ -9,14 +9,15 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
+from ase.calculators.calculator import Calculator
 from ase.data import atomic_masses
 from harmonic_ethanol import harmonic_ethanol, wavenumbers
 from rdkit import Chem
 from rdkit.Chem import AllChem
 
-from ase_atom.analysis import Segment, Trajectory
+from ase_atom.analysis import Segment, Trajectory, compare
 from ase_atom.analysis.coordinates import perceive
-from ase_atom.analysis.motion import split_motion, temperatures
+from ase_atom.analysis.motion import rotational_freedom, split_motion, temperatures
 from ase_atom.analysis.pathwise import climate, first_passage
 from ase_atom.analysis.relaxation import correlation_time
 from ase_atom.analysis.spectra import autocorrelation, find_bands, power_spectrum, time_scale
@@ -147,7 +148,9 @@ def thermal(numbers: np.ndarray, positions: np.ndarray, frames: int, kelvin: flo
 def test_all_parts_of_thermal_motion_have_one_temperature(name):
     atoms = molecule(name)
     given = thermal(atoms.numbers, atoms.positions, 20000, 300.0)
-    found = temperatures(given, [split_motion(given.segments[0], given.masses)])
+    found = temperatures(
+        given, [split_motion(given.segments[0], given.masses, rotational_freedom(given))]
+    )
     linear = name == "CO2"
     assert found.turning == (2 if linear else 3)
     assert found.freedom == 3 * len(atoms)
@@ -161,14 +164,77 @@ def test_all_parts_of_thermal_motion_have_one_temperature(name):
         assert np.mean(series[0]) == pytest.approx(300.0, rel=0.025)
 
 
+@pytest.mark.parametrize("name", ["CO2", "HCN", "C2H2"])
+def test_a_linear_molecule_that_bends_has_one_temperature(name):
+    """No frame is straight; bending still is vibration, and not rotation about the axis."""
+    atoms = molecule(name)
+    given = thermal(atoms.numbers, atoms.positions, 20000, 300.0)
+    run = given.segments[0]
+    noise = 0.06 * np.random.default_rng(3).normal(size=run.positions.shape)
+    given = replace(given, segments=(replace(run, positions=run.positions + noise),))
+    turning = rotational_freedom(given)
+    assert turning == 2
+    found = temperatures(given, [split_motion(given.segments[0], given.masses, turning)])
+    assert (found.inner, found.freedom) == (3 * len(atoms) - 5, 3 * len(atoms))
+    parts = (found.overall, found.vibration, found.rotation, *found.elements.values())
+    for series in parts:
+        assert np.mean(series[0]) == pytest.approx(300.0, rel=0.025)
+
+
+class Straight(Calculator):
+    """CO2 with springs along its bonds, and one that holds it straight."""
+
+    implemented_properties = ("energy", "forces")
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=()):
+        super().calculate(atoms, properties, system_changes)
+        x = self.atoms.positions
+        steps = 1e-4 * np.eye(9).reshape(9, 3, 3)
+        ahead, behind = self.energy(x + steps), self.energy(x - steps)
+        self.results = {
+            "energy": float(self.energy(x[None])[0]),
+            "forces": (behind - ahead).reshape(3, 3) / 2e-4,
+        }
+
+    @staticmethod
+    def energy(x):
+        arms = x[:, 1:] - x[:, :1]
+        lengths = np.linalg.norm(arms, axis=2)
+        cosine = (arms[:, 0] * arms[:, 1]).sum(1) / lengths.prod(1)
+        return 30 * ((lengths - 1.16) ** 2).sum(1) + 5 * (1 + cosine)
+
+
+def test_the_modes_of_a_linear_molecule_have_one_temperature():
+    """The bend has two of them, also at a minimum that is not relaxed to the last digit."""
+    atoms = molecule("CO2")
+    sides = []
+    for seed in range(2):
+        given = thermal(atoms.numbers, atoms.positions, 4000, 300.0)
+        noise = 0.03 * np.random.default_rng(seed).normal(size=(4000, 3, 3))
+        run = given.segments[0]
+        sides.append(replace(given, segments=(replace(run, positions=run.positions + noise),)))
+    found = compare(*sides, energy=Straight(), energy_frames=20)
+    modes = [line for line in found.lines if line.group == "equipartition between modes"]
+    assert len(modes) == 4
+    for line in modes:
+        assert line.reference.value == pytest.approx(1.0, abs=0.06)
+
+
+@pytest.mark.parametrize("name", ["H2O", "HOCl", "H2O2", "C2H4", "C3H4_D2d", "CH3CN"])
+def test_what_is_not_linear_turns_about_three_axes(name):
+    atoms = molecule(name)
+    noise = 0.06 * np.random.default_rng(3).normal(size=(100, len(atoms), 3))
+    assert rotational_freedom(Trajectory.from_arrays(atoms.numbers, atoms.positions + noise)) == 3
+
+
 def test_motion_that_was_removed_is_not_counted(ethanol):
     given = thermal(ethanol.numbers, ethanol.positions, 2000, 300.0)
-    parts = split_motion(given.segments[0], given.masses)
+    parts = split_motion(given.segments[0], given.masses, 3)
     still = replace(
         given,
         segments=(replace(given.segments[0], velocities=parts.vibration),),
     )
-    found = temperatures(still, [split_motion(still.segments[0], still.masses)])
+    found = temperatures(still, [split_motion(still.segments[0], still.masses, 3)])
     assert found.com_fixed
     assert found.rotation_fixed
     assert found.freedom == 21

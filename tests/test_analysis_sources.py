@@ -63,7 +63,7 @@ def test_isotopes_are_loaded(tmp_path):
         topology = atoms if name == "t.nc" else None
         found = load_trajectory(tmp_path / name, topology)
         np.testing.assert_allclose(found.masses, masses)
-        parts = temperatures(found, [split_motion(run, found.masses) for run in found])
+        parts = temperatures(found, [split_motion(run, found.masses, 3) for run in found])
         assert parts.elements[1][0].mean() == pytest.approx(300, rel=0.03)
     bare = load_trajectory(tmp_path / "t.nc")
     np.testing.assert_allclose(bare.masses, atomic_masses[atoms.numbers])

@@ -19,7 +19,7 @@ from ase_atom.analysis.diagnosis import Finding, diagnose
 from ase_atom.analysis.dynamics import compare_dynamics
 from ase_atom.analysis.engines import make_calculator
 from ase_atom.analysis.lines import Line, Missing, Tolerances, Verdict, judge
-from ase_atom.analysis.motion import split_motion, temperatures
+from ase_atom.analysis.motion import rotational_freedom, split_motion, temperatures
 from ase_atom.analysis.pair import Pair, have_common_starts
 from ase_atom.analysis.parts import (
     add_infrared,
@@ -215,7 +215,10 @@ def compare(
     coordinates = perceive(theirs.numbers, theirs.pooled("positions", 1000))
     motions = kinetics = None
     if not lacks:
-        motions = tuple([split_motion(run, side.masses) for run in side] for side in (ours, theirs))
+        turning = rotational_freedom(theirs)
+        motions = tuple(
+            [split_motion(run, side.masses, turning) for run in side] for side in (ours, theirs)
+        )
         kinetics = tuple(temperatures(*both) for both in zip((ours, theirs), motions, strict=True))
     ensembles = tuple(
         ensemble_of(side, None if lacks else side.kinetic_energies()) for side in (ours, theirs)

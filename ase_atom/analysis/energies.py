@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ase_atom.analysis.histograms import compare_distributions, curves
 from ase_atom.analysis.lines import Line, Missing
-from ase_atom.analysis.motion import Temperatures
+from ase_atom.analysis.motion import Temperatures, rotational_freedom
 from ase_atom.analysis.pair import Pair
 from ase_atom.analysis.plots import Curve, Panel, Plot, Section
 from ase_atom.analysis.statistics import (
@@ -119,7 +119,10 @@ def _potential(
     source: str,
     section: Section,
 ) -> None:
-    inner = 3 * len(pair.reference.numbers) - 6 if kinetics is None else kinetics[1].inner
+    if kinetics is None:
+        inner = 3 * len(pair.reference.numbers) - 3 - rotational_freedom(pair.reference)
+    else:
+        inner = kinetics[1].inner
     group = ("thermodynamics", "potential energy")
     share = 1000 * pair.tolerances.temperature * 0.5 * KB * pair.temperature * max(inner, 1)
     scaled = [[1000 * run for run in side] for side in (own, other)]

@@ -12,6 +12,9 @@ from ase_atom.units import AMU_A2_FS2_IN_EV
 
 _SPEED_OF_LIGHT = 2.99792458e-5  # cm/fs
 _LONGEST_STEP = 1.0  # fs, of the integration of a rigid rotation
+_STRAIGHT = (
+    1e-2  # relative extent about an axis of a linear molecule, which no relaxation puts at 0
+)
 
 #: Forces in eV/Å of ``[K, N, 3]`` positions in Å.
 ForceFunction = Callable[[NDArray], NDArray]
@@ -80,7 +83,7 @@ class NormalModes:
         rotations = (roots[:, None, None] * rotations).reshape(-1, 3)
         rigid = np.concatenate([translations, rotations], axis=1)
         left, singular, _ = np.linalg.svd(rigid, full_matrices=True)
-        internal = left[:, int((singular > 1e-6 * singular[0]).sum()) :]
+        internal = left[:, int((singular > _STRAIGHT * singular[0]).sum()) :]
         scale = np.repeat(1 / roots, 3)
         weighted = scale[:, None] * hessian * scale / AMU_A2_FS2_IN_EV
         squares, mixing = np.linalg.eigh(internal.T @ weighted @ internal)
@@ -145,7 +148,9 @@ class HarmonicGuess:
 
     def __init__(self, minima: Sequence[NormalModes], relabellings: NDArray) -> None:
         self.minima = list(minima)
-        self.relabellings = np.asarray(relabellings)
+        relabellings, masses = np.asarray(relabellings), self.minima[0].masses
+        same = np.isclose(masses[relabellings], masses).all(1)  # isotopes are not equivalent
+        self.relabellings = relabellings[same]
 
     def __call__(
         self, positions: NDArray, velocities: NDArray, times: ArrayLike

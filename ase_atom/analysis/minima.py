@@ -111,9 +111,7 @@ def find_minima(structures: Sequence[Atoms], calculator: Calculator) -> Harmonic
     for structure in sorted(relaxed, key=lambda atoms: atoms.get_potential_energy()):
         if kept is None:
             relabellings = automorphisms(structure.numbers, perceive_bonds(structure))
-            masses = structure.get_masses()
-            same = np.isclose(masses[relabellings], masses).all(1)  # isotopes are not equivalent
-            kept = HarmonicGuess([modes_at(structure)], relabellings[same])
+            kept = HarmonicGuess([modes_at(structure)], relabellings)
             continue
         centred = structure.positions - structure.get_center_of_mass()
         *_, distance = kept.nearest(centred[None])

@@ -8,12 +8,12 @@ from numpy.typing import NDArray
 
 from ase_atom.analysis.harmonic import HarmonicGuess
 from ase_atom.analysis.lines import Missing
-from ase_atom.analysis.motion import Motion
+from ase_atom.analysis.motion import Motion, inverse_inertia
 from ase_atom.analysis.pair import Pair
 from ase_atom.analysis.plots import Curve, Panel, Plot, Section
 from ase_atom.analysis.statistics import Estimate
 from ase_atom.analysis.thermodynamics import equipartition_line, ratio_of_means
-from ase_atom.analysis.trajectory import Trajectory
+from ase_atom.analysis.trajectory import Segment, Trajectory
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 
 _STRUCTURES = 6  # frames of the reference that are relaxed
@@ -96,7 +96,9 @@ def _mode_series(side: Trajectory, motions: list[Motion], guess: HarmonicGuess) 
     """Temperatures of the modes in evenly spread frames of each run, K, ``[T, M]``."""
     step = max(1, side.frames // _MOST_FRAMES)
     return [
-        _mode_temperatures(run.positions[::step], motion.vibration[::step], side.masses, guess)
+        _mode_temperatures(
+            run[::step], motion.vibration[::step], side.masses, motion.turning, guess
+        )
         for run, motion in zip(side, motions, strict=True)
     ]
 
@@ -111,11 +113,11 @@ def _mode_ratios(series: list[NDArray]) -> list[Estimate]:
 
 
 def _mode_temperatures(
-    positions: NDArray, vibration: NDArray, masses: NDArray, guess: HarmonicGuess
+    run: Segment, vibration: NDArray, masses: NDArray, turning: int, guess: HarmonicGuess
 ) -> NDArray:
     """Kinetic temperature of every mode in every frame, K, ``[T, M]``."""
     roots = np.sqrt(masses)[:, None]
-    x = positions - np.einsum("n,tnx->tx", masses / masses.sum(), positions)[:, None]
+    x = run.positions - np.einsum("n,tnx->tx", masses / masses.sum(), run.positions)[:, None]
     choice, order, sign, frame, _ = guess.nearest(x)
     flip = sign[:, None, None]
     x = (np.take_along_axis(x, order[:, :, None], 1) * flip) @ frame
@@ -132,7 +134,7 @@ def _mode_temperatures(
         # Rotation about axis a moves atom n by a × x: its overlap with each mode.
         turned = np.stack([np.cross(axis, x[rows]) for axis in np.eye(3)], axis=1)
         overlap = np.einsum("tanx,nxm->tam", roots * turned, vectors)
-        inverse = np.linalg.pinv(inertia, rcond=1e-9, hermitian=True)
+        inverse = inverse_inertia(inertia, turning)
         lost = np.einsum("tam,tab,tbm->tm", overlap, inverse, overlap)
         out[rows] = AMU_A2_FS2_IN_EV * speeds**2 / KB / np.clip(1 - lost, 0.05, None)
     return out

@@ -11,6 +11,7 @@ from ase_atom.analysis.trajectory import Segment, Trajectory
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 
 _FLAT = 1e-9  # relative; an axis without inertia is that of a linear molecule
+_STRAIGHT = 150.0  # degrees; the least angle at an atom of a linear molecule, in the median
 _STILL = 0.02  # of the vibrational temperature, below which a kind of motion counts as removed
 
 
@@ -25,13 +26,16 @@ class Motion:
     angular_momentum
         About the centre of mass, amu Å²/fs, ``[T, 3]``.
     rotational_energy
-        ½ L·I⁻¹·L with the instantaneous inertia tensor I, eV, ``[T]``.
+        ½ L·I⁻¹·L with the instantaneous inertia tensor I, eV, ``[T]``; of a linear molecule, which
+        bends, without the part about its axis: that is vibration.
     vibration
         Velocities without either, Å/fs, ``[T, N, 3]``.
     freedom
         Share of each atom in the vibrational degrees of freedom, ``[T, N]``: three less its part in
         translation and rotation, so that at equilibrium Σ m v² over any atoms is kT times the sum
         of theirs.
+    turning
+        Degrees of freedom of rotation, as it was split off.
     thermal_momentum
         Σ of the principal moments of inertia, amu Å², ``[T]``: kT times it is the mean L².
     """
@@ -41,11 +45,65 @@ class Motion:
     rotational_energy: NDArray
     vibration: NDArray
     freedom: NDArray
+    turning: int
     thermal_momentum: NDArray
 
 
-def split_motion(run: Segment, masses: NDArray) -> Motion:
-    """Split the velocities of a run."""
+def rotational_freedom(trajectory: Trajectory) -> int:
+    """Return the degrees of freedom of rotation: 0 of an atom, 2 of a linear molecule, else 3.
+
+    Linear is a chain of atoms, in one typical frame, whose angles are near 180° in the median of
+    frames: at no instant is it straight.
+    """
+    from ase_atom.analysis.coordinates import connectivity, typical_frame
+
+    atoms = len(trajectory.numbers)
+    if atoms < 3:
+        return 2 * (atoms - 1)
+    frames = trajectory.pooled("positions", 200)
+    bonds = connectivity(trajectory.numbers, typical_frame(frames))
+    neighbours = [
+        np.concatenate([bonds[bonds[:, 0] == n, 1], bonds[bonds[:, 1] == n, 0]])
+        for n in range(atoms)
+    ]
+    if sorted(map(len, neighbours)) != [1, 1] + [2] * (atoms - 2):
+        return 3
+    for middle, ends in enumerate(neighbours):
+        if len(ends) == 2:
+            arms = frames[:, ends] - frames[:, [middle]]
+            arms /= np.linalg.norm(arms, axis=2, keepdims=True)
+            cosine = float(np.median((arms[:, 0] * arms[:, 1]).sum(1)))
+            if np.degrees(np.arccos(np.clip(cosine, -1, 1))) < _STRAIGHT:
+                return 3
+    return 2
+
+
+def inverse_inertia(inertia: NDArray, turning: int) -> NDArray:
+    """Return inverses of inertia tensors ``[T, 3, 3]`` for so many degrees of freedom of rotation.
+
+    With two of them, about the two axes of the largest moments. What turns about the third is a
+    bend of a molecule that is linear at rest.
+    """
+    moments, axes = np.linalg.eigh(inertia)  # ascending
+    turns = moments > _FLAT * moments[:, -1:]
+    turns[:, : 3 - turning] = False
+    weights = np.where(turns, 1 / np.where(turns, moments, 1), 0)
+    return np.einsum("txk,tk,tyk->txy", axes, weights, axes)
+
+
+def split_motion(run: Segment, masses: NDArray, turning: int) -> Motion:
+    """Split the velocities of a run.
+
+    Parameters
+    ----------
+    run
+        With velocities.
+    masses
+        amu, ``[N]``.
+    turning
+        Degrees of freedom of rotation, see `rotational_freedom`: the same for all runs of a
+        molecule.
+    """
     total = masses.sum()
     weights = masses / total
     centre = np.einsum("n,tnx->tx", weights, run.positions)
@@ -56,18 +114,19 @@ def split_motion(run: Segment, masses: NDArray) -> Motion:
     outer = np.einsum("n,tnx,tny->txy", masses, r, r)
     size = np.trace(outer, axis1=1, axis2=2)
     inertia = size[:, None, None] * np.eye(3) - outer
-    inverse = np.linalg.pinv(inertia, rcond=_FLAT, hermitian=True)
+    inverse = inverse_inertia(inertia, turning)
     spin = np.einsum("txy,ty->tx", inverse, momentum)
     rotation = np.cross(spin[:, None], r)
     squares = np.einsum("tnx,tnx->tn", r, r)
     along = np.einsum("tnx,txy,tny->tn", r, inverse, r)
-    turning = masses * (squares * np.trace(inverse, axis1=1, axis2=2)[:, None] - along)
+    share = masses * (squares * np.trace(inverse, axis1=1, axis2=2)[:, None] - along)
     return Motion(
         drift,
         momentum,
         0.5 * AMU_A2_FS2_IN_EV * (momentum * spin).sum(1),
         u - rotation,
-        3.0 - 3.0 * weights - turning,
+        3.0 - 3.0 * weights - share,
+        turning,
         2.0 * size,
     )
 
@@ -144,7 +203,7 @@ def temperatures(trajectory: Trajectory, motions: list[Motion]) -> Temperatures:
     """
     masses, numbers = trajectory.masses, trajectory.numbers
     unit = AMU_A2_FS2_IN_EV / KB
-    turning = 0 if len(numbers) == 1 else 2 if _is_linear(trajectory) else 3
+    turning = motions[0].turning
     inner = 3 * len(numbers) - 3 - turning
     translation = [unit * masses.sum() * (m.drift**2).sum(1) / 3 for m in motions]
     rotation = [2 * m.rotational_energy / (KB * max(turning, 1)) for m in motions]
@@ -172,12 +231,3 @@ def temperatures(trajectory: Trajectory, motions: list[Motion]) -> Temperatures:
 
 def _mean(series: list[NDArray]) -> float:
     return float(np.concatenate(series).mean())
-
-
-def _is_linear(trajectory: Trajectory) -> bool:
-    """Whether all atoms lie on one line in a typical frame."""
-    from ase_atom.analysis.coordinates import typical_frame
-
-    frame = typical_frame(trajectory.pooled("positions", 50))
-    spread = np.linalg.svd(frame - frame.mean(0), compute_uv=False)
-    return len(frame) < 3 or bool(spread[1] < 0.05 * spread[0])

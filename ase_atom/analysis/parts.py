@@ -20,6 +20,7 @@ from ase_atom.analysis.motion import (
     Motion,
     Temperatures,
     nominal_temperature,
+    rotational_freedom,
     split_motion,
     temperatures,
 )
@@ -84,7 +85,8 @@ def roll_out_from(
     if chosen["ensemble"] == "nve":
         _check_nve(reference, chosen)
     else:
-        motions = [split_motion(run, reference.masses) for run in reference]
+        turning = rotational_freedom(reference)
+        motions = [split_motion(run, reference.masses, turning) for run in reference]
         chosen = {
             "friction": float(reference.facts.get("friction_per_fs", 0.01)),
             "fix_com": temperatures(reference, motions).com_fixed,

@@ -8,7 +8,12 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ase_atom.analysis.motion import nominal_temperature, split_motion, temperatures
+from ase_atom.analysis.motion import (
+    nominal_temperature,
+    rotational_freedom,
+    split_motion,
+    temperatures,
+)
 from ase_atom.analysis.statistics import LEAST_BLOCKS
 from ase_atom.analysis.trajectory import Segment, Trajectory
 from ase_atom.errors import ConfigError, DataError
@@ -163,7 +168,8 @@ def _temperature(reference: Trajectory) -> tuple[float, str]:
     stated = nominal_temperature(reference)
     if stated is not None:
         return stated, f"as {reference.short_name} states"
-    motions = [split_motion(run, reference.masses) for run in reference]
+    turning = rotational_freedom(reference)
+    motions = [split_motion(run, reference.masses, turning) for run in reference]
     measured = temperatures(reference, motions).mean_vibration
     return measured, f"the mean of {reference.short_name}, which states none"
 
