@@ -14,6 +14,7 @@ from ase import Atoms
 from ase.calculators.abc import GetPropertiesMixin
 from ase.md.md import MolecularDynamics
 
+from ase_atom.ase_files import ObservedTrajectory, is_for_ase
 from ase_atom.ase_terms import (
     DEFAULT_STRIDE,
     NumpyNoise,
@@ -98,7 +99,9 @@ class ATOMPropagator(MolecularDynamics):
     threads
         Torch's threads while the operator computes; None leaves torch's own setting.
     **kwargs
-        ``trajectory``, ``logfile``, ``loginterval`` and so on, as in `ase.md`.
+        ``trajectory``, ``logfile``, ``loginterval`` and so on, as in `ase.md`. A ``trajectory``
+        whose name does not end in ``.traj`` is written in the format that its ending says, see
+        `ase_atom.io.open_trajectory`.
 
     Raises
     ------
@@ -110,6 +113,8 @@ class ATOMPropagator(MolecularDynamics):
         For a stride past the operator's horizon.
     StateError
         For a molecule that is broken before the first step.
+    TrajectoryError
+        For a trajectory with an ending that stands for no format, or that cannot be written.
     """
 
     def __init__(
@@ -130,6 +135,7 @@ class ATOMPropagator(MolecularDynamics):
         threads: int | None = 1,
         **kwargs: Any,
     ) -> None:
+        for_ase = is_for_ase(kwargs.get("trajectory"))
         fixed = fixes_centre_of_mass(atoms)
         self.operator = choose_operator(atoms, operator)
         corrected = energy_correction is not False
@@ -156,7 +162,14 @@ class ATOMPropagator(MolecularDynamics):
         self._guard = _watch(state)
         warn_of_temperature(temperature_K, card)
         # All is checked: only now files are opened and momenta changed.
+        if not for_ase:
+            interval, append = kwargs.get("loginterval", 1), kwargs.get("append_trajectory", False)
+            kwargs["trajectory"] = ObservedTrajectory(
+                kwargs["trajectory"], atoms, self, timestep, interval, append
+            )
         super().__init__(atoms, timestep, **kwargs)
+        if not for_ase:
+            self.closelater(kwargs["trajectory"].writer)
         self._dt = self.dt
         self._template = self._start = state
         self._mass_over_fs = atoms.get_masses()[:, None] / FS

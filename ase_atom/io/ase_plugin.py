@@ -152,10 +152,8 @@ def _write(
     frame_interval: float | None,
     start_time: float | None,
 ) -> None:
-    from ase_atom.errors import TrajectoryError
     from ase_atom.io.ase_frames import TIME
-    from ase_atom.io.registry import open_trajectory, read_trajectory
-    from ase_atom.io.topology import pdb_fits
+    from ase_atom.io.registry import check_topology_beside, open_trajectory, read_trajectory
 
     if not len(images):
         raise ValueError(f"there are no frames to write to {filename}")
@@ -173,12 +171,8 @@ def _write(
             with read_trajectory(path) as reader:
                 told = reader.frame_interval()
         frame_interval = 1.0 if told is None else None
-    beside = path.with_suffix(".pdb")
-    if not append and beside.is_file() and not pdb_fits(beside, images[0]):
-        raise TrajectoryError(
-            f"{beside}, where the topology of {path.name} would be, describes other atoms: move "
-            "it, or write under another name"
-        )
+    if not append:
+        check_topology_beside(path, images[0])
     mode = "a" if append else "w"
     with open_trajectory(
         filename, images[0], mode, frame_interval=frame_interval, start_time=start_time

@@ -121,6 +121,22 @@ def check_output(
         _check_free(file, overwrite)
 
 
+def check_topology_beside(path: str | Path, atoms: Atoms) -> None:
+    """Check that a trajectory's topology replaces no PDB file of other atoms.
+
+    Raises
+    ------
+    TrajectoryError
+        If one lies where it would be.
+    """
+    for beside in output_files(path)[1:]:
+        if beside.is_file() and not pdb_fits(beside, atoms):
+            raise TrajectoryError(
+                f"{beside}, where the topology of {Path(path).name} would be, describes other "
+                "atoms: move it, or write under another name"
+            )
+
+
 def read_trajectory(
     path: str | Path, topology: Atoms | str | Path | None = None
 ) -> TrajectoryReader:

@@ -1,0 +1,96 @@
+"""Trajectory files that are named to an integrator, in the format that their ending says."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ase import Atoms
+from ase.md.md import MolecularDynamics
+
+from ase_atom.io import open_trajectory
+from ase_atom.io.registry import check_topology_beside, format_of
+from ase_atom.units import FS
+
+if TYPE_CHECKING:
+    from ase_atom.io import TrajectoryWriter
+
+
+def is_for_ase(trajectory: Any) -> bool:
+    """Return whether ASE deals with what is given as ``trajectory=``: objects and ``.traj`` files.
+
+    Also names without an ending, which ASE gives its own format.
+
+    Raises
+    ------
+    TrajectoryError
+        For an ending that no format has that is written frame by frame.
+    """
+    if trajectory is None or hasattr(trajectory, "write"):
+        return True
+    if Path(trajectory).suffix.lower() in ("", ".traj"):
+        return True
+    format_of(trajectory, write=True)
+    return False
+
+
+class ObservedTrajectory:
+    """A file in one of the package's formats in the place of an ASE trajectory.
+
+    The first frame of a new file has the time of the step at which it is written. A file that is
+    appended to already holds the state of step 0, which is not written once more.
+
+    Parameters
+    ----------
+    path
+        The file; it is replaced if it exists.
+    atoms
+        What moves.
+    dynamics
+        What moves it.
+    timestep
+        In ASE's unit.
+    interval
+        Steps between frames, as ASE's ``loginterval``.
+    append
+        Append to the file if it exists.
+
+    Raises
+    ------
+    TrajectoryError
+        As `ase_atom.io.open_trajectory`, or if a PDB file of other atoms lies where the topology
+        would be.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        atoms: Atoms,
+        dynamics: MolecularDynamics,
+        timestep: float,
+        interval: int = 1,
+        append: bool = False,
+    ) -> None:
+        if not append:
+            check_topology_beside(path, atoms)
+        self.writer: TrajectoryWriter = open_trajectory(
+            path, atoms, "a" if append else "w", frame_interval=max(interval, 1) * timestep / FS
+        )
+        self._dynamics = dynamics
+        self._begun = self.writer.frames > 0
+
+    def write(self, atoms: Atoms | None = None, **_: Any) -> None:
+        """Write a frame, with the errors of `ase_atom.io.TrajectoryWriter.write`."""
+        steps = self._dynamics.nsteps
+        if self._begun and steps == 0:
+            return
+        self.writer.write(atoms, time=None if self._begun else self._dynamics.get_time() / FS)
+        self._begun = True
+
+    def set_description(self, description: dict[str, Any]) -> None:
+        """Hand on ASE's description of the run."""
+        self.writer.set_description(description)
+
+    def __len__(self) -> int:
+        """Return the number of whole frames in the file."""
+        return self.writer.frames
