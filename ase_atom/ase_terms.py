@@ -9,13 +9,12 @@ from typing import Any
 import torch
 from ase import Atoms
 from ase.calculators.abc import GetPropertiesMixin
-from ase.constraints import FixAtoms, FixCom
 from torch import Tensor
 
 from ase_atom.calculator import ATOMCalculator
 from ase_atom.catalogue import operator_for
 from ase_atom.coverage import temperature_warning
-from ase_atom.errors import ConfigError, CoverageError
+from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator, OperatorCard
 from ase_atom.propagation import NVE, Bussi, Ensemble, Langevin, OperatorLike, Potential
 from ase_atom.state import PhaseState
@@ -31,7 +30,7 @@ def choose_operator(atoms: Atoms, operator: str | Path | Operator | None) -> Ope
     Parameters
     ----------
     atoms
-        The molecule; its constraints are for `fixes_centre_of_mass` to judge.
+        The molecule; its constraints are for `ase_atom.coverage.fixes_centre_of_mass` to judge.
     operator
         A name, a file or an operator; by default that of an `ATOMCalculator` on the atoms.
 
@@ -162,25 +161,3 @@ def warn_of_temperature(temperature_K: float | None, card: OperatorCard | None) 
         message = temperature_warning(temperature_K, card)
         if message:
             warnings.warn(message, stacklevel=3)
-
-
-def fixes_centre_of_mass(atoms: Atoms) -> bool:
-    """Say whether the atoms' constraints fix the centre of mass, and nothing else.
-
-    Raises
-    ------
-    CoverageError
-        For any other constraint: a molecule with fixed atoms, lengths or planes moves in ways that
-        no operator has learned, and moving it back afterwards would be another dynamics.
-    """
-    fixed = False
-    for constraint in atoms.constraints:
-        if isinstance(constraint, FixCom):
-            fixed = True
-        elif not (isinstance(constraint, FixAtoms) and len(constraint.index) == 0):
-            raise CoverageError(
-                f"the constraint {type(constraint).__name__} cannot be kept: operators are trained "
-                "on molecules that move freely, and a jump knows no forces to project; FixCom can, "
-                "others go with atoms.set_constraint()"
-            )
-    return fixed

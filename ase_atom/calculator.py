@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from ase_atom.catalogue import operator_for
-from ase_atom.coverage import check_atoms
+from ase_atom.coverage import check_atoms, fixes_centre_of_mass
 from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator, load_operator
 from ase_atom.propagation import Guard, jump
@@ -114,7 +114,8 @@ class ATOMCalculator(Calculator):
         Parameters
         ----------
         atoms
-            The molecule with its momenta.
+            The molecule with its momenta; without constraints but for ``FixCom``, which takes away
+            the motion of its centre of mass.
         times
             In ASE's unit, ``16 * units.fs``, each from 0 to the operator's horizon.
 
@@ -130,10 +131,16 @@ class ATOMCalculator(Calculator):
         HorizonError
             For a time below 0 or past the horizon.
         """
-        self._operator = operator_for(atoms, self._operator)
+        fixed = fixes_centre_of_mass(atoms)
+        free = atoms.copy()
+        free.set_constraint()
+        self._operator = operator_for(free, self._operator)
+        state = PhaseState.from_atoms(atoms)
         instants = torch.as_tensor(np.fromiter(times, dtype=float) / FS)
         with torch_threads(self.threads):
-            positions, velocities = jump(self._operator, PhaseState.from_atoms(atoms), instants)
+            positions, velocities = jump(
+                self._operator, state.without_drift() if fixed else state, instants
+            )
         frames = []
         for x, v in zip(positions[0].numpy(), velocities[0].numpy(), strict=True):
             frame = atoms.copy()

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from ase import Atoms
+from ase.constraints import FixAtoms, FixCom
 from ase.data import chemical_symbols
 
 from ase_atom.errors import CoverageError
@@ -118,6 +119,28 @@ def check_isolated(atoms: Atoms) -> None:
             f"the structure holds {len(parts)} molecules ({formulas}{more}); "
             "operators move one molecule at a time"
         )
+
+
+def fixes_centre_of_mass(atoms: Atoms) -> bool:
+    """Say whether the atoms' constraints fix the centre of mass, and nothing else.
+
+    Raises
+    ------
+    CoverageError
+        For any other constraint: a molecule with fixed atoms, lengths or planes moves in ways that
+        no operator has learned, and moving it back afterwards would be another dynamics.
+    """
+    fixed = False
+    for constraint in atoms.constraints:
+        if isinstance(constraint, FixCom):
+            fixed = True
+        elif not (isinstance(constraint, FixAtoms) and len(constraint.index) == 0):
+            raise CoverageError(
+                f"the constraint {type(constraint).__name__} cannot be kept: operators are trained "
+                "on molecules that move freely, and a jump knows no forces to project; FixCom can, "
+                "others go with atoms.set_constraint()"
+            )
+    return fixed
 
 
 def check_atoms(atoms: Atoms, card: OperatorCard, force: bool = False) -> None:

@@ -21,9 +21,9 @@ from ase_atom.ase_terms import (
     choose_ensemble,
     choose_operator,
     choose_potential,
-    fixes_centre_of_mass,
     warn_of_temperature,
 )
+from ase_atom.coverage import fixes_centre_of_mass
 from ase_atom.errors import ConfigError, StateError
 from ase_atom.operator import Operator
 from ase_atom.propagation import (

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.build import molecule
+from ase.constraints import FixAtoms, FixCom
 from ase.io import read
 from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
@@ -103,6 +104,27 @@ def test_propagate_gives_the_operator_s_frames(warm):
     np.testing.assert_allclose(frames[0].positions, warm.positions, atol=1e-12)
     with pytest.raises(HorizonError):
         calc.propagate(warm, [100 * units.fs])
+
+
+def test_propagate_keeps_a_fixed_centre_of_mass(warm):
+    calc = ATOMCalculator("ethanol-gfn2")
+    still = warm.copy()
+    still.set_momenta(still.get_momenta() - still.get_masses()[:, None] * _drift(still))
+    expected = calc.propagate(still, [8 * units.fs, 16 * units.fs])
+    warm.set_constraint(FixCom())
+    found = calc.propagate(warm, [8 * units.fs, 16 * units.fs])
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one.positions, other.positions, atol=1e-6)
+        np.testing.assert_allclose(one.get_momenta(), other.get_momenta(), atol=1e-6)
+        np.testing.assert_allclose(one.get_center_of_mass(), warm.get_center_of_mass(), atol=1e-5)
+        assert isinstance(one.constraints[0], FixCom)
+    warm.set_constraint(FixAtoms([0]))
+    with pytest.raises(CoverageError, match="the constraint FixAtoms cannot be kept"):
+        calc.propagate(warm, [units.fs])
+
+
+def _drift(atoms: Atoms) -> np.ndarray:
+    return atoms.get_momenta().sum(0) / atoms.get_masses().sum()
 
 
 def test_the_shipped_operator_is_found_for_the_molecule(warm):
