@@ -29,6 +29,7 @@ from ase_atom.operator import Operator
 from ase_atom.propagation import (
     CachedPotential,
     Guard,
+    Langevin,
     Step,
     Thermostat,
     advance,
@@ -201,6 +202,19 @@ class ATOMPropagator(MolecularDynamics):
             raise ConfigError("microcanonical dynamics have no temperature to set")
         self.ensemble = replace(self.ensemble, temperature_K=temperature_K)
         warn_of_temperature(temperature_K, getattr(self.operator, "card", None))
+
+    def set_friction(self, friction: float) -> None:
+        """Set the friction in ASE's inverse unit of time, from the next thermostat step on.
+
+        Raises
+        ------
+        ConfigError
+            Unless this is Langevin dynamics, or for a friction that is not above zero.
+        """
+        if not isinstance(self.ensemble, Langevin):
+            kind = "Bussi's" if isinstance(self.ensemble, Thermostat) else "microcanonical"
+            raise ConfigError(f"{kind} dynamics have no friction to set: Langevin's have")
+        self.ensemble = replace(self.ensemble, friction=friction * FS)
 
     def todict(self) -> dict[str, Any]:
         """Return what trajectory files note about the dynamics."""
@@ -386,10 +400,6 @@ class ATOMLangevin(ATOMPropagator):
         self, atoms: Atoms, timestep: float, *, temperature_K: float, friction: float, **kwargs: Any
     ) -> None:
         super().__init__(atoms, timestep, temperature_K=temperature_K, friction=friction, **kwargs)
-
-    def set_friction(self, friction: float) -> None:
-        """Set the friction in ASE's inverse unit of time, from the next thermostat step on."""
-        self.ensemble = replace(self.ensemble, friction=friction * FS)
 
 
 class ATOMBussi(ATOMPropagator):

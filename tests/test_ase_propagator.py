@@ -554,8 +554,9 @@ def test_a_hundred_thousand_steps_leave_memory_flat(warm, springs):
     assert resident() - before < 2**22
 
 
-def test_settings_may_change_between_runs_but_not_the_time_step(warm, springs):
-    dynamics = ATOMLangevin(
+@pytest.mark.parametrize("kind", [ATOMLangevin, ATOMPropagator])
+def test_settings_may_change_between_runs_but_not_the_time_step(warm, springs, kind):
+    dynamics = kind(
         warm, 0.5 * FS, temperature_K=300, friction=0.01 / FS, operator=springs, stride=8 * FS
     )
     dynamics.run(5)
@@ -568,6 +569,12 @@ def test_settings_may_change_between_runs_but_not_the_time_step(warm, springs):
         dynamics.run(5)
     with pytest.raises(ConfigError, match="no temperature to set"):
         ATOMVerlet(warm, FS, operator=springs).set_temperature(300)
+    with pytest.raises(ConfigError, match="microcanonical dynamics have no friction to set"):
+        ATOMVerlet(warm, FS, operator=springs).set_friction(0.01 / FS)
+    with pytest.raises(ConfigError, match="Bussi's dynamics have no friction to set"):
+        ATOMBussi(warm, FS, 300, 100 * FS, operator=springs).set_friction(0.01 / FS)
+    with pytest.raises(ConfigError, match="the friction must be above zero, not -1 per fs"):
+        dynamics.set_friction(-1 / FS)
     with pytest.raises(ConfigError, match=r"standard_normal, as np.random.default_rng\(42\)"):
         ATOMVerlet(warm, FS, operator=springs, rng=42)
 

@@ -224,6 +224,10 @@ def test_a_free_centre_of_mass_and_its_remover(tiny_checkpoint, topology):
 def test_a_temperature_that_the_operator_does_not_know(tiny_checkpoint, topology):
     with pytest.warns(UserWarning, match="900 K is outside the range 1 to 500 K"):
         build(tiny_checkpoint, topology, temperature=900, friction=1)
+    integrator = build(tiny_checkpoint, topology, **LANGEVIN)
+    with pytest.warns(UserWarning, match="600 K is outside the range 1 to 500 K"):
+        integrator.setTemperature(600 * unit.kelvin)
+    assert integrator.getTemperature() == 600 * unit.kelvin
 
 
 def test_settings_that_cannot_be_changed(tiny_checkpoint, topology):

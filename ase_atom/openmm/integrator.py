@@ -192,6 +192,8 @@ class ATOMIntegrator(openmm.CustomIntegrator):
     def setTemperature(self, temperature: Quantity) -> None:
         """Set the thermostat's temperature, from the next jump on.
 
+        Warns of one that the operator was not trained for.
+
         Raises
         ------
         ConfigError
@@ -200,6 +202,9 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         self._need_thermostat()
         value = _value(temperature, unit.kelvin)
         Langevin(value)  # which refuses impossible ones
+        card = getattr(self._callback.source.operator, "card", None)
+        if card and (warning := temperature_warning(value, card)):
+            warnings.warn(warning, stacklevel=2)
         self.setGlobalVariableByName(TARGET, value)
 
     def setStepSize(self, size: Quantity) -> None:
