@@ -120,6 +120,10 @@ def test_errors_are_drawn_against_the_horizon(data, tmp_path, capsys) -> None:
         return capsys.readouterr().err
 
     assert "training.benchmark run writes it" in refused("x.png")
+    output.mkdir()
+    for damaged in ('{"tasks": [', "{}", "[]"):
+        table.write_text(damaged)
+        assert "is no table" in refused("x.png")
     run_suite(suite, load_rows(suite), Options(data=data, output=output, deltas=(16,)))
     assert "two horizons" in refused("x.png")
     run_suite(suite, load_rows(suite), Options(data=data, output=output))
@@ -129,6 +133,20 @@ def test_errors_are_drawn_against_the_horizon(data, tmp_path, capsys) -> None:
     drawn = imread(image)
     assert drawn.std() > 0.05
     assert drawn.shape[0] < drawn.shape[1]
+
+
+def test_another_number_of_frames_is_no_other_horizon(data, tmp_path, capsys) -> None:
+    suite, output = brief(tmp_path, timesteps=[4, 8]), tmp_path / "out"
+    run_suite(suite, load_rows(suite, ["none"]), Options(data=data, output=output))
+    table, image = output / "table.json", tmp_path / "x.png"
+    arguments = ["figure", "brief", "--table", str(table), "-o", str(image)]
+    assert main(arguments) == 2
+    assert "two horizons" in capsys.readouterr().err
+    suite = brief(tmp_path, delta=[16, 32], timesteps=[4, 8])
+    run_suite(suite, load_rows(suite, ["none"]), Options(data=data, output=output))
+    assert main(arguments) == 0
+    # Two splits of either number of frames: two rows of two panels.
+    assert imread(image).shape[0] > 1000
 
 
 def test_a_horizon_too_long_for_blocks_of_time_has_one_split(data, tmp_path) -> None:

@@ -15,7 +15,7 @@ _SHOWN = (0.1, 10.0)
 
 
 def draw_horizons(table: Path, output: Path) -> None:
-    """Draw S2S over that of *mean, aligned* against Δ, a panel for each molecule and split.
+    """Draw S2S over that of *mean, aligned* against Δ, a panel for each molecule, split and P.
 
     Where a curve reaches one, its row knows no more than the mean structure.
 
@@ -31,7 +31,7 @@ def draw_horizons(table: Path, output: Path) -> None:
     ConfigError
         For a kind of image that matplotlib does not write.
     DataError
-        If there is no such table, or no molecule in it has two horizons.
+        If there is no such table, it is damaged, or no molecule in it has two horizons.
     """
     from matplotlib.figure import Figure
 
@@ -46,8 +46,8 @@ def draw_horizons(table: Path, output: Path) -> None:
         name for pages in panels.values() for page in pages for name in page["rows"]
     )
     colours = {name: f"C{place}" for place, name in enumerate(names)}
-    for panel, (title, pages) in zip(axes, panels.items(), strict=False):
-        split = title[1]
+    several = len({timesteps for _, timesteps, _ in panels}) > 1
+    for panel, ((molecule, timesteps, split), pages) in zip(axes, panels.items(), strict=False):
         rows = {name: row for page in pages for name, row in page["rows"].items()}
         for name, row in rows.items():
             points = [point for page in pages if (point := _point(page, name, split))]
@@ -58,7 +58,8 @@ def draw_horizons(table: Path, output: Path) -> None:
                 panel.plot(*zip(*points, strict=True), label=row["label"], **style)
         panel.axhline(1, color="k", lw=0.8)
         panel.set(xscale="log", yscale="log", ylim=_SHOWN, xlabel="Δ, frames")
-        panel.set_title(f"{title[0]}, {pages[0]['splits'][split]}", fontsize=10)
+        title = f"{molecule}, {pages[0]['splits'][split]}"
+        panel.set_title(title + several * f", P = {timesteps}", fontsize=10)
         panel.grid(alpha=0.3)
     for panel in list(figure.axes)[count:]:
         panel.remove()
@@ -70,18 +71,23 @@ def draw_horizons(table: Path, output: Path) -> None:
     replace_file(output, lambda path: figure.savefig(path, dpi=150, format=kind))
 
 
-def _panels(table: Path) -> dict[tuple[str, str], list[dict[str, Any]]]:
-    """Pages by molecule and split, of rising horizon."""
+def _panels(table: Path) -> dict[tuple[str, int, str], list[dict[str, Any]]]:
+    """Pages by molecule, number of frames and split, of rising horizon."""
     try:
         pages = json.loads(table.read_text())["tasks"]
     except FileNotFoundError:
         raise DataError(
             f"{table} is not there: python -m training.benchmark run writes it"
         ) from None
-    found: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    except (ValueError, KeyError, TypeError):
+        raise DataError(
+            f"{table} is no table: python -m training.benchmark run --table writes it anew"
+        ) from None
+    found: dict[tuple[str, int, str], list[dict[str, Any]]] = defaultdict(list)
     for page in sorted(pages, key=lambda page: page["task"]["delta"]):
-        for split in page["task"]["splits"]:
-            found[page["task"]["name"], split].append(page)
+        task = page["task"]
+        for split in task["splits"]:
+            found[task["name"], task["timesteps"], split].append(page)
     found = {key: some for key, some in found.items() if len(some) > 1}
     if not found:
         raise DataError(f"{table}: no molecule has results of two horizons to draw a curve through")
