@@ -109,6 +109,21 @@ def test_a_run_of_a_part_leaves_the_table_whole(data, tmp_path) -> None:
     assert [page["task"]["delta"] for page in tables_of(output)] == [32]
 
 
+def test_rows_and_seeds_in_place_of_the_suites_stay_in_its_table(data, tmp_path) -> None:
+    tiny = BRIEF["more_rows"]["tiny"]
+    suite = brief(tmp_path, more_rows={"tiny": tiny, "other": tiny | {"label": "other EGNO"}})
+    output = tmp_path / "out"
+    beside = Options(data=data, output=output, seeds=(1, 2))
+    run_suite(suite, load_rows(suite, ["other"]), beside)
+    # The suite's own run, and another part of it, show them too.
+    for rows in (load_rows(suite), load_rows(suite, ["none"])):
+        run_suite(suite, rows, Options(data=data, output=output))
+        (page,) = tables_of(output)
+        assert list(page["rows"]) == [*TRIVIAL, "tiny", "other"]
+        assert page["rows"]["other"]["s2s_random"]["seeds"] == 2
+        assert page["rows"]["tiny"]["s2s_random"]["seeds"] == 1
+
+
 def test_errors_are_drawn_against_the_horizon(data, tmp_path, capsys) -> None:
     suite, output = brief(tmp_path, delta=[16, 300], longest_blocks=16), tmp_path / "out"
     table, image = output / "table.json", tmp_path / "x.png"

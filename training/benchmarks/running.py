@@ -29,7 +29,7 @@ from training.benchmarks.results import Place
 from training.benchmarks.samples import PARTS, Samples, make_samples, split_starts
 from training.benchmarks.scoring import score
 from training.benchmarks.sources import find_file, is_public, load_trajectory
-from training.benchmarks.suites import Budget, Row, Suite, Task, load_rows
+from training.benchmarks.suites import Budget, Row, Suite, Task, known_rows, load_rows
 from training.benchmarks.tables import write_tables
 from training.benchmarks.trivial import TRIVIAL
 from training.config import differences, listed
@@ -197,11 +197,22 @@ def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
 def _whole(
     suite: Suite, rows: dict[str, Row], options: Options
 ) -> tuple[list[Task], dict[str, Row], tuple[int, ...]]:
-    """What a table shows after a run of a part of a suite: all that has been measured of it."""
+    """What a table shows after a run of a part of a suite: all that has been measured of it.
+
+    Also rows and seeds that an earlier run had in place of the suite's.
+    """
     root, chosen = output_folder(suite, options), chosen_tasks(suite, options)
     tasks = [task for task in suite.tasks() if task in chosen or (root / task.key).is_dir()]
-    seeds = tuple(sorted({*suite.seeds, *options.seeds}))
-    return tasks, load_rows(suite) | rows, seeds
+    seeds = {*suite.seeds, *options.seeds}
+    measured = []
+    for name in known_rows(suite):
+        places = [Place(root, task, split, name, 0) for task in tasks for split in task.splits]
+        folders = [path for place in places for path in place.folder.parent.glob("[0-9]*")]
+        if any((folder / "result.json").exists() for folder in folders):
+            measured.append(name)
+            seeds |= {int(folder.name) for folder in folders if folder.name.isdigit()}
+    shown = load_rows(suite) | load_rows(suite, measured or ["none"]) | rows
+    return tasks, shown, tuple(sorted(seeds))
 
 
 def _one_budget(

@@ -319,6 +319,11 @@ def load_suite(name: str) -> Suite:
     return suite
 
 
+def known_rows(suite: Suite) -> dict[str, dict[str, Any]]:
+    """Settings of all rows that a suite may have, by name."""
+    return _read(CONFIGS / "models.yaml") | suite.more_rows
+
+
 def load_rows(suite: Suite, chosen: Sequence[str] = ()) -> dict[str, Row]:
     """Rows of a suite by name, or some of them; ``none`` alone is none of them.
 
@@ -327,7 +332,7 @@ def load_rows(suite: Suite, chosen: Sequence[str] = ()) -> dict[str, Row]:
     ConfigError
         If one is unknown or makes no sense.
     """
-    known = _read(CONFIGS / "models.yaml") | suite.more_rows
+    known = known_rows(suite)
     rows: dict[str, Row] = {}
     if tuple(chosen) == ("none",):
         return rows
