@@ -77,3 +77,14 @@ def test_the_command_draws_and_prints(
     assert main([str(tmp_path / "odd.npz"), "-o", str(output)]) == 2
     assert "no arrays R, z, E and F" in capsys.readouterr().err
     assert main([str(burst_file), "-o", str(output), "--label", "a", "--label", "b"]) == 2
+
+
+def test_md17s_layout_is_found_in_the_data_folder(
+    burst_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ASE_ATOM_DATA", str(tmp_path / "data"))
+    (tmp_path / "data" / "md17like").mkdir(parents=True)
+    export_bursts(burst_file, tmp_path / "data" / "md17like" / "md17_springs.npz", "md17")
+    for named in ("md17like", "md17like/md17_springs.npz"):
+        (piece,) = read_paths(Path(named), 1.0)
+        assert piece.compound == "md17_springs"

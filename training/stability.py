@@ -68,6 +68,8 @@ def read_paths(data: Path, interval: float) -> Iterator[Piece]:
 
     Parameters
     ----------
+    data
+        A path, or a name or path in the data folder.
     interval
         Of an MD17 file's frames in fs, which it does not tell.
 
@@ -76,19 +78,18 @@ def read_paths(data: Path, interval: float) -> Iterator[Piece]:
     DataError
         If there is no such data, or it is of another kind.
     """
+    data = find_data(data)
     files = [data] if data.suffix == ".npz" else sorted(data.glob("*.npz"))
     for path in files:
         yield _read_md17(path, interval)
     if files:
         return
-    for burst in iterate_bursts(find_data(data)):
+    for burst in iterate_bursts(data):
         arrays = [np.asarray(array, np.float64) for array in (burst.positions, burst.forces)]
         yield Piece(burst.molecule, burst.masses, *arrays, burst.energies, burst.interval)
 
 
 def _read_md17(path: Path, interval: float) -> Piece:
-    if not path.is_file():
-        raise DataError(f"{path}: there is no such file")
     with np.load(path) as file:
         if not {"R", "z", "E", "F"} <= set(file):
             raise DataError(f"{path}: has no arrays R, z, E and F as MD17's files have")
