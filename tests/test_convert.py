@@ -260,6 +260,8 @@ def test_a_truncated_trajectory(tmp_path, ethanol, convert):
         (["in.dcd", "out.xtc", "--topology", "none.xyz"], "none.xyz does not exist"),
         (["rubbish.dcd", "out.xtc"], "no DCD header"),
         (["empty.xtc", "out.dcd"], "no whole frame"),
+        (["number.xyz", "out.dcd"], "no whole frame"),
+        (["digits.xyz", "out.dcd"], "does not begin with its number of atoms"),
         (["alone.dcd", "out.xtc"], "does not say which elements"),
         (["box.dcd", "out.xtc", "--align"], "periodic"),
         (["uneven.xyz", "out.dcd"], "evenly spaced"),
@@ -272,6 +274,8 @@ def test_bad_input(tmp_path, ethanol, convert, arguments, message):
     ase_write(tmp_path / "six.xyz", molecule("C6H6"))
     (tmp_path / "rubbish.dcd").write_bytes(b"dear diary")
     (tmp_path / "empty.xtc").write_bytes(b"")
+    (tmp_path / "number.xyz").write_bytes(b"1700000000000\n\n")
+    (tmp_path / "digits.xyz").write_bytes(b"17" * 4000 + b"\n\n")
     (tmp_path / "alone.dcd").write_bytes((tmp_path / "in.dcd").read_bytes())
     write(tmp_path / "box.dcd", bulk("NaCl", "rocksalt", a=5.64, cubic=True), 8)
     with open_trajectory(tmp_path / "uneven.xyz", ethanol) as writer:

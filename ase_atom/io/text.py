@@ -6,6 +6,7 @@ import io
 import re
 from abc import abstractmethod
 from collections.abc import Sequence
+from itertools import islice
 from typing import BinaryIO
 
 import numpy as np
@@ -19,6 +20,8 @@ from ase_atom.io.reader import TrajectoryReader
 
 END = b""
 """Stands for a frame where a file ends after a whole one."""
+
+_LONGEST_COUNT = 18  # digits
 
 
 class TextReader(TrajectoryReader):
@@ -114,10 +117,12 @@ class XYZReader(TextReader):
             head = file.readline()
         if not head:
             return END
-        if not head.strip().isdigit():
+        digits = head.strip()
+        if not digits.isdigit() or len(digits) > _LONGEST_COUNT:
             raise self._not_one(f"frame {index + 1} does not begin with its number of atoms")
-        lines = [head, *(file.readline() for _ in range(int(head) + 1))]
-        if not lines[-1] or not (lines[-1].endswith(b"\n") or _is_whole(lines[1], lines[2:])):
+        size = int(digits) + 2
+        lines = [head, *islice(file, size - 1)]  # ends with the file, whatever the number
+        if len(lines) < size or not (lines[-1].endswith(b"\n") or _is_whole(lines[1], lines[2:])):
             return None
         return b"".join(lines)
 
