@@ -192,6 +192,14 @@ def test_a_run_can_start_from_a_trained_operator(config: Path, tmp_path: Path) -
     assert load_operator(child).card.split == load_operator(parent).card.split
     for name, value in load_file(parent).items():
         torch.testing.assert_close(load_file(child)[name], value, atol=1e-9, rtol=1e-6)
+    # What it learns from other data does not undo what its parent learned from.
+    write_bursts(tmp_path / "others.h5", water_bursts(20)[10:])
+    others = train(
+        load_config(config, [*given, "data.paths=[others.h5]", "refit_energies=true"]),
+        tmp_path / "others",
+    )
+    marks = [set(load_operator(path).card.training_frames) for path in (parent, others)]
+    assert marks[0] < marks[1]
     with pytest.raises(ConfigError, match=r"operator\.width: 16 → 32"):
         train(load_config(config, [*given, "operator.width=32"]), tmp_path / "other")
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from rdkit import Chem
 
-from ase_atom.operator import OperatorCard
+from ase_atom.operator import OperatorCard, load_operator
 from ase_atom.operator.marks import frame_marks
 from training.config import TrainingConfig
 from training.reference import Reference
@@ -25,6 +25,9 @@ def make_card(config: TrainingConfig, reference: Reference, command: str) -> Ope
         for burst in bursts
         for number, mass in zip(burst.numbers, burst.masses, strict=True)
     }
+    marks = [mark for burst in bursts for mark in _marks(burst)]
+    if config.start_from:  # its weights have learned from what made it, too
+        marks = [*load_operator(config.start_from).card.training_frames, *marks]
     theories = sorted({str(burst.attrs.get("theory", "unknown")) for burst in bursts})
     return OperatorCard(
         name=config.name,
@@ -40,7 +43,7 @@ def make_card(config: TrainingConfig, reference: Reference, command: str) -> Ope
         training_config=config.model_dump(mode="json"),
         data_fingerprint=reference.fingerprint,
         split=reference.split,
-        training_frames=[mark for burst in bursts for mark in _marks(burst)],
+        training_frames=list(dict.fromkeys(marks)),
         notes=config.notes,
     )
 
