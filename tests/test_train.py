@@ -120,7 +120,8 @@ def test_training_learns(config: Path, tmp_path: Path) -> None:
     """Errors on bursts that it never saw fall well below those of staying put."""
     settings = load_config(
         config,
-        ["trainer.steps=250", "trainer.batch_size=16", "trainer.validate_every=250"]
+        # In half as many steps some processors' rounding is still on a plateau.
+        ["trainer.steps=500", "trainer.batch_size=16", "trainer.validate_every=500"]
         + ["optimiser.warmup=20", "trainer.log_every=50", "optimiser.name=adamw"],
     )
     train(settings, tmp_path / "run")
