@@ -8,7 +8,8 @@ from collections.abc import Sequence
 import numpy as np
 from rdkit import Chem
 
-from ase_atom.operator import OperatorCard, load_operator
+from ase_atom.operator import OperatorCard, read_card
+from ase_atom.operator.checkpoint import find_operator
 from ase_atom.operator.marks import frame_marks
 from training.config import TrainingConfig
 from training.reference import Reference
@@ -27,7 +28,7 @@ def make_card(config: TrainingConfig, reference: Reference, command: str) -> Ope
     }
     marks = [mark for burst in bursts for mark in _marks(burst)]
     if config.start_from:  # its weights have learned from what made it, too
-        marks = [*load_operator(config.start_from).card.training_frames, *marks]
+        marks = [*read_card(find_operator(config.start_from)).training_frames, *marks]
     theories = sorted({str(burst.attrs.get("theory", "unknown")) for burst in bursts})
     return OperatorCard(
         name=config.name,

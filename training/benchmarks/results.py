@@ -159,6 +159,13 @@ def results_of(root: Path, task: Task, split: str, row: str, seeds: Iterator[int
     return [result for result in found if result is not None]
 
 
+def seeds_of(root: Path, tasks: Iterable[Task], row: str) -> set[int]:
+    """Seeds of a row's results that are there, under any split of any of the tasks."""
+    places = [Place(root, task, split, row, 0) for task in tasks for split in task.splits]
+    records = [path for place in places for path in place.folder.parent.glob("*/result.json")]
+    return {int(path.parent.name) for path in records if path.parent.name.isdigit()}
+
+
 def _read(path: Path) -> dict[str, Any]:
     try:
         return json.loads(path.read_text())

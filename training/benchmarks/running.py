@@ -25,7 +25,7 @@ from training.benchmarks.models import (
     predict,
     version_of,
 )
-from training.benchmarks.results import Place
+from training.benchmarks.results import Place, seeds_of
 from training.benchmarks.samples import PARTS, Samples, make_samples, split_starts
 from training.benchmarks.scoring import score
 from training.benchmarks.sources import find_file, is_public, load_trajectory
@@ -203,16 +203,10 @@ def _whole(
     """
     root, chosen = output_folder(suite, options), chosen_tasks(suite, options)
     tasks = [task for task in suite.tasks() if task in chosen or (root / task.key).is_dir()]
-    seeds = {*suite.seeds, *options.seeds}
-    measured = []
-    for name in known_rows(suite):
-        places = [Place(root, task, split, name, 0) for task in tasks for split in task.splits]
-        folders = [path for place in places for path in place.folder.parent.glob("[0-9]*")]
-        if any((folder / "result.json").exists() for folder in folders):
-            measured.append(name)
-            seeds |= {int(folder.name) for folder in folders if folder.name.isdigit()}
-    shown = load_rows(suite) | load_rows(suite, measured or ["none"]) | rows
-    return tasks, shown, tuple(sorted(seeds))
+    found = {name: seeds_of(root, tasks, name) for name in known_rows(suite)}
+    measured = [name for name, seeds in found.items() if seeds]
+    shown = load_rows(suite, [*suite.rows, *measured]) | rows
+    return tasks, shown, tuple(sorted({*suite.seeds, *options.seeds}.union(*found.values())))
 
 
 def _one_budget(
