@@ -13,22 +13,15 @@ import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
-from ase_atom.errors import ConfigError, DataError
+from ase_atom.errors import ConfigError
 from ase_atom.files import digest_of
 from ase_atom.operator.checkpoint import find_operator
 from training.benchmarks.fitting import PROCEDURE, Fit
-from training.benchmarks.models import (
-    Setting,
-    build_model,
-    elements_of,
-    parameters_of,
-    predict,
-    version_of,
-)
+from training.benchmarks.loading import Loaded, load_task
+from training.benchmarks.models import build_model, parameters_of, predict, version_of
 from training.benchmarks.results import Place, seeds_of
-from training.benchmarks.samples import PARTS, Samples, make_samples, split_starts
 from training.benchmarks.scoring import score
-from training.benchmarks.sources import find_file, is_public, load_trajectory
+from training.benchmarks.sources import find_file
 from training.benchmarks.suites import Budget, Row, Suite, Task, known_rows, load_rows
 from training.benchmarks.tables import write_tables
 from training.benchmarks.trivial import TRIVIAL
@@ -71,16 +64,6 @@ class Options:
         if self.device != "cpu":
             return self.device
         return "cpu, one thread" if self.threads == 1 else f"cpu, {self.threads} threads"
-
-
-@dataclass(frozen=True)
-class Loaded:
-    """Samples of a task under one split, and what models must know of it."""
-
-    parts: dict[str, Samples]
-    setting: Setting
-    sources: list[str]
-    public: bool
 
 
 def chosen_tasks(suite: Suite, options: Options) -> list[Task]:
@@ -171,7 +154,7 @@ def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
             console.print(f"[{number}/{len(jobs)}] {place.name}: from another suite", markup=False)
             continue
         if loaded is None or loaded[0] != (task.key, split):
-            loaded = (task.key, split), load_task(task, split, options)
+            loaded = (task.key, split), load_task(task, split, options.data, options.device)
         label = f"[{number}/{len(jobs)}] {place.name}"
         heavy = task.errors_of == "heavy"
         if row is None:
@@ -229,45 +212,6 @@ def _one_budget(
                     f"({listed(told, 'budget.')}): one table holds one budget; choose another "
                     "--output"
                 )
-
-
-def load_task(task: Task, split: str, options: Options) -> Loaded:
-    """Read a task's trajectories and draw its samples under a split.
-
-    Raises
-    ------
-    DataError
-        If a trajectory is missing, damaged or too short.
-    """
-    compounds = task.compounds[split]
-    order = compounds.every
-    parts: dict[str, list[Samples]] = {part: [] for part in PARTS}
-    sources, public, intervals = [], True, set()
-    # As published.
-    shares = (0.2, 0.1, 0.1) if task.layout == "tg80" else (0.1, 0.05, 0.05)
-    for index, name in enumerate(order):
-        trajectory = load_trajectory(task.layout, name, task.atoms == "heavy", options.data)
-        if len(trajectory.numbers) == 0:
-            raise DataError(f"{name} has no heavy atoms")
-        sources.append(trajectory.source)
-        public = public and is_public(Path(trajectory.source))
-        intervals.add(trajectory.interval)
-        counts = task.counts.as_tuple()
-        own = [part for part in PARTS if name in getattr(compounds, part)]
-        only = own[0] if len(own) == 1 else None
-        starts = split_starts(trajectory, task.window, task.margin, counts, split, only, shares)
-        for part, those in zip(PARTS, starts, strict=True):
-            if part in own:
-                parts[part].append(make_samples(trajectory, those, task.window, index))
-    if len(intervals) > 1:
-        raise DataError(f"{task.name}: frames are {sorted(intervals)} fs apart, not alike")
-    joined = {part: Samples.join(several) for part, several in parts.items()}
-    interval = intervals.pop()
-    lags = torch.arange(1, task.timesteps + 1, dtype=torch.float64) * task.delta / task.timesteps
-    elements = elements_of(list(joined.values()))
-    setting = Setting(elements, lags * interval, interval, task.atoms == "heavy")
-    joined = {part: samples.to(torch.device(options.device)) for part, samples in joined.items()}
-    return Loaded(joined, setting, sources, public)
 
 
 def _trivial(name: str, place: Place, loaded: Loaded, heavy: bool) -> None:
