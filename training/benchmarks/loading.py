@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from ase_atom.errors import DataError
 from training.benchmarks.models import Setting, elements_of
@@ -34,14 +36,23 @@ def load_task(task: Task, split: str, data: Path | None = None, device: str = "c
     """
     compounds = task.compounds[split]
     order = compounds.every
+    # Several runs of one molecule, seed-1/NAME and so on, are the same molecule's.
+    molecules = list(dict.fromkeys(Path(name).name for name in order))
+    numbers: dict[int, NDArray] = {}
     parts: dict[str, list[Samples]] = {part: [] for part in PARTS}
     sources, public, intervals = [], True, set()
     # As published.
     shares = (0.2, 0.1, 0.1) if task.layout == "tg80" else (0.1, 0.05, 0.05)
-    for index, name in enumerate(order):
+    for name in order:
         trajectory = load_trajectory(task.layout, name, task.atoms == "heavy", data)
         if len(trajectory.numbers) == 0:
             raise DataError(f"{name} has no heavy atoms")
+        index = molecules.index(Path(name).name)
+        if not np.array_equal(numbers.setdefault(index, trajectory.numbers), trajectory.numbers):
+            raise DataError(
+                f"{trajectory.source} has other atoms, or in another order, than the run of "
+                f"{molecules[index]} before it"
+            )
         sources.append(trajectory.source)
         public = public and is_public(Path(trajectory.source))
         intervals.add(trajectory.interval)

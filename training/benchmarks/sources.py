@@ -56,7 +56,8 @@ def find_file(layout: str, molecule: str, data: Path | None = None) -> Path:
         If there is neither; says what to put where.
     """
     folder = data or data_folder()
-    names = [f"{layout}_{molecule}.npz"]
+    # Another run of it lies in a folder: seed-1/uracil.
+    names = [str(Path(molecule).with_name(f"{layout}_{Path(molecule).name}.npz"))]
     public = (MD17_FILES | MD22_FILES).get(molecule, "")
     if public.startswith(f"{layout}_"):
         names.insert(0, public)
@@ -70,7 +71,8 @@ def find_file(layout: str, molecule: str, data: Path | None = None) -> Path:
     there = f" --data {data}" if data else ""
     makes = ""
     if layout == "tg80":
-        makes = f", or make one with python -m training.generate --preset tg80{there}"
+        which = "--preset tg80" if Path(molecule).name == molecule else "as docs/benchmarks.md says"
+        makes = f", or make one with python -m training.generate {which}{there}"
     elif molecule in MOLECULES:
         # That command takes the folder of the files, the others the folder above it.
         inside = f" --data {data / 'md17like'}" if data else ""

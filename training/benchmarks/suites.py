@@ -169,7 +169,8 @@ class Task(_Section):
     layout
         Of the files, see `training.benchmarks.trajectories.READERS`.
     compounds
-        Molecules of each part under each split.
+        Molecules of each part under each split. ``seed-1/uracil`` is another run of ``uracil``,
+        in that folder.
     delta, timesteps
         Horizon Δ in frames and number P of frames to predict.
     atoms
@@ -198,8 +199,11 @@ class Task(_Section):
 
     @model_validator(mode="after")
     def _fits(self) -> Task:
-        if set(self.compounds) != set(SPLITS):
-            raise ValueError(f"compounds are needed for the splits {', '.join(SPLITS)}")
+        if not {"random"} <= set(self.compounds) <= set(SPLITS):
+            raise ValueError(
+                f"{self.name} has compounds for {', '.join(self.compounds) or 'no split'}: give "
+                "them for random, or for random and blocks"
+            )
         if self.timesteps > self.delta:
             raise ValueError(f"{self.timesteps} frames do not fit into Δ = {self.delta} frames")
         return self
@@ -233,7 +237,9 @@ class Suite(_Section):
         One task each; or, with ``divisions``, none.
     divisions
         Named divisions of molecules for tasks of several: the molecules of each part under each
-        split.
+        split, or under ``random`` alone.
+    split_names
+        What tables call the splits, where that is not what they are called for others.
     delta, timesteps
         One task for each combination.
     atoms, errors_of, counts, margin
@@ -256,6 +262,7 @@ class Suite(_Section):
     layout: Literal["md17", "rmd17", "md22", "tg80"]
     molecules: tuple[str, ...] = ()
     divisions: dict[str, dict[str, Compounds]] = Field(default_factory=dict)
+    split_names: dict[Literal["random", "blocks"], str] = Field(default_factory=dict)
     delta: tuple[int, ...] = (3000,)
     timesteps: tuple[int, ...] = (8,)
     atoms: Literal["heavy", "all"] = "heavy"
@@ -286,7 +293,12 @@ class Suite(_Section):
                 errors_of=self.errors_of,
                 counts=self.counts,
                 margin=self.margin,
-                splits=SPLITS if delta <= (self.longest_blocks or delta) else SPLITS[:1],
+                splits=tuple(
+                    split
+                    for split in SPLITS
+                    if split in compounds
+                    and (split == "random" or delta <= (self.longest_blocks or delta))
+                ),
             )
             for (name, compounds), delta, timesteps in itertools.product(
                 named.items(), self.delta, self.timesteps

@@ -53,7 +53,7 @@ def write_tables(
     Tasks without all trivial rows under both splits are named and not printed.
     """
     pages, text = [], [f"# {suite.title}", "", NOTE, ""]
-    if any(task.divided for task in tasks):
+    if any(task.divided for task in tasks) and not suite.split_names:
         text += [DIVIDED, ""]
     for task in tasks:
         page = page_of(root, suite, task, rows, seeds)
@@ -88,7 +88,7 @@ def page_of(
     page: dict[str, Any] = {
         "task": task.model_dump(mode="json"),
         "heading": heading(task),
-        "splits": SPLIT_NAMES[task.divided],
+        "splits": SPLIT_NAMES[task.divided] | suite.split_names,
         "starts": {split: found["stay"][split][0].facts["starts"] for split in task.splits},
         "data": any_facts["data"],
         "public": any_facts["public"],
@@ -226,11 +226,13 @@ def markdown_of(page: dict[str, Any]) -> list[str]:
         + ".",
         "",
     ]
-    if len(counts) < len(SPLITS):
+    compounds = page["task"]["compounds"]
+    columns = [(metric, split) for metric, split in COLUMNS if split in compounds]
+    if len(counts) < len(compounds):
         lines[-1:] = ["The trajectories leave no room for time blocks at this horizon.", ""]
     heads = [
         "row",
-        *(f"{metric.upper()}, {splits[split]}" for metric, split in COLUMNS),
+        *(f"{metric.upper()}, {splits[split]}" for metric, split in columns),
         "published S2S",
         "published S2T",
         "equivariance error",
@@ -246,7 +248,7 @@ def markdown_of(page: dict[str, Any]) -> list[str]:
         body.append(
             [
                 entry["label"],
-                *(cell(entry[f"{metric}_{split}"]) for metric, split in COLUMNS),
+                *(cell(entry[f"{metric}_{split}"]) for metric, split in columns),
                 number(told.get("s2s")),
                 number(told.get("s2t")),
                 number(entry["equivariance"]),
@@ -271,10 +273,10 @@ def markdown_of(page: dict[str, Any]) -> list[str]:
         "error. It speaks of the test starts alone: of one seed it does not say what another "
         "training would give.",
     ]
-    heads = ["row", *(f"{metric.upper()}, {splits[split]}" for metric, split in COLUMNS)]
+    heads = ["row", *(f"{metric.upper()}, {splits[split]}" for metric, split in columns)]
     body = []
     for entry in page["rows"].values():
-        cells = [entry[f"{metric}_{split}"] for metric, split in COLUMNS]
+        cells = [entry[f"{metric}_{split}"] for metric, split in columns]
         names = {name: e["label"] for name, e in page["rows"].items()}
         shown = [
             f"{number(c['p'], 2)} ({names[c['against']]})" if c and "p" in c else "–" for c in cells
