@@ -37,7 +37,10 @@ def run(
     published: Annotated[
         bool, typer.Option("--published", help="Train by the published schedule instead.")
     ] = False,
-    data: Annotated[Path | None, typer.Option(help="In place of the data folder.")] = None,
+    data: Annotated[
+        Path | None,
+        typer.Option(help="In place of the data folder, for trajectories and results."),
+    ] = None,
     output: Annotated[
         Path | None, typer.Option(help="By default results/SUITE in the data folder.")
     ] = None,

@@ -93,7 +93,7 @@ def chosen_tasks(suite: Suite, options: Options) -> list[Task]:
 
 def output_folder(suite: Suite, options: Options) -> Path:
     """Where the suite's results lie."""
-    return options.output or data_folder() / "results" / suite.name
+    return options.output or (options.data or data_folder()) / "results" / suite.name
 
 
 def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
