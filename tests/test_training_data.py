@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -192,6 +193,20 @@ def test_lengths_count_a_far_error_once() -> None:
         for measure in ("square", "length")
     ]
     assert found == pytest.approx([9 / 8, 3 / 8], rel=1e-3)
+
+
+def test_the_energy_scale_is_of_each_molecule_by_itself() -> None:
+    """Isomers share their atoms and not their mean energy."""
+    bursts = water_bursts(4)
+    alike = Scales.from_data(FrameData.from_bursts(bursts), 2, 400.0)
+    isomers = [
+        replace(burst, smiles="[H]O[H].isomer", energies=burst.energies + 7.0)
+        if number % 2
+        else burst
+        for number, burst in enumerate(bursts)
+    ]
+    apart = Scales.from_data(FrameData.from_bursts(isomers), 2, 400.0)
+    assert 0 < apart.energy <= alike.energy * 1.001
 
 
 def test_energy_losses_are_errors_of_the_operators_energy_and_forces() -> None:

@@ -23,6 +23,8 @@ class FrameData:
     ----------
     numbers, masses
         Of each burst's molecule, 0 on padding, ``[S, N]``; masses in amu.
+    molecule
+        Which molecule each burst is of, by its SMILES, from 0 on, ``[S]``.
     positions, velocities, forces
         Å, Å/fs and eV/Å, ``[F, N, 3]``, float32.
     energies
@@ -37,6 +39,7 @@ class FrameData:
 
     numbers: Tensor
     masses: Tensor
+    molecule: Tensor
     positions: Tensor
     velocities: Tensor
     forces: Tensor
@@ -91,9 +94,11 @@ class FrameData:
             energies[start:stop] = np.asarray(burst.energies, np.float64) - shift
             start = stop
         length = torch.tensor(lengths)
+        known = {smiles: index for index, smiles in enumerate({b.smiles: None for b in bursts})}
         return cls(
             numbers=torch.from_numpy(numbers),
             masses=torch.from_numpy(masses),
+            molecule=torch.tensor([known[burst.smiles] for burst in bursts]),
             **{name: torch.from_numpy(values) for name, values in frames.items()},
             energies=torch.from_numpy(energies),
             burst=torch.repeat_interleave(length),

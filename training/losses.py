@@ -78,7 +78,7 @@ class Scales:
                 squares[lag - 1] += moved.square().sum().double()
                 counts[lag - 1] += len(moved) * number
         # Bursts of one molecule share a mean energy; their own means differ with temperature.
-        molecules = torch.unique(data.numbers, dim=0, return_inverse=True)[1][data.burst]
+        molecules = data.molecule[data.burst]
         energies = data.energies.double()
         size = int(molecules.max()) + 1
         mean = torch.zeros(size, dtype=torch.float64).index_add_(0, molecules, energies)
