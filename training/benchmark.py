@@ -84,6 +84,24 @@ def figure(
     draw_horizons(table or data_folder() / "results" / suite / "table.json", output)
 
 
+@app.command()
+def compare(
+    first: Annotated[str, typer.Argument(help="Name of a suite, or a YAML file: folds.")],
+    second: Annotated[str, typer.Argument(help="Of one with the same test starts: folds-runs.")],
+    data: Annotated[
+        Path | None, typer.Option(help="In place of the data folder, where results lie.")
+    ] = None,
+) -> None:
+    """Lay rows of two suites beside each other that are one model on the same test starts."""
+    from training.benchmarks.comparing import as_markdown, compare_suites
+    from training.benchmarks.running import Options, output_folder
+    from training.benchmarks.suites import load_suite
+
+    suites = [load_suite(name) for name in (first, second)]
+    roots = [output_folder(suite, Options(data=data)) for suite in suites]
+    print(as_markdown(compare_suites(*suites, *roots)))
+
+
 @app.command("download")
 def fetch(
     layout: Annotated[str, typer.Argument(help="md17, rmd17, md22 or tg80.")],

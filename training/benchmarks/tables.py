@@ -88,7 +88,7 @@ def page_of(
     page: dict[str, Any] = {
         "task": task.model_dump(mode="json"),
         "heading": heading(task),
-        "splits": SPLIT_NAMES[task.divided] | suite.split_names,
+        "splits": {split: split_name(suite, task, split) for split in SPLITS},
         "starts": {split: found["stay"][split][0].facts["starts"] for split in task.splits},
         "data": any_facts["data"],
         "public": any_facts["public"],
@@ -204,6 +204,11 @@ def _compare(
 
 def _p(first: NDArray, second: NDArray, clusters: NDArray) -> float:
     return paired_test(first.astype(np.float64), second.astype(np.float64), clusters)
+
+
+def split_name(suite: Suite, task: Task, split: str) -> str:
+    """What a task's tables call a split."""
+    return (SPLIT_NAMES[task.divided] | suite.split_names)[split]
 
 
 def heading(task: Task) -> str:
