@@ -10,6 +10,7 @@ import torch
 from ase import Atoms
 from ase.data import atomic_masses
 from ase.io import read
+from springs import SpringOperator
 
 from ase_atom.cli import main
 from ase_atom.operator import (
@@ -37,6 +38,12 @@ def _one_thread() -> None:
 def ethanol() -> Atoms:
     """Ethanol at rest, relaxed with GFN2-xTB."""
     return read(ETHANOL)
+
+
+@pytest.fixture
+def springs(ethanol: Atoms) -> SpringOperator:
+    """Ethanol's atoms on springs."""
+    return SpringOperator(ethanol)
 
 
 def make_card(**changes: object) -> OperatorCard:

@@ -1,24 +1,22 @@
-"""`ATOMPropagator` in the place of ASE's integrators: grids, observers, ensembles, refusals."""
+"""`ATOMPropagator` in the place of ASE's integrators: grids, observers, ensembles."""
 
 import io
-import math
 import resource
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from ase import Atoms, units
-from ase.calculators.calculator import Calculator, all_changes
-from ase.constraints import FixAtoms, FixBondLength, FixCom
-from ase.io import Trajectory, read
+from ase import Atoms
+from ase.constraints import FixCom
+from ase.io import read
 from ase.md.logger import MDLogger
 from ase.md.verlet import VelocityVerlet
+from ase_dynamics import FS, Counting, record, thermal
 from springs import SpringOperator
 
 from ase_atom import (
     NVE,
-    ATOMBussi,
     ATOMCalculator,
     ATOMLangevin,
     ATOMPropagator,
@@ -29,17 +27,9 @@ from ase_atom import (
     Propagator,
 )
 from ase_atom.errors import (
-    AtomError,
-    BrokenStateError,
-    ConfigError,
-    CoverageError,
-    HorizonError,
     StateError,
-    TrajectoryError,
 )
-from ase_atom.io import read_trajectory
 
-FS = units.fs
 THERMOSTATS = {
     "NVE": {},
     "Langevin": {"temperature_K": 300, "friction": 0.02 / FS},
@@ -47,51 +37,9 @@ THERMOSTATS = {
 }
 
 
-class Counting(Calculator):
-    """Springs, as in `SpringOperator`, that count how often they are evaluated."""
-
-    implemented_properties = ["energy", "forces"]  # noqa: RUF012 - as ASE has it
-
-    def __init__(self, springs: SpringOperator) -> None:
-        super().__init__()
-        self.springs = springs
-        self.count = 0
-
-    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
-        super().calculate(atoms, properties, system_changes)
-        self.count += 1
-        u = self.atoms.positions - self.springs.reference.numpy()
-        forces = -self.springs.stiffness * (len(u) * u - u.sum(axis=0))
-        energy = float(self.springs.energy(PhaseState.from_atoms(self.atoms))[0])
-        self.results = {"energy": energy, "forces": forces}
-
-
-@pytest.fixture
-def springs(ethanol) -> SpringOperator:
-    return SpringOperator(ethanol)
-
-
-def thermal(atoms: Atoms, seed: int = 0) -> Atoms:
-    masses = atoms.get_masses()[:, None]
-    noise = np.random.default_rng(seed).standard_normal((len(atoms), 3))
-    atoms.set_momenta(noise * np.sqrt(masses * units.kB * 300))
-    return atoms
-
-
 @pytest.fixture
 def warm(ethanol) -> Atoms:
     return thermal(ethanol)
-
-
-def record(dynamics: ATOMPropagator) -> list[tuple[int, np.ndarray, np.ndarray]]:
-    seen = []
-
-    def look() -> None:
-        atoms = dynamics.atoms
-        seen.append((dynamics.nsteps, atoms.get_positions(), atoms.get_momenta()))
-
-    dynamics.attach(look, interval=1)
-    return seen
 
 
 # -- what ASE promises -----------------------------------------------------------------------------
@@ -401,148 +349,6 @@ def test_another_calculator_may_stand_beside_the_operator(warm, springs):
     assert dynamics.operator.card.name == "ethanol-gfn2"
 
 
-# -- what is refused -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("settings", "error", "message"),
-    [
-        ({"stride": 16 * FS, "timestep": 0.7 * FS}, ConfigError, "near ones are 15.4 fs or 16.1"),
-        ({"stride": 100 * FS}, HorizonError, "horizon of 64 fs"),
-        ({"timestep": -FS}, ConfigError, "time step must be above 0"),
-        ({"temperature_K": 300}, ConfigError, "temperature_K=300 needs a thermostat"),
-        ({"friction": 0.1}, ConfigError, "friction makes a thermostat, which needs temperature_K"),
-        ({"temperature_K": 300, "friction": 0.1, "taut": 1}, ConfigError, "give one of them"),
-        ({"temperature_K": -1, "friction": 0.1}, ConfigError, "above 0 K"),
-        ({"energy_correction": "gfn2"}, ConfigError, "True, False or an ASE calculator, not str"),
-        ({"operator": None}, ConfigError, "no calculator: set atoms.calc = ATOMCalculator"),
-    ],
-)
-def test_impossible_settings_are_refused_before_anything_is_touched(
-    warm, springs, tmp_path, settings, error, message
-):
-    settings = {"timestep": 0.5 * FS, "operator": springs, **settings}
-    momenta = warm.get_momenta()
-    with pytest.raises(error, match=message):
-        ATOMPropagator(warm, logfile=str(tmp_path / "log"), **settings)
-    assert not (tmp_path / "log").exists()
-    np.testing.assert_array_equal(warm.get_momenta(), momenta)
-
-
-@pytest.mark.parametrize("constraint", [FixAtoms([0]), FixBondLength(0, 1)])
-def test_constraints_that_no_jump_can_keep_are_refused(warm, springs, constraint):
-    warm.set_constraint(constraint)
-    with pytest.raises(CoverageError, match=f"the constraint {type(constraint).__name__} cannot"):
-        ATOMPropagator(warm, 0.5 * FS, operator=springs)
-
-
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (lambda atoms: atoms.set_constraint(FixAtoms([1])), "FixAtoms cannot be kept"),
-        (lambda atoms: atoms.positions.__setitem__((4, 1), math.nan), "position of atom H4 is not"),
-        (
-            lambda atoms: atoms.arrays["momenta"].__setitem__((0, 0), math.inf),
-            "momentum of atom C0",
-        ),
-        (lambda atoms: atoms.numbers.__setitem__(2, 16), "has become C2H6S"),
-        (lambda atoms: atoms.set_pbc(True), "periodic cell"),
-        (lambda atoms: atoms.set_masses([2.0] * 9), "has a mass of 2.000"),
-    ],
-)
-def test_changes_that_no_jump_can_follow_are_refused(warm, change, message):
-    dynamics = ATOMPropagator(warm, 0.5 * FS, operator="ethanol-gfn2")
-    dynamics.run(3)
-    change(warm)
-    with pytest.raises(AtomError, match=message):
-        dynamics.run(40)
-
-
-def test_a_broken_state_stops_the_run_after_the_good_frames(warm, springs):
-    bond = warm.positions[3] - warm.positions[2]
-    momenta = warm.get_momenta()
-    momenta[3] = 2.0 * bond / np.linalg.norm(bond) / FS
-    warm.set_momenta(momenta)
-    dynamics = ATOMPropagator(
-        warm, 0.1 * FS, operator=springs, stride=8 * FS, energy_correction=False
-    )
-    seen = record(dynamics)
-    with pytest.raises(BrokenStateError, match="the bond of O2 and H3 is") as caught:
-        dynamics.run(1000)
-    assert dynamics.nsteps == seen[-1][0] == len(seen) - 1
-    assert caught.value.time == pytest.approx(0.1 * (dynamics.nsteps + 1))
-    np.testing.assert_array_equal(warm.positions, seen[-1][1])
-
-
-def test_named_classes_take_no_other_ensemble_s_settings(warm, springs):
-    with pytest.raises(ConfigError, match="ATOMVerlet is microcanonical and takes no taut"):
-        ATOMVerlet(warm, FS, taut=5.0, operator=springs)
-    assert ATOMBussi(warm, FS, 300, 50 * FS, operator=springs).ensemble.taut == pytest.approx(50.0)
-
-
-def test_trajectories_say_how_they_were_made(warm, springs, tmp_path):
-    warm.calc = Counting(springs)
-    dynamics = ATOMLangevin(
-        warm,
-        0.5 * FS,
-        temperature_K=300,
-        friction=0.01 / FS,
-        operator=springs,
-        trajectory=str(tmp_path / "t.traj"),
-    )
-    dynamics.run(2)
-    with Trajectory(tmp_path / "t.traj") as trajectory:
-        assert trajectory.description["md-type"] == "ATOMLangevin"
-        assert "friction=0.01" in trajectory.description["ensemble"]
-
-
-@pytest.mark.parametrize("ending", [".dcd", ".XYZ", ".nc", ".h5"])
-def test_the_ending_of_a_trajectory_chooses_its_format(warm, springs, tmp_path, ending):
-    def run(name: str, start: Atoms, append: bool = False) -> Atoms:
-        atoms = start.copy()
-        with ATOMPropagator(
-            atoms,
-            0.5 * FS,
-            operator=springs,
-            energy_correction=False,
-            trajectory=tmp_path / name,
-            append_trajectory=append,
-            loginterval=4,
-        ) as dynamics:
-            dynamics.run(18)
-            dynamics.run(22)
-        return atoms
-
-    path = tmp_path / f"t{ending}"
-    path.write_text("what was here before")
-    end = run(path.name, warm)
-    run("ase.traj", warm)
-    frames = read(tmp_path / "ase.traj", ":")
-    with read_trajectory(path) as reader:
-        (block,) = reader
-    np.testing.assert_allclose(block.times, 2.0 * np.arange(11), rtol=1e-6)
-    np.testing.assert_allclose(block.positions, [frame.positions for frame in frames], atol=1e-5)
-    run(path.name, end, append=True)  # its first frame is the last that is there
-    with read_trajectory(path) as reader:
-        (block,) = reader
-    np.testing.assert_allclose(block.times, 2.0 * np.arange(21), rtol=1e-6)
-
-
-def test_trajectories_that_cannot_be_written(warm, springs, tmp_path, ethanol):
-    before = warm.get_momenta()
-    (tmp_path / "t.pdb").write_text("HETATM    1 AR   MOL     1       0.000   0.000   0.000\n")
-    for name, message in (
-        ("t.foo", r"no writer for .*t\.foo': the ending must be one of \.dcd"),
-        ("t.pdb", r"no writer for .*t\.pdb'"),
-        ("t.dcd", r"t\.pdb, where the topology of t\.dcd would be, describes other atoms"),
-        ("none/t.xyz", "the folder .*none of the output"),
-    ):
-        with pytest.raises(TrajectoryError, match=message):
-            ATOMPropagator(warm, 0.5 * FS, operator=springs, trajectory=str(tmp_path / name))
-    assert [file.name for file in tmp_path.iterdir()] == ["t.pdb"]
-    np.testing.assert_array_equal(warm.get_momenta(), before)
-
-
 def test_a_hundred_thousand_steps_leave_memory_flat(warm, springs):
     def resident() -> int:
         return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize()
@@ -552,33 +358,3 @@ def test_a_hundred_thousand_steps_leave_memory_flat(warm, springs):
     before = resident()
     dynamics.run(100_000)
     assert resident() - before < 2**22
-
-
-@pytest.mark.parametrize("kind", [ATOMLangevin, ATOMPropagator])
-def test_settings_may_change_between_runs_but_not_the_time_step(warm, springs, kind):
-    dynamics = kind(
-        warm, 0.5 * FS, temperature_K=300, friction=0.01 / FS, operator=springs, stride=8 * FS
-    )
-    dynamics.run(5)
-    dynamics.set_temperature(400)
-    dynamics.set_friction(0.02 / FS)
-    assert dynamics.ensemble.temperature_K == 400
-    assert dynamics.ensemble.friction == pytest.approx(0.02)
-    dynamics.dt = 1.0 * FS
-    with pytest.raises(ConfigError, match=r"time step was 0\.5 fs and is now 1 fs"):
-        dynamics.run(5)
-    with pytest.raises(ConfigError, match="no temperature to set"):
-        ATOMVerlet(warm, FS, operator=springs).set_temperature(300)
-    with pytest.raises(ConfigError, match="microcanonical dynamics have no friction to set"):
-        ATOMVerlet(warm, FS, operator=springs).set_friction(0.01 / FS)
-    with pytest.raises(ConfigError, match="Bussi's dynamics have no friction to set"):
-        ATOMBussi(warm, FS, 300, 100 * FS, operator=springs).set_friction(0.01 / FS)
-    with pytest.raises(ConfigError, match="the friction must be above zero, not -1 per fs"):
-        dynamics.set_friction(-1 / FS)
-    with pytest.raises(ConfigError, match=r"standard_normal, as np.random.default_rng\(42\)"):
-        ATOMVerlet(warm, FS, operator=springs, rng=42)
-
-
-def test_a_temperature_that_the_operator_does_not_know_is_a_warning(warm):
-    with pytest.warns(UserWarning, match="3000 K is outside the range 300 to 500 K"):
-        ATOMLangevin(warm, FS, temperature_K=3000, friction=0.1, operator="ethanol-gfn2")

@@ -21,11 +21,6 @@ from ase_atom.summary import RunSummary
 
 
 @pytest.fixture
-def springs(ethanol):
-    return SpringOperator(ethanol)
-
-
-@pytest.fixture
 def state(ethanol):
     start = PhaseState.from_atoms(ethanol).repeat(3)
     return sample_velocities(start, 300.0, torch.Generator().manual_seed(0))

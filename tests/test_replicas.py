@@ -10,7 +10,6 @@ from ase.build import molecule
 from ase.constraints import FixCom
 from ase.io import read
 from conftest import CALM, ETHANOL, make_card, make_operator
-from springs import SpringOperator
 
 from ase_atom import ATOMPropagator, propagate_replicas
 from ase_atom.cli import main
@@ -29,11 +28,6 @@ def thermal(atoms: Atoms, count: int, temperature: float = 300.0) -> list[Atoms]
         copy.set_momenta(noise * np.sqrt(copy.get_masses()[:, None] * units.kB * temperature))
         copies.append(copy)
     return copies
-
-
-@pytest.fixture
-def springs(ethanol) -> SpringOperator:
-    return SpringOperator(ethanol)
 
 
 def tear(atoms: Atoms, speed: float = 0.4) -> None:

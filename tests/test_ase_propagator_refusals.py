@@ -1,0 +1,134 @@
+"""What `ATOMPropagator` refuses or warns of, and where it stops."""
+
+import math
+
+import numpy as np
+import pytest
+from ase import Atoms
+from ase.constraints import FixAtoms, FixBondLength
+from ase_dynamics import FS, record, thermal
+
+from ase_atom import (
+    ATOMBussi,
+    ATOMLangevin,
+    ATOMPropagator,
+    ATOMVerlet,
+)
+from ase_atom.errors import (
+    AtomError,
+    BrokenStateError,
+    ConfigError,
+    CoverageError,
+    HorizonError,
+)
+
+
+@pytest.fixture
+def warm(ethanol) -> Atoms:
+    return thermal(ethanol)
+
+
+@pytest.mark.parametrize(
+    ("settings", "error", "message"),
+    [
+        ({"stride": 16 * FS, "timestep": 0.7 * FS}, ConfigError, "near ones are 15.4 fs or 16.1"),
+        ({"stride": 100 * FS}, HorizonError, "horizon of 64 fs"),
+        ({"timestep": -FS}, ConfigError, "time step must be above 0"),
+        ({"temperature_K": 300}, ConfigError, "temperature_K=300 needs a thermostat"),
+        ({"friction": 0.1}, ConfigError, "friction makes a thermostat, which needs temperature_K"),
+        ({"temperature_K": 300, "friction": 0.1, "taut": 1}, ConfigError, "give one of them"),
+        ({"temperature_K": -1, "friction": 0.1}, ConfigError, "above 0 K"),
+        ({"energy_correction": "gfn2"}, ConfigError, "True, False or an ASE calculator, not str"),
+        ({"operator": None}, ConfigError, "no calculator: set atoms.calc = ATOMCalculator"),
+    ],
+)
+def test_impossible_settings_are_refused_before_anything_is_touched(
+    warm, springs, tmp_path, settings, error, message
+):
+    settings = {"timestep": 0.5 * FS, "operator": springs, **settings}
+    momenta = warm.get_momenta()
+    with pytest.raises(error, match=message):
+        ATOMPropagator(warm, logfile=str(tmp_path / "log"), **settings)
+    assert not (tmp_path / "log").exists()
+    np.testing.assert_array_equal(warm.get_momenta(), momenta)
+
+
+@pytest.mark.parametrize("constraint", [FixAtoms([0]), FixBondLength(0, 1)])
+def test_constraints_that_no_jump_can_keep_are_refused(warm, springs, constraint):
+    warm.set_constraint(constraint)
+    with pytest.raises(CoverageError, match=f"the constraint {type(constraint).__name__} cannot"):
+        ATOMPropagator(warm, 0.5 * FS, operator=springs)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda atoms: atoms.set_constraint(FixAtoms([1])), "FixAtoms cannot be kept"),
+        (lambda atoms: atoms.positions.__setitem__((4, 1), math.nan), "position of atom H4 is not"),
+        (
+            lambda atoms: atoms.arrays["momenta"].__setitem__((0, 0), math.inf),
+            "momentum of atom C0",
+        ),
+        (lambda atoms: atoms.numbers.__setitem__(2, 16), "has become C2H6S"),
+        (lambda atoms: atoms.set_pbc(True), "periodic cell"),
+        (lambda atoms: atoms.set_masses([2.0] * 9), "has a mass of 2.000"),
+    ],
+)
+def test_changes_that_no_jump_can_follow_are_refused(warm, change, message):
+    dynamics = ATOMPropagator(warm, 0.5 * FS, operator="ethanol-gfn2")
+    dynamics.run(3)
+    change(warm)
+    with pytest.raises(AtomError, match=message):
+        dynamics.run(40)
+
+
+def test_a_broken_state_stops_the_run_after_the_good_frames(warm, springs):
+    bond = warm.positions[3] - warm.positions[2]
+    momenta = warm.get_momenta()
+    momenta[3] = 2.0 * bond / np.linalg.norm(bond) / FS
+    warm.set_momenta(momenta)
+    dynamics = ATOMPropagator(
+        warm, 0.1 * FS, operator=springs, stride=8 * FS, energy_correction=False
+    )
+    seen = record(dynamics)
+    with pytest.raises(BrokenStateError, match="the bond of O2 and H3 is") as caught:
+        dynamics.run(1000)
+    assert dynamics.nsteps == seen[-1][0] == len(seen) - 1
+    assert caught.value.time == pytest.approx(0.1 * (dynamics.nsteps + 1))
+    np.testing.assert_array_equal(warm.positions, seen[-1][1])
+
+
+def test_named_classes_take_no_other_ensemble_s_settings(warm, springs):
+    with pytest.raises(ConfigError, match="ATOMVerlet is microcanonical and takes no taut"):
+        ATOMVerlet(warm, FS, taut=5.0, operator=springs)
+    assert ATOMBussi(warm, FS, 300, 50 * FS, operator=springs).ensemble.taut == pytest.approx(50.0)
+
+
+@pytest.mark.parametrize("kind", [ATOMLangevin, ATOMPropagator])
+def test_settings_may_change_between_runs_but_not_the_time_step(warm, springs, kind):
+    dynamics = kind(
+        warm, 0.5 * FS, temperature_K=300, friction=0.01 / FS, operator=springs, stride=8 * FS
+    )
+    dynamics.run(5)
+    dynamics.set_temperature(400)
+    dynamics.set_friction(0.02 / FS)
+    assert dynamics.ensemble.temperature_K == 400
+    assert dynamics.ensemble.friction == pytest.approx(0.02)
+    dynamics.dt = 1.0 * FS
+    with pytest.raises(ConfigError, match=r"time step was 0\.5 fs and is now 1 fs"):
+        dynamics.run(5)
+    with pytest.raises(ConfigError, match="no temperature to set"):
+        ATOMVerlet(warm, FS, operator=springs).set_temperature(300)
+    with pytest.raises(ConfigError, match="microcanonical dynamics have no friction to set"):
+        ATOMVerlet(warm, FS, operator=springs).set_friction(0.01 / FS)
+    with pytest.raises(ConfigError, match="Bussi's dynamics have no friction to set"):
+        ATOMBussi(warm, FS, 300, 100 * FS, operator=springs).set_friction(0.01 / FS)
+    with pytest.raises(ConfigError, match="the friction must be above zero, not -1 per fs"):
+        dynamics.set_friction(-1 / FS)
+    with pytest.raises(ConfigError, match=r"standard_normal, as np.random.default_rng\(42\)"):
+        ATOMVerlet(warm, FS, operator=springs, rng=42)
+
+
+def test_a_temperature_that_the_operator_does_not_know_is_a_warning(warm):
+    with pytest.warns(UserWarning, match="3000 K is outside the range 300 to 500 K"):
+        ATOMLangevin(warm, FS, temperature_K=3000, friction=0.1, operator="ethanol-gfn2")
