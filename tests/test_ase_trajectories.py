@@ -6,13 +6,8 @@ from ase import Atoms
 from ase.io import Trajectory, read
 from ase_dynamics import FS, Counting, thermal
 
-from ase_atom import (
-    ATOMLangevin,
-    ATOMPropagator,
-)
-from ase_atom.errors import (
-    TrajectoryError,
-)
+from ase_atom import ATOMLangevin, ATOMPropagator
+from ase_atom.errors import TrajectoryError
 from ase_atom.io import read_trajectory
 
 
