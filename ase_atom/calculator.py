@@ -95,6 +95,7 @@ class ATOMCalculator(Calculator):
         super().calculate(atoms, properties, system_changes)
         bare = Atoms(self.atoms.numbers, self.atoms.positions, pbc=self.atoms.pbc)
         bare.set_initial_charges(self.atoms.get_initial_charges())
+        bare.set_initial_magnetic_moments(self.atoms.get_initial_magnetic_moments())
         bare.info = {key: value for key, value in self.atoms.info.items() if key == "charge"}
         state = PhaseState.from_atoms(bare)
         self._admit(bare, state)
@@ -179,4 +180,5 @@ def _same_molecule(one: Atoms, other: Atoms) -> bool:
         and np.array_equal(one.pbc, other.pbc)
         and one.info == other.info
         and np.array_equal(one.get_initial_charges(), other.get_initial_charges())
+        and np.array_equal(one.get_initial_magnetic_moments(), other.get_initial_magnetic_moments())
     )

@@ -31,6 +31,12 @@ Above the differences between tables of standard atomic masses, far below a neut
 """
 
 
+SMALLEST = 3
+"""Atoms in the smallest molecule that an operator of molecules in general takes.
+
+What it learned of bonds, it learned of bonds in molecules; two atoms alone it moves wrongly.
+"""
+
 _ROUNDING = 0.05  # e, by which partial charges in a file may miss a whole charge
 
 
@@ -86,8 +92,8 @@ def check_isolated(atoms: Atoms) -> None:
     Raises
     ------
     CoverageError
-        For no atoms, unknown elements, non-finite coordinates, a periodic cell, constraints, or
-        several molecules.
+        For no atoms, unknown elements, non-finite coordinates, a periodic cell, constraints other
+        than ``FixCom``, or several molecules.
     """
     if len(atoms) == 0:
         raise CoverageError("the structure holds no atoms")
@@ -105,12 +111,7 @@ def check_isolated(atoms: Atoms) -> None:
             "the structure has a periodic cell; operators are for isolated molecules: "
             "remove it with atoms.pbc = False"
         )
-    if atoms.constraints:
-        kinds = ", ".join(sorted({type(each).__name__ for each in atoms.constraints}))
-        raise CoverageError(
-            f"the structure has constraints ({kinds}), which operators do not know; "
-            "remove them with atoms.set_constraint()"
-        )
+    fixes_centre_of_mass(atoms)
     parts = fragments(atoms)
     if len(parts) > 1:
         formulas = ", ".join(atoms[part].get_chemical_formula() for part in parts[:4])
@@ -153,7 +154,8 @@ def check_atoms(atoms: Atoms, card: OperatorCard, force: bool = False) -> None:
     card
         The operator's.
     force
-        Warn (`CoverageWarning`) of a charge, a size or a molecule that it was not trained for.
+        Warn (`CoverageWarning`) of a charge, an open shell, a size or a molecule that it was not
+        trained for.
 
     Raises
     ------
@@ -180,13 +182,18 @@ def _beyond(atoms: Atoms, card: OperatorCard) -> str | None:
             f"the structure has a total charge of {_signed(charge)}, but {card.name} was trained "
             f"for {_signed(card.charge)}"
         )
-    reason = too_large("structure", len(atoms), card)
+    reason = wrong_size("structure", len(atoms), card)
     if reason is not None:
         return reason
     try:
         names = perceive_smiles(atoms, card.charge)
     except CoverageError as error:
         return str(error)
+    if np.any(atoms.get_initial_magnetic_moments()):
+        return (
+            f"the structure has magnetic moments, but {card.name} was trained for closed shells: "
+            "radicals and triplets are not covered"
+        )
     if card.largest_molecule is None and not covers(card, names):
         return (
             f"{card.name} was not trained for {names[0]} ({atoms.get_chemical_formula()}), "
@@ -195,14 +202,13 @@ def _beyond(atoms: Atoms, card: OperatorCard) -> str | None:
     return None
 
 
-def too_large(what: str, count: int, card: OperatorCard) -> str | None:
+def wrong_size(what: str, count: int, card: OperatorCard) -> str | None:
     """What there is against so many atoms, if anything; ``what`` has them."""
-    if card.largest_molecule is None or count <= card.largest_molecule:
+    if card.largest_molecule is None or SMALLEST <= count <= card.largest_molecule:
         return None
-    return (
-        f"the {what} has {count} atoms, but {card.name} is for molecules of at most "
-        f"{card.largest_molecule}"
-    )
+    limit = f"least {SMALLEST}" if count < SMALLEST else f"most {card.largest_molecule}"
+    atoms = "1 atom" if count == 1 else f"{count} atoms"
+    return f"the {what} has {atoms}, but {card.name} is for molecules of at {limit}"
 
 
 def check_state(state: PhaseState, card: OperatorCard) -> None:
@@ -254,6 +260,26 @@ def find_card(atoms: Atoms, cards: Iterable[OperatorCard]) -> OperatorCard:
     raise CoverageError(
         f"no shipped operator was trained for {names[0]} ({atoms.get_chemical_formula()}); "
         f"there is {shipped or 'none'}; --operator takes a name or a file"
+    )
+
+
+def strange_molecule_warning(atoms: Atoms, card: OperatorCard) -> str | None:
+    """Return a line of warning for a molecule that an operator of molecules in general never saw.
+
+    None if it did, if it is an operator of the molecules on its card alone, or if no name fits the
+    positions, of which `check_atoms` speaks.
+    """
+    if card.largest_molecule is None:
+        return None
+    try:
+        names = perceive_smiles(atoms, total_charge(atoms))
+    except CoverageError:
+        return None
+    if covers(card, names):
+        return None
+    return (
+        f"{names[0]} ({atoms.get_chemical_formula()}) is not among the {len(card.smiles)} "
+        f"molecules that {card.name} was trained on; its errors there are not known"
     )
 
 

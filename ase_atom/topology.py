@@ -99,7 +99,8 @@ def perceive_smiles(atoms: Atoms, charge: int = 0) -> tuple[str, str]:
     except (ValueError, RuntimeError) as error:
         raise CoverageError(
             f"no closed-shell molecule of charge {charge:d} fits the positions of "
-            f"{atoms.get_chemical_formula()}; check that no atom is missing or misplaced"
+            f"{atoms.get_chemical_formula()}: it is a radical, which is not covered, or an atom is "
+            "missing or misplaced"
         ) from error
     finally:
         RDLogger.EnableLog("rdApp.*")

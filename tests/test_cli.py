@@ -8,10 +8,12 @@ import sysconfig
 import time
 from pathlib import Path
 
+import ase.units
 import MDAnalysis
 import mdtraj
 import numpy as np
 import pytest
+from ase.constraints import FixCom
 from ase.io import read
 from conftest import BRIEF, CALM, ETHANOL
 
@@ -52,6 +54,21 @@ def test_from_structure_to_trajectory(go, out):
     stray = abs(np.diff(mdtraj.compute_distances(trajectory, bonds)[[0, -1]], axis=0)).max()
     lengths = 10 * mdtraj.compute_distances(trajectory, np.array([[i, j]]))[:, 0]
     assert abs(lengths - lengths[0]).max() >= 10 * stray - 1e-5
+
+
+@pytest.mark.parametrize("constraint", [None, FixCom()])
+def test_fixcom_in_the_structure_stops_its_drift(go, out, ethanol, tmp_path, constraint):
+    ethanol.set_momenta(np.outer(ethanol.get_masses(), [0.01, 0, 0]))
+    ethanol.rattle(0.02, seed=1)
+    ethanol.set_constraint(constraint)
+    structure = tmp_path / "drifting.traj"
+    ethanol.write(structure)
+    options = ("--keep-zero-velocities", "--ensemble", "nve", *BRIEF)
+    assert go(*options, structure=structure, output="t.xyz")[0] == 0
+    first, last = (read(out / "t.xyz", index).get_center_of_mass() for index in (0, -1))
+    moved = float(np.linalg.norm(last - first))
+    drifted = 0.01 * 80 * ase.units.fs
+    assert moved == pytest.approx(0.0 if constraint else drifted, abs=0.02 * drifted)
 
 
 @pytest.mark.parametrize("output", ["t.xyz", "t.traj"])

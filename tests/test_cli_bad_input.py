@@ -212,6 +212,17 @@ def test_force_turns_a_refusal_into_a_warning(tmp_path, capsys):
     assert "--force goes with --operator" in capsys.readouterr().err
 
 
+def test_of_several_structures_the_one_at_fault_is_named(tmp_path, capsys):
+    file = save_operator(make_operator(), tmp_path / "mine.safetensors")
+    radical = molecule("CH3CH2OH")
+    del radical[-1]
+    structures = [str(ETHANOL), str(_saved(tmp_path / "radical.xyz", radical))]
+    assert main(["run", *structures, "-o", str(tmp_path / "t.dcd"), "--operator", str(file)]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert f"{structures[1]}: no closed-shell molecule" in line
+    assert "a radical, which is not covered" in line
+
+
 def test_an_element_of_the_card_alone_does_not_do(go, tmp_path):
     operator = make_operator()
     operator.card = make_card(elements=[1, 6], masses={1: 1.008, 6: 12.011}, smiles=["CC"])

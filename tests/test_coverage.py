@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import molecule
-from ase.constraints import FixAtoms
+from ase.constraints import FixAtoms, FixCom
 from conftest import make_card
 
 from ase_atom.coverage import (
@@ -12,6 +12,7 @@ from ase_atom.coverage import (
     check_atoms,
     check_state,
     find_card,
+    strange_molecule_warning,
     temperature_warning,
 )
 from ase_atom.errors import CoverageError
@@ -152,7 +153,7 @@ def _sulphur(atoms):
         (_charge_of(0.5), r"is 0\.5, no whole number"),
         (_charges_of(np.nan), r"\(sum of its atoms' charges\) is nan, no whole number"),
         (_charges_of(0.3), r"is 0\.3, no whole number"),
-        (_constrained, r"constraints \(FixAtoms\)"),
+        (_constrained, "the constraint FixAtoms cannot be kept"),
         (_doubled, r"2 molecules \(C2H6O, C2H6O\)"),
         (_nan, "position of atom O2 is not finite"),
         (_fast, "velocity of atom C0 is not finite"),
@@ -215,6 +216,11 @@ def test_an_operator_of_molecules_in_general_stands_in_where_none_is_for_the_mol
         (_charged, r"total charge of \+1"),
         (_radical, "no closed-shell molecule"),
         (lambda atoms: None, "9 atoms, but general is for molecules of at most 8"),
+        (
+            lambda atoms: atoms.__delitem__(slice(2, None)),
+            "2 atoms, but .* of at least 3",
+        ),
+        (lambda atoms: atoms.__delitem__(slice(1, None)), "has 1 atom, but .* of at least 3"),
     ],
 )
 def test_beyond_its_range_it_refuses_or_with_force_warns(ethanol, change, message):
@@ -224,6 +230,31 @@ def test_beyond_its_range_it_refuses_or_with_force_warns(ethanol, change, messag
         check_atoms(ethanol, card)
     with pytest.warns(CoverageWarning, match=message):
         check_atoms(ethanol, card, force=True)
+
+
+def test_an_open_shell_is_known_by_its_magnetic_moments(ethanol):
+    """Where a closed shell would fit the positions too."""
+    ethanol.set_initial_magnetic_moments([1.0, 1.0] + [0.0] * 7)
+    with pytest.raises(CoverageError, match="has magnetic moments, but tiny .* closed shells"):
+        check_atoms(ethanol, make_card())
+    with pytest.warns(CoverageWarning, match="radicals and triplets"):
+        check_atoms(ethanol, make_card(), force=True)
+
+
+def test_a_fixed_centre_of_mass_is_no_hindrance(ethanol):
+    ethanol.set_constraint(FixCom())
+    check_atoms(ethanol, make_card())
+    assert find_card(ethanol, [make_card(name="mine")]).name == "mine"
+
+
+def test_a_molecule_that_a_general_operator_never_saw_is_a_warning(ethanol):
+    general = make_card(name="general", smiles=["O", "CCO"], largest_molecule=40)
+    assert strange_molecule_warning(ethanol, general) is None
+    warning = strange_molecule_warning(molecule("CH3OCH3"), general)
+    assert warning.startswith(
+        "COC (C2H6O) is not among the 2 molecules that general was trained on"
+    )
+    assert strange_molecule_warning(molecule("CH3OCH3"), make_card()) is None
 
 
 @pytest.mark.parametrize("change", [_sulphur, _deuterated, _periodic, _doubled])

@@ -214,7 +214,7 @@ def test_existing_files_are_kept_unless_told(tmp_path, ethanol, ending):
     path = tmp_path / f"t{ending}"
     write(path, ethanol, 20)
     before = path.read_bytes()
-    with pytest.raises(TrajectoryError, match="exists and is kept; --overwrite, or mode 'w', repl"):
+    with pytest.raises(TrajectoryError, match=r"is kept; --overwrite \(mode='w'\) replaces it"):
         open_trajectory(path, ethanol)
     assert path.read_bytes() == before
     write(path, ethanol, 10, mode="w")

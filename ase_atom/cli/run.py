@@ -114,7 +114,7 @@ def run(
 
     from ase_atom.cli.march import march
     from ase_atom.cli.report import report
-    from ase_atom.coverage import temperature_warning
+    from ase_atom.coverage import strange_molecule_warning, temperature_warning
     from ase_atom.io import check_output, read_structure
     from ase_atom.propagation import NVE, Bussi, Langevin, Propagator
     from ase_atom.replicas import ReplicaFiles, numbered_files
@@ -123,7 +123,7 @@ def run(
 
     torch.set_num_threads(threads)
     files = numbered_files(output, len(structures) * replicas)
-    molecules = [read_structure(structure) for structure in structures]
+    molecules = [_without_constraint(read_structure(structure)) for structure in structures]
     atoms = [molecule for molecule in molecules for _ in range(replicas)]
     for file, molecule in zip(files, atoms, strict=True):
         check_output(file, overwrite, tuple(structures), molecule)
@@ -132,6 +132,8 @@ def run(
     model = _load(operator, molecules, structures, force)
     card = model.card
     name = card.name if card else str(operator)
+    for molecule in molecules:
+        _warn(strange_molecule_warning(molecule, card) if card else None)
     if jump is None:
         jump = card.stride_fs if card else model.horizon
     if jump > model.horizon:
@@ -226,6 +228,22 @@ def _check_numbers(
             raise ConfigError(f"--{option} must be at least 1, not {count}")
 
 
+def _without_constraint(atoms: Atoms) -> Atoms:
+    """The molecule, with ``FixCom`` kept by a centre of mass at rest, which a jump leaves there.
+
+    Raises
+    ------
+    CoverageError
+        For any other constraint.
+    """
+    from ase_atom.coverage import fixes_centre_of_mass
+
+    if fixes_centre_of_mass(atoms):
+        atoms.set_momenta(atoms.get_momenta())  # the constraint takes the drift out
+    atoms.set_constraint()
+    return atoms
+
+
 def _load(
     name: str | None, molecules: Sequence[Atoms], structures: Sequence[Path], force: bool
 ) -> Operator:
@@ -249,12 +267,21 @@ def _one_for_all(
     name: str | None, molecules: Sequence[Atoms], structures: Sequence[Path], force: bool
 ) -> Operator:
     from ase_atom.catalogue import operator_for
+    from ase_atom.errors import CoverageError
 
-    model = operator_for(molecules[0], name, force=force)
-    for atoms, structure in zip(molecules[1:], structures[1:], strict=True):
+    def found(number: int, operator: str | Operator | None) -> Operator:
+        try:
+            return operator_for(molecules[number], operator, force=force)
+        except CoverageError as error:
+            if len(molecules) == 1:
+                raise
+            raise CoverageError(f"{structures[number]}: {error}") from error
+
+    model = found(0, name)
+    for number, structure in enumerate(structures[1:], start=1):
         if name is not None:
-            operator_for(atoms, model, force=force)
-        elif (other := operator_for(atoms)).card.name != model.card.name:
+            found(number, model)
+        elif (other := found(number, None)).card.name != model.card.name:
             raise ConfigError(
                 f"{structures[0]} is for {model.card.name} and {structure} for {other.card.name}: "
                 "run them one by one, or name one operator with --operator"

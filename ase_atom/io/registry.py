@@ -269,4 +269,4 @@ def _check_free(file: Path, replace: bool) -> None:
     if file.is_dir():
         raise TrajectoryError(f"the output {file} is a folder; name a file")
     if file.exists() and not replace:
-        raise TrajectoryError(f"{file} exists and is kept; --overwrite, or mode 'w', replaces it")
+        raise TrajectoryError(f"{file} exists and is kept; --overwrite (mode='w') replaces it")

@@ -10,7 +10,7 @@ import openmm
 from ase.data import atomic_masses
 from openmm.app import Topology
 
-from ase_atom.coverage import MASS_TOLERANCE, check_composition, too_large
+from ase_atom.coverage import MASS_TOLERANCE, check_composition, wrong_size
 from ase_atom.errors import ConfigError, CoverageError, StateError
 from ase_atom.operator import Operator, OperatorCard
 from ase_atom.topology import atom_label
@@ -116,7 +116,7 @@ def check_molecule(
     ]
     trained = np.array([card.masses.get(number, 0.0) for number in numbers.tolist()])
     check_composition(numbers, trained, card)
-    reason = too_large("topology", len(numbers), card)
+    reason = wrong_size("topology", len(numbers), card)
     if reason is not None:
         raise CoverageError(reason)
     if bonds:
