@@ -235,7 +235,7 @@ def test_beyond_its_range_it_refuses_or_with_force_warns(ethanol, change, messag
 def test_an_open_shell_is_known_by_its_magnetic_moments(ethanol):
     """Where a closed shell would fit the positions too."""
     ethanol.set_initial_magnetic_moments([1.0, 1.0] + [0.0] * 7)
-    with pytest.raises(CoverageError, match="has magnetic moments, but tiny .* closed shells"):
+    with pytest.raises(CoverageError, match=r"has magnetic moments, but tiny .* closed shells"):
         check_atoms(ethanol, make_card())
     with pytest.warns(CoverageWarning, match="radicals and triplets"):
         check_atoms(ethanol, make_card(), force=True)

@@ -50,7 +50,7 @@ def export_bursts(
     format
         ``md17`` or ``extxyz``, see `write_md17` and `write_frames`.
     every
-        Take each burst's first frame and then every so-manieth.
+        Take each burst's first frame and then every n-th.
     overwrite
         Replace the output if it exists.
 

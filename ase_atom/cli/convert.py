@@ -14,7 +14,7 @@ def convert(
         metavar="IN", help="Trajectory: .dcd, .xtc, .trr, .nc, .h5, .xyz, .extxyz, .traj or .pdb."
     ),
     target: Path = typer.Argument(metavar="OUT", help="Trajectory; any of these but .pdb."),
-    every: int = typer.Option(1, help="Take the first frame and every so manieth after it."),
+    every: int = typer.Option(1, help="Take the first frame and every n-th after it."),
     align: bool = typer.Option(False, "--align", help="Superpose every frame on the first."),
     topology: Path | None = typer.Option(
         None,

@@ -61,7 +61,7 @@ def convert_trajectory(
     source, target
         Files; their endings choose the formats.
     every
-        Take the first frame and every so manieth after it.
+        Take the first frame and every n-th after it.
     align
         Superpose every frame on the first.
     topology

@@ -172,7 +172,7 @@ def on_grid(
 ) -> tuple[NDArray, NDArray, NDArray, NDArray]:
     """Positions, velocities, forces and energies every `GRID` fs.
 
-    Every so-manieth frame where the interval divides the grid; else polynomials of the fifth degree
+    Every n-th frame where the interval divides the grid; else polynomials of the fifth degree
     through positions, velocities and accelerations (positions and velocities), and of the third
     through forces with their slopes, and through energies, whose slope is −F·v.
     """
