@@ -14,9 +14,10 @@ from typing import Annotated
 import torch
 import typer
 
-from ase_atom.errors import AtomError, ConfigError
+from ase_atom.errors import ConfigError
 from ase_atom.operator import load_operator
 from ase_atom.units import PS
+from training.commandline import run_command
 from training.evaluate import parse_lags
 from training.export import find_data
 
@@ -110,20 +111,8 @@ def run(
 
 def main() -> None:
     """Run the command; a mistake is one line and exit code 2."""
-    try:
-        app()
-    except AtomError as error:
-        message = str(error)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command keeps the long runs that are done", file=sys.stderr)
-        sys.exit(130)
-    except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
-        message = f"{name}{error.strerror or error}"
-    else:
-        return
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    stopped = "the same command keeps the long runs that are done"
+    sys.exit(run_command(app, "training.audit", stopped=stopped))
 
 
 if __name__ == "__main__":

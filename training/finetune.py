@@ -6,7 +6,6 @@ of theory into one of that level.
 
 from __future__ import annotations
 
-import errno
 import math
 import shlex
 import sys
@@ -20,9 +19,10 @@ import torch
 import typer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from ase_atom.errors import AtomError, ConfigError
+from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator, load_operator
 from ase_atom.operator.checkpoint import SUFFIX
+from training.commandline import run_command
 from training.config import TrainingConfig
 from training.export import find_data
 from training.import_trajectory import DEFAULT_SHARE, described, import_all
@@ -269,24 +269,20 @@ def run(
 
 def main() -> None:
     """Run the command; a mistake is one line and exit code 2."""
-    try:
-        app()
-    except (AtomError, MisconfigurationException) as error:
-        message = str(error)
-    except KeyboardInterrupt:
-        print("\nstopped; the same command goes on from the last checkpoint", file=sys.stderr)
-        sys.exit(130)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
-            raise
-        name = f"{error.filename}: " if error.filename else ""
-        message = f"{name}{error.strerror}; free some space and give the same command to go on"
-    else:
-        return
-    # Advice of the training underneath names its own option.
-    message = message.replace("--restart", "--overwrite")
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    code = run_command(
+        app,
+        "training.finetune",
+        stopped="the same command goes on from the last checkpoint",
+        mistakes=(MisconfigurationException,),
+        reword=_reworded,
+    )
+    sys.exit(code)
+
+
+def _reworded(message: str) -> str:
+    """Advice of the training underneath, by this command's own options."""
+    rate = "lower optimiser.lr, lengthen optimiser.warmup or clip harder"
+    return message.replace("--restart", "--overwrite").replace(rate, "lower --rate")
 
 
 if __name__ == "__main__":

@@ -13,8 +13,9 @@ from typing import Annotated
 
 import typer
 
-from ase_atom.errors import AtomError, ConfigError, DataError
+from ase_atom.errors import ConfigError, DataError
 from training.burst import Burst
+from training.commandline import run_command
 from training.importing.bursts import GRID, divide, import_trajectory
 from training.molecules import checked_name
 from training.store import write_bursts
@@ -149,17 +150,8 @@ def described(bursts: Sequence[Burst]) -> str:
 
 def main() -> None:
     """Run the command; a mistake is one line and exit code 2."""
-    try:
-        app()
-    except AtomError as error:
-        message = str(error)
-    except OSError as error:
-        name = f"{error.filename}: " if error.filename else ""
-        message = f"{name}{error.strerror or error}"
-    else:
-        return
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    stopped = "nothing was written"
+    sys.exit(run_command(app, "training.import_trajectory", stopped=stopped))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,6 @@ operator to ship of a run with a constant rate, which itself may go on meanwhile
 
 from __future__ import annotations
 
-import errno
 import logging
 import shlex
 import shutil
@@ -22,11 +21,12 @@ import typer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from ase_atom.errors import AtomError, ConfigError
+from ase_atom.errors import ConfigError
 from ase_atom.files import replace_file
 from ase_atom.operator import save_operator
 from training.callbacks import Checkpoints, ExportOperator, Progress, make_loggers
 from training.card import make_card
+from training.commandline import run_command
 from training.config import TrainerConfig, TrainingConfig, load_config
 from training.run import (
     RunFolder,
@@ -235,30 +235,16 @@ def run(
         settings, folder = decaying(settings, folder, decay)
         words += ["--decay", str(decay)]
     command = f"python -m training.train {shlex.join(words)}"
-    try:
-        path = train(settings, folder, command=command, restart=restart)
-    except KeyboardInterrupt:
-        typer.echo("\nstopped; the same command goes on from the last checkpoint", err=True)
-        raise typer.Exit(130) from None
+    path = train(settings, folder, command=command, restart=restart)
     if rank_zero_only.rank == 0:
         print(f"trained operator: {path}")
 
 
 def main() -> None:
     """Run the command; a mistake is one line and exit code 2."""
-    try:
-        app()
-    except (AtomError, MisconfigurationException) as error:
-        message = str(error)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EROFS):
-            raise
-        name = f"{error.filename}: " if error.filename else ""
-        message = f"{name}{error.strerror}; free some space and give the same command to go on"
-    else:
-        return
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    sys.exit(2)
+    stopped = "the same command goes on from the last checkpoint"
+    mistakes = (MisconfigurationException,)
+    sys.exit(run_command(app, "training.train", stopped=stopped, mistakes=mistakes))
 
 
 if __name__ == "__main__":
