@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,10 +13,11 @@ import pytest
 import torch
 from ase import Atoms
 from ase.io import write
+from conftest import make_card, make_operator
 from harmonic_bursts import MASSES, WATER, Springs, water_bursts
 
 from ase_atom.coverage import temperature_warning
-from ase_atom.errors import DataError
+from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import load_operator
 from ase_atom.state import PhaseState
 from training import finetune, tuning
@@ -119,6 +121,47 @@ def test_from_scratch_takes_nothing_but_the_architecture(
     assert any(not torch.allclose(one, other, atol=0.1) for one, other in weights)
 
 
+def test_an_operator_is_tuned_for_molecules_that_it_covers() -> None:
+    bursts = softer_bursts(2)
+    own, hydrogens = make_operator(), [replace(one, smiles="OO") for one in bursts]
+    for card, found, message in (
+        (
+            make_card(smiles=["CCO", "CO"]),
+            bursts,
+            r"not trained on O \(its card lists CCO, CO\): .*",
+        ),
+        (make_card(smiles=["O"]), bursts + hydrogens, r"not trained on OO .* such as tg80-gfn2"),
+        (make_card(largest_molecule=2), bursts, "molecule O has 3 atoms, but tiny is for"),
+        (make_card(smiles=["C" * n for n in range(1, 9)]), bursts, "CCCCCC, …"),
+        (make_card(smiles=["O"]), bursts, None),
+        (make_card(smiles=["CCO"], largest_molecule=3), bursts, None),
+    ):
+        own.card = card
+        if message is None:
+            finetune.check_parent(own, found)
+        else:
+            with pytest.raises(ConfigError, match=message):
+                finetune.check_parent(own, found)
+            finetune.check_parent(own, found, from_scratch=True)
+
+
+def test_stereochemistry_that_data_do_not_state_hinders_nothing() -> None:
+    """As of an operator for malonaldehyde's enol, and of a trajectory of it that was imported."""
+    operator = make_operator()
+    operator.card = make_card(smiles=[r"O=C/C=C\O"])
+    finetune.check_parent(operator, [replace(softer_bursts(1)[0], smiles="O=CC=CO")])
+
+
+def test_advice_is_of_its_own_options(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_bursts(tmp_path / "soft.h5", softer_bursts(3))
+    assert tune(monkeypatch, parent, "soft.h5", "--steps", "50", "--rate", "1e30") == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert "lower --rate, and begin anew with --overwrite" in error
+
+
 def test_a_trajectory_of_another_program_is_read_and_divided_in_time(
     parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +227,10 @@ def test_a_budget_becomes_a_number_of_steps(
         (["PARENT", "sand.h5"], "there is no reference data at sand.h5"),
         (["PARENT", "note.txt"], "note.txt cannot be read by ASE"),
         (["PARENT", "carbon.h5"], r"knows atomic numbers \[1, 8\], but the data holds \[6\]"),
+        (
+            ["PARENT", "peroxide.h5"],
+            r"springs was not trained on OO \(its card lists O\): start from",
+        ),
         (["PARENT", "soft.h5", "--steps", "3", "--budget", "1"], "--steps or --budget, not both"),
         (["PARENT", "soft.h5", "--budget", "-1"], "--budget takes minutes above 0"),
         (["PARENT", "soft.h5", "--rate", "0"], "--rate takes a factor above 0"),
@@ -218,6 +265,7 @@ def test_bad_input_is_one_line_and_exit_code_2(
         burst.numbers = np.array([6, 1, 1])
         burst.masses = np.array([12.011, MASSES[1], MASSES[1]])
     write_bursts(tmp_path / "carbon.h5", carbon)
+    write_bursts(tmp_path / "peroxide.h5", [replace(b, smiles="OO") for b in softer_bursts(2)])
     (tmp_path / "note.txt").write_text("no trajectory\n")
     (tmp_path / "there.safetensors").write_text("mine")
     write(tmp_path / "plain.xyz", Atoms("H2", [[0, 0, 0], [0, 0, 0.74]]))

@@ -19,11 +19,13 @@ import torch
 import typer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from ase_atom.coverage import wrong_size
 from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator, load_operator
 from ase_atom.operator.checkpoint import SUFFIX
 from training.commandline import run_command
 from training.config import TrainingConfig
+from training.curation.scaffolds import identity
 from training.export import find_data
 from training.import_trajectory import DEFAULT_SHARE, described, import_all
 from training.importing.bursts import divide
@@ -35,14 +37,26 @@ from training.tuning import held_out_errors, make_config, shortened, table
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
+_NAMED = 6  # compounds of a card, of which some list hundreds
 
-def check_elements(parent: Operator, bursts: Sequence[Burst]) -> None:
+
+def check_parent(parent: Operator, bursts: Sequence[Burst], from_scratch: bool = False) -> None:
     """Check that an operator can learn the bursts' molecules.
+
+    Parameters
+    ----------
+    parent
+        The operator to start from.
+    bursts
+        What it is to learn.
+    from_scratch
+        Take its architecture alone, which is for any molecule of its elements.
 
     Raises
     ------
     ConfigError
-        For elements that it does not know.
+        For elements that it does not know, or for molecules that it was not trained for: there its
+        errors are so large that a few steps do not mend them.
     """
     present = {int(number) for burst in bursts for number in burst.numbers}
     strange = sorted(present - set(parent.config.elements))
@@ -51,6 +65,21 @@ def check_elements(parent: Operator, bursts: Sequence[Burst]) -> None:
             f"{parent.name} knows atomic numbers {sorted(parent.config.elements)}, but the data "
             f"holds {strange}: start from an operator that knows them"
         )
+    if from_scratch:
+        return
+    card = parent.card
+    known = {identity(smiles) for smiles in card.smiles} if card.largest_molecule is None else set()
+    for smiles, size in dict.fromkeys((burst.smiles, len(burst.numbers)) for burst in bursts):
+        if reason := wrong_size(f"molecule {smiles}", size, card):
+            raise ConfigError(reason)
+        # Names of imported molecules say nothing of stereochemistry.
+        if card.largest_molecule is None and identity(smiles) not in known:
+            more = ", …" if len(card.smiles) > _NAMED else ""
+            raise ConfigError(
+                f"{parent.name} was not trained on {smiles} (its card lists "
+                f"{', '.join(card.smiles[:_NAMED])}{more}): start from an operator for molecules "
+                "in general, such as tg80-gfn2"
+            )
 
 
 def read_data(
@@ -211,7 +240,7 @@ def run(
         raise ConfigError(f"{output} exists: give another --output, or --overwrite")
     folder = RunFolder(output.with_name(f"{output.stem}.run"))
     bursts, imported = read_data(data, held_out, interval, theory)
-    check_elements(parent, bursts)
+    check_parent(parent, bursts, from_scratch)
     held_out = DEFAULT_SHARE if held_out is None else held_out
     if held_out < 1 and held_out * len(bursts) < 1:
         held_out = 1.0
