@@ -24,10 +24,10 @@ from training.store import Burst, read_bursts
 STEP = 0.5
 
 
-def reference(interval: float = STEP, duration: float = 200.0) -> Burst:
+def reference(interval: float = STEP, duration: float = 200.0, index: int = 0) -> Burst:
     """Motion of springs in closed form."""
     springs = Springs(WATER)
-    start = springs.burst(0, 400.0, 2, "water")
+    start = springs.burst(index, 400.0, 2, "water")
     times = np.arange(0, duration + 1e-9, interval)
     x, v = springs.propagate(start.positions[0], start.velocities[0], times)
     energies, forces = springs.energy_and_forces(x)
@@ -227,16 +227,32 @@ def test_what_cannot_be_right_is_named_and_refused(
 
 
 def test_a_share_divides_up_to_three_trajectories(burst: Burst, tmp_path: Path) -> None:
-    path = save(tmp_path / "md.extxyz", frames_of(reference(duration=400)))
+    paths = [
+        save(tmp_path / f"md-{n}.extxyz", frames_of(reference(duration=400, index=n)))
+        for n in range(4)
+    ]
     lengths = []
     for share in (None, 0.4):
-        pieces = import_all([path] * 3, "w", held_out=share, interval=STEP)
+        pieces = import_all(paths[:3], "w", held_out=share, interval=STEP)
         assert [piece.attrs["part"] for piece in pieces] == 3 * ["train", "validation"]
         lengths.append(len(pieces[1].energies) / 400)
     assert lengths == pytest.approx([0.25, 0.4], abs=0.01)
-    assert not any("part" in one.attrs for one in import_all([path] * 4, "w", interval=STEP))
+    assert not any("part" in one.attrs for one in import_all(paths, "w", interval=STEP))
     with pytest.raises(ConfigError, match=r"0\.4 divides up to 3 .* of 4, whole ones are held out"):
-        import_all([path] * 4, "w", held_out=0.4, interval=STEP)
+        import_all(paths, "w", held_out=0.4, interval=STEP)
+
+
+def test_a_run_given_twice_is_refused(tmp_path: Path) -> None:
+    """Under whatever name and in whatever format: a copy would be held out of what is learned."""
+    runs = [frames_of(reference(duration=400, index=n)) for n in range(2)]
+    paths = [save(tmp_path / f"md-{n}.extxyz", run) for n, run in enumerate(runs)]
+    copy = save(tmp_path / "copy.traj", runs[0])
+    for files in ([*paths, copy], [copy, *paths], [copy, copy]):
+        with pytest.raises(DataError, match=r"copy\.traj.* hold the same frames"):
+            import_all(files, "w", interval=STEP)
+    with pytest.raises(DataError, match=r"md-0\.extxyz and .*copy\.traj hold"):
+        import_all([*paths, copy], "w", interval=STEP)
+    assert len(import_all(paths, "w", interval=STEP)) == 4
 
 
 def test_the_command_writes_data_and_says_what_is_held_out(

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from itertools import combinations
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import typer
 
 from ase_atom.errors import ConfigError, DataError
@@ -26,6 +28,7 @@ FEW = 4
 """With fewer trajectories than this, each is divided in time."""
 DEFAULT_SHARE = 0.25
 """Of what is held out where nothing is said."""
+_ROUNDING = 1e-3  # Å, coarser than formats round and finer than two runs are alike throughout
 
 
 def import_all(
@@ -54,7 +57,7 @@ def import_all(
     Raises
     ------
     DataError
-        If one cannot be what it is said to be, or they are of different molecules.
+        If one cannot be what it is said to be, they are of different molecules, or two are one run.
     ConfigError
         If the share is none, or is given where nothing is divided.
     """
@@ -79,9 +82,21 @@ def import_all(
                 f"{file} is of {burst.smiles} and {files[0]} of {bursts[0].smiles}: import each "
                 "molecule by itself"
             )
+    for (one, first), (other, second) in combinations(zip(files, bursts, strict=True), 2):
+        if _same(first, second):
+            raise DataError(
+                f"{one} and {other} hold the same frames: what is learned from one would be "
+                "measured on the other; give each run once"
+            )
     if len(bursts) < FEW:
         bursts = [piece for burst in bursts for piece in divide(burst, share)]
     return bursts
+
+
+def _same(first: Burst, second: Burst) -> bool:
+    """Whether two bursts are of the same frames, but for a format's rounding."""
+    a, b = first.positions, second.positions
+    return a.shape == b.shape and np.allclose(a, b, rtol=0, atol=_ROUNDING)
 
 
 @app.command()
