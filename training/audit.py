@@ -81,6 +81,9 @@ def run(
         others.setdefault(label, []).append(Path(path))
     model = load_operator(operator)
     output = output or Path("audit") / model.name
+    there = next(path for path in (output, *output.parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"{there} is a file: --output takes a folder")
     if (output / "audit.md").exists():
         raise ConfigError(f"{output} holds an audit: give another --output, or remove it")
     if reference and not langevin:

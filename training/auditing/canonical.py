@@ -35,7 +35,7 @@ class CanonicalRun:
     replicas, unbroken
         Their number, and how many reached the end.
     temperature, temperature_error
-        Of all motion about the centre of mass, K; NaN where every replica broke at once.
+        Of all motion about the centre of mass, K; None where every replica broke at once.
     bond, difference, difference_error
         The class of bonds whose mean length is farthest from the reference run's, by how much, and
         the standard error of that, Å; None without a reference run.
@@ -45,8 +45,8 @@ class CanonicalRun:
 
     replicas: int
     unbroken: int
-    temperature: float
-    temperature_error: float
+    temperature: float | None
+    temperature_error: float | None
     bond: str | None
     difference: float | None
     difference_error: float | None
@@ -103,7 +103,7 @@ def roll(
             own = next(b for b in report["bonds"] if b["bond"] == worst["bond"])
             bond, difference = worst["bond"], worst["mean_difference_angstrom"]
             errors = (own["mean_error_angstrom"], worst["reference_mean_error_angstrom"])
-            error = float(np.hypot(*(value or 0.0 for value in errors)))
+            error = _number(np.hypot(*(value or 0.0 for value in errors)))
     heat = report["temperature"]["internal"]
     return CanonicalRun(
         replicas=replicas,
@@ -147,14 +147,16 @@ def roll_once(
         try:
             kept = json.loads(path.read_text())
             if kept["of"] == of:
-                return CanonicalRun(**kept["run"])
+                # Older files have NaN for what is not known.
+                run = {key: None if each != each else each for key, each in kept["run"].items()}
+                return CanonicalRun(**run)
         except (ValueError, KeyError, TypeError) as error:
             raise DataError(f"{path} is damaged ({error}): remove it") from error
     run = roll(operator, bursts, plan, replicas, reference)
-    text = json.dumps({"of": of, "run": asdict(run)}, indent=1)
+    text = json.dumps({"of": of, "run": asdict(run)}, indent=1, allow_nan=False)
     replace_text(path, text)
     return run
 
 
-def _number(value: float | None) -> float:
-    return float("nan") if value is None else float(value)
+def _number(value: float | None) -> float | None:
+    return None if value is None or not np.isfinite(value) else float(value)

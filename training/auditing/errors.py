@@ -7,13 +7,31 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 from scipy import stats
 
 from ase_atom.operator import Operator
 from ase_atom.state import PhaseState
 from training.data import FrameData
 from training.store import Burst
+
+LOST = 100.0
+"""A molecule whose error is so many times its displacement has come apart: how far says nothing."""
+
+
+def is_lost(errors: ArrayLike) -> NDArray:
+    """Where errors are no numbers, or above `LOST`."""
+    return ~(np.asarray(errors, dtype=float) <= LOST)
+
+
+def median(errors: ArrayLike, axis: int) -> NDArray:
+    """Median of errors, of which lost ones are the largest; infinite if it is lost itself."""
+    return np.median(np.where(is_lost(errors), np.inf, errors), axis=axis)
+
+
+def written(error: float) -> str:
+    """An error as text."""
+    return "lost" if is_lost(error) else f"{error:.3f}"
 
 
 @dataclass(frozen=True)
@@ -81,9 +99,11 @@ def relative(sums: NDArray, draws: int, rng: np.random.Generator) -> list[Error]
     """Errors at each lag from the squares of `squares`, with intervals from resampled bursts."""
     count = len(sums)
     chosen = rng.integers(count, size=(draws, count))
-    spread = ratios(sums[chosen].sum(1))
-    values = ratios(sums.sum(0))
-    low, high = np.percentile(spread, [2.5, 97.5], axis=0)
+    # Those that are lost may be no numbers.
+    with np.errstate(over="ignore", invalid="ignore"):
+        spread = ratios(sums[chosen].sum(1))
+        values = ratios(sums.sum(0))
+        low, high = np.percentile(spread, [2.5, 97.5], axis=0)
     return [Error(*map(float, each)) for each in zip(values, low, high, strict=True)]
 
 
@@ -131,11 +151,11 @@ class Pairing:
     Attributes
     ----------
     ratio
-        Geometric mean of the second's error over the first's.
+        Geometric mean of the second's error over the first's; NaN where there are no compounds.
     better
         Compounds on which the second errs less.
     compounds
-        Their number.
+        Their number, without those that one of the two has lost.
     probability
         Of Wilcoxon's signed-rank test on the logarithms, two-sided.
     """
@@ -148,6 +168,10 @@ class Pairing:
 
 def pair(first: Sequence[float], second: Sequence[float]) -> Pairing:
     """Compare errors of two operators, compound by compound."""
-    logs = np.log(np.array(second)) - np.log(np.array(first))
+    a, b = np.array(first, dtype=float), np.array(second, dtype=float)
+    kept = ~(is_lost(a) | is_lost(b))
+    if not kept.any():
+        return Pairing(float("nan"), 0, 0, float("nan"))
+    logs = np.log(b[kept]) - np.log(a[kept])
     chance = float(stats.wilcoxon(logs).pvalue) if np.any(logs) else 1.0
     return Pairing(float(np.exp(logs.mean())), int((logs < 0).sum()), len(logs), chance)

@@ -12,7 +12,7 @@ import numpy as np
 from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator, load_operator
 from ase_atom.operator.checkpoint import SUFFIX
-from training.auditing.errors import Pairing, pair, ratios, squares
+from training.auditing.errors import Pairing, median, pair, ratios, squares
 from training.curation.scaffolds import identity
 from training.store import Burst
 
@@ -61,6 +61,11 @@ class Files:
     paths
         One for each seed: a file, or a folder with ``COMPOUND.safetensors``.
 
+    Attributes
+    ----------
+    theories
+        Levels of theory that they were trained on, once they are checked.
+
     Raises
     ------
     ConfigError
@@ -70,6 +75,7 @@ class Files:
     def __init__(self, label: str, paths: Sequence[Path], compounds: Sequence[str]) -> None:
         self.label, self.paths = label, list(paths)
         self.loaded: dict[Path, Operator] = {}
+        self.theories: set[str] = set()
         have = [
             [name for name in compounds if not path.is_dir() or _file(path, name).exists()]
             for path in paths
@@ -95,7 +101,9 @@ class Files:
         """
         for name in self.compounds:
             for seed in range(len(self.paths)):
-                squares(self.load(seed, name), bursts[name][:1], lags, 1)
+                operator = self.load(seed, name)
+                self.theories.add(operator.card.level_of_theory)
+                squares(operator, bursts[name][:1], lags, 1)
 
     def load(self, seed: int, compound: str) -> Operator:
         """The operator of a seed for a compound."""
@@ -143,8 +151,8 @@ def measure(
     return Other(
         files.label,
         dict(zip(files.compounds, found.mean(0).tolist(), strict=True)),
-        np.median(found, axis=1).tolist(),
-        np.median([audited[name] for name in files.compounds], axis=0).tolist(),
+        median(found, axis=1).tolist(),
+        median([audited[name] for name in files.compounds], axis=0).tolist(),
         sorted(taught),
     )
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
@@ -10,14 +9,16 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from numpy.typing import NDArray
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
 from matplotlib.transforms import Bbox
 
 from ase_atom.units import PS
-from training.auditing.errors import Correlation
+from training.auditing.errors import LOST, Correlation, is_lost, written
 from training.auditing.report import Audit, Row
+from training.evaluation.report import write_report
 from training.evaluation.rollouts import Plan
 
 _SIDES = [
@@ -31,30 +32,48 @@ def write_page(audit: Audit, folder: Path) -> None:
     """Write ``audit.md``, ``audit.png`` and ``audit.json`` to a folder, which is made."""
     folder.mkdir(parents=True, exist_ok=True)
     _figure(audit, folder / "audit.png")
-    (folder / "audit.json").write_text(json.dumps(_plain(audit), indent=1) + "\n")
+    write_report(_finite(_plain(audit)), folder / "audit.json")
     (folder / "audit.md").write_text(as_markdown(audit))
 
 
 def as_markdown(audit: Audit) -> str:
     """The page as text."""
     lags = [f"{lag:g} fs" for lag in audit.lags]
+    several = len(audit.rows) + len(audit.left_out)
+    count = f"{len(audit.rows)} of {several} " if audit.left_out else f"{several} "
     lines = [
         f"# {audit.operator}: what it does with molecules that it has not seen",
         "",
         f"    {audit.command}",
         "",
-        f"{len(audit.rows)} compounds, {audit.training} in the training set, none of them among "
-        "these. Errors are RMS position error over RMS displacement, with 95 % intervals from "
-        "resampled bursts.",
+        f"{count}{'compound' if several == 1 else 'compounds'}, {audit.training} in the training "
+        "set, none of them among these. Errors are RMS position error over RMS displacement, with "
+        "95 % intervals from resampled bursts.",
+        "",
+        f"Trained on {audit.theory}; the bursts are of {'; '.join(audit.theories)}.",
+        *(line for warning in audit.warnings for line in ("", f"**Warning:** {warning}.")),
+        *_left_out(audit.left_out),
         "",
         f"| compound | atoms | {' | '.join(lags)} |",
         f"|---|---|{'---|' * len(lags)}",
     ]
     for row in audit.rows:
-        cells = [f"{e.value:.3f} ({e.low:.3f} to {e.high:.3f})" for e in row.errors]
+        cells = [
+            f"{written(e.value)} ({written(e.low)} to {written(e.high)})"
+            if not is_lost(e.value)
+            else written(e.value)
+            for e in row.errors
+        ]
         lines.append(f"| {row.name} | {row.atoms} | {' | '.join(cells)} |")
-    medians = [f"**{value:.3f}**" for value in audit.medians()]
+    medians = [f"**{written(value)}**" for value in audit.medians()]
     lines.append(f"| **median** | | {' | '.join(medians)} |")
+    if _anything_lost(audit):
+        lines += [
+            "",
+            f"lost: an error above {LOST:g} times the displacement, or no number; the molecule has "
+            "come apart. It ranks last in medians, and is left out of correlations and of "
+            "comparisons with other operators.",
+        ]
     lines += ["", "![Errors by compound, and against likeness](audit.png)", ""]
     lines += [
         "| compound | largest Tanimoto | mean | nearest | scaffold in training | "
@@ -108,10 +127,9 @@ def _others(audit: Audit) -> str:
     ]
     for other in audit.others:
         medians = np.array(other.medians)
-        spread = medians.std(axis=0, ddof=1) if len(medians) > 1 else None
         cells = [
-            f"{value:.3f}{'' if spread is None else f' ± {spread[n]:.3f}'} ({other.audited[n]:.3f})"
-            for n, value in enumerate(medians.mean(axis=0))
+            f"{_with_spread(medians[:, n])} ({written(audited)})"
+            for n, audited in enumerate(other.audited)
         ]
         count = f"{len(other.errors)} of {len(audit.rows)}"
         lines.append(f"| {other.label} | {count} | {len(medians)} | {' | '.join(cells)} |")
@@ -126,7 +144,10 @@ def _others(audit: Audit) -> str:
     ]
     for each in audit.comparisons:
         cells = [
-            f"{p.ratio:.2f} ({p.better}/{p.compounds}, p {p.probability:.3f})" for p in each.pairs
+            f"{p.ratio:.2f} ({p.better}/{p.compounds}, p {p.probability:.3f})"
+            if p.compounds
+            else "-"
+            for p in each.pairs
         ]
         lines.append(f"| {each.first} | {each.second} | {' | '.join(cells)} |")
     for other in audit.others:
@@ -154,8 +175,8 @@ def _canonical(audit: Audit, plan: Plan) -> str:
         "|---|---|---|---|---|",
     ]
     for name, run in runs:
-        heat = f"{run.temperature:.1f} ± {run.temperature_error:.1f}"
-        off = "" if run.bond is None else f"{run.difference:+.4f} ± {run.difference_error:.4f}"
+        heat = _with_error(run.temperature, run.temperature_error, ".1f")
+        off = "" if run.bond is None else _with_error(run.difference, run.difference_error, "+.4f")
         lines.append(
             f"| {name} | {run.unbroken}/{run.replicas} | {heat} | {run.bond or ''} | {off} |"
         )
@@ -163,6 +184,32 @@ def _canonical(audit: Audit, plan: Plan) -> str:
         if run.reasons:
             lines += ["", f"{name}: {run.reasons[0]}"]
     return "\n".join(lines)
+
+
+def _with_error(value: float | None, error: float | None, form: str) -> str:
+    """A number and its standard error, of which either may not be known."""
+    if value is None:
+        return "-"
+    return f"{value:{form}}" + ("" if error is None else f" ± {error:{form.lstrip('+')}}")
+
+
+def _with_spread(medians: NDArray) -> str:
+    """Mean over seeds, with the standard deviation if there are several."""
+    if len(medians) == 1 or is_lost(medians).any():
+        return written(medians.max())
+    return f"{medians.mean():.3f} ± {medians.std(ddof=1):.3f}"
+
+
+def _left_out(reasons: Mapping[str, str]) -> list[str]:
+    if not reasons:
+        return []
+    return ["", "Left out:", "", *(f"- {name}: {reason}" for name, reason in reasons.items())]
+
+
+def _anything_lost(audit: Audit) -> bool:
+    own = [value for row in audit.rows for e in row.errors for value in (e.value, e.low, e.high)]
+    theirs = [each for other in audit.others for errors in other.errors.values() for each in errors]
+    return bool(is_lost([*own, *theirs]).any())
 
 
 def _figure(audit: Audit, path: Path) -> None:
@@ -173,11 +220,15 @@ def _figure(audit: Audit, path: Path) -> None:
         shift = (n - (len(audit.lags) - 1) / 2) * 0.25
         places = [index + shift for index in range(len(audit.rows))]
         errors = [row.errors[n] for row in audit.rows]
-        heights = [e.value for e in errors]
+        heights = [math.nan if is_lost(e.value) else e.value for e in errors]
+        ends = [[math.nan if is_lost(end) else end for end in (e.low, e.high)] for e in errors]
         reach = [
-            [max(e.value - e.low, 0) for e in errors],
-            [max(e.high - e.value, 0) for e in errors],
+            [max(0, value - low) for value, (low, _) in zip(heights, ends, strict=True)],
+            [max(0, high - value) for value, (_, high) in zip(heights, ends, strict=True)],
         ]
+        for place, value in zip(places, heights, strict=True):
+            if math.isnan(value):
+                bars.annotate("lost", (place, 0), fontsize=6, rotation=90, ha="center")
         bars.bar(places, heights, 0.25, yerr=reach, label=f"{lag:g} fs", capsize=2)
     bars.set_xticks(range(len(audit.rows)), [row.name for row in audit.rows], rotation=35)
     for label in bars.get_xticklabels():
@@ -194,7 +245,7 @@ def _figure(audit: Audit, path: Path) -> None:
 
 def _scatter(axes: plt.Axes, rows: Sequence[Row], lag: int, what: str, label: str) -> None:
     points = [(getattr(row.likeness, what), row.errors[lag].value, row.name) for row in rows]
-    points = [point for point in points if point[0] is not None]
+    points = [point for point in points if point[0] is not None and not is_lost(point[1])]
     axes.scatter([p[0] for p in points], [p[1] for p in points])
     axes.margins(y=0.15)
     axes.set_ylim(bottom=0)
@@ -218,6 +269,15 @@ def _label(axes: plt.Axes, points: Sequence[tuple[float, float, str]]) -> None:
                 break
             text.remove()
         taken.append(box)
+
+
+def _finite(value: object) -> object:
+    """The same with None for numbers that are not finite, which JSON does not know."""
+    if isinstance(value, Mapping):
+        return {key: _finite(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(each) for each in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _plain(audit: Audit) -> Mapping[str, object]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,14 +14,23 @@ from ase_atom.operator import Operator
 from ase_atom.state import PhaseState
 from ase_atom.topology import canonical
 from training.auditing.canonical import CanonicalRun, roll_once
-from training.auditing.errors import Correlation, Error, correlate, relative, squares
+from training.auditing.compounds import collect, read_part, thermostatted, without_data
+from training.auditing.errors import (
+    Correlation,
+    Error,
+    correlate,
+    is_lost,
+    median,
+    relative,
+    squares,
+    written,
+)
 from training.auditing.others import Comparison, Files, Other, compare_all, measure
 from training.auditing.similarity import Likeness, compare, embed
+from training.auditing.theory import difference
 from training.curation.scaffolds import identity
 from training.evaluation.rollouts import Plan
 from training.evaluation.verdicts import check_reference
-from training.reference import find_table, iterate_collection
-from training.store import Burst
 
 DRAWS = 1000
 
@@ -84,6 +92,12 @@ class Audit:
         Of this operator with the others, and of these with each other.
     plan
         Of the long runs, if there are any.
+    theory, theories
+        Level of theory that the operator was trained on, and those of the bursts.
+    warnings
+        Of operators that were trained on another method than that of the bursts.
+    left_out
+        Compounds of the part that were not measured, each with the reason.
     """
 
     operator: str
@@ -95,10 +109,14 @@ class Audit:
     others: list[Other] = field(default_factory=list)
     comparisons: list[Comparison] = field(default_factory=list)
     plan: Plan | None = None
+    theory: str = ""
+    theories: list[str] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+    left_out: dict[str, str] = field(default_factory=dict)
 
     def medians(self) -> list[float]:
         """Median error over compounds at each lag."""
-        return np.median([[e.value for e in row.errors] for row in self.rows], axis=0).tolist()
+        return median([[e.value for e in row.errors] for row in self.rows], axis=0).tolist()
 
 
 def audit(
@@ -139,16 +157,17 @@ def audit(
     command
         Command line for the page.
     say
-        Told of each compound.
+        Told of each compound, of those that are left out, and of other methods.
 
     Raises
     ------
     ConfigError
-        If the table has no such part, or an operator to compare with is not there.
+        If there is no such table or part, RDKit cannot read a SMILES of it, or an operator to
+        compare with is not there.
     DataError
         If the operator was trained on one of the compounds, or there are no bursts of them.
     """
-    wanted = _compounds(table, part)
+    wanted, left_out = read_part(table, part)
     training = sorted({canonical(smiles) for smiles in operator.card.smiles})
     known = {identity(smiles) for smiles in training}
     if seen := sorted(smiles for smiles in wanted if identity(smiles) in known):
@@ -156,7 +175,7 @@ def audit(
             f"{operator.name} was trained on {wanted[seen[0]]} ({seen[0]}), a {part} compound: "
             "an audit is of molecules that it has not seen"
         )
-    bursts, frames = _collect(data, wanted, set(training))
+    bursts, frames = collect(data, wanted, set(training))
     if not bursts:
         raise DataError(f"{', '.join(map(str, data))} holds no bursts of a {part} compound")
     order = sorted(bursts, key=lambda one: wanted[one])
@@ -168,9 +187,20 @@ def audit(
     files = [Files(label, paths, names) for label, paths in (others or {}).items()]
     for each in files:
         each.check(by_name, lags)
-    runs = _thermostatted(long.reference, wanted) if long else {}
+    runs = thermostatted(long.reference, wanted) if long else {}
     for several in runs.values():
         check_reference(several, long.plan.temperature)
+    left_out |= without_data(wanted, bursts)
+    for name, reason in left_out.items():
+        say(f"left out: {name}: {reason}")
+    measured = [burst for several in by_name.values() for burst in several]
+    theories = sorted({str(burst.attrs.get("theory", "unknown")) for burst in measured})
+    taught = {operator.name: {operator.card.level_of_theory}}
+    taught |= {each.label: each.theories for each in files}
+    lines = [difference(one, theory, theories) for one in taught for theory in sorted(taught[one])]
+    warnings = [line for line in lines if line is not None]
+    for line in warnings:
+        say(f"warning: {line}")
     embeddings = {}
     for smiles, (numbers, positions) in frames.items():
         state = PhaseState.from_atoms([Atoms(numbers, place) for place in positions])
@@ -182,12 +212,13 @@ def audit(
         rng = np.random.default_rng(0)
         errors = relative(squares(operator, bursts[smiles], lags, starts), DRAWS, rng)
         atoms = len(bursts[smiles][0].numbers)
-        say(f"{name}: " + ", ".join(f"{e.value:.3f}" for e in errors))
+        say(f"{name}: " + ", ".join(written(e.value) for e in errors))
         run = None
         if long:
             of_it = bursts[smiles], long.plan, long.replicas, runs.get(smiles, ())
             run = roll_once(long.folder, name, operator, *of_it)
-            say(f"{name}: {run.unbroken} of {run.replicas} unbroken, {run.temperature:.0f} K")
+            heat = "" if run.temperature is None else f", {run.temperature:.0f} K"
+            say(f"{name}: {run.unbroken} of {run.replicas} unbroken{heat}")
         rows.append(Row(name, smiles, atoms, len(bursts[smiles]), errors, likeness[smiles], run))
     audited = {row.name: [error.value for error in row.errors] for row in rows}
     beside = []
@@ -204,57 +235,11 @@ def audit(
         others=beside,
         comparisons=compare_all(operator.name, audited, beside),
         plan=long and long.plan,
+        theory=operator.card.level_of_theory,
+        theories=theories,
+        warnings=warnings,
+        left_out=left_out,
     )
-
-
-def _compounds(table: Path, part: str) -> dict[str, str]:
-    """Names of a part's compounds by canonical SMILES."""
-    with find_table(table).open(newline="") as stream:
-        rows = list(csv.DictReader(stream))
-    if not rows or not {"name", "smiles", "part"} <= rows[0].keys():
-        raise ConfigError(f"{table} needs columns name, smiles and part")
-    chosen = [row for row in rows if row["part"] == part]
-    found = {canonical(row["smiles"] or ""): row["name"] for row in chosen}
-    if not found:
-        parts = ", ".join(sorted({row["part"] for row in rows}))
-        raise ConfigError(f"{table} has no compounds of part {part!r}, but of {parts}")
-    return found
-
-
-def _collect(
-    data: Sequence[Path], wanted: Mapping[str, str], training: set[str]
-) -> tuple[dict[str, list[Burst]], dict[str, tuple]]:
-    """Bursts of the wanted compounds, and four frames of each compound there is, by SMILES."""
-    bursts: dict[str, list[Burst]] = {}
-    frames: dict[str, tuple] = {}
-    names: dict[str, str] = {}
-    as_wanted = {identity(smiles): smiles for smiles in wanted}
-    for path in data:
-        for burst in iterate_collection(path):
-            if burst.attrs.get("ensemble", "nve") != "nve":
-                continue
-            if burst.smiles not in names:
-                plain = canonical(burst.smiles)
-                names[burst.smiles] = as_wanted.get(identity(plain), plain)
-            smiles = names[burst.smiles]
-            if smiles in wanted:
-                bursts.setdefault(smiles, []).append(burst)
-            if smiles not in frames and (smiles in wanted or smiles in training):
-                places = np.linspace(0, len(burst.energies) - 1, 4).round().astype(int)
-                frames[smiles] = (burst.numbers, burst.positions[places])
-    return bursts, frames
-
-
-def _thermostatted(paths: Sequence[Path], wanted: Mapping[str, str]) -> dict[str, list[Burst]]:
-    """Reference runs of the wanted compounds, by SMILES."""
-    runs: dict[str, list[Burst]] = {}
-    for path in paths:
-        for burst in iterate_collection(path):
-            if (smiles := canonical(burst.smiles)) in wanted:
-                runs.setdefault(smiles, []).append(burst)
-    if paths and not runs:
-        raise DataError(f"{', '.join(map(str, paths))} holds no run of a compound of the audit")
-    return runs
 
 
 def _correlated(rows: Sequence[Row], errors: np.ndarray) -> dict[str, list[Correlation | None]]:
@@ -265,8 +250,11 @@ def _correlated(rows: Sequence[Row], errors: np.ndarray) -> dict[str, list[Corre
     }
     if all(row.likeness.distance is not None for row in rows):
         measures["embedding distance"] = [row.likeness.distance for row in rows]
+    kept = ~is_lost(errors)
     return {
-        name: [correlate(values, errors[:, n]) for n in range(errors.shape[1])]
+        name: [
+            correlate(np.array(values)[there], errors[there, n]) for n, there in enumerate(kept.T)
+        ]
         for name, values in measures.items()
         if np.ptp(values) > 0
     }
