@@ -233,6 +233,8 @@ def _figure(audit: Audit, path: Path) -> None:
     bars.set_xticks(range(len(audit.rows)), [row.name for row in audit.rows], rotation=35)
     for label in bars.get_xticklabels():
         label.set_ha("right")
+    bars.set_xlim(-0.6, len(audit.rows) - 0.4)
+    bars.set_ylim(bottom=0)
     bars.set_ylabel("position error / displacement")
     bars.legend()
     middle = len(audit.lags) // 2
