@@ -20,6 +20,7 @@ from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 from training.burst import Burst
 from training.campaign import run_campaign
 from training.dynamics import Settings, burst_seed, run_burst
+from training.engines import get_engine
 from training.generate import main
 from training.molecules import from_smiles, from_structure
 from training.store import fingerprint, read_bursts, write_burst
@@ -235,6 +236,7 @@ def test_structure_files_give_the_starts(tmp_path: Path) -> None:
         (["--smiles", "CC", "--engine", "ase.calculators.emt:Nothing"], "Nothing"),
         (["--smiles", "CC", "--engine-options", "{"], "JSON"),
         (["--smiles", "CC", "--engine-options", '{"acuracy": 1}'], "no option 'acuracy'"),
+        (["--smiles", "CC", "--engine-options", "[]"], 'such as {"accuracy": 1.0}'),
         (["--smiles", "CC", "--temperatures=-300"], "--temperatures: input should be greater"),
         (["--smiles", "CC", "--temperatures", "warm"], "--temperatures"),
         (["--smiles", "CC", "--ensemble", "npt"], "--ensemble"),
@@ -258,6 +260,37 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert len(lines) == 1
     assert message in lines[0]
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("engine", "given", "option"),
+    [
+        ("gfn2", {"charge": 1, "multiplicity": 2}, "charge=1"),
+        ("gfn1", {"multiplicity": 3}, "multiplicity=3"),
+        ("pyscf:pbe/sto-3g", {"charge": -1}, "charge=-1"),
+        ("pyscf:pbe/sto-3g", {"spin": 2}, "spin=2"),
+        (MORSE, {"Mult": 2}, "Mult=2"),
+        (MORSE, {"uhf": 1}, "uhf=1"),
+        (MORSE, {"dft": {"magmom": 1.0}}, "magmom=1.0"),
+    ],
+)
+def test_ions_and_open_shells_are_no_engine_option(
+    engine: str,
+    given: dict[str, object],
+    option: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    arguments = ["--smiles", "CO", "--engine", engine, "--engine-options", json.dumps(given)]
+    assert main([*arguments, "--data", str(tmp_path / "data")]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert f"engine option {option}: only neutral closed-shell molecules" in line
+    assert not (tmp_path / "data").exists()
+
+
+def test_options_that_say_neutral_and_closed_shell_are_taken() -> None:
+    get_engine("gfn2", '{"charge": 0, "multiplicity": 1}')
+    get_engine("gfn2", '{"charge": null, "multiplicity": null}')
 
 
 def test_export_command(tmp_path: Path, xtb_burst: Burst) -> None:

@@ -24,6 +24,16 @@ XTB = {"gfn2": "GFN2-xTB", "gfn1": "GFN1-xTB"}
 ACCURACY = 0.1
 """tblite's accuracy: ten times tighter than its default, for forces smooth enough for bursts."""
 
+CLOSED_SHELL = {
+    "charge": (0, None),
+    "multiplicity": (1, None),
+    "mult": (1, None),
+    "spin": (0, None, "none", "non-polarized"),
+    "uhf": (0, None),
+    "magmom": (0, None),
+}
+"""Options by which calculators take a charge or an open shell, and their values for neither."""
+
 
 @dataclass(frozen=True)
 class Engine:
@@ -105,9 +115,11 @@ def get_engine(name: str, options: str = "{}") -> Engine:
     Raises
     ------
     ConfigError
-        If there is no such engine, it is not installed, or it does not take the options.
+        If there is no such engine, it is not installed, it does not take the options, or these set
+        a charge or an open shell.
     """
     keywords = _parse(options)
+    _check_closed_shell(keywords)
     if name in XTB:
         engine = _xtb(name, keywords)
     elif name.startswith("pyscf:"):
@@ -184,6 +196,18 @@ def _parse(options: str) -> dict[str, Any]:
         raise ConfigError(f"engine options are no JSON ({error}): {options}") from error
     if not isinstance(keywords, dict):
         raise ConfigError(
-            f'engine options must be a JSON object such as {{"charge": 0}}: {options}'
+            f'engine options must be a JSON object such as {{"accuracy": 1.0}}: {options}'
         )
     return keywords
+
+
+def _check_closed_shell(keywords: dict[str, Any]) -> None:
+    for option, value in keywords.items():
+        allowed = CLOSED_SHELL.get(option.lower())
+        if allowed and value not in allowed:
+            raise ConfigError(
+                f"engine option {option}={value}: only neutral closed-shell molecules are "
+                f"simulated, for which {option} is {allowed[0]}"
+            )
+        if isinstance(value, dict):
+            _check_closed_shell(value)
