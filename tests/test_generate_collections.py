@@ -241,6 +241,19 @@ def test_a_collection_has_contents_with_checksums_and_reasons(
     assert float(row["cpu_seconds"]) > first
 
 
+def test_a_collection_of_which_nothing_can_be_made_gives_each_reason(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path, folder = tmp_path / "compounds.csv", tmp_path / "data"
+    path.write_text("name,smiles\nsalt,[Na+].[Cl-]\nradical,[CH3]\n")
+    assert main(collection(path, folder)) == 2
+    salt, radical, last = capsys.readouterr().err.strip().splitlines()
+    assert "refused: salt" in salt and "2 molecules or ions" in salt
+    assert "refused: radical" in radical and "unpaired electrons" in radical
+    assert last == f"generate: {path}: holds no compound that can be simulated"
+    assert not folder.exists()
+
+
 def test_a_part_of_a_collection(tmp_path: Path) -> None:
     path = tmp_path / "compounds.csv"
     path.write_text("name,smiles,part\nnitrogen,N#N,test\nwater,O,train\n")

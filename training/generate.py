@@ -20,7 +20,14 @@ from training.engines import get_engine
 from training.export import export_bursts, find_data
 from training.molecules import Molecule, from_smiles, from_structure
 from training.presets import COMPOUNDS, Part, get_preset, read_compounds
-from training.progress import FAILED, Progress, conclude, conclude_collection, console
+from training.progress import (
+    FAILED,
+    Progress,
+    conclude,
+    conclude_collection,
+    console,
+    list_refused,
+)
 from training.store import data_folder
 
 BAD_INPUT = 2
@@ -197,6 +204,7 @@ def _collect(run: _Run, parts: Sequence[Part], only: str | None = None) -> int:
         refused: dict[str, str] = {}
         molecules = read_compounds(part.compounds, refused.__setitem__, only)
         if not molecules:
+            list_refused(refused)
             raise DataError(f"{part.compounds[0]}: holds no compound that can be simulated")
         folder = run.folder / part.folder
         outcome = run.make(folder, molecules, part.settings, part.bursts)

@@ -71,9 +71,14 @@ def conclude_collection(
         return _stopped(outcome)
     rows = write_contents(folder, molecules, outcome, refused, times)
     console.print(f"{folder / CONTENTS}: {summary(rows)}", markup=False)
+    list_refused(refused)
+    return FAILED if _failures(outcome) or refused else 0
+
+
+def list_refused(refused: Mapping[str, str]) -> None:
+    """Print the compounds that cannot be simulated, each with its reason."""
     for name, reason in refused.items():
         console.print(f"refused: {name}: {reason}", markup=False)
-    return FAILED if _failures(outcome) or refused else 0
 
 
 def _stopped(outcome: Outcome) -> int:
