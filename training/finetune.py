@@ -19,7 +19,6 @@ import torch
 import typer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
-from ase_atom.coverage import wrong_size
 from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator, load_operator
 from ase_atom.operator.checkpoint import SUFFIX
@@ -68,12 +67,13 @@ def check_parent(parent: Operator, bursts: Sequence[Burst], from_scratch: bool =
     if from_scratch:
         return
     card = parent.card
-    known = {identity(smiles) for smiles in card.smiles} if card.largest_molecule is None else set()
-    for smiles, size in dict.fromkeys((burst.smiles, len(burst.numbers)) for burst in bursts):
-        if reason := wrong_size(f"molecule {smiles}", size, card):
-            raise ConfigError(reason)
+    if card.largest_molecule is not None:
+        # Of another size than it is for, too: that is what a molecule's own data are to mend.
+        return
+    known = {identity(smiles) for smiles in card.smiles}
+    for smiles in dict.fromkeys(burst.smiles for burst in bursts):
         # Names of imported molecules say nothing of stereochemistry.
-        if card.largest_molecule is None and identity(smiles) not in known:
+        if identity(smiles) not in known:
             more = ", …" if len(card.smiles) > _NAMED else ""
             raise ConfigError(
                 f"{parent.name} was not trained on {smiles} (its card lists "
