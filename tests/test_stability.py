@@ -79,6 +79,40 @@ def test_the_command_draws_and_prints(
     assert main([str(burst_file), "-o", str(output), "--label", "a", "--label", "b"]) == 2
 
 
+def test_files_that_are_no_trajectories_are_one_line(
+    burst_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    export_bursts(burst_file, tmp_path / "whole.npz", "md17")
+    whole = (tmp_path / "whole.npz").read_bytes()
+    with np.load(tmp_path / "whole.npz") as file:
+        arrays = {name: file[name] for name in ("R", "z", "E", "F")}
+    (tmp_path / "text.npz").write_text("not an archive")
+    (tmp_path / "empty.npz").write_bytes(b"")
+    (tmp_path / "cut.npz").write_bytes(whole[: len(whole) // 2])
+    middle = len(whole) // 2
+    (tmp_path / "altered.npz").write_bytes(whole[:middle] + bytes(64) + whole[middle + 64 :])
+    with open(tmp_path / "array.npz", "wb") as stream:
+        np.save(stream, arrays["R"])
+    np.savez(tmp_path / "short.npz", **arrays | {"E": arrays["E"][1:]})
+    messages = dict.fromkeys(("text", "empty", "cut", "altered", "array"), "damaged or no npz file")
+    for name, message in (messages | {"short": "R and F should be [T, N, 3]"}).items():
+        assert main([str(tmp_path / f"{name}.npz"), "-o", str(tmp_path / "x.png")]) == 2
+        (line,) = capsys.readouterr().err.strip().splitlines()
+        assert f"{name}.npz: " in line
+        assert message in line
+
+
+def test_the_kind_of_image_is_checked_before_anything_is_measured(
+    burst_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([str(burst_file), "-o", str(tmp_path / "x.foo")]) == 2
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    (line,) = printed.err.strip().splitlines()
+    assert "x.foo: figures end in" in line
+    assert main([str(burst_file), "-o", str(tmp_path / "x.PNG")]) == 0
+
+
 def test_md17s_layout_is_found_in_the_data_folder(
     burst_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -10,10 +10,12 @@ of the total energy from frame to frame, per atom; none in exact microcanonical 
 from __future__ import annotations
 
 import sys
+import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 import typer
@@ -22,6 +24,7 @@ from typer import TyperException
 
 from ase_atom.errors import AtomError, ConfigError, DataError
 from ase_atom.units import AMU_A2_FS2_IN_EV
+from training.benchmarks.figures import kind_of_image
 from training.export import EV_IN_KCAL_PER_MOL, find_data
 from training.store import iterate_bursts
 
@@ -76,7 +79,7 @@ def read_paths(data: Path, interval: float) -> Iterator[Piece]:
     Raises
     ------
     DataError
-        If there is no such data, or it is of another kind.
+        If there is no such data, it is damaged, or of another kind.
     """
     data = find_data(data)
     files = [data] if data.suffix == ".npz" else sorted(data.glob("*.npz"))
@@ -90,17 +93,24 @@ def read_paths(data: Path, interval: float) -> Iterator[Piece]:
 
 
 def _read_md17(path: Path, interval: float) -> Piece:
-    with np.load(path) as file:
-        if not {"R", "z", "E", "F"} <= set(file):
-            raise DataError(f"{path}: has no arrays R, z, E and F as MD17's files have")
-        return Piece(
-            path.stem,
-            atomic_masses[file["z"]],
-            file["R"],
-            file["F"] / EV_IN_KCAL_PER_MOL,
-            file["E"].ravel() / EV_IN_KCAL_PER_MOL,
-            interval,
-        )
+    try:
+        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
+            arrays = {name: file[name] for name in ("R", "z", "E", "F")}
+    except KeyError as error:
+        raise DataError(f"{path}: has no arrays R, z, E and F as MD17's files have") from error
+    except (ValueError, TypeError, EOFError, BadZipFile, zlib.error) as error:
+        raise DataError(f"{path}: is damaged or no npz file") from error
+    shape = (arrays["E"].size, arrays["z"].size, 3)
+    if not arrays["R"].shape == arrays["F"].shape == shape:
+        raise DataError(f"{path}: R and F should be [T, N, 3], for E of T frames and z of N atoms")
+    return Piece(
+        path.stem,
+        atomic_masses[arrays["z"]],
+        arrays["R"],
+        arrays["F"] / EV_IN_KCAL_PER_MOL,
+        arrays["E"].ravel() / EV_IN_KCAL_PER_MOL,
+        interval,
+    )
 
 
 def measure(data: Path, interval: float) -> dict[str, tuple[float, float]]:
@@ -152,6 +162,7 @@ def stability(
         raise ConfigError(f"{len(label)} labels for {len(data)} data sets: give one for each")
     if not output.parent.is_dir():
         raise ConfigError(f"{output}: there is no folder {output.parent}")
+    kind_of_image(output)
     labels = label or [path.stem for path in data]
     if len(set(labels)) < len(labels):
         raise ConfigError(f"{', '.join(labels)}: give each data set a --label of its own")

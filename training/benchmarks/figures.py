@@ -38,9 +38,7 @@ def draw_horizons(table: Path, output: Path) -> None:
     panels = _panels(table)
     count = len(panels)
     figure = Figure(figsize=(1.7 + 4.2 * min(count, 2), 3.6 * -(-count // 2)), layout="constrained")
-    kind, known = output.suffix.lstrip("."), figure.canvas.get_supported_filetypes()
-    if kind not in known:
-        raise ConfigError(f"{output}: figures end in {', '.join(sorted(known))}, not in .{kind}")
+    kind = kind_of_image(output)
     axes = figure.subplots(-(-count // 2), min(count, 2), sharey=True, squeeze=False).flat
     names = dict.fromkeys(
         name for pages in panels.values() for page in pages for name in page["rows"]
@@ -69,6 +67,22 @@ def draw_horizons(table: Path, output: Path) -> None:
         handles |= dict(zip(*panel.get_legend_handles_labels()[::-1], strict=True))
     figure.legend(handles.values(), handles, loc="outside right center", fontsize=9)
     replace_file(output, lambda path: figure.savefig(path, dpi=150, format=kind))
+
+
+def kind_of_image(output: Path) -> str:
+    """Return the kind of image that a file's ending stands for, such as ``png``.
+
+    Raises
+    ------
+    ConfigError
+        For a kind that matplotlib does not write.
+    """
+    from matplotlib.figure import Figure
+
+    kind, known = output.suffix[1:].lower(), Figure().canvas.get_supported_filetypes()
+    if kind not in known:
+        raise ConfigError(f"{output}: figures end in {', '.join(sorted(known))}, not in .{kind}")
+    return kind
 
 
 def _panels(table: Path) -> dict[tuple[str, int, str], list[dict[str, Any]]]:
