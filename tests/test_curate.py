@@ -343,6 +343,46 @@ def test_bad_input_is_one_line_and_leaves_nothing(
     assert set(tmp_path.iterdir()) == before
 
 
+@pytest.mark.parametrize("command", [["select", "s.smi", "--with-seeds"], ["edits"]])
+@pytest.mark.parametrize(
+    ("seeds", "message"),
+    [
+        ("[Na+].[Cl-] salt", "seed salt: '[Cl-].[Na+]' holds 2 molecules or ions"),
+        ("C[NH3+] ion", "seed ion: 'C[NH3+]' has a total charge of +1"),
+        ("[CH3] radical", "seed radical: '[CH3]' has unpaired electrons"),
+        ("[2H]OC heavy", "names the isotope 2H"),
+        ("CCO alcohol\nCO alcohol", "seed alcohol stands there twice"),
+        ("CCO ethanol\nOCC alcohol", "seed CCO stands there twice"),
+    ],
+)
+def test_seeds_are_molecules_that_can_be_simulated_each_once(
+    command: list[str],
+    seeds: str,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "s.smi").write_text("CCO\n")
+    (tmp_path / "seeds.smi").write_text(f"CCCC butane\n{seeds}\n")
+    assert main([*command, "-o", "x.csv", "--seeds", "seeds.smi"]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert line.startswith("curate: seeds.smi: ")
+    assert message in line
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["s.smi", "seeds.smi"]
+
+
+def test_seeds_of_two_files_are_told_apart(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.smi").write_text("CCO ethanol\n")
+    given = [word for name in ("a", "b") for word in ("--seeds", str(tmp_path / f"{name}.smi"))]
+    assert main(["edits", "-o", str(tmp_path / "x.smi"), *given]) == 2
+    assert "b.smi: seed ethanol stands there twice" in capsys.readouterr().err
+
+
 def test_a_file_without_records_selects_nothing(tmp_path: Path) -> None:
     (tmp_path / "empty.smi").write_text("# nothing\n")
     result = select(tmp_path / "empty.smi", SEEDS, WIDE, tmp_path / "out.csv")

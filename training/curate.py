@@ -7,6 +7,7 @@ import hashlib
 import os
 import signal
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from training.curation.criteria import REASONS, Criteria
 from training.curation.enumeration import enumerate_edits
 from training.curation.scaffolds import divide, scaffold
 from training.curation.selection import CurationError, Selection, select, write_selection
+from training.molecules import from_smiles
 
 FAILED = 1
 BAD_INPUT = 2
@@ -85,7 +87,7 @@ def select_command(
         max_accepted_similarity=max_accepted_similarity,
         seeds_count=seeds_count,
     )
-    known = [seed for path in seeds for seed in _named(path)]
+    known = _seeds(seeds)
     selection = select(
         candidates,
         known,
@@ -111,8 +113,8 @@ def edits_command(
 ) -> int:
     """Write all likely single edits of the seeds, in the order of their SHA-256."""
     _check_output(output, overwrite)
-    known = [smiles for path in seeds for _, smiles in _named(path)]
-    found = sorted(enumerate_edits(known), key=_digest)
+    known = _seeds(seeds)
+    found = sorted(enumerate_edits(smiles for _, smiles in known), key=_digest)
     output.write_text("".join(f"{smiles}\n" for smiles in found))
     console.print(f"{output}: {len(found)} candidates", markup=False)
     return 0
@@ -157,6 +159,22 @@ def _check_output(output: Path, overwrite: bool) -> None:
         raise ConfigError(f"{output} exists: give another --output, or --overwrite")
     if not output.parent.is_dir():
         raise ConfigError(f"{output}: there is no folder {output.parent}")
+
+
+def _seeds(paths: Sequence[Path]) -> list[tuple[str, str]]:
+    """Names and SMILES of seeds, each a molecule that can be simulated and none there twice."""
+    found = []
+    for path in paths:
+        for name, smiles in _named(path):
+            try:
+                from_smiles(smiles)
+            except DataError as error:
+                raise DataError(f"{path}: seed {name}: {error}") from error
+            found.append((name, smiles))
+    for values in zip(*found, strict=True):
+        for twice in sorted(value for value, count in Counter(values).items() if count > 1):
+            raise DataError(f"{' and '.join(map(str, paths))}: seed {twice} stands there twice")
+    return found
 
 
 def _named(path: Path) -> list[tuple[str, str]]:
