@@ -8,8 +8,8 @@ import importlib
 import pytest
 import typer
 
+from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError
-from training.commandline import run_command
 
 
 @pytest.mark.parametrize(
@@ -81,7 +81,7 @@ def test_a_command_ends_with_its_exit_code(
         app,
         "command",
         stopped="come again",
-        mistakes=(ZeroDivisionError,),
+        codes={ZeroDivisionError: 2},
         reword=lambda message: message.replace("--restart", "--overwrite"),
     )
     assert (found, capsys.readouterr().err) == (code, printed)

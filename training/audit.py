@@ -14,10 +14,10 @@ from typing import Annotated
 import torch
 import typer
 
+from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError
 from ase_atom.operator import load_operator
 from ase_atom.units import PS
-from training.commandline import run_command
 from training.evaluate import parse_lags
 from training.export import find_data
 
@@ -115,7 +115,7 @@ def run(
 def main() -> None:
     """Run the command; a mistake is one line and exit code 2."""
     stopped = "the same command keeps the long runs that are done"
-    sys.exit(run_command(app, "training.audit", stopped=stopped))
+    sys.exit(run_command(app, "python -m training.audit", stopped=stopped))
 
 
 if __name__ == "__main__":

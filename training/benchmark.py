@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer import TyperException
 
-from ase_atom.errors import AtomError
+from ase_atom.commandline import run_command
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
@@ -54,9 +53,9 @@ def run(
 
     Trivial rows come first, and both splits always. Tables are written after every result.
     """
-    from training.benchmarks.commands import run_command
+    from training.benchmarks.commands import run_suites
 
-    run_command(
+    run_suites(
         suite,
         {"molecules": molecules, "deltas": deltas, "rows": rows, "seeds": seeds},
         minutes=minutes,
@@ -140,27 +139,9 @@ def make_md17like(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code, with one line for any mistake."""
-    try:
-        result = app(
-            args=None if arguments is None else list(arguments),
-            prog_name="python -m training.benchmark",
-            standalone_mode=False,
-        )
-        return result if isinstance(result, int) else 0
-    except AtomError as error:
-        return _complain(str(error), 2)
-    except TyperException as error:
-        return _complain(f"{error.format_message()} (see --help)", 2)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{where}{error.strerror or error}", 2)
-    except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted; the same command goes on", 130)
-
-
-def _complain(message: str, code: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return code
+    return run_command(
+        app, "python -m training.benchmark", arguments, stopped="the same command goes on"
+    )
 
 
 if __name__ == "__main__":

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import hashlib
 import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -14,9 +13,9 @@ from pathlib import Path
 import typer
 from pydantic import ValidationError
 from rich.console import Console
-from typer import TyperException
 
-from ase_atom.errors import AtomError, ConfigError, DataError
+from ase_atom.commandline import run_command
+from ase_atom.errors import ConfigError, DataError
 from training.curation.candidates import parse, read_candidates
 from training.curation.criteria import REASONS, Criteria
 from training.curation.enumeration import enumerate_edits
@@ -25,7 +24,6 @@ from training.curation.selection import CurationError, Selection, select, write_
 from training.molecules import from_smiles
 
 FAILED = 1
-BAD_INPUT = 2
 SEEDS = Path(__file__).parent / "data" / "tg80_released.csv"
 COMPOUNDS = SEEDS.with_name("tg80.csv")
 DEFAULTS = Criteria()
@@ -210,29 +208,14 @@ def _print(selection: Selection) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 for success, 1 if a worker died, 2 for bad input."""
-    try:
-        result = app(
-            args=None if arguments is None else list(arguments),
-            prog_name="python -m training.curate",
-            standalone_mode=False,
-        )
-        return result if isinstance(result, int) else 0
-    except KeyboardInterrupt:
-        return _complain("interrupted; the same command goes on", 128 + signal.SIGINT)
-    except CurationError as error:
-        return _complain(str(error), FAILED)
-    except AtomError as error:
-        return _complain(str(error), BAD_INPUT)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{where}{error.strerror or error}", BAD_INPUT)
-    except TyperException as error:
-        return _complain(f"{error.format_message()} (see --help)", BAD_INPUT)
-
-
-def _complain(message: str, code: int) -> int:
-    print(f"curate: {' '.join(message.split())}", file=sys.stderr)
-    return code
+    return run_command(
+        app,
+        "python -m training.curate",
+        arguments,
+        name="curate",
+        stopped="the same command goes on",
+        codes={CurationError: FAILED},
+    )
 
 
 if __name__ == "__main__":

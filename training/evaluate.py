@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from typer import TyperException
 
-from ase_atom.errors import AtomError, ConfigError
+from ase_atom.commandline import run_command
+from ase_atom.errors import ConfigError
 
 
 class Split(StrEnum):
@@ -146,28 +146,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # A polite kill, like Ctrl-C, saves what there is.
     before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        result = app(
-            args=None if arguments is None else list(arguments),
-            prog_name="python -m training.evaluate",
-            standalone_mode=False,
-        )
-        return result if isinstance(result, int) else 0
-    except AtomError as error:
-        return _complain(str(error), 2)
-    except TyperException as error:
-        return _complain(f"{error.format_message()} (see --help)", 2)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{where}{error.strerror or error}", 2)
-    except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted", 130)
+        return run_command(app, "python -m training.evaluate", arguments)
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _complain(message: str, code: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
-    return code
 
 
 if __name__ == "__main__":

@@ -19,10 +19,10 @@ import torch
 import typer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from ase_atom.commandline import BAD_INPUT, run_command
 from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator, load_operator
 from ase_atom.operator.checkpoint import SUFFIX
-from training.commandline import run_command
 from training.config import TrainingConfig
 from training.curation.scaffolds import identity
 from training.export import find_data
@@ -300,9 +300,9 @@ def main() -> None:
     """Run the command; a mistake is one line and exit code 2."""
     code = run_command(
         app,
-        "training.finetune",
+        "python -m training.finetune",
         stopped="the same command goes on from the last checkpoint",
-        mistakes=(MisconfigurationException,),
+        codes={MisconfigurationException: BAD_INPUT},
         reword=_reworded,
     )
     sys.exit(code)

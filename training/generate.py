@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -11,9 +10,9 @@ from pathlib import Path
 
 import typer
 from pydantic import ValidationError
-from typer import TyperException
 
-from ase_atom.errors import AtomError, ConfigError, DataError
+from ase_atom.commandline import run_command
+from ase_atom.errors import ConfigError, DataError
 from training.campaign import Outcome, WorkerError, run_campaign
 from training.dynamics import Settings
 from training.engines import get_engine
@@ -30,7 +29,6 @@ from training.progress import (
 )
 from training.store import data_folder
 
-BAD_INPUT = 2
 app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -268,29 +266,14 @@ def _molecules(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 for success, 1 if some bursts failed, 2 for bad input."""
-    try:
-        result = app(
-            args=None if arguments is None else list(arguments),
-            prog_name="python -m training.generate",
-            standalone_mode=False,
-        )
-        return result if isinstance(result, int) else 0
-    except KeyboardInterrupt:
-        return _complain("interrupted; the same command goes on", 128 + signal.SIGINT)
-    except WorkerError as error:
-        return _complain(str(error), FAILED)
-    except AtomError as error:
-        return _complain(str(error), BAD_INPUT)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{where}{error.strerror or error}", BAD_INPUT)
-    except TyperException as error:
-        return _complain(f"{error.format_message()} (see --help)", BAD_INPUT)
-
-
-def _complain(message: str, code: int) -> int:
-    print(f"generate: {' '.join(message.split())}", file=sys.stderr)
-    return code
+    return run_command(
+        app,
+        "python -m training.generate",
+        arguments,
+        name="generate",
+        stopped="the same command goes on",
+        codes={WorkerError: FAILED},
+    )
 
 
 if __name__ == "__main__":

@@ -15,9 +15,9 @@ from typing import Annotated
 import numpy as np
 import typer
 
+from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError, DataError
 from training.burst import Burst
-from training.commandline import run_command
 from training.importing.bursts import GRID, divide, import_trajectory
 from training.molecules import checked_name
 from training.store import write_bursts
@@ -166,7 +166,7 @@ def described(bursts: Sequence[Burst]) -> str:
 def main() -> None:
     """Run the command; a mistake is one line and exit code 2."""
     stopped = "nothing was written"
-    sys.exit(run_command(app, "training.import_trajectory", stopped=stopped))
+    sys.exit(run_command(app, "python -m training.import_trajectory", stopped=stopped))
 
 
 if __name__ == "__main__":

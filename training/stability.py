@@ -20,9 +20,9 @@ from zipfile import BadZipFile
 import numpy as np
 import typer
 from ase.data import atomic_masses
-from typer import TyperException
 
-from ase_atom.errors import AtomError, ConfigError, DataError
+from ase_atom.commandline import run_command
+from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import AMU_A2_FS2_IN_EV
 from training.benchmarks.figures import kind_of_image
 from training.export import EV_IN_KCAL_PER_MOL, find_data
@@ -177,20 +177,7 @@ def stability(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; 0 for success, 2 for bad input."""
-    try:
-        result = app(
-            args=None if arguments is None else list(arguments),
-            prog_name="python -m training.stability",
-            standalone_mode=False,
-        )
-        return result if isinstance(result, int) else 0
-    except AtomError as error:
-        print(f"stability: {' '.join(str(error).split())}", file=sys.stderr)
-    except OSError as error:
-        print(f"stability: {error.filename}: {error.strerror}", file=sys.stderr)
-    except TyperException as error:
-        print(f"stability: {error.format_message()} (see --help)", file=sys.stderr)
-    return 2
+    return run_command(app, "python -m training.stability", arguments, name="stability")
 
 
 if __name__ == "__main__":

@@ -21,12 +21,12 @@ import typer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
+from ase_atom.commandline import BAD_INPUT, run_command
 from ase_atom.errors import ConfigError
 from ase_atom.files import replace_file
 from ase_atom.operator import save_operator
 from training.callbacks import Checkpoints, ExportOperator, Progress, make_loggers
 from training.card import make_card
-from training.commandline import run_command
 from training.config import TrainerConfig, TrainingConfig, load_config
 from training.run import (
     RunFolder,
@@ -243,8 +243,8 @@ def run(
 def main() -> None:
     """Run the command; a mistake is one line and exit code 2."""
     stopped = "the same command goes on from the last checkpoint"
-    mistakes = (MisconfigurationException,)
-    sys.exit(run_command(app, "training.train", stopped=stopped, mistakes=mistakes))
+    codes = {MisconfigurationException: BAD_INPUT}
+    sys.exit(run_command(app, "python -m training.train", stopped=stopped, codes=codes))
 
 
 if __name__ == "__main__":

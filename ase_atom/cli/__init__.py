@@ -5,19 +5,17 @@ Nothing heavy is imported here, so that ``ase-atom --help`` answers at once.
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
 import typer
-from typer import TyperException
 
 from ase_atom.cli.compare import compare
 from ase_atom.cli.convert import convert
 from ase_atom.cli.operators import operators
-from ase_atom.cli.run import INTERRUPTED, run
-from ase_atom.errors import AtomError, BrokenStateError
+from ase_atom.cli.run import run
+from ase_atom.commandline import run_command
+from ase_atom.errors import BrokenStateError
 
-BAD_INPUT = 2
 BROKEN = 3
 
 app = typer.Typer(
@@ -54,26 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 if all went well, 2 for a bad input or a file that cannot be read or written, 3 for a
     simulation that broke, 130 if interrupted; but for the first with one line on standard error.
     """
-    try:
-        result = app(
-            args=None if arguments is None else list(arguments),
-            prog_name="ase-atom",
-            standalone_mode=False,
-        )
-        return result if isinstance(result, int) else 0
-    except BrokenStateError as error:
-        return _complain(str(error), BROKEN)
-    except AtomError as error:
-        return _complain(str(error), BAD_INPUT)
-    except TyperException as error:
-        return _complain(f"{error.format_message()} (see ase-atom --help)", BAD_INPUT)
-    except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{where}{error.strerror or error}", BAD_INPUT)
-    except (KeyboardInterrupt, typer.Abort):
-        return _complain("interrupted", INTERRUPTED)
-
-
-def _complain(message: str, code: int) -> int:
-    print(f"ase-atom: {' '.join(message.split())}", file=sys.stderr)
-    return code
+    return run_command(
+        app, "ase-atom", arguments, name="ase-atom", codes={BrokenStateError: BROKEN}
+    )

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from ase_atom.cli.options import check_belongs, check_positive, read_time
+from ase_atom.commandline import INTERRUPTED
 from ase_atom.errors import BrokenStateError, ConfigError, HorizonError
 from ase_atom.units import PS, format_time
 
@@ -26,7 +27,6 @@ if TYPE_CHECKING:
     from ase_atom.summary import RunSummary
 
 
-INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
 _TEMPERATURE, _FRICTION, _TAUT = 300.0, 10.0, "100fs"  # K, 1/ps
 
 

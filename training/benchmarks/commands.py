@@ -11,7 +11,7 @@ from training.benchmarks.running import Options, run_suite, tables_only
 from training.benchmarks.suites import Budget, load_rows, load_suite
 
 
-def run_command(
+def run_suites(
     suite: str,
     lists: dict[str, str],
     *,
