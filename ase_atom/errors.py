@@ -31,6 +31,10 @@ class TrajectoryError(AtomError):
     """A structure or trajectory file that cannot be read or written."""
 
 
+class FileFormatError(TrajectoryError):
+    """A file whose contents are damaged, or not what its name says."""
+
+
 class ConfigError(AtomError):
     """A setting that is unknown or has an impossible value."""
 

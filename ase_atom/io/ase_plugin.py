@@ -44,12 +44,15 @@ def read_dcd(
     cp2k
         ``ref_atoms`` and ``aligned``, for files of CP2K.
     """
+    from ase_atom.errors import FileFormatError
     from ase_atom.io.dcd import read_header
+    from ase_atom.io.guard import reading
 
     with Path(filename).open("rb") as file:
         try:
-            title = read_header(file).title
-        except ValueError:
+            with reading(filename):
+                title = read_header(file).title
+        except FileFormatError:  # which the reader below says better
             title = b""
         if b"CP2K" in title:
             from ase.io.cp2k import read_cp2k_dcd

@@ -134,10 +134,7 @@ class DCDReader(TrajectoryReader):
 
     def _open(self) -> None:
         self._file = self.path.open("rb", buffering=0)
-        try:
-            self.header = read_header(self._file)
-        except (ValueError, struct.error) as error:
-            raise self._not_one(str(error)) from error
+        self.header = read_header(self._file)
         self.atom_count = self.header.atoms
         body = os.path.getsize(self.path) - self.header.size
         self._frames, rest = divmod(body, self.header.frame.itemsize)

@@ -120,14 +120,10 @@ class NetCDFReader(TrajectoryReader):
 
     def _open(self) -> None:
         self._file = self.path.open("rb")
-        try:
-            self.header = read_header(self._file)
-            self.atom_count = self.header.dimensions["atom"]
-            if "coordinates" not in self.header.frame.names:
-                raise ValueError("it holds no coordinates")
-        except (ValueError, struct.error, KeyError, IndexError) as error:
-            reason = str(error) if type(error) is ValueError else "its header is damaged"
-            raise self._not_one(reason) from error
+        self.header = read_header(self._file)
+        self.atom_count = self.header.dimensions["atom"]
+        if "coordinates" not in self.header.frame.names:
+            raise self._not_one("it holds no coordinates")
         body = max(0, os.path.getsize(self.path) - self.header.begin)
         whole = body // self.header.frame.itemsize
         # What lies beyond the frames that the header counts never got whole.

@@ -7,15 +7,17 @@ import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
+from typing import ClassVar
 
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses
 
 from ase_atom.coverage import MASS_TOLERANCE
-from ase_atom.errors import TrajectoryError
+from ase_atom.errors import FileFormatError, TrajectoryError
 from ase_atom.io.ase_frames import to_atoms
 from ase_atom.io.frames import FrameBlock
+from ase_atom.io.guard import Guarded, refusal
 from ase_atom.io.topology import find_topology
 from ase_atom.topology import atom_label
 
@@ -27,11 +29,13 @@ class TrajectoryWarning(UserWarning):
     """A trajectory that is read, but not to the end that it should have."""
 
 
-class TrajectoryReader(ABC):
+class TrajectoryReader(Guarded, ABC):
     """Read the frames of one file, block by block, in memory that does not grow with the file.
 
     Iterating gives `FrameBlock`s from the first frame on, `len` the number of whole frames, and
     indexing with a slice an iterator over blocks of some of them. Also a context manager.
+
+    Whatever a reader of a format hits in a file's contents comes out as `FileFormatError`.
 
     Parameters
     ----------
@@ -52,6 +56,20 @@ class TrajectoryReader(ABC):
         Where the last whole frame ends, in bytes, for formats that grow at their end.
     """
 
+    looks: ClassVar[tuple[str, ...]] = (
+        "_open",
+        "_read",
+        "_close",
+        "__len__",
+        "atoms",
+        "numbers",
+        "masses",
+        "pbc",
+        "own_numbers",
+        "own_masses",
+        "last_time",
+        "frame_interval",
+    )
     atom_count: int
     whole_size: int
     pbc: np.ndarray | bool = True  # along which cell vectors frames that have a cell repeat
@@ -65,12 +83,10 @@ class TrajectoryReader(ABC):
             self._open()
             if topology is not None:
                 _ = self.numbers  # refuse one that does not fit before anything is read
-        except (OSError, TrajectoryError) as error:
-            with contextlib.suppress(AttributeError):  # of a file that was not opened
+        except BaseException:
+            with contextlib.suppress(TrajectoryError):  # of a file that was not opened
                 self._close()
-            if isinstance(error, TrajectoryError):
-                raise
-            raise TrajectoryError(f"cannot read {path}: {error.strerror or error}") from error
+            raise
 
     @abstractmethod
     def __len__(self) -> int: ...
@@ -233,8 +249,8 @@ class TrajectoryReader(ABC):
         if not np.allclose(masses, first.get_masses(), rtol=0, atol=MASS_TOLERANCE):
             raise self._not_one(f"frame {index + 1} has other masses than the first")
 
-    def _not_one(self, reason: str) -> TrajectoryError:
-        return TrajectoryError(f"{self.path} cannot be read: {' '.join(reason.split())[:160]}")
+    def _not_one(self, reason: str) -> FileFormatError:
+        return refusal(self.path, reason)
 
     def _empty(self) -> FrameBlock:
         return FrameBlock(np.empty((0, self.atom_count, 3)))

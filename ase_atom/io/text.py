@@ -16,6 +16,7 @@ from ase.io import extxyz, proteindatabank
 from ase_atom.io.appending import AppendingWriter
 from ase_atom.io.ase_frames import isotope_masses, stated_masses, to_atoms, to_block
 from ase_atom.io.frames import FrameBlock
+from ase_atom.io.guard import reading
 from ase_atom.io.reader import TrajectoryReader
 
 END = b""
@@ -93,11 +94,8 @@ class TextReader(TrajectoryReader):
         self._file.close()
 
     def _parse(self, text: bytes, index: int) -> Atoms:
-        try:
+        with reading(self.path, what=f"cannot be read: frame {index + 1} is damaged"):
             return self._build(io.StringIO(text.decode("utf-8", "replace")))
-        except Exception as error:  # ASE's readers raise whatever their parsing hits
-            reason = str(error) or type(error).__name__
-            raise self._not_one(f"frame {index + 1} is damaged ({reason})") from error
 
     @abstractmethod
     def _frame(self, file: BinaryIO, index: int) -> bytes | None:

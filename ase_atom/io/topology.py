@@ -14,6 +14,7 @@ from scipy.spatial import KDTree
 
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.ase_frames import stated_masses
+from ase_atom.io.guard import reading
 from ase_atom.topology import BOND_FACTOR, perceive_bonds, radii
 
 _SMALL = 200  # up to so many atoms all pairs are looked at
@@ -145,9 +146,6 @@ def _psf_elements(path: Path) -> np.ndarray:
 
     if not path.is_file():
         raise TrajectoryError(f"the structure file {path} does not exist")
-    try:
+    with reading(path, what="is no PSF file"):
         topology = load_psf(str(path))
-    except Exception as error:  # the parser raises whatever it hits
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise TrajectoryError(f"{path} is no PSF file ({reason[:120]})") from error
     return np.array([0 if a.element is None else a.element.atomic_number for a in topology.atoms])

@@ -12,6 +12,7 @@ from ase.io.trajectory import Trajectory
 from ase_atom.io.ase_frames import stated_masses, to_atoms, to_block
 from ase_atom.io.base import TrajectoryWriter
 from ase_atom.io.frames import FrameBlock
+from ase_atom.io.guard import reading
 from ase_atom.io.reader import TrajectoryReader
 
 _COUNT = 32  # where ASE's file has the number of frames
@@ -21,14 +22,9 @@ class ASEReader(TrajectoryReader):
     """Read ASE trajectories of one set of atoms."""
 
     def _open(self) -> None:
-        if not self.path.is_file():
-            raise FileNotFoundError(2, os.strerror(2))
-        try:
+        with reading(self.path, what="is no ASE trajectory, or one that was cut off"):
             self._trajectory = Trajectory(self.path)
             count = len(self._trajectory)
-        except Exception as error:  # ASE's reader raises whatever it hits
-            reason = str(error) or type(error).__name__
-            raise self._not_one(f"{reason}; it is no ASE trajectory, or cut off") from error
         # A frame's description comes last, so the whole frames come before those cut off.
         low, high = 0, count
         while low < high:
@@ -45,7 +41,7 @@ class ASEReader(TrajectoryReader):
     def _is_whole(self, frame: int) -> bool:
         try:
             self._trajectory[frame].get_positions()
-        except Exception:  # as above
+        except Exception:  # ASE raises whatever it hits
             return False
         return True
 
