@@ -247,4 +247,5 @@ class PhaseState:
         """Return the angular momentum about the centre of mass in amu Å²/fs, ``[B, 3]``."""
         # The centre's own velocity drops out, as Σ m x about the centre is zero.
         arms = self.masses.unsqueeze(-1) * self.about_center()
-        return torch.linalg.cross(arms, self.velocities).sum(dim=1)
+        momentum: Tensor = torch.linalg.cross(arms, self.velocities).sum(dim=1)
+        return momentum

@@ -84,7 +84,8 @@ def thermal_speed(masses: Scalable, temperature: float) -> Scalable:
     -------
     sqrt(k_B T / m) in Å/fs, of the masses' shape; infinite where a mass is zero.
     """
-    return (KB * temperature / AMU_A2_FS2_IN_EV / masses) ** 0.5
+    speed: Scalable = (KB * temperature / AMU_A2_FS2_IN_EV / masses) ** 0.5
+    return speed
 
 
 def parse_time(text: str) -> float:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -58,7 +60,7 @@ class OperatorCard(BaseModel):
     stride_fs: float = Field(gt=0)
     level_of_theory: str
     training_command: str
-    training_config: dict = Field(default_factory=dict)
+    training_config: dict[str, Any] = Field(default_factory=dict)
     data_fingerprint: str
     split: dict[str, list[str]] = Field(default_factory=dict)
     training_frames: list[str] = Field(default_factory=list)

@@ -42,13 +42,14 @@ def angular_velocity(state: PhaseState, angular_momentum: Tensor) -> Tensor:
     moments, axes = torch.linalg.eigh(inertia_tensor(state))
     inverse = torch.where(moments > LINEAR_TOLERANCE * moments[:, -1:], 1.0 / moments, 0.0)
     about = (angular_momentum.unsqueeze(1) @ axes) * inverse.unsqueeze(1)
-    return (about @ axes.transpose(1, 2)).squeeze(1)
+    omega: Tensor = (about @ axes.transpose(1, 2)).squeeze(1)
+    return omega
 
 
 def _rotation(state: PhaseState, omega: Tensor) -> Tensor:
     """Return the velocities ω × r about the centre of mass, ``[B, N, 3]``, zero on padding."""
     x = state.about_center()
-    velocities = torch.linalg.cross(omega.unsqueeze(1).expand_as(x), x)
+    velocities: Tensor = torch.linalg.cross(omega.unsqueeze(1).expand_as(x), x)
     return velocities * state.mask.unsqueeze(-1)
 
 

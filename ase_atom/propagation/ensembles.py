@@ -81,7 +81,8 @@ class Ensemble(Protocol):
         Whether jumps are made reversible in time, see `ase_atom.propagation.reversible_jump`.
     """
 
-    reversible: bool
+    @property
+    def reversible(self) -> bool: ...
 
     def prepare(self, state: PhaseState) -> PhaseState:
         """Return the first state, with what the ensemble does not allow taken out."""

@@ -131,4 +131,5 @@ class Guard:
 
 def _distances(positions: Tensor, first: Tensor, second: Tensor) -> Tensor:
     """Return distances in Å of pairs from positions ``[..., N, 3]``: ``[..., P]``."""
-    return (positions[..., first, :] - positions[..., second, :]).norm(dim=-1)
+    distances: Tensor = (positions[..., first, :] - positions[..., second, :]).norm(dim=-1)
+    return distances
