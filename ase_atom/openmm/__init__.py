@@ -5,6 +5,7 @@
 - `program`: what the integrator computes in each step, and the parameters both share;
 - `jumps`: the callback of the force, which makes the jumps;
 - `checks`: what is refused before anything is built;
+- `bonds`: by which OpenMM knows which atoms are one molecule;
 - `potential`: the operator's energy as a force, `ATOMForce`;
 - `source`: operators that travel in serialised Systems by name and checksum;
 - `ml`: the potential that openmmml finds under the name ``ase-atom``.

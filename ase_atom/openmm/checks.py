@@ -209,23 +209,25 @@ def _check_forces(system: openmm.System, system_forces: SystemForces) -> None:
         raise ConfigError(
             "the System already belongs to an ATOMIntegrator: make a new System for this one"
         )
-    names = [type(force).__name__ for force in forces]
+    names = [_kind(force) for force in forces]
     if system_forces == "refuse" and names:
         raise ConfigError(
             f"the System has forces ({_listed(names)}), which do not act on jumps: leave them out, "
             'or say system_forces="report" if they are a force field for reporters to evaluate'
         )
-    others = [
-        type(force).__name__
-        for force in forces
-        if type(force).__name__ not in FORCE_FIELD and force.getName() != POTENTIAL_NAME
-    ]
+    others = [name for name in names if name not in FORCE_FIELD and name != POTENTIAL_NAME]
     if others:
         raise ConfigError(
             f"the System has {_listed(others)}, which would have to act on the molecule, and does "
             'not act on jumps: leave it out; with system_forces="report" too only plain terms of a '
             "force field may be there"
         )
+
+
+def _kind(force: openmm.Force) -> str:
+    """Return a force's class, in which a deserialised `ATOMForce` is not known from others."""
+    name = type(force).__name__
+    return POTENTIAL_NAME if name == "CustomCVForce" and force.getName() == POTENTIAL_NAME else name
 
 
 def _check_bonds(numbers: np.ndarray, bonds: list[tuple[int, int]], card: OperatorCard) -> None:

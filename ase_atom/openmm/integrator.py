@@ -12,6 +12,7 @@ from openmm.app import Topology
 
 from ase_atom.coverage import temperature_warning
 from ase_atom.errors import ConfigError
+from ase_atom.openmm.bonds import molecule_bonds
 from ase_atom.openmm.checks import FORCE_NAME, SystemForces, check_molecule, check_system
 from ase_atom.openmm.jumps import JumpCallback, Plan
 from ase_atom.openmm.program import TARGET, parameters, write_program
@@ -33,10 +34,11 @@ class ATOMIntegrator(openmm.CustomIntegrator):
     Positions or velocities that are set from outside are where the next step starts: the rest of
     the jump is then decoded anew from there.
 
-    The System gets one more force, through which the operator answers, and if the centre of mass
-    is held and it has none, a `CMMotionRemover`, by which OpenMM's reporters know that the
-    molecule has 3N - 3 degrees of freedom. A System without forces of its own reports the
-    operator's energy and forces, so `minimizeEnergy` works on it; with an operator that has no
+    The System gets a force through which the operator answers, bonds of zero strength, by which
+    OpenMM knows that the atoms are one molecule and keeps it whole where it wraps positions, and,
+    if the centre of mass is held and it has none, a `CMMotionRemover`, by which OpenMM's reporters
+    know that the molecule has 3N - 3 degrees of freedom. A System without forces of its own reports
+    the operator's energy and forces, so `minimizeEnergy` works on it; with an operator that has no
     energy head they are zero.
 
     Parameters
@@ -141,6 +143,7 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         write_program(self, frames, group, target)
         if fix_com and not removes:
             system.addForce(openmm.CMMotionRemover())
+        system.addForce(molecule_bonds(range(len(numbers))))
         system.addForce(force)
         # Weak, and so shared with copies, which work with the same System's force.
         self._system, self._finished = weakref.ref(system), _contents(system)

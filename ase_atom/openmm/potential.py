@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from copy import deepcopy
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import openmm
@@ -16,6 +16,7 @@ from torch import Tensor
 
 from ase_atom.coverage import check_atoms
 from ase_atom.errors import ConfigError, StateError
+from ase_atom.openmm.bonds import molecule_bonds
 from ase_atom.openmm.checks import POTENTIAL_NAME, check_molecule
 from ase_atom.openmm.source import OperatorSource
 from ase_atom.operator import Operator
@@ -35,15 +36,19 @@ low; with the wall such a step is taken back, as it is with a force field.
 """
 
 
-class ATOMForce(openmm.PythonForce):
+class ATOMForce(openmm.CustomCVForce):
     """Energy and forces of an operator's energy head, for OpenMM's ordinary integrators.
+
+    It is a `openmm.PythonForce` beside bonds of zero strength, by which OpenMM knows that the atoms
+    are one molecule and keeps it whole in a periodic box.
 
     The head was trained on thermal geometries of the molecules on the operator's card, and knows
     nothing beyond their basins. Past the limits that the guard sets to bonds and distances a wall
     is added to it (see `wall_energy_and_forces`). Forces are the exact gradient of the energy.
 
     Serialised Systems hold the operator's name or path and a checksum of its file; where they are
-    read, the same operator must be found.
+    read, the same operator must be found. With an operator in memory they serve the process that
+    wrote them, as long as the operator lives there.
 
     Parameters
     ----------
@@ -82,9 +87,12 @@ class ATOMForce(openmm.PythonForce):
             raise ConfigError("the operator has no energy head, and so no forces")
         chosen = None if atoms is None else [int(index) for index in atoms]
         numbers, masses = check_molecule(topology, source.operator, chosen)
-        super().__init__(EnergyCallback(source, numbers, masses, precision))
+        computed = openmm.PythonForce(EnergyCallback(source, numbers, masses, precision))
         if chosen is not None:
-            self.setParticles(chosen)
+            computed.setParticles(chosen)
+        super().__init__("energy")
+        self.addCollectiveVariable("energy", computed)
+        self.addCollectiveVariable("bonds", molecule_bonds(chosen or range(len(numbers))))
         self.setName(POTENTIAL_NAME)
 
 
@@ -114,7 +122,8 @@ class EnergyCallback:
         self._limits: Guard | None = None
 
     def __reduce__(self) -> tuple:
-        return EnergyCallback, (self.source, self.numbers, self.masses, self.precision)
+        # A Context computes with a copy of this that OpenMM makes by pickling.
+        return _unpickle, (*self.source.ticket(), self.numbers, self.masses, self.precision)
 
     def __call__(self, state: openmm.State) -> tuple[float, np.ndarray]:
         """Return energy and forces at the positions of a State."""
@@ -133,6 +142,10 @@ class EnergyCallback:
             wall, push = wall_energy_and_forces(self._limits, molecule.positions)
         energy, forces = energy + wall, forces + push
         return float(energy[0]) / KJ_MOL, forces[0].numpy() * (NM / KJ_MOL)
+
+
+def _unpickle(ticket: str, where: str | None, checksum: str, *others: Any) -> EnergyCallback:
+    return EnergyCallback(OperatorSource.of_ticket(ticket, where, checksum), *others)
 
 
 def wall_energy_and_forces(limits: Guard, positions: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
+from weakref import WeakValueDictionary
 
 from ase_atom.errors import CheckpointError
 from ase_atom.files import digest_of
@@ -31,6 +33,7 @@ class OperatorSource:
         self.where: str | None = None
         self.checksum = ""
         self._operator: Operator | None = None
+        self._ticket = ""
         if isinstance(given, (str, Path)):
             path = find_operator(given)
             # A path that is relative would mean another file elsewhere.
@@ -50,6 +53,11 @@ class OperatorSource:
             If the file is missing, or not the one that the System was written with.
         """
         if self._operator is None:
+            if self.where is None:
+                raise CheckpointError(
+                    "this System was written with an operator in memory, which is no more: save "
+                    "it with save_operator, and build the System with its file"
+                )
             path = find_operator(self.where)
             found = digest_of(path)
             if found != self.checksum:
@@ -61,6 +69,18 @@ class OperatorSource:
             self._operator = load_operator(path)
         return self._operator
 
+    def ticket(self) -> tuple[str, str | None, str]:
+        """Return what `of_ticket` finds this source by in this process, and another elsewhere."""
+        if not self._ticket:
+            self._ticket = uuid4().hex
+            _HERE[self._ticket] = self
+        return self._ticket, self.where, self.checksum
+
+    @staticmethod
+    def of_ticket(ticket: str, where: str | None, checksum: str) -> OperatorSource:
+        """Return the source that a ticket was written for, or one that loads the same operator."""
+        return _HERE.get(ticket) or _restore(where, checksum)
+
     def __reduce__(self) -> tuple[Any, ...]:
         if self.where is None:
             raise CheckpointError(
@@ -70,8 +90,12 @@ class OperatorSource:
         return _restore, (self.where, self.checksum)
 
 
-def _restore(where: str, checksum: str) -> OperatorSource:
+_HERE: WeakValueDictionary[str, OperatorSource] = WeakValueDictionary()
+"""Sources of this process by their tickets."""
+
+
+def _restore(where: str | None, checksum: str) -> OperatorSource:
     # Nothing is loaded yet: OpenMM does not survive an error raised while it unpickles.
     source = OperatorSource.__new__(OperatorSource)
-    source.where, source.checksum, source._operator = where, checksum, None
+    source.where, source.checksum, source._operator, source._ticket = where, checksum, None, ""
     return source
