@@ -14,7 +14,7 @@ import pytest
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import KB
 from training.burst import Burst
-from training.campaign import DIED, make_burst, run_campaign
+from training.campaign import DIED, make_bursts, run_campaign
 from training.contents import CONTENTS
 from training.dynamics import Settings, run_burst
 from training.forcefield import ForceField
@@ -174,7 +174,7 @@ def test_a_compound_that_kills_its_worker_fails_alone(tmp_path: Path) -> None:
 
 def test_an_engine_that_does_not_converge_is_a_reason() -> None:
     settings = Settings(engine_options=json.dumps({"max_iterations": 1}), duration=5.0)
-    result, seconds = make_burst(from_smiles("O", "water"), 0, settings)
+    (result,), seconds = make_bursts([(from_smiles("O", "water"), 0)], settings)
     assert isinstance(result, str)
     assert "CalculationFailed" in result
     assert seconds > 0

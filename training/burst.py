@@ -14,7 +14,12 @@ from ase_atom.units import AMU_A2_FS2_IN_EV
 
 ARRAYS = ("numbers", "masses", "positions", "velocities", "energies", "forces")
 PATHS = ("positions", "velocities", "forces")
+EXTRAS = ("atomic_charges", "force_spread")
+"""Arrays that a burst has only if its engine computes them."""
+
 SCALARS = ("smiles", "interval", "temperature_K", "seed")
+SPREAD_EVERY = 10
+"""Every so-manieth frame has a force spread."""
 
 
 @dataclass
@@ -41,6 +46,14 @@ class Burst:
         Seed of everything random in it.
     attrs
         Its origin: engine, version, theory, ensemble, time step and so on; numbers and strings.
+    charge
+        Total charge in e.
+    atomic_charges
+        ``[T, N]`` in e, or None.
+    force_spread
+        The engine's own uncertainty of the force on each atom at every `SPREAD_EVERY`-th frame
+        from the first, ``[ceil(T / SPREAD_EVERY), N]`` in eV/Å, or None; see
+        `training.batched.potential.Potential`.
     """
 
     key: str
@@ -55,6 +68,9 @@ class Burst:
     temperature_K: float
     seed: int
     attrs: dict[str, Any] = field(default_factory=dict)
+    charge: int = 0
+    atomic_charges: np.ndarray | None = None
+    force_spread: np.ndarray | None = None
 
     @property
     def molecule(self) -> str:
@@ -75,11 +91,15 @@ class Burst:
         """Return potential plus kinetic energy of each frame ``[T]`` in eV."""
         return self.energies + self.kinetic_energies()
 
+    def arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays that it has, by name, in the types in which they are stored."""
+        names = [*ARRAYS, *(name for name in EXTRAS if getattr(self, name) is not None)]
+        return {name: plain(name, getattr(self, name)) for name in names}
+
     def checksum(self) -> str:
         """Return the SHA-256 over the key, every array and every attribute."""
         digest = hashlib.sha256(self.key.encode())
-        for name in ARRAYS:
-            array = plain(name, getattr(self, name))
+        for name, array in self.arrays().items():
             digest.update(f"{name}{array.shape}{array.dtype.str}".encode())
             digest.update(array.tobytes())
         digest.update(json.dumps(self.attributes(), sort_keys=True).encode())
@@ -96,6 +116,12 @@ class Burst:
         frames, atoms = len(self.energies), len(self.numbers)
         wanted = {"masses": (atoms,), "energies": (frames,)}
         wanted |= dict.fromkeys(PATHS, (frames, atoms, 3))
+        extras = ((frames, atoms), (-(-frames // SPREAD_EVERY), atoms))
+        wanted |= {
+            name: shape
+            for name, shape in zip(EXTRAS, extras, strict=True)
+            if getattr(self, name) is not None
+        }
         for name, shape in wanted.items():
             array = np.asarray(getattr(self, name))
             if array.shape != shape:
@@ -111,18 +137,21 @@ class Burst:
             "temperature_K": float(self.temperature_K),
             "seed": int(self.seed),
         }
+        if self.charge:  # files from before there were ions say nothing of it
+            own["charge"] = int(self.charge)
         return own | {name: plain_scalar(value) for name, value in self.attrs.items()}
 
 
 def plain(name: str, array: np.ndarray) -> np.ndarray:
-    """Return one of the `ARRAYS` in the type in which it is stored.
+    """Return one of the `ARRAYS` or `EXTRAS` in the type in which it is stored.
 
-    Positions, velocities and forces in single precision stay so: 6e-7 Å in a coordinate of 10 Å.
+    Positions, velocities, forces and extras in single precision stay so: 6e-7 Å in a coordinate of
+    10 Å.
     Energies are always in double, of which a total one of -1000 eV leaves 1e-13 eV.
     """
     if name == "numbers":
         kind = "<i8"
-    elif name in PATHS and np.asarray(array).dtype == np.float32:
+    elif name in (*PATHS, *EXTRAS) and np.asarray(array).dtype == np.float32:
         kind = "<f4"
     else:
         kind = "<f8"

@@ -19,9 +19,12 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ase_atom.errors import AtomError, ConfigError, DataError
+from ase_atom.errors import AtomError, ConfigError
+from training.batched.bursts import run_bursts
+from training.batched.grouping import Job, group
 from training.burst import Burst
-from training.dynamics import Settings, run_burst
+from training.dynamics import Settings, attempt, describe_failure, run_burst
+from training.engines import get_engine
 from training.molecules import Molecule
 from training.store import write_burst
 from training.targets import Target
@@ -29,7 +32,6 @@ from training.workers import Workers, open_workers
 
 DIED = "the worker process died (out of memory, or a crash of the engine)"
 
-Job = tuple[Target, int]
 Report = Callable[[int, int, str], None]
 
 
@@ -75,6 +77,9 @@ def run_campaign(
     scheduler: str | None = None,
 ) -> Outcome:
     """Make all missing bursts of some molecules, breadth first.
+
+    An engine that evaluates batches finishes some compounds before it goes on to the next, so that
+    what is there has all its temperatures; see `group`.
 
     Parameters
     ----------
@@ -125,7 +130,9 @@ def run_campaign(
                 pool = stack.enter_context(open_workers(min(workers, len(missing)), scheduler))
             for target in {id(target): target for target, _ in missing}.values():
                 target.prepare()
-            _Run(missing, total, pool, report).go(outcome)
+            engine = get_engine(settings.engine, settings.engine_options)
+            jobs = [[job] for job in missing] if engine.potential is None else group(missing)
+            _Run(jobs, total, pool, report).go(outcome)
         if outcome.stopped is None:
             for target in targets:
                 _finish(target, outcome)
@@ -168,17 +175,19 @@ def _finish(target: Target, outcome: Outcome) -> None:
 
 
 class _Run:
-    """Jobs on workers, no more at a time than these ask for.
+    """Jobs on workers, no more at a time than these ask for, each for one burst or a batch.
 
-    When a worker process dies, the jobs under way are suspects, which run again one by one: one
+    When a worker process dies, the bursts under way are suspects, which run again one by one: one
     that kills its worker once more has failed, and the rest goes on.
     """
 
-    def __init__(self, jobs: Sequence[Job], total: int, workers: Workers, report: Report) -> None:
+    def __init__(
+        self, jobs: Sequence[list[Job]], total: int, workers: Workers, report: Report
+    ) -> None:
         self._waiting = deque(jobs)
         self._suspects = deque[Job]()
-        self._pending: dict[Future, Job] = {}
-        self._done, self._total = total - len(jobs), total
+        self._pending: dict[Future, list[Job]] = {}
+        self._done, self._total = total - sum(map(len, jobs)), total
         self._workers, self._report = workers, report
 
     def go(self, outcome: Outcome) -> None:
@@ -188,7 +197,7 @@ class _Run:
                 self._submit()
                 ready = wait(self._pending, timeout=0.2, return_when=FIRST_COMPLETED).done
                 died = False
-                for future in sorted(ready, key=lambda future: self._pending[future][1]):
+                for future in sorted(ready, key=lambda future: self._pending[future][0][1]):
                     error = _error(future)
                     if error is not None and self._workers.died(error):
                         died = True
@@ -202,37 +211,39 @@ class _Run:
     def _submit(self) -> None:
         if self._suspects:
             if not self._pending:
-                self._start(self._suspects[0])
+                self._start([self._suspects[0]])
             return
         while self._waiting and len(self._pending) < self._workers.depth():
             self._start(self._waiting.popleft())
 
-    def _start(self, job: Job) -> None:
-        target, index = job
-        future = self._workers.submit(make_burst, target.molecule, index, target.settings)
-        self._pending[future] = job
+    def _start(self, jobs: list[Job]) -> None:
+        settings = jobs[0][0].settings
+        wanted = [(target.molecule, index) for target, index in jobs]
+        self._pending[self._workers.submit(make_bursts, wanted, settings)] = jobs
 
     def _take(self, future: Future, error: BaseException | None, outcome: Outcome) -> None:
-        target, index = job = self._pending.pop(future)
-        if self._suspects and job is self._suspects[0]:
+        jobs = self._pending.pop(future)
+        if self._suspects and jobs[0] is self._suspects[0]:
             self._suspects.popleft()
         if error is not None:
-            self._conclude(job, outcome, _reason(error))
+            for job in jobs:
+                self._conclude(job, outcome, describe_failure(error))
             return
-        result, seconds = future.result()
-        name = target.molecule.name
-        outcome.seconds[name] = outcome.seconds.get(name, 0.0) + seconds
-        if isinstance(result, Burst):
-            failure = _keep(target, index, result)
-            self._conclude(job, outcome, failure, "" if failure else _describe(result))
-        else:
-            self._conclude(job, outcome, result)
+        results, seconds = future.result()
+        for job, result in zip(jobs, results, strict=True):
+            name = job[0].molecule.name
+            outcome.seconds[name] = outcome.seconds.get(name, 0.0) + seconds / len(jobs)
+            if isinstance(result, Burst):
+                failure = _keep(*job, result)
+                self._conclude(job, outcome, failure, "" if failure else _describe(result))
+            else:
+                self._conclude(job, outcome, result)
 
     def _bury(self, outcome: Outcome) -> None:
         if self._suspects:
             self._conclude(self._suspects.popleft(), outcome, DIED)
         else:
-            self._suspects.extend(self._pending.values())
+            self._suspects.extend(job for jobs in self._pending.values() for job in jobs)
         self._pending.clear()
         self._workers.restart()
 
@@ -247,15 +258,16 @@ class _Run:
         self._report(self._done, self._total, f"{key}: {line}")
 
 
-def make_burst(molecule: Molecule, index: int, settings: Settings) -> tuple[Burst | str, float]:
-    """Make one burst in a worker; return it, or why it failed, and the processor time in s."""
+def make_bursts(
+    jobs: Sequence[tuple[Molecule, int]], settings: Settings
+) -> tuple[list[Burst | str], float]:
+    """Make some bursts in a worker; return each, or why it failed, and the processor time in s."""
     start = time.process_time()
-    try:
-        result: Burst | str = run_burst(molecule, index, settings)
-        result.check()
-    except Exception as error:
-        result = _reason(error)
-    return result, time.process_time() - start
+    if get_engine(settings.engine, settings.engine_options).potential is not None:
+        results = run_bursts(jobs, settings)
+    else:
+        results = [attempt(run_burst, *job, settings) for job in jobs]
+    return results, time.process_time() - start
 
 
 def _error(future: Future) -> BaseException | None:
@@ -277,11 +289,6 @@ def _keep(target: Target, index: int, burst: Burst) -> str | None:
         )
     write_burst(target.part(index), burst)
     return None
-
-
-def _reason(error: BaseException) -> str:
-    text = " ".join(f"{error}".split()) or type(error).__name__
-    return text if isinstance(error, DataError) else f"{type(error).__name__}: {text}"
 
 
 def _describe(burst: Burst) -> str:

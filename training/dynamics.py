@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from typing import Annotated, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Any, Literal
 
 import ase
 import numpy as np
@@ -17,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ase_atom.errors import DataError
 from ase_atom.units import velocities_from_ase
-from training.burst import Burst
-from training.engines import Moving, get_engine
+from training.burst import EXTRAS, PATHS, Burst
+from training.engines import Engine, Moving, get_engine, recorded_options
 from training.forcefield import ForceField
 from training.molecules import Molecule
 from training.verification import Connectivity, energy_conservation
@@ -32,16 +33,19 @@ FORCE_FIELD_STEPS = 200
 class Settings(BaseModel):
     """All that decides what a burst contains, besides its molecule and index.
 
-    Times in fs, temperatures in K, frictions in 1/fs, energies in eV. Files record these settings;
-    a field that an older record lacks had its default, so new fields default to what was done
-    before them.
+    A ``displaced`` burst is no path: each of its frames is the thermalised start with every
+    coordinate moved at random, by a normal deviate of a width of its own up to ``displacement``.
+
+    Lengths in Å, times in fs, temperatures in K, frictions in 1/fs, energies in eV. Files record
+    these settings; a field that an older record lacks had its default, so new fields default to
+    what was done before them.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     engine: str = "gfn2"
     engine_options: str = "{}"
-    ensemble: Literal["nve", "langevin"] = "nve"
+    ensemble: Literal["nve", "langevin", "displaced"] = "nve"
     duration: Positive = 1000.0
     timestep: Positive = 0.5
     interval: Positive = 1.0
@@ -58,6 +62,7 @@ class Settings(BaseModel):
     precision: Literal["double", "single"] = "double"
     max_energy_error: Positive = 0.01
     seed: int = Field(0, ge=0)
+    displacement: Positive = 0.08
 
     @model_validator(mode="after")
     def _check_multiples(self) -> Settings:
@@ -75,6 +80,15 @@ class Settings(BaseModel):
         if self.settle and self.thermal_engine is None:
             raise ValueError("settle is for after another thermal_engine: lengthen thermalise")
         return self
+
+    @property
+    def frames(self) -> int:
+        """Number of frames of a burst, the start among them."""
+        return round(self.duration / self.interval) + 1
+
+    def temperature(self, index: int) -> float:
+        """Return the temperature in K of a burst."""
+        return self.temperatures[index % len(self.temperatures)]
 
 
 def burst_seed(root: int, molecule: str, index: int) -> int:
@@ -99,13 +113,13 @@ def run_burst(molecule: Molecule, index: int, settings: Settings) -> Burst:
     Raises
     ------
     DataError
-        If no conformer is found, a bond breaks or forms (unless ``bond_changes`` says to keep such
-        bursts), or the total energy of a microcanonical burst strays by more than
-        ``max_energy_error`` per atom.
+        If no conformer is found, the relaxed one has other bonds than its SMILES, a bond breaks or
+        forms (unless ``bond_changes`` says to keep such bursts), or the total energy of a
+        microcanonical burst strays by more than ``max_energy_error`` per atom.
     """
     seed = burst_seed(settings.seed, molecule.name, index)
     rng = np.random.default_rng(seed)
-    temperature = settings.temperatures[index % len(settings.temperatures)]
+    temperature = settings.temperature(index)
     engine = get_engine(settings.engine, settings.engine_options)
 
     atoms = molecule.start(index, seed)
@@ -114,13 +128,13 @@ def run_burst(molecule: Molecule, index: int, settings: Settings) -> Burst:
         thermal_engine = get_engine(settings.thermal_engine)
         preparing = Moving(thermal_engine.make())
     if settings.force_field:
-        atoms.calc = Moving(ForceField(molecule.smiles))
-        BFGS(atoms, logfile=None).run(fmax=0.05, steps=FORCE_FIELD_STEPS)
+        relax_by_force_field(atoms, molecule)
     else:
         atoms.calc = preparing
         BFGS(atoms, logfile=None).run(fmax=0.05, steps=settings.relax_steps)
     connectivity = Connectivity.of(atoms.numbers, atoms.positions, molecule.bonds())
-    atoms.set_momenta(_thermal_momenta(atoms.get_masses(), temperature, rng))
+    connectivity.check_relaxed()
+    atoms.set_momenta(thermal_momenta(atoms.get_masses(), temperature, rng))
     phases = (
         (settings.force_field, atoms.calc),
         (settings.thermalise, preparing),
@@ -130,33 +144,85 @@ def run_burst(molecule: Molecule, index: int, settings: Settings) -> Burst:
         if not length:
             continue
         atoms.calc = forces
-        thermostat = _langevin(
+        thermostat = thermostatted(
             atoms, settings.thermal_timestep, temperature, settings.thermal_friction, rng
         )
         thermostat.run(round(length / settings.thermal_timestep))
     atoms.calc = calculator
-    changes = [_changes(connectivity, atoms.positions[None], "while it was thermalised", settings)]
+    changes = [
+        bond_changes(connectivity, atoms.positions[None], "while it was thermalised", settings)
+    ]
     stop_centre_of_mass(atoms)
 
+    if settings.ensemble == "displaced":
+        arrays = _record_displaced(atoms, settings, rng)
+        return finish_burst(molecule, index, settings, engine, atoms, arrays, changes)
     if settings.ensemble == "nve":
         dynamics: MolecularDynamics = VelocityVerlet(atoms, settings.timestep * ase_units.fs)
     else:
-        dynamics = _langevin(atoms, settings.timestep, temperature, settings.friction, rng)
-    frames = round(settings.duration / settings.interval) + 1
-    arrays = _record(atoms, dynamics, frames, round(settings.interval / settings.timestep))
-    changes.append(_changes(connectivity, arrays["positions"], "while it was recorded", settings))
+        dynamics = thermostatted(atoms, settings.timestep, temperature, settings.friction, rng)
+    arrays = _record(atoms, dynamics, settings.frames, round(settings.interval / settings.timestep))
+    changes.append(
+        bond_changes(connectivity, arrays["positions"], "while it was recorded", settings)
+    )
+    return finish_burst(molecule, index, settings, engine, atoms, arrays, changes)
 
+
+def attempt(make: Callable[..., Burst], *arguments: Any) -> Burst | str:
+    """Return the burst that a function makes once it is checked, or in a line why there is none."""
+    try:
+        burst = make(*arguments)
+        burst.check()
+    except Exception as error:
+        return describe_failure(error)
+    return burst
+
+
+def describe_failure(error: BaseException) -> str:
+    """Return in a line what went wrong."""
+    text = " ".join(f"{error}".split()) or type(error).__name__
+    return text if isinstance(error, DataError) else f"{type(error).__name__}: {text}"
+
+
+def finish_burst(
+    molecule: Molecule,
+    index: int,
+    settings: Settings,
+    engine: Engine,
+    atoms: Atoms,
+    arrays: dict[str, np.ndarray],
+    changes: Sequence[str],
+) -> Burst:
+    """Make a burst of what was recorded, with its origin, once its energy is verified.
+
+    Parameters
+    ----------
+    atoms
+        Whose elements and masses it has.
+    arrays
+        Positions, velocities, energies and forces, and others that a `Burst` may have.
+    changes
+        What is known of bonds that broke and formed, for bursts that are kept all the same.
+
+    Raises
+    ------
+    DataError
+        If the total energy of a microcanonical burst strays by more than ``max_energy_error`` per
+        atom.
+    """
+    displaced = settings.ensemble == "displaced"
     burst = Burst(
         key=f"{molecule.name}/{index:05d}",
         smiles=molecule.smiles,
+        charge=molecule.charge,
         numbers=atoms.numbers,
         masses=atoms.get_masses(),
-        interval=settings.interval,
-        temperature_K=temperature,
-        seed=seed,
+        interval=0.0 if displaced else settings.interval,
+        temperature_K=settings.temperature(index),
+        seed=burst_seed(settings.seed, molecule.name, index),
         attrs={
             "engine": settings.engine,
-            "engine_options": settings.engine_options,
+            "engine_options": recorded_options(settings.engine, settings.engine_options),
             "program": engine.program,
             "version": engine.version,
             "theory": engine.theory,
@@ -169,16 +235,31 @@ def run_burst(molecule: Molecule, index: int, settings: Settings) -> Burst:
     )
     if settings.ensemble == "nve":
         burst.attrs |= energy_conservation(burst, settings.max_energy_error)
+    elif displaced:
+        burst.attrs["displacement"] = settings.displacement
     else:
         burst.attrs["friction_per_fs"] = settings.friction
     if settings.thermal_engine is not None:
-        burst.attrs["thermal_theory"] = thermal_engine.theory
+        burst.attrs["thermal_theory"] = get_engine(settings.thermal_engine).theory
     if found := "; ".join(filter(None, changes)):
         burst.attrs["bond_changes"] = found
     if settings.precision == "single":
-        for name in ("positions", "velocities", "forces"):
-            setattr(burst, name, getattr(burst, name).astype(np.float32))
+        for name in (*PATHS, *EXTRAS):
+            if getattr(burst, name) is not None:
+                setattr(burst, name, getattr(burst, name).astype(np.float32))
     return burst
+
+
+def relax_by_force_field(atoms: Atoms, molecule: Molecule) -> None:
+    """Relax a conformer with its `ForceField`, which stays its calculator."""
+    atoms.calc = Moving(ForceField(molecule.smiles))
+    BFGS(atoms, logfile=None).run(fmax=0.05, steps=FORCE_FIELD_STEPS)
+
+
+def displacements(shape: tuple[int, ...], largest: float, rng: np.random.Generator) -> np.ndarray:
+    """Draw displacements ``[T, N, 3]`` in Å: normal, each frame with a width up to the largest."""
+    widths = rng.uniform(0.0, largest, (shape[0], 1, 1))
+    return widths * rng.standard_normal(shape)
 
 
 def stop_centre_of_mass(atoms: Atoms) -> None:
@@ -189,15 +270,13 @@ def stop_centre_of_mass(atoms: Atoms) -> None:
     atoms.set_velocities(velocities - (masses * velocities).sum(0) / masses.sum())
 
 
-def _thermal_momenta(
-    masses: np.ndarray, temperature: float, rng: np.random.Generator
-) -> np.ndarray:
+def thermal_momenta(masses: np.ndarray, temperature: float, rng: np.random.Generator) -> np.ndarray:
     """Draw Maxwell-Boltzmann momenta ``[N, 3]`` in ASE's unit, rotation and drift included."""
     noise = rng.standard_normal((len(masses), 3))
     return noise * np.sqrt(masses * (ase_units.kB * temperature))[:, None]
 
 
-def _langevin(
+def thermostatted(
     atoms: Atoms, timestep: float, temperature: float, friction: float, rng: np.random.Generator
 ) -> Langevin:
     return Langevin(
@@ -231,7 +310,25 @@ def _record(
     }
 
 
-def _changes(
+def _record_displaced(
+    atoms: Atoms, settings: Settings, rng: np.random.Generator
+) -> dict[str, np.ndarray]:
+    shape = (settings.frames, len(atoms), 3)
+    positions = atoms.positions + displacements(shape, settings.displacement, rng)
+    energies, forces = np.empty(len(positions)), np.empty(shape)
+    for frame, displaced in enumerate(positions):
+        atoms.positions[:] = displaced
+        energies[frame] = atoms.get_potential_energy()
+        forces[frame] = atoms.get_forces()
+    return {
+        "positions": positions,
+        "velocities": np.zeros(shape),
+        "energies": energies,
+        "forces": forces,
+    }
+
+
+def bond_changes(
     connectivity: Connectivity, positions: np.ndarray, when: str, settings: Settings
 ) -> str:
     """Say which bonds broke and formed; refuse the burst for it unless such bursts are kept."""

@@ -1,7 +1,7 @@
 """Reference engines by name: what computes the energies and forces that an operator learns.
 
-``gfn2`` (the default) and ``gfn1`` through tblite, ``pyscf:<functional>/<basis>`` through PySCF,
-and any other ASE calculator as ``<module>:<class>``.
+``gfn2`` (the default) and ``gfn1`` through tblite, ``aimnet2`` through TorchScript,
+``pyscf:<functional>/<basis>`` through PySCF, and any other ASE calculator as ``<module>:<class>``.
 """
 
 from __future__ import annotations
@@ -17,12 +17,18 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.abc import GetPropertiesMixin
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.data import chemical_symbols
 
-from ase_atom.errors import ConfigError
+from ase_atom.errors import ConfigError, DataError
+from training.batched.potential import Potential
+from training.molecules import Molecule
 
 XTB = {"gfn2": "GFN2-xTB", "gfn1": "GFN1-xTB"}
 ACCURACY = 0.1
 """tblite's accuracy: ten times tighter than its default, for forces smooth enough for bursts."""
+
+WHEREABOUTS = {"aimnet2": ("path",)}
+"""Options that say where an engine's files lie, which is no matter of what it computes."""
 
 CLOSED_SHELL = {
     "charge": (0, None),
@@ -49,6 +55,12 @@ class Engine:
         Level of theory for people: ``GFN2-xTB (tblite 0.8.0)``.
     make
         Returns a fresh ASE calculator; each burst gets its own, so that none depends on another.
+    charges
+        Total charges that it computes.
+    elements
+        Atomic numbers that it knows; None if it has to be asked.
+    potential
+        Returns a potential that evaluates many molecules at a time; None for engines that do not.
     """
 
     name: str
@@ -56,6 +68,27 @@ class Engine:
     version: str
     theory: str
     make: Callable[[], Calculator]
+    charges: tuple[int, ...] = (0,)
+    elements: tuple[int, ...] | None = None
+    potential: Callable[[], Potential] | None = None
+
+    def check(self, molecule: Molecule) -> None:
+        """Check that the engine knows the elements of a molecule.
+
+        Raises
+        ------
+        DataError
+            Naming the one that it does not know.
+        """
+        if self.elements is None:
+            return
+        for number in molecule.numbers().tolist():
+            if number not in self.elements:
+                known = ", ".join(chemical_symbols[one] for one in self.elements)
+                raise DataError(
+                    f"{molecule.smiles!r} holds {chemical_symbols[number]}, and engine "
+                    f"{self.name} knows {known}"
+                )
 
 
 class Moving(GetPropertiesMixin):
@@ -108,7 +141,7 @@ def get_engine(name: str, options: str = "{}") -> Engine:
     Parameters
     ----------
     name
-        ``gfn2``, ``gfn1``, ``pyscf:<functional>/<basis>`` or ``<module>:<class>``.
+        ``gfn2``, ``gfn1``, ``aimnet2``, ``pyscf:<functional>/<basis>`` or ``<module>:<class>``.
     options
         JSON object of keyword arguments for the calculator.
 
@@ -122,14 +155,17 @@ def get_engine(name: str, options: str = "{}") -> Engine:
     _check_closed_shell(keywords)
     if name in XTB:
         engine = _xtb(name, keywords)
+    elif name == "aimnet2":
+        engine = _aimnet2(name, keywords)
     elif name.startswith("pyscf:"):
         engine = _pyscf(name, keywords)
     elif name.count(":") == 1:
         engine = _dotted(name, keywords)
     else:
         raise ConfigError(
-            f"unknown engine {name!r}: there are {', '.join(XTB)}, pyscf:<functional>/<basis> such "
-            "as pyscf:pbe/def2-svp, and any ASE calculator as <module>:<class>"
+            f"unknown engine {name!r}: there are {', '.join(XTB)}, aimnet2, "
+            "pyscf:<functional>/<basis> such as pyscf:pbe/def2-svp, and any ASE calculator as "
+            "<module>:<class>"
         )
     try:
         engine.make()
@@ -138,16 +174,47 @@ def get_engine(name: str, options: str = "{}") -> Engine:
     return engine
 
 
+def recorded_options(name: str, options: str) -> str:
+    """Return an engine's options as data record them: without those that say where files lie."""
+    left_out = WHEREABOUTS.get(name, ())
+    keywords = _parse(options)
+    if not keywords.keys() & set(left_out):
+        return options
+    return json.dumps({key: value for key, value in keywords.items() if key not in left_out})
+
+
 def _xtb(name: str, keywords: dict[str, Any]) -> Engine:
     calculator = _load("training.xtb", "EnergyAndForces", name, "pip install tblite")
-    for option in keywords:
-        if option not in calculator.default_parameters:
-            known = ", ".join(calculator.default_parameters)
-            raise ConfigError(f"engine {name} has no option {option!r}; it has {known}")
+    _known(name, keywords, *calculator.default_parameters)
     settings = {"method": XTB[name], "verbosity": 0, "accuracy": ACCURACY} | keywords
     release = version("tblite")
     theory = f"{settings['method']}{_stated(keywords)} (tblite {release})"
     return Engine(name, "tblite", release, theory, lambda: calculator(**settings))
+
+
+def _aimnet2(name: str, keywords: dict[str, Any]) -> Engine:
+    load = _load("training.aimnet2", "load_ensemble", name, "pip install torch")
+    ensemble = load(**_known(name, keywords, "path", "sha256"))
+    calculator = _load("training.aimnet2", "EnsembleCalculator", name, "pip install torch")
+    return Engine(
+        name,
+        "aimnet2",
+        ensemble.version,
+        ensemble.theory,
+        lambda: calculator(ensemble),
+        ensemble.charges,
+        ensemble.elements,
+        lambda: ensemble,
+    )
+
+
+def _known(name: str, keywords: dict[str, Any], *options: str) -> dict[str, Any]:
+    for option in keywords:
+        if option not in options:
+            raise ConfigError(
+                f"engine {name} has no option {option!r}; it has {', '.join(options)}"
+            )
+    return keywords
 
 
 def _pyscf(name: str, keywords: dict[str, Any]) -> Engine:

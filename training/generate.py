@@ -15,7 +15,7 @@ from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError, DataError
 from training.campaign import Outcome, WorkerError, run_campaign
 from training.dynamics import Settings
-from training.engines import get_engine
+from training.engines import Engine, get_engine
 from training.export import export_bursts, find_data
 from training.molecules import Molecule, from_smiles, from_structure
 from training.presets import COMPOUNDS, Part, get_preset, read_compounds
@@ -65,10 +65,13 @@ def generate(
     duration: float = typer.Option(1000.0, help="Length of a burst in fs."),
     temperatures: str = typer.Option("300,400,500", help="In K, in turn for the bursts."),
     ensemble: str = typer.Option(
-        "nve", help="nve to learn from; langevin for thermostatted runs to compare with."
+        "nve",
+        help="nve to learn from; langevin for thermostatted runs to compare with; displaced for "
+        "energies and forces beside a start, no path.",
     ),
     engine: str = typer.Option(
-        "gfn2", help="gfn2, gfn1, pyscf:FUNCTIONAL/BASIS, or an ASE calculator as MODULE:CLASS."
+        "gfn2",
+        help="gfn2, gfn1, aimnet2, pyscf:FUNCTIONAL/BASIS, or an ASE calculator as MODULE:CLASS.",
     ),
     engine_options: str = typer.Option("{}", help="Keyword arguments of the calculator as JSON."),
     timestep: float = typer.Option(0.5, help="Time step in fs."),
@@ -99,6 +102,9 @@ def generate(
     ),
     precision: str = typer.Option(
         "double", help="Of what is stored but energies: double, or single at half the size."
+    ),
+    displacement: float = typer.Option(
+        0.08, help="Of the displaced ensemble: widest normal deviate of a coordinate in Å."
     ),
     seed: int = typer.Option(0, min=0, help="Root of all bursts' seeds."),
     workers: int | None = typer.Option(
@@ -148,6 +154,7 @@ def generate(
         max_energy_error=max_energy_error,
         bond_changes=bond_changes,
         precision=precision,
+        displacement=displacement,
         seed=seed,
     )
     if compounds is not None:
@@ -156,7 +163,9 @@ def generate(
         return _collect(run, [Part("", (compounds,), settings, bursts or 100)], part)
     if part is not None:
         raise ConfigError("--part chooses among the --compounds: give them too")
-    outcome = run.make(run.folder, _molecules(smiles, structure, name), settings, bursts or 100)
+    chosen = get_engine(settings.engine, settings.engine_options)
+    molecules = _molecules(smiles, structure, name, chosen)
+    outcome = run.make(run.folder, molecules, settings, bursts or 100)
     return conclude(outcome)
 
 
@@ -200,7 +209,8 @@ def _collect(run: _Run, parts: Sequence[Part], only: str | None = None) -> int:
     results = []
     for part in parts:
         refused: dict[str, str] = {}
-        molecules = read_compounds(part.compounds, refused.__setitem__, only)
+        engine = get_engine(part.settings.engine, part.settings.engine_options)
+        molecules = read_compounds(part.compounds, refused.__setitem__, only, engine)
         if not molecules:
             list_refused(refused)
             raise DataError(f"{part.compounds[0]}: holds no compound that can be simulated")
@@ -246,7 +256,7 @@ def _numbers(text: str) -> tuple[float, ...]:
 
 
 def _molecules(
-    smiles: Sequence[str], structures: Sequence[Path], names: Sequence[str]
+    smiles: Sequence[str], structures: Sequence[Path], names: Sequence[str], engine: Engine
 ) -> list[Molecule]:
     count = len(smiles) + len(structures)
     if not count:
@@ -254,10 +264,14 @@ def _molecules(
     if names and len(names) != count:
         raise ConfigError(f"{len(names)} names for {count} molecules: give --name once for each")
     given: list[str | None] = list(names) or [None] * count
-    molecules = [from_smiles(s, n) for s, n in zip(smiles, given, strict=False)]
+    charges = engine.charges
+    molecules = [from_smiles(s, n, charges) for s, n in zip(smiles, given, strict=False)]
     molecules += [
-        from_structure(path, n) for path, n in zip(structures, given[len(smiles) :], strict=True)
+        from_structure(path, n, charges)
+        for path, n in zip(structures, given[len(smiles) :], strict=True)
     ]
+    for molecule in molecules:
+        engine.check(molecule)
     seen = [molecule.name for molecule in molecules]
     for twice in sorted({name for name in seen if seen.count(name) > 1}):
         raise ConfigError(f"two molecules are named {twice}: give each a --name of its own")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,11 +28,20 @@ class Molecule:
         Canonical SMILES.
     structures
         Starting structures in turn for the bursts; if None, each burst gets a conformer of its own.
+    charge
+        Total charge in e.
     """
 
     name: str
     smiles: str
     structures: tuple[Atoms, ...] | None = None
+    charge: int = 0
+
+    def numbers(self) -> np.ndarray:
+        """Return the atomic numbers ``[N]``, in the order of the atoms of `start`."""
+        if self.structures is not None:
+            return self.structures[0].numbers
+        return np.array([atom.GetAtomicNum() for atom in _hydrogenated(self.smiles).GetAtoms()])
 
     def start(self, index: int, seed: int) -> Atoms:
         """Return the starting structure of a burst, unrelaxed and at rest.
@@ -65,15 +75,17 @@ class Molecule:
         return np.array(pairs, dtype=int).reshape(-1, 2)
 
 
-def from_smiles(smiles: str, name: str | None = None) -> Molecule:
+def from_smiles(smiles: str, name: str | None = None, charges: Sequence[int] = (0,)) -> Molecule:
     """Make a molecule from SMILES.
 
     Parameters
     ----------
     smiles
-        One neutral closed-shell molecule of ordinary isotopes.
+        One closed-shell molecule of ordinary isotopes.
     name
         By default its formula.
+    charges
+        Total charges that it may have.
 
     Raises
     ------
@@ -91,8 +103,8 @@ def from_smiles(smiles: str, name: str | None = None) -> Molecule:
     charge = Chem.GetFormalCharge(parsed)
     if fragments > 1:
         raise DataError(f"{smiles!r} holds {fragments} molecules or ions; give one molecule")
-    if charge:
-        raise DataError(f"{smiles!r} has a total charge of {charge:+d}; only neutral molecules")
+    if charge not in charges:
+        raise DataError(f"{smiles!r} has a total charge of {charge:+d}; {_only(charges)}")
     for atom in parsed.GetAtoms():
         if atom.GetNumRadicalElectrons():
             raise DataError(f"{smiles!r} has unpaired electrons; only closed-shell molecules")
@@ -104,16 +116,24 @@ def from_smiles(smiles: str, name: str | None = None) -> Molecule:
         if atom.GetAtomicNum() == 0:
             raise DataError(f"{smiles!r} has an atom of no element (*)")
     canonical = Chem.MolToSmiles(parsed)
-    return Molecule(checked_name(name or CalcMolFormula(parsed)), canonical)
+    return Molecule(checked_name(name or CalcMolFormula(parsed)), canonical, charge=charge)
 
 
-def from_structure(path: Path, name: str | None = None) -> Molecule:
+def from_structure(path: Path, name: str | None = None, charges: Sequence[int] = (0,)) -> Molecule:
     """Make a molecule from a structure file of any kind that ASE reads; its frames are starts.
+
+    Parameters
+    ----------
+    name
+        By default the file's.
+    charges
+        Total charges that it may state, see `ase_atom.coverage.total_charge`.
 
     Raises
     ------
     DataError
-        If the file cannot be read, or is not one neutral closed-shell molecule in each frame.
+        If the file cannot be read, or is not one closed-shell molecule, of one of the charges, in
+        each frame.
     """
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
@@ -123,13 +143,14 @@ def from_structure(path: Path, name: str | None = None) -> Molecule:
         raise DataError(f"{path}: is no structure that ASE can read: {error}") from error
     if not frames:
         raise DataError(f"{path}: holds no structure")
-    names = []
+    names, charge = [], 0
     for number, atoms in enumerate(frames):
         try:
             check_isolated(atoms)
-            if charge := total_charge(atoms):
-                raise CoverageError(f"total charge of {charge:+d}; only neutral molecules")
-            names.append(perceive_smiles(atoms)[1])
+            charge = total_charge(atoms)
+            if charge not in charges:
+                raise CoverageError(f"total charge of {charge:+d}; {_only(charges)}")
+            names.append(perceive_smiles(atoms, charge)[1])
         except CoverageError as error:
             raise DataError(f"{path}, frame {number}: {error}") from error
         if names[-1] != names[0] or (atoms.numbers != frames[0].numbers).any():
@@ -137,7 +158,7 @@ def from_structure(path: Path, name: str | None = None) -> Molecule:
                 f"{path}: frame {number} is {names[-1]} and frame 0 {names[0]}, or their atoms are "
                 "in another order; one file is for one molecule"
             )
-    return Molecule(checked_name(name or path.stem), names[0], tuple(frames))
+    return Molecule(checked_name(name or path.stem), names[0], tuple(frames), charge)
 
 
 def embed(smiles: str, seed: int) -> Atoms:
@@ -172,6 +193,12 @@ def checked_name(name: str) -> str:
     if not name or name.startswith(".") or set(name) & set('/\\:*?"<>| '):
         raise DataError(f"{name!r} cannot name a file; use letters, digits, - and _")
     return name
+
+
+def _only(charges: Sequence[int]) -> str:
+    if tuple(charges) == (0,):
+        return "only neutral molecules"
+    return f"only {', '.join(f'{charge:+d}' if charge else '0' for charge in charges)}"
 
 
 def _hydrogenated(smiles: str):

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ase_atom.errors import ConfigError, DataError
 from training.dynamics import Settings
+from training.engines import Engine
 from training.molecules import Molecule, from_smiles
 
 COMPOUNDS = Path(__file__).parent / "data"
@@ -105,6 +106,7 @@ def read_compounds(
     paths: Sequence[Path],
     refused: Callable[[str, str], None] | None = None,
     part: str | None = None,
+    engine: Engine | None = None,
 ) -> list[Molecule]:
     """Read lists of compounds: CSV with the columns ``name`` and ``smiles``.
 
@@ -115,6 +117,8 @@ def read_compounds(
         it, the first such compound raises.
     part
         Only rows with this in a column ``part``.
+    engine
+        Whose charges and elements they may have; by default neutral ones of any element.
 
     Raises
     ------
@@ -126,7 +130,10 @@ def read_compounds(
     for path in paths:
         for name, smiles in _rows(path, part):
             try:
-                molecules.append(from_smiles(smiles, name))
+                molecule = from_smiles(smiles, name, engine.charges if engine else (0,))
+                if engine is not None:
+                    engine.check(molecule)
+                molecules.append(molecule)
             except DataError as error:
                 if refused is None:
                     raise DataError(f"{path}, {name}: {error}") from error

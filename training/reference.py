@@ -72,9 +72,17 @@ def load_reference(config: TrainingConfig, folder: RunFolder) -> Reference:
         if burst.key in bursts:
             raise DataError(f"burst {burst.key} is in more than one of data.paths")
         if burst.attrs.get("ensemble", "nve") != "nve":
+            why = "a thermostat's noise cannot be learned"
+            if burst.attrs["ensemble"] == "displaced":
+                why = "its frames are no path"
             raise DataError(
-                f"burst {burst.key} is of ensemble {burst.attrs['ensemble']}: a thermostat's "
-                "noise cannot be learned, train on nve bursts"
+                f"burst {burst.key} is of ensemble {burst.attrs['ensemble']}: {why}, train on nve "
+                "bursts"
+            )
+        if burst.charge:
+            raise DataError(
+                f"burst {burst.key} has a total charge of {burst.charge:+d}: operators learn "
+                "neutral molecules only, leave ions out of data.paths"
             )
         if partition is not None:
             if burst.smiles not in names:

@@ -1,11 +1,13 @@
 """Reference trajectories on disk: HDF5, one file a burst while they are made, merged at the end.
 
-Layout: a group ``/<molecule>/<index>`` for each burst, with the datasets ``numbers [N]``,
-``masses [N]`` (amu), ``positions [T, N, 3]`` (Å), ``velocities [T, N, 3]`` (Å/fs), ``energies [T]``
-(eV, potential) and ``forces [T, N, 3]`` (eV/Å), and as attributes its SMILES, frame interval (fs),
-temperature (K), seed, everything else known about its origin, and a checksum of all of these. A
-merged file holds many such groups, a part file one. Files appear under their name complete or not
-at all: they are written beside it, flushed to the disk and renamed.
+Layout: a group ``/<molecule>/<index>`` for each burst, with the datasets ``numbers [N]``, ``masses
+[N]`` (amu), ``positions [T, N, 3]`` (Å), ``velocities [T, N, 3]`` (Å/fs), ``energies [T]`` (eV,
+potential) and ``forces [T, N, 3]`` (eV/Å), where the engine computes them ``atomic_charges [T, N]``
+(e) and, at every tenth frame, ``force_spread [K, N]`` (eV/Å), and as attributes its SMILES, frame
+interval (fs), temperature (K), seed, total charge (e) if it has one, everything else known about
+its origin, and a checksum of all of these. A merged file holds many such groups, a part file one.
+Files appear under their name complete or not at all: they are written beside it, flushed to the
+disk and renamed.
 """
 
 from __future__ import annotations
@@ -24,7 +26,7 @@ import h5py
 
 from ase_atom.errors import DataError
 from ase_atom.files import replacing
-from training.burst import ARRAYS, SCALARS, Burst, plain, plain_scalar
+from training.burst import ARRAYS, EXTRAS, SCALARS, Burst, plain_scalar
 
 FORMAT = "ase-atom bursts 1"
 DATA_VARIABLE = "ASE_ATOM_DATA"
@@ -215,17 +217,18 @@ def _fill(file: h5py.File, bursts: Iterable[Burst], attrs: dict[str, Any]) -> No
 def _write_group(file: h5py.File, burst: Burst) -> None:
     burst.check()
     group = file.create_group(burst.key)
-    for name in ARRAYS:
-        group.create_dataset(name, data=plain(name, getattr(burst, name)))
+    for name, array in burst.arrays().items():
+        group.create_dataset(name, data=array)
     group.attrs.update(burst.attributes())
     group.attrs["checksum"] = burst.checksum()
 
 
 def _read_group(group: h5py.Group, key: str) -> Burst:
-    arrays = {name: group[name][()] for name in ARRAYS}
+    names = [*ARRAYS, *(name for name in EXTRAS if name in group)]
+    arrays = {name: group[name][()] for name in names}
     attrs = {name: plain_scalar(value) for name, value in group.attrs.items()}
     checksum = attrs.pop("checksum")
-    own = {name: attrs.pop(name) for name in SCALARS}
+    own = {name: attrs.pop(name) for name in SCALARS} | {"charge": attrs.pop("charge", 0)}
     burst = Burst(key=key, **own, **arrays, attrs=attrs)
     if burst.checksum() != checksum:
         raise ValueError("its checksum does not fit its contents")

@@ -10,7 +10,7 @@ from typing import Any
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.files import replace_text
 from training.dynamics import Settings
-from training.engines import get_engine
+from training.engines import get_engine, recorded_options
 from training.molecules import Molecule
 from training.store import file_attributes, keys, merge, read_burst
 
@@ -41,6 +41,9 @@ class Target:
     def provenance(self) -> dict[str, Any]:
         """Return all that must be the same for bursts to lie in one file."""
         known = json.loads(self.settings.model_dump_json())
+        known["engine_options"] = recorded_options(
+            self.settings.engine, self.settings.engine_options
+        )
         known |= {"smiles": self.molecule.smiles, "engine_version": self.engine_version}
         if self.thermal_version is not None:
             known["thermal_engine_version"] = self.thermal_version

@@ -16,6 +16,9 @@ BROKEN_STRETCH = 1.5
 FORMED_CONTACT = 1.2
 """Atoms nearer than this multiple of their covalent radii's sum are bonded ..."""
 
+RELAXED_CONTACT = 1.1
+"""Atoms that are relaxed nearer than this multiple are bonded."""
+
 FORMED_APPROACH = 0.75
 """... if they are also nearer than this multiple of their relaxed distance: small rings are."""
 
@@ -48,6 +51,25 @@ class Connectivity:
         known = {tuple(sorted(bond)) for bond in bonds.tolist()}
         bonded = np.array([tuple(pair) in known for pair in pairs.tolist()], dtype=bool)
         return cls(numbers, pairs, bonded, _distances(positions, pairs))
+
+    def check_relaxed(self) -> None:
+        """Check that a relaxed structure has the bonds that it should, and no others.
+
+        Raises
+        ------
+        DataError
+            Naming the bonds that are gone or new: it is another molecule, or several.
+        """
+        radii = covalent_radii[self.numbers][self.pairs].sum(1)
+        gone = self.bonded & ~(self.relaxed < BROKEN_STRETCH * radii)
+        new = ~self.bonded & (self.relaxed < RELAXED_CONTACT * radii)
+        found = [
+            f"{self._label(pair)} is {what} ({self.relaxed[pair]:.2f} Å)"
+            for what, which in (("gone", gone), ("new", new))
+            for pair in np.flatnonzero(which)
+        ]
+        if found:
+            raise DataError(f"relaxed, it is another molecule: {', '.join(found)}")
 
     def changes(self, positions: np.ndarray) -> str:
         """Say which bonds broke and formed in any of the frames ``[T, N, 3]``; empty if none did.

@@ -147,6 +147,11 @@ def _check(bursts: Sequence[Burst], card: OperatorCard) -> None:
                 f"burst {burst.key} is of ensemble {ensemble}: errors by lag need nve bursts; a "
                 "thermostatted run goes to --reference"
             )
+        if burst.charge != card.charge:
+            raise CoverageError(
+                f"burst {burst.key} has a total charge of {burst.charge:+d}, and {card.name} was "
+                f"trained for {card.charge:+d}"
+            )
         strange = sorted({int(number) for number in burst.numbers} - set(card.elements))
         if strange:
             names = ", ".join(chemical_symbols[number] for number in strange)

@@ -1,0 +1,1 @@
+"""Reference dynamics of many molecules at a time, for engines that evaluate batches."""
