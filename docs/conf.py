@@ -18,4 +18,4 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "none"  # the docstrings give shapes and units, which types do not
 napoleon_google_docstring = False
 napoleon_use_rtype = False
-napoleon_use_ivar = True  # attributes that are described in the class do not need a page of their own
+napoleon_use_ivar = True

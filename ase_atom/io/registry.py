@@ -152,7 +152,7 @@ def read_trajectory(
 
     Returns
     -------
-    A reader; iterating gives blocks of frames (`FrameBlock`), and never holds more than one of them in memory.
+    A reader; iterating gives blocks of frames (`FrameBlock`), one of them in memory at a time.
 
     Raises
     ------

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -70,6 +70,22 @@ class CachedPotential:
                 self._answer[moved] = self._potential(state.select(moved.nonzero().flatten()))
         self._asked = state
         return self._answer
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the latest answer and the positions that it belongs to; nothing before the first.
+
+        A potential that is computed anew for another number of molecules differs in its last bits,
+        so a run that is to go on exactly takes its answer along.
+        """
+        if self._asked is None:
+            return {}
+        return {"positions": self._asked.positions, "energies": self._answer}
+
+    def load_state_dict(self, saved: Mapping[str, Tensor], state: PhaseState) -> None:
+        """Take back a latest answer, for the molecules of a state."""
+        if saved:
+            self._asked = state.replace(positions=saved["positions"])
+            self._answer = saved["energies"]
 
 
 class Ensemble(Protocol):

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from fractions import Fraction
+from typing import Any
 
 import torch
 
@@ -14,13 +15,15 @@ from ase_atom.propagation.ensembles import NVE, CachedPotential, Ensemble, Poten
 from ase_atom.propagation.frames import Frames, exact
 from ase_atom.propagation.guard import Guard
 from ase_atom.propagation.steps import OperatorLike, advance, choose
-from ase_atom.propagation.stochastic import Noise, torch_noise
+from ase_atom.propagation.stochastic import KeepableNoise, Noise, torch_noise
 from ase_atom.state import PhaseState
 
 SIMPLE = 10**4
 """Largest denominator of a fraction that one grid is of another."""
 
 ROUNDING = Fraction(1, 10**9)
+
+_PENDING = ("times", "positions", "velocities", "valid")
 
 
 class Propagator:
@@ -107,10 +110,11 @@ class Propagator:
         self.frames_given = 0
         self._stride = exact(stride)
         self._interval = _on_grid(exact(frame_interval), self._stride)
-        potential = CachedPotential(operator.energy if potential is None else potential)
-        self._step_of_grid = Step(stride, seed if callable(seed) else torch_noise(seed), potential)
-        self.state = self.ensemble.prepare(state)
-        self._guard = Guard.watch(self.state)
+        self._potential = CachedPotential(operator.energy if potential is None else potential)
+        self._noise = seed if callable(seed) else torch_noise(seed)
+        self._step_of_grid = Step(stride, self._noise, self._potential)
+        self.state = self._first = self.ensemble.prepare(state)
+        self._guard = Guard.watch(self._first)
         self._alive = torch.ones(state.batch_size, dtype=torch.bool)
         self._end = Fraction(0)
         self._jumps = 0
@@ -151,6 +155,108 @@ class Propagator:
             raise ConfigError(f"the time must be above 0 fs, not {duration:g} fs")
         self._end = _on_grid(self._end + exact(duration), self._interval)
         return self._march()
+
+    def go_on(self) -> Iterator[Frames]:
+        """Go on to `time`, the end that runs have been asked for, with the frames not yet given.
+
+        For a run that was cut short: by whoever took its frames, or by the end of the process whose
+        state was loaded here. Frames and errors are those of `run`.
+        """
+        return self._march()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that another propagator of the same settings needs to go on from here.
+
+        Tensors and plain values in nested dictionaries, which `ase_atom.propagation.restart`
+        writes to a file. What the loaded propagator gives is what this one would have given, to
+        the last bit, on the same machine and with as many threads.
+
+        Raises
+        ------
+        ConfigError
+            If the source of noise cannot tell its state.
+        """
+        noise = self._keepable_noise()
+        return {
+            "settings": self._settings(),
+            "numbers": self.state.numbers,
+            "masses": self.state.masses,
+            "first": self._first.positions,
+            "positions": self.state.positions,
+            "velocities": self.state.velocities,
+            "alive": self._alive,
+            "jumps": self._jumps,
+            "end": str(self._end),
+            "frames_given": self.frames_given,
+            "pending": {name: getattr(self._pending, name) for name in _PENDING},
+            "broken": [_described(error) for error in self.broken],
+            "noise": noise.state_dict(),
+            "potential": self._potential.state_dict(),
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on where another propagator of the same settings was.
+
+        Raises
+        ------
+        ConfigError
+            If the molecules, the ensemble, the stride or the frame interval are others, naming
+            both; or if this is no state of a propagator.
+        """
+        try:
+            self._check_same(saved)
+            self._load(saved)
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            if isinstance(error, ConfigError):
+                raise
+            raise ConfigError(f"this is no state of a propagator: {error}") from error
+
+    def _keepable_noise(self) -> KeepableNoise:
+        if not isinstance(self._noise, KeepableNoise):
+            raise ConfigError(
+                f"the noise comes from {type(self._noise).__name__}, whose state cannot be kept: "
+                "give a seed"
+            )
+        return self._noise
+
+    def _settings(self) -> dict[str, str]:
+        """What must be the same where a run goes on, in words."""
+        return {
+            "ensemble": repr(self.ensemble),
+            "stride": f"{float(self._stride)!r} fs",
+            "frame interval": f"{float(self._interval)!r} fs",
+            "drop_broken": str(self.drop_broken),
+        }
+
+    def _check_same(self, saved: Mapping[str, Any]) -> None:
+        for name, value in self._settings().items():
+            if saved["settings"][name] != value:
+                raise ConfigError(
+                    f"the {name} was {saved['settings'][name]} and is now {value}: a run goes on "
+                    "with the settings that it began with"
+                )
+        for name in ("numbers", "masses"):
+            now, then = getattr(self.state, name), saved[name]
+            if now.shape != then.shape or not torch.equal(now, then):
+                raise ConfigError(
+                    f"the molecules are others than those of the run that is to go on ({name} "
+                    "differ)"
+                )
+
+    def _load(self, saved: Mapping[str, Any]) -> None:
+        first = self.state.replace(positions=saved["first"])
+        state = self.state.replace(positions=saved["positions"], velocities=saved["velocities"])
+        pending = Frames(state.numbers, state.masses, *(saved["pending"][n] for n in _PENDING))
+        self._keepable_noise().load_state_dict(saved["noise"])
+        self._potential.load_state_dict(saved["potential"], state)
+        self.state, self._first, self._guard = state, first, Guard.watch(first)
+        self._pending = pending
+        self._alive = saved["alive"]
+        self._jumps, self.frames_given = int(saved["jumps"]), int(saved["frames_given"])
+        self._end = Fraction(saved["end"])
+        self.broken[:] = [
+            BrokenStateError(**{**each, "atoms": tuple(each["atoms"])}) for each in saved["broken"]
+        ]
 
     def _march(self) -> Iterator[Frames]:
         while True:
@@ -224,6 +330,17 @@ class Propagator:
             )
         self._alive &= ~newly
         return int(first[newly].min()) if bool(newly.any()) else count
+
+
+def _described(error: BrokenStateError) -> dict[str, Any]:
+    """What it takes to raise a broken replica's error again."""
+    return {
+        "message": str(error),
+        "replica": error.replica,
+        "time": error.time,
+        "atoms": list(error.atoms),
+        "frames_written": error.frames_written,
+    }
 
 
 def _on_grid(time: Fraction, unit: Fraction) -> Fraction:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor
 
+from ase_atom.errors import ConfigError
 from ase_atom.state import PhaseState
 from ase_atom.units import KB, thermal_speed
 
@@ -15,17 +17,59 @@ Noise = Callable[[torch.Size], Tensor]
 """Gives independent standard normal numbers of a shape, float64 on the CPU."""
 
 
-def torch_noise(source: int | torch.Generator) -> Noise:
-    """Return a source of noise from a seed or a CPU generator.
+@runtime_checkable
+class KeepableNoise(Protocol):
+    """A source of noise whose state can be kept, and which goes on from a kept state."""
 
-    Noise is float64 on the CPU whatever it is used for, so a seed means the same on every device.
+    def __call__(self, shape: torch.Size) -> Tensor: ...
+
+    def state_dict(self) -> dict[str, Any]: ...
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None: ...
+
+
+class TorchNoise:
+    """Standard normal numbers from a generator of torch's, whose state can be kept.
+
+    Numbers are float64 on the CPU whatever they are used for, so a seed means the same on every
+    device.
+
+    Parameters
+    ----------
+    source
+        A seed, or a generator on the CPU.
     """
-    generator = torch.Generator().manual_seed(source) if isinstance(source, int) else source
 
-    def draw(shape: torch.Size) -> Tensor:
-        return torch.randn(shape, generator=generator, dtype=torch.float64)
+    def __init__(self, source: int | torch.Generator) -> None:
+        if isinstance(source, int):
+            source = torch.Generator("cpu").manual_seed(source)
+        self._generator = source
 
-    return draw
+    def __call__(self, shape: torch.Size) -> Tensor:
+        """Draw standard normal numbers of a shape."""
+        return torch.randn(shape, generator=self._generator, dtype=torch.float64, device="cpu")
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """Return the state of the generator."""
+        return {"generator": self._generator.get_state()}
+
+    def load_state_dict(self, state: Mapping[str, Tensor]) -> None:
+        """Go on where a generator was.
+
+        Raises
+        ------
+        ConfigError
+            If this is no state of such a generator.
+        """
+        try:
+            self._generator.set_state(state["generator"])
+        except (KeyError, RuntimeError, TypeError) as error:
+            raise ConfigError("this is no state of torch's generator on the CPU") from error
+
+
+def torch_noise(source: int | torch.Generator) -> TorchNoise:
+    """Return a source of noise from a seed or a CPU generator, see `TorchNoise`."""
+    return TorchNoise(source)
 
 
 def sample_velocities(

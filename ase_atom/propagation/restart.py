@@ -1,0 +1,82 @@
+"""Restart files: the state of a run as safetensors, with its plain values as JSON in the header."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from ase_atom.errors import FileFormatError
+from ase_atom.files import replace_file
+
+FORMAT = "ase-atom-restart/1"
+
+
+def write_restart(path: Path, state: Mapping[str, Any]) -> None:
+    """Write tensors and plain values, in nested dictionaries, in place of the file there.
+
+    The file appears whole or not at all.
+
+    Parameters
+    ----------
+    path
+        The file.
+    state
+        What `read_restart` gives back; keys are names without a dot.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    tensors: dict[str, Tensor] = {}
+    plain = _split(state, "", tensors)
+    facts = {"format": FORMAT, "state": json.dumps(plain)}
+    replace_file(path, lambda scratch: scratch.write_bytes(save(tensors, metadata=facts)))
+
+
+def read_restart(path: Path) -> dict[str, Any]:
+    """Read what `write_restart` wrote.
+
+    Raises
+    ------
+    FileFormatError
+        If the file is missing, damaged, or no restart file.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        if facts.get("format") != FORMAT:
+            raise FileFormatError(f"{path} is no restart file of this version of ase-atom")
+        state = json.loads(facts["state"])
+    except (SafetensorError, OSError, KeyError, ValueError) as error:
+        if isinstance(error, FileFormatError):
+            raise
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise FileFormatError(f"{path} cannot be read as a restart file: {reason}") from error
+    for name, tensor in tensors.items():
+        *parents, last = name.split(".")
+        place = state
+        for parent in parents:
+            place = place[parent]
+        place[last] = tensor
+    return dict(state)
+
+
+def _split(state: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor]) -> dict[str, Any]:
+    """Return the plain values, and put the tensors aside under dotted names."""
+    plain: dict[str, Any] = {}
+    for name, value in state.items():
+        if isinstance(value, Tensor):
+            tensors[prefix + name] = value.detach().cpu().contiguous().clone()
+        elif isinstance(value, Mapping):
+            plain[name] = _split(value, f"{prefix}{name}.", tensors)
+        else:
+            plain[name] = value
+    return plain
