@@ -16,12 +16,17 @@ from rdkit import Chem
 from rdkit.Chem import AllChem
 
 from ase_atom.analysis import Segment, Trajectory, compare
-from ase_atom.analysis.coordinates import perceive
-from ase_atom.analysis.motion import rotational_freedom, split_motion, temperatures
-from ase_atom.analysis.pathwise import climate, first_passage
-from ase_atom.analysis.relaxation import correlation_time
-from ase_atom.analysis.spectra import autocorrelation, find_bands, power_spectrum, time_scale
-from ase_atom.analysis.velocities import step_ratio, with_velocities
+from ase_atom.analysis.inputs.velocities import step_ratio, with_velocities
+from ase_atom.analysis.measures.motion import rotational_freedom, split_motion, temperatures
+from ase_atom.analysis.measures.pathwise import climate, first_passage
+from ase_atom.analysis.measures.relaxation import correlation_time
+from ase_atom.analysis.measures.spectra import (
+    autocorrelation,
+    find_bands,
+    power_spectrum,
+    time_scale,
+)
+from ase_atom.analysis.molecule.coordinates import perceive
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 
 

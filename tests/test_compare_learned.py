@@ -11,15 +11,15 @@ from conftest import make_card
 from harmonic_bursts import water_bursts
 
 from ase_atom.analysis import Trajectory, load_trajectory
-from ase_atom.analysis.learned import unseen
+from ase_atom.analysis.inputs.learned import unseen
 from ase_atom.errors import ConfigError
 from ase_atom.io import open_trajectory
 from ase_atom.operator import OperatorCard
 from ase_atom.operator.marks import frame_marks
 from training.card import make_card as trained_card
 from training.config import TrainingConfig
+from training.folder import RunFolder
 from training.reference import load_reference
-from training.run import RunFolder
 from training.store import Burst, fingerprint, write_bursts
 
 TAUGHT = [f"water/{k:05d}" for k in (0, 1, 3)]

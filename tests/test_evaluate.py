@@ -16,7 +16,7 @@ from ase.calculators.calculator import Calculator, all_changes
 from conftest import make_card
 from springs import SpringOperator
 
-from ase_atom.analysis.symmetry import bond_classes
+from ase_atom.analysis.molecule.symmetry import bond_classes
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import Operator, SpectralConfig, build_operator, save_operator
 from ase_atom.propagation import NVE, sample_velocities

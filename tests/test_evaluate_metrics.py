@@ -12,14 +12,14 @@ from ase.build import molecule as ase_molecule
 from scipy.spatial.transform import Rotation
 from springs import SpringOperator
 
-from ase_atom.analysis.harmonic import (
+from ase_atom.analysis.molecule.harmonic import (
     HarmonicGuess,
     NormalModes,
     finite_difference_hessian,
     rotate_freely,
 )
+from ase_atom.analysis.molecule.symmetry import automorphisms, bond_classes
 from ase_atom.analysis.statistics import block_average, slopes
-from ase_atom.analysis.symmetry import automorphisms, bond_classes
 from ase_atom.errors import DataError
 from ase_atom.propagation import sample_velocities
 from ase_atom.state import PhaseState

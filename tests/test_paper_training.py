@@ -30,8 +30,8 @@ from ase_atom.operator.paper.tokens import Tokens
 from ase_atom.state import PhaseState
 from training.config import load_config
 from training.data import Windows
+from training.folder import RunFolder
 from training.module import rotated
-from training.run import RunFolder
 from training.store import write_bursts
 from training.train import train
 

@@ -21,9 +21,10 @@ from safetensors.torch import load_file
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import load_operator
 from training.config import load_config
+from training.folder import RunFolder
 from training.module import Steps
 from training.optimisers import Muon, build_optimiser, build_schedule, orthogonalise
-from training.run import RunFolder, load_reference, make_module, make_operator
+from training.run import load_reference, make_module, make_operator
 from training.store import fingerprint, write_bursts
 from training.train import main, train
 
@@ -172,7 +173,7 @@ def test_bursts_added_later_are_left_out_and_altered_ones_refused(
 ) -> None:
     settings, folder = load_config(config), RunFolder(tmp_path / "run")
     begun = load_reference(settings, folder)
-    folder.begin(settings, begun)
+    folder.begin(settings, begun.split, begun.fingerprint)
     write_bursts(tmp_path / "water.h5", water_bursts(12))
     again = load_reference(settings, folder)
     assert (again.split, again.fingerprint) == (begun.split, begun.fingerprint)

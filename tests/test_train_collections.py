@@ -16,8 +16,9 @@ from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import load_operator
 from training.buckets import bucketed, shares
 from training.config import OptimiserConfig, TrainingConfig, load_config
+from training.folder import RunFolder
 from training.optimisers import build_schedule
-from training.run import RunFolder, load_reference, make_module, make_operator
+from training.run import load_reference, make_module, make_operator
 from training.split import divide_compounds
 from training.store import Burst, write_burst, write_bursts
 from training.train import decaying, train

@@ -26,9 +26,10 @@ from ase_atom.operator.checkpoint import SUFFIX
 from training.config import TrainingConfig
 from training.curation.scaffolds import identity
 from training.export import find_data
+from training.folder import RunFolder
 from training.import_trajectory import DEFAULT_SHARE, described, import_all
 from training.importing.bursts import divide
-from training.run import RunFolder, load_reference, make_module, make_operator, refit_energies
+from training.run import load_reference, make_module, make_operator, refit_energies
 from training.split import PARTS
 from training.store import Burst, read_bursts, write_bursts
 from training.train import train

@@ -7,17 +7,14 @@ import hashlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from ase_atom.errors import ConfigError, CoverageError, DataError
 from ase_atom.operator import load_operator
 from training.config import TrainingConfig
 from training.curation.scaffolds import identity
+from training.folder import RunFolder
 from training.split import PARTS, Split, divide_compounds, split_bursts
 from training.store import Burst, data_folder, iterate_bursts
-
-if TYPE_CHECKING:
-    from training.run import RunFolder
 
 REPOSITORY = Path(__file__).parent.parent
 

@@ -28,8 +28,8 @@ from ase_atom.operator import save_operator
 from training.callbacks import Checkpoints, ExportOperator, Progress, make_loggers
 from training.card import make_card
 from training.config import TrainerConfig, TrainingConfig, load_config
+from training.folder import RunFolder
 from training.run import (
-    RunFolder,
     load_reference,
     make_module,
     make_operator,
@@ -84,7 +84,7 @@ def train(
     module = make_module(config, reference, operator)
     trainer = _trainer(config, folder, checkpoint)
     if rank_zero_only.rank == 0:
-        folder.begin(config, reference)
+        folder.begin(config, reference.split, reference.fingerprint)
         counts = ", ".join(f"{len(keys)} {part}" for part, keys in reference.split.items())
         parameters = sum(p.numel() for p in operator.parameters())
         start = f"from {checkpoint.stem}" if checkpoint else "from the beginning"
@@ -152,7 +152,8 @@ def decaying(config: TrainingConfig, output: Path, steps: int) -> tuple[Training
     else:
         branch.checkpoints.mkdir(parents=True, exist_ok=True)
         replace_file(branch.checkpoints / source.name, partial(shutil.copyfile, source))
-        branch.begin(settings, load_reference(settings, run))
+        reference = load_reference(settings, run)
+        branch.begin(settings, reference.split, reference.fingerprint)
     return settings, branch.path
 
 

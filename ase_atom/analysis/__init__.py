@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ase_atom.analysis.comparison import Comparison, compare
+    from ase_atom.analysis.inputs.sources import load_trajectory
+    from ase_atom.analysis.inputs.trajectory import Segment, Trajectory
     from ase_atom.analysis.lines import Line, Tolerances, Verdict
-    from ase_atom.analysis.sources import load_trajectory
-    from ase_atom.analysis.trajectory import Segment, Trajectory
 
 _HOMES = {
     "Comparison": "comparison",
@@ -20,9 +20,9 @@ _HOMES = {
     "Line": "lines",
     "Tolerances": "lines",
     "Verdict": "lines",
-    "load_trajectory": "sources",
-    "Segment": "trajectory",
-    "Trajectory": "trajectory",
+    "load_trajectory": "inputs.sources",
+    "Segment": "inputs.trajectory",
+    "Trajectory": "inputs.trajectory",
 }
 
 __all__ = [

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,15 +11,20 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from ase_atom.analysis.checks import check_alone, check_pair, with_masses_noted
-from ase_atom.analysis.conservation import compare_conservation
-from ase_atom.analysis.coordinates import Coordinates, perceive
-from ase_atom.analysis.diagnosis import Finding, diagnose
-from ase_atom.analysis.dynamics import compare_dynamics
 from ase_atom.analysis.engines import make_calculator
-from ase_atom.analysis.lines import Line, Missing, Tolerances, Verdict, judge
-from ase_atom.analysis.motion import rotational_freedom, split_motion, temperatures
-from ase_atom.analysis.pair import Pair, have_common_starts
+from ase_atom.analysis.inputs.checks import check_alone, check_pair, with_masses_noted
+from ase_atom.analysis.inputs.trajectory import Trajectory
+from ase_atom.analysis.inputs.velocities import with_velocities
+from ase_atom.analysis.lines import Line, Tolerances, Verdict, judge
+from ase_atom.analysis.measures.conservation import compare_conservation
+from ase_atom.analysis.measures.diagnosis import Finding, diagnose
+from ase_atom.analysis.measures.dynamics import compare_dynamics
+from ase_atom.analysis.measures.motion import rotational_freedom, split_motion, temperatures
+from ase_atom.analysis.measures.pair import Pair, have_common_starts
+from ase_atom.analysis.measures.structure import compare_structure
+from ase_atom.analysis.measures.thermodynamics import ensemble_of
+from ase_atom.analysis.molecule.coordinates import perceive
+from ase_atom.analysis.outcome import Outcome
 from ase_atom.analysis.parts import (
     add_infrared,
     check_choice,
@@ -31,12 +35,8 @@ from ase_atom.analysis.parts import (
     temperature_of,
     thermodynamics,
 )
-from ase_atom.analysis.plots import Plot, Section
+from ase_atom.analysis.plots import Section
 from ase_atom.analysis.statistics import LEAST_BLOCKS
-from ase_atom.analysis.structure import compare_structure
-from ase_atom.analysis.thermodynamics import ensemble_of
-from ase_atom.analysis.trajectory import Trajectory
-from ase_atom.analysis.velocities import with_velocities
 from ase_atom.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -49,75 +49,12 @@ SHORT = 1000.0
 _HOLDS_AT_ONCE = ("position error", "motion beside velocities", "centre of mass")
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A trajectory laid beside a reference.
-
-    Attributes
-    ----------
-    trajectory, reference
-        As they were compared.
-    coordinates
-        Of the molecule.
-    lines
-        Every number with its verdict.
-    missing
-        What could not be measured, and why.
-    plots
-        In the order of the report.
-    remarks
-        How things were measured: section and sentence.
-    facts
-        Numbers without a verdict: section, what they are, and what they say.
-    findings
-        Diseases of the trajectory, by name.
-    tolerances
-        That the verdicts are about.
-    """
-
-    trajectory: Trajectory
-    reference: Trajectory
-    coordinates: Coordinates
-    lines: tuple[Line, ...]
-    missing: tuple[Missing, ...]
-    plots: tuple[Plot, ...]
-    remarks: tuple[tuple[str, str], ...]
-    facts: tuple[tuple[str, str, str], ...]
-    findings: tuple[Finding, ...]
-    tolerances: Tolerances
-
-    @property
-    def sections(self) -> list[str]:
-        """Names of the sections, in the order of the report."""
-        named = [line.section for line in self.lines] + [plot.section for plot in self.plots]
-        return list(dict.fromkeys(named))
-
-    def line(self, name: str) -> Line:
-        """Return the line of a name.
-
-        Raises
-        ------
-        KeyError
-            If there is none.
-        """
-        for line in self.lines:
-            if line.name == name:
-                return line
-        raise KeyError(name)
-
-    def count(self, verdict: Verdict, section: str | None = None) -> int:
-        """Number of lines with a verdict, of one section or of all."""
-        return Counter(
-            line.verdict for line in self.lines if section is None or line.section == section
-        )[verdict]
-
-    def worst(self, section: str | None = None) -> list[Line]:
-        """Lines by deviation over tolerance, the largest first."""
-        chosen = [line for line in self.lines if section is None or line.section == section]
-        return sorted(chosen, key=lambda line: -line.severity)
+class Comparison(Outcome):
+    """A trajectory laid beside a reference, with its report."""
 
     def write(self, folder: str | Path, *, command: str = "", overwrite: bool = False) -> Path:
         """Write the report, and return the page; see `ase_atom.analysis.report.write_report`."""
+        # Matplotlib and the page's templates take time to import.
         from ase_atom.analysis.report import write_report
 
         return write_report(self, Path(folder), command=command, overwrite=overwrite)
@@ -231,7 +168,7 @@ def compare(
     pair = Pair(ours, theirs, coordinates, tolerances, random, warmth, common)
     dynamics, spectra = compare_dynamics(pair, motions, lacks)
     if energy is None and hasattr(model, "energy_and_forces"):
-        from ase_atom.analysis.minima import HeadCalculator
+        from ase_atom.analysis.molecule.minima import HeadCalculator
 
         calculator, source = HeadCalculator(model), "the operator's own energy"
     add_infrared(pair, calculator if infrared else None, source, infrared, dynamics)

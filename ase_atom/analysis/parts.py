@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from ase_atom.analysis.checks import check_alone
-from ase_atom.analysis.coordinates import typical_frame
-from ase_atom.analysis.energies import compare_energies, with_energies
-from ase_atom.analysis.infrared import compare_infrared, with_dipoles
-from ase_atom.analysis.learned import unseen
+from ase_atom.analysis.inputs.checks import check_alone
+from ase_atom.analysis.inputs.learned import unseen
+from ase_atom.analysis.inputs.sources import load_trajectory
+from ase_atom.analysis.inputs.trajectory import Trajectory
+from ase_atom.analysis.inputs.velocities import with_velocities
 from ase_atom.analysis.lines import Missing
-from ase_atom.analysis.motion import (
+from ase_atom.analysis.measures.energies import compare_energies, with_energies
+from ase_atom.analysis.measures.infrared import compare_infrared, with_dipoles
+from ase_atom.analysis.measures.motion import (
     Motion,
     Temperatures,
     nominal_temperature,
@@ -24,13 +26,11 @@ from ase_atom.analysis.motion import (
     split_motion,
     temperatures,
 )
-from ase_atom.analysis.pair import Pair
-from ase_atom.analysis.pathwise import compare_paths
+from ase_atom.analysis.measures.pair import Pair
+from ase_atom.analysis.measures.pathwise import compare_paths
+from ase_atom.analysis.measures.thermodynamics import compare_thermodynamics, ensemble_of
+from ase_atom.analysis.molecule.coordinates import typical_frame
 from ase_atom.analysis.plots import Section
-from ase_atom.analysis.sources import load_trajectory
-from ase_atom.analysis.thermodynamics import compare_thermodynamics, ensemble_of
-from ase_atom.analysis.trajectory import Trajectory
-from ase_atom.analysis.velocities import with_velocities
 from ase_atom.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def thermodynamics(
         sides = tuple(with_energies(side, calculator, frames) for side in pair.sides)
         compare_energies(pair, sides, kinetics, ensembles, source, section)
         if kinetics is not None and "forces" in calculator.implemented_properties:
-            from ase_atom.analysis.modes import compare_modes
+            from ase_atom.analysis.measures.modes import compare_modes
 
             compare_modes(pair, motions, calculator, source, section)
     elif all(side.has_energies for side in pair.sides):

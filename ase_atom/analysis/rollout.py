@@ -8,14 +8,14 @@ from dataclasses import replace
 import numpy as np
 import torch
 
-from ase_atom.analysis.motion import (
+from ase_atom.analysis.inputs.trajectory import Segment, Trajectory
+from ase_atom.analysis.measures.motion import (
     nominal_temperature,
     rotational_freedom,
     split_motion,
     temperatures,
 )
 from ase_atom.analysis.statistics import LEAST_BLOCKS
-from ase_atom.analysis.trajectory import Segment, Trajectory
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import Operator
 from ase_atom.propagation import NVE, Bussi, Ensemble, Langevin, Propagator

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from ase_atom.analysis.symmetry import bond_classes
+from ase_atom.analysis.molecule.symmetry import bond_classes
 from ase_atom.errors import DataError
 from ase_atom.files import replace_text
 from ase_atom.operator import Operator

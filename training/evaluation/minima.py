@@ -11,8 +11,8 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
-from ase_atom.analysis.harmonic import HarmonicGuess
-from ase_atom.analysis.minima import HeadCalculator, find_minima, modes_at, relax
+from ase_atom.analysis.molecule.harmonic import HarmonicGuess
+from ase_atom.analysis.molecule.minima import HeadCalculator, find_minima, modes_at, relax
 from ase_atom.operator import Operator
 from training.burst import Burst
 

@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ase_atom.analysis.molecule.symmetry import BondClass
 from ase_atom.analysis.statistics import block_average, mean_and_error, to_list
-from ase_atom.analysis.symmetry import BondClass
 from ase_atom.propagation.conservation import angular_velocity
 from ase_atom.state import PhaseState
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB

@@ -11,8 +11,8 @@ import numpy as np
 from ase import Atoms
 from rich.console import Console
 
-from ase_atom.analysis.harmonic import HarmonicGuess
-from ase_atom.analysis.symmetry import bond_classes
+from ase_atom.analysis.molecule.harmonic import HarmonicGuess
+from ase_atom.analysis.molecule.symmetry import bond_classes
 from ase_atom.coverage import temperature_warning
 from ase_atom.topology import canonical, perceive_bonds
 from ase_atom.units import PS

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from ase_atom.analysis.harmonic import HarmonicGuess
+from ase_atom.analysis.molecule.harmonic import HarmonicGuess
 from ase_atom.operator import Operator
 from ase_atom.propagation import jump, reversible_jump
 from ase_atom.state import PhaseState

@@ -9,8 +9,8 @@ import numpy as np
 import torch
 from ase.calculators.calculator import Calculator
 
+from ase_atom.analysis.molecule.symmetry import BondClass
 from ase_atom.analysis.statistics import block_average, mean_and_error, slopes, to_list
-from ase_atom.analysis.symmetry import BondClass
 from ase_atom.errors import DataError
 from ase_atom.operator import Operator
 from ase_atom.propagation import NVE, Langevin

@@ -10,21 +10,19 @@ from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from jinja2 import Environment
 from markupsafe import Markup
 
-from ase_atom.analysis.checks import formula
+from ase_atom.analysis.inputs.checks import formula
+from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.lines import Line, Verdict, headlines
+from ase_atom.analysis.outcome import Outcome
 from ase_atom.analysis.report import figures, words
 from ase_atom.analysis.report.scene import make_scene
 from ase_atom.errors import ConfigError
 from ase_atom.units import format_time
-
-if TYPE_CHECKING:
-    from ase_atom.analysis.comparison import Comparison
-    from ase_atom.analysis.trajectory import Trajectory
 
 PAGE = "report.html"
 _COLUMNS = (
@@ -53,7 +51,7 @@ def check_folder(folder: Path, overwrite: bool = False) -> None:
 
 
 def write_report(
-    comparison: Comparison, folder: Path, *, command: str = "", overwrite: bool = False
+    comparison: Outcome, folder: Path, *, command: str = "", overwrite: bool = False
 ) -> Path:
     """Write ``report.html``, ``lines.csv``, ``comparison.json``, and plots as PNG and CSV.
 
@@ -93,7 +91,7 @@ def write_report(
     return page
 
 
-def _render(comparison: Comparison, command: str, images: dict[str, str]) -> str:
+def _render(comparison: Outcome, command: str, images: dict[str, str]) -> str:
     here = files("ase_atom.analysis.report")
     environment = Environment(autoescape=True, trim_blocks=True, lstrip_blocks=True)
     template = environment.from_string((here / "template.html").read_text(encoding="utf-8"))
@@ -134,7 +132,7 @@ def _badge(verdict: Verdict) -> Markup:
     return Markup('<span class="verdict {}">{}</span>').format(words.css(verdict), verdict)
 
 
-def _section(comparison: Comparison, name: str, images: dict[str, str]) -> dict[str, Any]:
+def _section(comparison: Outcome, name: str, images: dict[str, str]) -> dict[str, Any]:
     plots = [plot for plot in comparison.plots if plot.section == name]
     return {
         "name": name,
@@ -187,7 +185,7 @@ def data_rows(ours: Trajectory, theirs: Trajectory) -> list[tuple[str, str, str]
     return [(name, left.get(name, ""), right.get(name, "")) for name in {**left, **right}]
 
 
-def notes(comparison: Comparison) -> list[str]:
+def notes(comparison: Outcome) -> list[str]:
     """Notes on both trajectories, as sentences that name them."""
     return [
         f"{side.name}: {note}"
@@ -196,7 +194,7 @@ def notes(comparison: Comparison) -> list[str]:
     ]
 
 
-def _write_lines(comparison: Comparison, path: Path) -> None:
+def _write_lines(comparison: Outcome, path: Path) -> None:
     with path.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
@@ -213,7 +211,7 @@ def _write_lines(comparison: Comparison, path: Path) -> None:
             )
 
 
-def _plain(comparison: Comparison, command: str) -> dict[str, Any]:
+def _plain(comparison: Outcome, command: str) -> dict[str, Any]:
     """Everything but plots, for programs."""
     return {
         "trajectory": comparison.trajectory.name,

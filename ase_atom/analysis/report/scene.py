@@ -10,9 +10,9 @@ from ase.data import covalent_radii
 from ase.data.colors import jmol_colors
 from numpy.typing import NDArray
 
-from ase_atom.analysis.coordinates import Coordinates
+from ase_atom.analysis.inputs.trajectory import Trajectory
+from ase_atom.analysis.molecule.coordinates import Coordinates
 from ase_atom.analysis.report.figures import COLOURS
-from ase_atom.analysis.trajectory import Trajectory
 from ase_atom.io.frames import FrameBlock
 
 _MOST_FRAMES = 300

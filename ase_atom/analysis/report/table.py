@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 from rich.console import Console
 from rich.table import Table
 
 from ase_atom.analysis.lines import Headline, Verdict, headlines
+from ase_atom.analysis.outcome import Outcome
 from ase_atom.analysis.report import words
 from ase_atom.analysis.report.page import notes
-
-if TYPE_CHECKING:
-    from ase_atom.analysis.comparison import Comparison
 
 _COLOURS = {Verdict.AGREES: "green", Verdict.DIFFERS: "bold red", Verdict.UNCLEAR: "dim"}
 _MOST = 15  # lines that differ, listed one by one
 
 
-def print_comparison(comparison: Comparison, console: Console | None = None) -> None:
+def print_comparison(comparison: Outcome, console: Console | None = None) -> None:
     """Print the count of verdicts, findings, the headline table, and what there is to say more.
 
     Parameters

@@ -18,10 +18,10 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from ase_atom.operator.paper.affine import Affine, to_length_one
@@ -30,9 +30,6 @@ from ase_atom.operator.paper.layers import gated
 from ase_atom.operator.paper.lift import Lifted
 from ase_atom.operator.paper.tokens import Tokens
 
-if TYPE_CHECKING:
-    from ase_atom.operator.paper.trunk import Trunk
-
 # Within these bounds a sum of exponentials is exact without taking a maximum off first, and so is
 # its gradient, which has the reciprocal of its square.
 _SMALLEST_SUM, _LARGEST_SUM = 1e-15, 1e15
@@ -40,6 +37,17 @@ _SMALLEST_SUM, _LARGEST_SUM = 1e-15, 1e15
 _LARGEST_SCORE = 28.0
 # Molecules times blocks whose weights are taken together: what fits into a processor's cache.
 _TOGETHER = 4
+
+
+class Blocks(Protocol):
+    """What is folded of a `trunk.Trunk`."""
+
+    blocks: nn.ModuleList
+    training: bool
+
+    def own_share(self, index: int) -> Tensor:
+        """Weight of a block's own output against the first block's."""
+        ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,7 +94,7 @@ class Folded:
     blocks: list[FoldedBlock]
 
 
-def fold(trunk: Trunk) -> Folded:
+def fold(trunk: Blocks) -> Folded:
     """Multiply out the weights of a trunk."""
     queries, pairs, gates, blocks = [], [], [], []
     for index, block in enumerate(trunk.blocks):
@@ -150,7 +158,7 @@ class Ahead(NamedTuple):
 
 
 def shared_trunk(
-    trunk: Trunk, folded: Folded, ahead: Ahead, lifted: Lifted, tokens: Tokens
+    trunk: Blocks, folded: Folded, ahead: Ahead, lifted: Lifted, tokens: Tokens
 ) -> Tensor | None:
     """Features of all tokens, as `Trunk` computes them; None if scores are too large for it.
 

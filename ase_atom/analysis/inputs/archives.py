@@ -10,7 +10,7 @@ from ase.data import atomic_masses
 from ase.units import kcal, mol
 from numpy.typing import NDArray
 
-from ase_atom.analysis.trajectory import Segment, Trajectory, split_runs
+from ase_atom.analysis.inputs.trajectory import Segment, Trajectory, split_runs
 from ase_atom.errors import DataError, TrajectoryError
 
 MD17_INTERVAL = 0.5

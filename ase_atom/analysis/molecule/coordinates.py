@@ -13,7 +13,7 @@ from rdkit import Chem, RDLogger
 from rdkit.Chem import rdDetermineBonds
 from rdkit.Geometry import Point3D
 
-from ase_atom.analysis.symmetry import automorphisms, graph
+from ase_atom.analysis.molecule.symmetry import automorphisms, graph
 from ase_atom.topology import BOND_FACTOR
 
 Kind = Literal["bond", "angle", "torsion"]

@@ -10,10 +10,11 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
-from ase_atom.analysis.histograms import compare_distributions, curves
+from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.lines import Line, Missing
-from ase_atom.analysis.motion import Temperatures, rotational_freedom
-from ase_atom.analysis.pair import Pair
+from ase_atom.analysis.measures.histograms import compare_distributions, curves
+from ase_atom.analysis.measures.motion import Temperatures, rotational_freedom
+from ase_atom.analysis.measures.pair import Pair
 from ase_atom.analysis.plots import Curve, Panel, Plot, Section
 from ase_atom.analysis.statistics import (
     LEAST_BLOCKS,
@@ -22,7 +23,6 @@ from ase_atom.analysis.statistics import (
     mean_and_error,
     slopes,
 )
-from ase_atom.analysis.trajectory import Trajectory
 from ase_atom.errors import DataError
 from ase_atom.units import KB, PS
 

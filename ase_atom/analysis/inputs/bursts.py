@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from tables import File, is_hdf5_file, open_file
 
-from ase_atom.analysis.trajectory import Segment, Trajectory
+from ase_atom.analysis.inputs.trajectory import Segment, Trajectory
 from ase_atom.errors import DataError
 
 BURST_FORMAT = "ase-atom bursts 1"

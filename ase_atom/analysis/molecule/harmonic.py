@@ -143,7 +143,7 @@ class HarmonicGuess:
     minima
         Relaxed structures with their modes, atoms in the same order.
     relabellings
-        ``[P, N]`` as from `ase_atom.analysis.symmetry.automorphisms`.
+        ``[P, N]`` as from `ase_atom.analysis.molecule.symmetry.automorphisms`.
     """
 
     def __init__(self, minima: Sequence[NormalModes], relabellings: NDArray) -> None:

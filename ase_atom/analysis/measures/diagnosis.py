@@ -12,14 +12,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ase_atom.analysis.checks import find_order
-from ase_atom.analysis.coordinates import connectivity
+from ase_atom.analysis.inputs.checks import find_order
+from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.lines import Line, Verdict
-from ase_atom.analysis.motion import Temperatures
-from ase_atom.analysis.pair import Pair
-from ase_atom.analysis.spectra import Spectrum, time_scale
-from ase_atom.analysis.stretches import name_stretches
-from ase_atom.analysis.trajectory import Trajectory
+from ase_atom.analysis.measures.motion import Temperatures
+from ase_atom.analysis.measures.pair import Pair
+from ase_atom.analysis.measures.spectra import Spectrum, time_scale
+from ase_atom.analysis.measures.stretches import name_stretches
+from ase_atom.analysis.molecule.coordinates import connectivity
 from ase_atom.units import FS
 
 _RIGID = 0.2  # of the reference's width, below which a bond does not vibrate

@@ -9,14 +9,14 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from scipy.stats import chi2
 
-from ase_atom.analysis.histograms import Histograms, compare_distributions, curves
+from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.lines import Line, Missing, Verdict, judge
-from ase_atom.analysis.motion import Temperatures
-from ase_atom.analysis.pair import Pair
+from ase_atom.analysis.measures.histograms import Histograms, compare_distributions, curves
+from ase_atom.analysis.measures.motion import Temperatures
+from ase_atom.analysis.measures.pair import Pair
+from ase_atom.analysis.measures.stretches import compare_stretches
 from ase_atom.analysis.plots import Curve, Panel, Plot, Section
 from ase_atom.analysis.statistics import Estimate, correlated_mean, paired_difference, width
-from ase_atom.analysis.stretches import compare_stretches
-from ase_atom.analysis.trajectory import Trajectory
 from ase_atom.units import KB
 
 _CONSERVED = 0.2  # scatter of the total energy within runs, of that of the kinetic energy

@@ -10,9 +10,9 @@ from ase.formula import Formula
 from numpy.typing import NDArray
 from rdkit import Chem
 
-from ase_atom.analysis.coordinates import connectivity, typical_frame
-from ase_atom.analysis.symmetry import graph
-from ase_atom.analysis.trajectory import Trajectory
+from ase_atom.analysis.inputs.trajectory import Trajectory
+from ase_atom.analysis.molecule.coordinates import connectivity, typical_frame
+from ase_atom.analysis.molecule.symmetry import graph
 from ase_atom.coverage import MASS_TOLERANCE
 from ase_atom.errors import DataError
 from ase_atom.topology import atom_label

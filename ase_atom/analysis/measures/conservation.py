@@ -7,11 +7,11 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.lines import Missing
-from ase_atom.analysis.motion import Motion
-from ase_atom.analysis.pair import Pair
+from ase_atom.analysis.measures.motion import Motion
+from ase_atom.analysis.measures.pair import Pair
 from ase_atom.analysis.plots import Curve, Panel, Plot, Section
-from ase_atom.analysis.trajectory import Trajectory
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 
 _TOLERANCE = 0.05  # of what is thermal

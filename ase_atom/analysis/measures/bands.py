@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import linear_sum_assignment
 
-from ase_atom.analysis.coordinates import CoordinateClass
+from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.lines import Line
-from ase_atom.analysis.pair import Pair
-from ase_atom.analysis.spectra import (
+from ase_atom.analysis.measures.pair import Pair
+from ase_atom.analysis.measures.spectra import (
     STEP,
     Band,
     Spectrum,
@@ -22,8 +22,8 @@ from ase_atom.analysis.spectra import (
     power_spectrum,
     smoothing,
 )
+from ase_atom.analysis.molecule.coordinates import CoordinateClass
 from ase_atom.analysis.statistics import Estimate
-from ase_atom.analysis.trajectory import Trajectory
 
 _FAR = 50.0  # cm⁻¹; bands further apart are not taken for the same
 _AROUND = 25.0  # cm⁻¹ to either side whose power counts as a band's

@@ -10,16 +10,16 @@ from ase.data import chemical_symbols
 from ase.units import kJ, mol
 from numpy.typing import NDArray
 
-from ase_atom.analysis.coordinates import CoordinateClass
-from ase_atom.analysis.histograms import (
+from ase_atom.analysis.lines import Line, Tolerances
+from ase_atom.analysis.measures.histograms import (
     Histograms,
     block_frames,
     compare_distributions,
     curves,
     histograms_of,
 )
-from ase_atom.analysis.lines import Line, Tolerances
-from ase_atom.analysis.pair import Pair
+from ase_atom.analysis.measures.pair import Pair
+from ase_atom.analysis.molecule.coordinates import CoordinateClass
 from ase_atom.analysis.plots import Panel, Plot, Section
 from ase_atom.units import KB
 

@@ -10,11 +10,11 @@ from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from ase_atom.analysis.bands import compare_bands
+from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.lines import Missing
-from ase_atom.analysis.pair import Pair
-from ase_atom.analysis.plots import Curve, Mark, Panel, Plot, Section
-from ase_atom.analysis.spectra import (
+from ase_atom.analysis.measures.bands import compare_bands
+from ase_atom.analysis.measures.pair import Pair
+from ase_atom.analysis.measures.spectra import (
     SPEED_OF_LIGHT,
     STEP,
     Spectrum,
@@ -23,7 +23,7 @@ from ase_atom.analysis.spectra import (
     power_spectrum,
     smoothing,
 )
-from ase_atom.analysis.trajectory import Trajectory
+from ase_atom.analysis.plots import Curve, Mark, Panel, Plot, Section
 from ase_atom.errors import ConfigError
 
 _HIGHEST = {True: 4000.0, False: 2600.0}  # cm⁻¹, with and without hydrogen

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ase_atom.analysis.pair import Pair
+from ase_atom.analysis.measures.pair import Pair
 from ase_atom.analysis.plots import Curve
 from ase_atom.analysis.statistics import (
     Estimate,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ase_atom.analysis.trajectory import Segment, Trajectory
+from ase_atom.analysis.inputs.trajectory import Segment, Trajectory
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 
 _FLAT = 1e-9  # relative; an axis without inertia is that of a linear molecule
@@ -55,7 +55,7 @@ def rotational_freedom(trajectory: Trajectory) -> int:
     Linear is a chain of atoms, in one typical frame, whose angles are near 180° in the median of
     frames: at no instant is it straight.
     """
-    from ase_atom.analysis.coordinates import connectivity, typical_frame
+    from ase_atom.analysis.molecule.coordinates import connectivity, typical_frame
 
     atoms = len(trajectory.numbers)
     if atoms < 3:

@@ -13,13 +13,13 @@ from ase.calculators.calculator import Calculator, all_changes
 from ase.optimize import BFGS
 from numpy.typing import NDArray
 
-from ase_atom.analysis.harmonic import (
+from ase_atom.analysis.molecule.harmonic import (
     ForceFunction,
     HarmonicGuess,
     NormalModes,
     finite_difference_hessian,
 )
-from ase_atom.analysis.symmetry import automorphisms
+from ase_atom.analysis.molecule.symmetry import automorphisms
 from ase_atom.operator import Operator
 from ase_atom.state import PhaseState
 from ase_atom.topology import perceive_bonds

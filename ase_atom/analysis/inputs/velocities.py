@@ -7,8 +7,8 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_atom.analysis.inputs.trajectory import Segment, Trajectory
 from ase_atom.analysis.statistics import Estimate, correlated_mean
-from ase_atom.analysis.trajectory import Segment, Trajectory
 from ase_atom.units import thermal_speed
 
 # Central difference of eighth order (Fornberg, Math. Comp. 51, 699 (1988)); its relative error for

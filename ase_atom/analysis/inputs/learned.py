@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from ase_atom.analysis.trajectory import Segment, Trajectory
+from ase_atom.analysis.inputs.trajectory import Segment, Trajectory
 from ase_atom.errors import ConfigError
 from ase_atom.operator.marks import frame_marks
 

@@ -8,11 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from ase_atom.analysis.coordinates import CoordinateClass
+from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.lines import Line, Verdict
-from ase_atom.analysis.pair import Pair
+from ase_atom.analysis.measures.pair import Pair
+from ase_atom.analysis.molecule.coordinates import CoordinateClass
 from ase_atom.analysis.plots import Section
-from ase_atom.analysis.trajectory import Trajectory
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 
 _FOLLOWS = 0.5  # of what the width says, in logarithms, has to be seen in the velocities too

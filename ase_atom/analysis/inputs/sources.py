@@ -11,9 +11,9 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
-from ase_atom.analysis.archives import read_npz
-from ase_atom.analysis.bursts import is_bursts, read_bursts
-from ase_atom.analysis.trajectory import EVEN, Segment, Trajectory, split_runs
+from ase_atom.analysis.inputs.archives import read_npz
+from ase_atom.analysis.inputs.bursts import is_bursts, read_bursts
+from ase_atom.analysis.inputs.trajectory import EVEN, Segment, Trajectory, split_runs
 from ase_atom.coverage import MASS_TOLERANCE
 from ase_atom.errors import DataError, TrajectoryError
 

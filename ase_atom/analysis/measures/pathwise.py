@@ -8,11 +8,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.lines import Line, Missing
-from ase_atom.analysis.pair import Pair
+from ase_atom.analysis.measures.pair import Pair
 from ase_atom.analysis.plots import Curve, Mark, Panel, Plot, Section
 from ase_atom.analysis.statistics import Estimate
-from ase_atom.analysis.trajectory import Trajectory
 from ase_atom.io.frames import FrameBlock
 from ase_atom.units import format_time
 

@@ -9,14 +9,14 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
-from ase_atom.analysis.bands import compare_bands
-from ase_atom.analysis.harmonic import align
+from ase_atom.analysis.inputs.trajectory import Trajectory
+from ase_atom.analysis.inputs.velocities import step_ratio
 from ase_atom.analysis.lines import Line, Missing
-from ase_atom.analysis.motion import Motion
-from ase_atom.analysis.pair import Pair
-from ase_atom.analysis.plots import Curve, Mark, Panel, Plot, Section
-from ase_atom.analysis.relaxation import compare_relaxation
-from ase_atom.analysis.spectra import (
+from ase_atom.analysis.measures.bands import compare_bands
+from ase_atom.analysis.measures.motion import Motion
+from ase_atom.analysis.measures.pair import Pair
+from ase_atom.analysis.measures.relaxation import compare_relaxation
+from ase_atom.analysis.measures.spectra import (
     SPEED_OF_LIGHT,
     STEP,
     Spectrum,
@@ -27,9 +27,9 @@ from ase_atom.analysis.spectra import (
     power_spectrum,
     smoothing,
 )
+from ase_atom.analysis.molecule.harmonic import align
+from ase_atom.analysis.plots import Curve, Mark, Panel, Plot, Section
 from ase_atom.analysis.statistics import Estimate
-from ase_atom.analysis.trajectory import Trajectory
-from ase_atom.analysis.velocities import step_ratio
 
 _HIGHEST = {True: 4000.0, False: 2600.0}  # cm⁻¹, with and without hydrogen
 _SHORTEST_WINDOW = 200.0  # fs

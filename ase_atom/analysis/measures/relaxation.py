@@ -9,9 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_atom.analysis.lines import Line, Missing
-from ase_atom.analysis.pair import Pair
+from ase_atom.analysis.measures.pair import Pair
+from ase_atom.analysis.measures.spectra import autocorrelation
 from ase_atom.analysis.plots import Curve, Panel, Plot, Section
-from ase_atom.analysis.spectra import autocorrelation
 from ase_atom.analysis.statistics import LEAST_BLOCKS, Estimate
 from ase_atom.units import PS
 

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ase_atom.analysis.coordinates import Coordinates
+from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.lines import Line, Tolerances
+from ase_atom.analysis.molecule.coordinates import Coordinates
 from ase_atom.analysis.statistics import (
     LEAST_BLOCKS,
     Estimate,
@@ -17,7 +18,6 @@ from ase_atom.analysis.statistics import (
     paired_difference,
     width,
 )
-from ase_atom.analysis.trajectory import Trajectory
 from ase_atom.io.frames import FrameBlock
 
 _SAME_PLACE = 2e-3  # Å; text and compressed formats round

@@ -6,14 +6,14 @@ import numpy as np
 from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
-from ase_atom.analysis.harmonic import HarmonicGuess
+from ase_atom.analysis.inputs.trajectory import Segment, Trajectory
 from ase_atom.analysis.lines import Missing
-from ase_atom.analysis.motion import Motion, inverse_inertia
-from ase_atom.analysis.pair import Pair
+from ase_atom.analysis.measures.motion import Motion, inverse_inertia
+from ase_atom.analysis.measures.pair import Pair
+from ase_atom.analysis.measures.thermodynamics import equipartition_line, ratio_of_means
+from ase_atom.analysis.molecule.harmonic import HarmonicGuess
 from ase_atom.analysis.plots import Curve, Panel, Plot, Section
 from ase_atom.analysis.statistics import Estimate
-from ase_atom.analysis.thermodynamics import equipartition_line, ratio_of_means
-from ase_atom.analysis.trajectory import Segment, Trajectory
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 
 _STRUCTURES = 6  # frames of the reference that are relaxed
@@ -34,7 +34,7 @@ def compare_modes(
     atoms and reflection, and projected on its modes; what rotation takes of a mode in a frame is
     allowed for. Modes of different minima are pooled by rank.
     """
-    from ase_atom.analysis.minima import find_minima
+    from ase_atom.analysis.molecule.minima import find_minima
 
     frames = pair.reference.pooled("positions", _STRUCTURES)
     structures = []

@@ -1,0 +1,1 @@
+"""Trajectories to be compared: read, checked, completed."""

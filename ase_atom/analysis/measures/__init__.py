@@ -1,0 +1,1 @@
+"""What is measured of a trajectory and its reference, a section of the report each."""

@@ -1,0 +1,1 @@
+"""A molecule by itself: internal coordinates, symmetry, minima and normal modes."""
