@@ -13,7 +13,7 @@ from ase.constraints import FixAtoms, FixCom
 from ase.data import chemical_symbols
 
 from ase_atom.errors import CoverageError
-from ase_atom.topology import atom_label, canonical, fragments, perceive_smiles
+from ase_atom.topology import atom_label, drawn, fragments, is_zwitterion, perceive_smiles
 
 if TYPE_CHECKING:
     from ase_atom.operator import OperatorCard
@@ -162,7 +162,7 @@ def check_atoms(atoms: Atoms, card: OperatorCard, force: bool = False) -> None:
     CoverageError
         For a periodic cell, several molecules, an element, a mass, a total charge or a molecule
         that the card does not cover: by its canonical SMILES, or, for an operator of molecules in
-        general, by its size, and if it is no closed shell.
+        general, by its size, and if it is no closed shell or a zwitterion that is not on the card.
     """
     check_isolated(atoms)
     check_composition(atoms.numbers, atoms.get_masses(), card)
@@ -194,10 +194,18 @@ def _beyond(atoms: Atoms, card: OperatorCard) -> str | None:
             f"the structure has magnetic moments, but {card.name} was trained for closed shells: "
             "radicals and triplets are not covered"
         )
-    if card.largest_molecule is None and not covers(card, names):
+    if covers(card, names):
+        return None
+    if card.largest_molecule is None:
         return (
             f"{card.name} was not trained for {names[0]} ({atoms.get_chemical_formula()}), "
             f"only for {', '.join(card.smiles)}"
+        )
+    if is_zwitterion(names[1]):
+        return (
+            f"{names[1]} ({atoms.get_chemical_formula()}) is a zwitterion: it has separated formal "
+            f"charges, and {card.name} was trained for molecules without; in a gas, "
+            "where operators move molecules, a proton would pass over"
         )
     return None
 
@@ -226,7 +234,7 @@ def check_state(state: PhaseState, card: OperatorCard) -> None:
 
 def covers(card: OperatorCard, names: Iterable[str]) -> bool:
     """Say whether one of a molecule's canonical SMILES is on the card."""
-    return not {canonical(smiles) for smiles in card.smiles}.isdisjoint(names)
+    return not {drawn(smiles) for smiles in card.smiles}.isdisjoint(names)
 
 
 def find_card(atoms: Atoms, cards: Iterable[OperatorCard]) -> OperatorCard:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import combinations
 
 import numpy as np
@@ -9,6 +10,7 @@ from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
 
 from ase_atom.errors import CoverageError
+from ase_atom.lewis import build, draw, lewis_structure, separated_charges
 
 BOND_FACTOR = 1.3
 """Two atoms are bonded up to this multiple of the sum of their covalent radii.
@@ -65,10 +67,36 @@ def canonical(smiles: str) -> str:
     return Chem.MolToSmiles(molecule)
 
 
+@cache
+def drawn(smiles: str) -> str:
+    """Return the canonical form of the Lewis structure that names a molecule.
+
+    So that a sulfoxide is one molecule as S=O and as [S+][O-], see `ase_atom.lewis`.
+
+    Raises
+    ------
+    CoverageError
+        If RDKit cannot read it.
+    """
+    if "+" not in smiles:
+        return canonical(smiles)
+    from rdkit import Chem
+
+    whole = Chem.AddHs(Chem.MolFromSmiles(canonical(smiles)))
+    return canonical(Chem.MolToSmiles(Chem.RemoveHs(draw(whole))))
+
+
+def is_zwitterion(smiles: str) -> bool:
+    """Say whether a molecule has separated formal charges, see `ase_atom.lewis`."""
+    from rdkit import Chem
+
+    return "+" in smiles and separated_charges(Chem.MolFromSmiles(drawn(smiles)))
+
+
 def perceive_smiles(atoms: Atoms, charge: int = 0) -> tuple[str, str]:
     """Name a molecule from its positions.
 
-    Bonds and their orders come from ``rdkit.Chem.rdDetermineBonds`` (Kim and Kim 2015).
+    Bonds come from ``rdkit.Chem.rdDetermineBonds``, their orders from `ase_atom.lewis`.
 
     Returns
     -------
@@ -79,32 +107,34 @@ def perceive_smiles(atoms: Atoms, charge: int = 0) -> tuple[str, str]:
     CoverageError
         If no closed-shell molecule of that charge fits the positions.
     """
-    from rdkit import Chem, RDLogger
+    from rdkit import Chem, rdBase
     from rdkit.Chem import rdDetermineBonds
     from rdkit.Geometry import Point3D
 
-    molecule = Chem.RWMol()
+    skeleton = Chem.RWMol()
     conformer = Chem.Conformer(len(atoms))
     for index, (number, position) in enumerate(zip(atoms.numbers, atoms.positions, strict=True)):
-        molecule.AddAtom(Chem.Atom(int(number)))
+        skeleton.AddAtom(Chem.Atom(int(number)))
         conformer.SetAtomPosition(index, Point3D(*map(float, position)))
-    molecule.AddConformer(conformer)
-    RDLogger.DisableLog("rdApp.*")
-    try:
-        rdDetermineBonds.DetermineBonds(molecule, charge=charge)
-        Chem.AssignStereochemistryFrom3D(molecule)
-        bare = Chem.RemoveHs(molecule)
-        if any(atom.GetNumRadicalElectrons() for atom in bare.GetAtoms()):
-            raise ValueError("unpaired electrons")
-    except (ValueError, RuntimeError) as error:
-        raise CoverageError(
-            f"no closed-shell molecule of charge {charge:d} fits the positions of "
-            f"{atoms.get_chemical_formula()}: it is a radical, which is not covered, or an atom is "
-            "missing or misplaced"
-        ) from error
-    finally:
-        RDLogger.EnableLog("rdApp.*")
+    skeleton.AddConformer(conformer)
+    radius = radii(atoms.numbers)
+    with rdBase.BlockLogs():
+        try:
+            rdDetermineBonds.DetermineConnectivity(skeleton)
+            bonds = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in skeleton.GetBonds()]
+            # Of structures that are as good otherwise, short bonds are the multiple ones.
+            length = [atoms.get_distance(i, j) / (radius[i] + radius[j]) / 2 for i, j in bonds]
+            found = lewis_structure(atoms.numbers.tolist(), bonds, charge, length)
+            molecule = build(skeleton, *found)
+            Chem.AssignStereochemistryFrom3D(molecule)
+            bare = Chem.RemoveHs(molecule)
+        except (ValueError, RuntimeError) as error:
+            raise CoverageError(
+                f"no closed-shell molecule of charge {charge:d} fits the positions of "
+                f"{atoms.get_chemical_formula()}: it is an ion, or a radical, or an atom is "
+                "missing or misplaced"
+            ) from error
     # Written and read once, so that both sides of a comparison went through the same canonicaliser.
     return tuple(
-        canonical(Chem.MolToSmiles(bare, isomericSmiles=isomeric)) for isomeric in (True, False)
+        drawn(Chem.MolToSmiles(bare, isomericSmiles=isomeric)) for isomeric in (True, False)
     )

@@ -220,7 +220,7 @@ def test_of_several_structures_the_one_at_fault_is_named(tmp_path, capsys):
     assert main(["run", *structures, "-o", str(tmp_path / "t.dcd"), "--operator", str(file)]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{structures[1]}: no closed-shell molecule" in line
-    assert "a radical, which is not covered" in line
+    assert "an ion, or a radical, or an atom is missing" in line
 
 
 def test_an_element_of_the_card_alone_does_not_do(go, tmp_path):
