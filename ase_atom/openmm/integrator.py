@@ -11,11 +11,20 @@ from openmm import unit
 from openmm.app import Topology
 
 from ase_atom.coverage import temperature_warning
-from ase_atom.errors import ConfigError
+from ase_atom.errors import ConfigError, StateError
 from ase_atom.openmm.bonds import molecule_bonds
 from ase_atom.openmm.checks import FORCE_NAME, SystemForces, check_molecule, check_system
 from ase_atom.openmm.jumps import JumpCallback, Plan
 from ase_atom.openmm.program import TARGET, parameters, write_program
+from ase_atom.openmm.restart import (
+    FORMAT,
+    MADE_BY,
+    MARK,
+    RESTART,
+    differences,
+    mark_of,
+    record_of,
+)
 from ase_atom.openmm.source import OperatorSource
 from ase_atom.operator import Operator
 from ase_atom.propagation import NVE, Bussi, Ensemble, Langevin, Thermostat, steps_per_stride
@@ -140,7 +149,11 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         force = openmm.PythonForce(self._callback, parameters())
         force.setForceGroup(group)
         force.setName(FORCE_NAME)
-        write_program(self, frames, group, target)
+        self._record = record_of(
+            ensemble, fix_com, step_length, frames * step_length, source.checksum
+        )
+        self._mark, self._target = mark_of(self._record, target), target
+        write_program(self, frames, group, target, self._record)
         if fix_com and not removes:
             system.addForce(openmm.CMMotionRemover())
         system.addForce(molecule_bonds(range(len(numbers))))
@@ -159,7 +172,8 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         ConfigError
             If the System was changed after the integrator was made.
         StateError
-            For positions or velocities that were set to what is no number.
+            For positions or velocities that were set to what is no number, or after another
+            integrator's checkpoint was loaded.
         CoverageError
             For positions of a molecule that the operator was not trained for.
         """
@@ -169,6 +183,7 @@ class ATOMIntegrator(openmm.CustomIntegrator):
                 "the System was given forces, constraints or masses after the integrator was made, "
                 "and none of that acts on jumps: make the integrator last"
             )
+        self._look_at_settings()
         self._callback.take_error()  # an older one, of a question for the energy
         try:
             super().step(steps)
@@ -190,7 +205,7 @@ class ATOMIntegrator(openmm.CustomIntegrator):
             If there is no thermostat.
         """
         self._need_thermostat()
-        return self.getGlobalVariableByName(TARGET) * unit.kelvin
+        return self._target * unit.kelvin
 
     def setTemperature(self, temperature: Quantity) -> None:
         """Set the thermostat's temperature, from the next jump on.
@@ -208,6 +223,7 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         card = getattr(self._callback.source.operator, "card", None)
         if card and (warning := temperature_warning(value, card)):
             warnings.warn(warning, stacklevel=2)
+        self._target = value
         self.setGlobalVariableByName(TARGET, value)
 
     def setStepSize(self, size: Quantity) -> None:
@@ -224,6 +240,41 @@ class ATOMIntegrator(openmm.CustomIntegrator):
                 f"jumps are divided into time steps of {present * PS:g} fs, not {value * PS:g} fs: "
                 "make a new integrator"
             )
+
+    def _look_at_settings(self) -> None:
+        """See to it that our own settings hold, and say where those of a loaded state differ.
+
+        Raises
+        ------
+        StateError
+            If what was loaded is another integrator's.
+        """
+        target = self.getGlobalVariableByName(TARGET)
+        mark = self.getGlobalVariableByName(MARK)
+        if mark in (self._mark, RESTART) and target == self._target:
+            return
+        loaded = {name: self.getGlobalVariableByName(name) for name in self._record}
+        if loaded[MADE_BY] != FORMAT:
+            self._keep(RESTART)
+            raise StateError(
+                "a checkpoint of another integrator was loaded, which knows nothing of jumps: copy "
+                "positions and velocities instead, with context.setPositions and setVelocities"
+            )
+        found = differences(self._record, self._target, loaded, target)
+        self._keep(self._mark if loaded == self._record else RESTART)
+        if found:
+            warnings.warn(
+                "the state that was loaded was written with other settings, and those of this "
+                f"integrator hold: {'; '.join(found)}",
+                stacklevel=3,
+            )
+
+    def _keep(self, mark: float) -> None:
+        """Set the variables to our own settings."""
+        for name, value in self._record.items():
+            self.setGlobalVariableByName(name, value)
+        self.setGlobalVariableByName(TARGET, self._target)
+        self.setGlobalVariableByName(MARK, mark)
 
     def _need_thermostat(self) -> None:
         if not self._thermostatted:

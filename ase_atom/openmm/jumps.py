@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +21,7 @@ from ase_atom.openmm.program import (
     SEED,
     TEMPERATURE,
     Answer,
+    Change,
     Phase,
 )
 from ase_atom.openmm.source import OperatorSource
@@ -203,6 +205,12 @@ class JumpCallback:
             ensemble = self._ensemble = replace(ensemble, temperature_K=values[TEMPERATURE])
         if self._potential is None:
             self._potential = CachedPotential(operator.energy)
+        if values[CHANGED] == Change.LOADED:
+            warnings.warn(
+                "the state that was loaded was written with other settings, and those of this "
+                "integrator hold",
+                stacklevel=2,
+            )
         first = int(values[FIRST])
         offsets = self._offsets[: plan.frames - first]
         noise = seeded_noise(int(values[SEED]))

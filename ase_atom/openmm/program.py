@@ -14,6 +14,8 @@ from enum import IntEnum
 
 import openmm
 
+from ase_atom.openmm.restart import MARK, RESTART, Record, mark_of
+
 
 class Phase(IntEnum):
     """What an evaluation of the force means."""
@@ -40,17 +42,35 @@ class Answer(IntEnum):
     FAILED = -1
 
 
+class Change(IntEnum):
+    """How a jump began."""
+
+    NONE = 0
+    """On the path of the jump before."""
+
+    OUTSIDE = 1
+    """Where positions or velocities were set from outside."""
+
+    LOADED = 2
+    """As `OUTSIDE`, and with other settings than the state that was loaded was written with, of
+    which nobody has told the user."""
+
+
 PHASE = "atom_phase"
 FIRST = "atom_first"
 """The jump's first frame: above 0 if positions or velocities were changed inside the stride."""
 CHANGED = "atom_changed"
-"""1 if the jump began where positions or velocities were set from outside, 0 on a path."""
+"""How the jump began, see `Change`."""
 SEED = "atom_seed"
 """The jump's random number, a whole one of 52 bits."""
 TEMPERATURE = "atom_temperature"
 """Of the thermostat during this jump, K; 0 without one."""
 LABEL = "atom_label"
 """A sum of all that determines the jump with random weights, which tells it from any other."""
+
+REMARK = "ATOMIntegrator_wrote_this_state_copy_its_positions_and_velocities"
+"""Means nothing. OpenMM complains of this name where another integrator's Context is given our
+states, for it is the first in the alphabet."""
 
 FRAME = "frame"
 """The integrator's own count of the stride's frames that are done."""
@@ -79,11 +99,15 @@ The CPU platform evaluates no force where a position is NaN, and could not say w
 
 def parameters() -> dict[str, float]:
     """Return the force's global parameters and their values in a new Context."""
-    return dict.fromkeys((PHASE, FIRST, CHANGED, SEED, TEMPERATURE, LABEL), 0.0)
+    return dict.fromkeys((REMARK, PHASE, FIRST, CHANGED, SEED, TEMPERATURE, LABEL), 0.0)
 
 
 def write_program(
-    integrator: openmm.CustomIntegrator, frames: int, group: int, temperature: float
+    integrator: openmm.CustomIntegrator,
+    frames: int,
+    group: int,
+    temperature: float,
+    record: Record,
 ) -> None:
     """Add the variables and computations of one step.
 
@@ -97,14 +121,17 @@ def write_program(
         The force group that holds nothing but the callback's force.
     temperature
         K; 0 without a thermostat.
+    record
+        All other settings.
     """
     shift, answer = f"f{group}", f"energy{group}"
     for name in ("x_start", "v_start", "x_left", "v_left", "x_shift"):
         integrator.addPerDofVariable(name, 0.0)
     integrator.addGlobalVariable(TARGET, temperature)
     integrator.addGlobalVariable(FRAME, frames)  # so the first step begins a stride
-    for name in ("changed", "due", "lent", "weighted", "answer"):
+    for name in ("changed", "due", "lent", "weighted", "answer", "loaded"):
         integrator.addGlobalVariable(name, 0.0)
+    _begin_anew_after_other_settings(integrator, frames, temperature, record)
 
     # A jump begins on the grid, or where the last step's end was changed. A comparison with NaN
     # is false, so that a NaN counts as a change.
@@ -117,7 +144,8 @@ def write_program(
     _make_up_for_lending(integrator)
     integrator.addComputeGlobal(FRAME, f"select(step({FRAME}-{frames}),0,{FRAME})")
     integrator.addComputeGlobal(FIRST, FRAME)
-    integrator.addComputeGlobal(CHANGED, "step(changed-1)")
+    integrator.addComputeGlobal(CHANGED, "step(changed-1)+loaded")
+    integrator.addComputeGlobal("loaded", "0")
     for ours, theirs in (("x_start", "x"), ("v_start", "v"), ("x_left", "x"), ("v_left", "v")):
         integrator.addComputePerDof(ours, theirs)
     integrator.addComputeGlobal(SEED, f"floor({2**26}*uniform)")
@@ -158,6 +186,29 @@ def write_program(
     integrator.addComputePerDof("v_left", "v")
     integrator.addComputeGlobal(FRAME, f"{FRAME}+1")
     integrator.addComputeGlobal(PHASE, f"{Phase.ENERGY:d}")
+
+
+def _begin_anew_after_other_settings(
+    integrator: openmm.CustomIntegrator, frames: int, temperature: float, record: Record
+) -> None:
+    """Begin a new grid where a state was loaded that other settings belong to; ours hold.
+
+    `ATOMIntegrator` has looked before the step. An integrator that was read from XML has only this.
+    """
+    mark = mark_of(record, temperature)
+    for name, value in record.items():
+        integrator.addGlobalVariable(name, value)
+    integrator.addGlobalVariable(MARK, mark)
+    integrator.beginIfBlock(f"{MARK} != {mark:.0f}")
+    integrator.addComputeGlobal("loaded", f"select({MARK}-{RESTART:.0f},1,0)")
+    integrator.addComputeGlobal(TARGET, f"select(loaded,{temperature!r},{TARGET})")
+    for name, value in record.items():
+        integrator.addComputeGlobal(name, repr(value))
+    integrator.addComputeGlobal(MARK, f"{mark:.0f}")
+    integrator.addComputeGlobal(FRAME, f"{frames}")
+    integrator.addComputeGlobal("lent", f"{MOST_LENT}")
+    integrator.addComputePerDof("x_left", "x+1")
+    integrator.endBlock()
 
 
 def _make_up_for_lending(integrator: openmm.CustomIntegrator) -> None:

@@ -1,0 +1,98 @@
+"""Settings as numbers that travel with an integrator's states, and what holds after one is loaded.
+
+OpenMM keeps a custom integrator's variables in checkpoints and saved states, and puts them back
+when one is loaded. It asks nobody then, so the variables say which settings they belong to, and
+the integrator looks before its next step.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+
+from ase_atom.propagation import NVE, Bussi, Ensemble, Langevin
+from ase_atom.units import PS
+
+FORMAT = 2611.0
+"""Says that the variables are an `ATOMIntegrator`'s, which nothing else writes."""
+
+MARK = "settings"
+"""The variable that is a number of 52 bits for all settings, by which others are told at once."""
+
+RESTART = -1.0
+"""The mark by which `ATOMIntegrator` says that its own settings hold, whatever was loaded."""
+
+MADE_BY = "made_by"
+ENSEMBLES: tuple[type[Ensemble], ...] = (NVE, Langevin, Bussi)
+
+Record = Mapping[str, float]
+"""Values of the variables that hold the settings."""
+
+
+def record_of(
+    ensemble: Ensemble, fix_com: bool, timestep: float, stride: float, checksum: str
+) -> dict[str, float]:
+    """Return the settings as numbers.
+
+    Parameters
+    ----------
+    ensemble
+        With a thermostat's parameters; its temperature is a variable of its own.
+    fix_com
+        Whether the centre of mass is held.
+    timestep, stride
+        fs.
+    checksum
+        SHA-256 of the operator's file; empty for one in memory.
+    """
+    return {
+        MADE_BY: FORMAT,
+        "made_ensemble": float(ENSEMBLES.index(type(ensemble))),
+        "made_friction": getattr(ensemble, "friction", 0.0) * PS,
+        "made_taut": getattr(ensemble, "taut", 0.0),
+        "made_fix_com": float(fix_com),
+        "made_energy_correction": float(ensemble.energy_correction),
+        "made_reversible": float(ensemble.reversible),
+        "made_timestep": timestep,
+        "made_stride": stride,
+        "made_operator": float(int(checksum[:12] or "0", 16)),
+    }
+
+
+def mark_of(record: Record, temperature: float) -> float:
+    """Return the number of a record and a temperature in K, 0 without a thermostat."""
+    text = repr((sorted(record.items()), temperature))
+    return float(int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big"))
+
+
+def differences(
+    record: Record, temperature: float, loaded: Record, loaded_temperature: float
+) -> list[str]:
+    """Say in words what is set otherwise than in a state that was loaded, nothing if all is alike.
+
+    Temperatures are in K and 0 without a thermostat.
+    """
+    ours, theirs = (ENSEMBLES[int(each["made_ensemble"])] for each in (record, loaded))
+    found = []
+    if ours is not theirs:
+        found.append(f"{_dynamics(ours)}, not {_dynamics(theirs)}")
+    elif temperature != loaded_temperature:
+        found.append(f"temperature {temperature:g} K, not {loaded_temperature:g} K")
+    units = {"timestep": " fs", "stride": " fs"}
+    if ours is theirs:
+        units = {"friction": "/ps", "taut": " fs", **units}
+    for name, unit in units.items():
+        mine, other = record[f"made_{name}"], loaded[f"made_{name}"]
+        if mine != other:
+            found.append(f"{name} {mine:g}{unit}, not {other:g}{unit}")
+    for name in ("fix_com", "energy_correction", "reversible"):
+        mine, other = bool(record[f"made_{name}"]), bool(loaded[f"made_{name}"])
+        if mine != other:
+            found.append(f"{name}={mine}, not {other}")
+    if record["made_operator"] != loaded["made_operator"]:
+        found.append("another operator")
+    return found
+
+
+def _dynamics(ensemble: type[Ensemble]) -> str:
+    return "microcanonical" if ensemble is NVE else ensemble.__name__
