@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import math
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -12,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_masses
 
 from ase_atom.io.frames import FrameBlock
-from ase_atom.units import velocities_from_ase, velocities_to_ase
+from ase_atom.units import parse_time, velocities_from_ase, velocities_to_ase
 
 TIME = "time_fs"
 """Where frames keep their time in ``atoms.info``."""
@@ -23,7 +25,6 @@ def to_atoms(
     block: FrameBlock,
     frame: int,
     masses: np.ndarray | None = None,
-    pbc: np.ndarray | bool = True,
 ) -> Atoms:
     """Return one frame as atoms with momenta, time, energy and forces, as far as it has them.
 
@@ -33,13 +34,12 @@ def to_atoms(
         Atomic numbers and masses in amu, ``[N]``; standard masses by default.
     block, frame
         Frames, and which of them.
-    pbc
-        Along which vectors of its cell the frame repeats, if it has one.
     """
-    cell = None if block.cells is None else block.cells[frame]
-    atoms = Atoms(
-        numbers, block.positions[frame], masses=masses, cell=cell, pbc=cell is not None and pbc
-    )
+    atoms = Atoms(numbers, block.positions[frame], masses=masses)
+    if block.cells is not None:
+        atoms.set_cell(block.cells[frame])
+        repeats = block.cells[frame].any(axis=1)
+        atoms.pbc = repeats if block.pbc is None else repeats & block.pbc[frame]
     if block.velocities is not None:
         atoms.set_velocities(velocities_to_ase(block.velocities[frame]))
     if block.times is not None:
@@ -52,6 +52,28 @@ def to_atoms(
     if results:
         atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms
+
+
+def time_of(atoms: Atoms) -> float | None:
+    """Return the time in fs that atoms carry as ``info["time_fs"]``, None if they carry none.
+
+    A number, of whatever type, or text with a number and, if need be, its unit: ``"0.5 fs"``.
+
+    Raises
+    ------
+    ValueError
+        If it is no time.
+    """
+    found = atoms.info.get(TIME)
+    if found is None:
+        return None
+    try:
+        time = parse_time(found) if isinstance(found, str) else float(found)
+    except (TypeError, ValueError):
+        time = math.nan
+    if not math.isfinite(time):
+        raise ValueError(f"{TIME} is {found!r}, and should be a number of fs")
+    return time
 
 
 def stated_masses(atoms: Atoms) -> np.ndarray | None:
@@ -76,21 +98,32 @@ def results_at_hand(atoms: Atoms) -> tuple[np.ndarray | None, np.ndarray | None]
 
 
 def to_block(frames: Sequence[Atoms], atom_count: int) -> FrameBlock:
-    """Return atoms as a block; velocities, times and cells only if all of them have some."""
+    """Return atoms as a block whose frames may differ in what they hold, see `FrameBlock.divided`.
+
+    Raises
+    ------
+    ValueError
+        If a time is none.
+    """
     if not frames:
         return FrameBlock(np.empty((0, atom_count, 3)))
-    velocities = times = cells = energies = forces = None
-    if all(atoms.has("momenta") for atoms in frames):
-        velocities = velocities_from_ase(np.array([atoms.get_velocities() for atoms in frames]))
-    if all(isinstance(atoms.info.get(TIME), int | float) for atoms in frames):
-        times = np.array([atoms.info[TIME] for atoms in frames], dtype=np.float64)
-    if all(atoms.pbc.any() for atoms in frames):
+    none = np.full((atom_count, 3), np.nan)
+    velocities = cells = pbc = None
+    if any(atoms.has("momenta") for atoms in frames):
+        moving = [a.get_velocities() if a.has("momenta") else none for a in frames]
+        velocities = velocities_from_ase(np.array(moving))
+    if any(atoms.pbc.any() for atoms in frames):
         cells = np.array([atoms.cell.array for atoms in frames])
+        pbc = np.array([atoms.pbc for atoms in frames])
     results = [getattr(atoms.calc, "results", {}) for atoms in frames]
-    if any("energy" in found for found in results):
-        energies = np.array([found.get("energy", np.nan) for found in results], dtype=np.float64)
-    if any("forces" in found for found in results):
-        none = np.full((atom_count, 3), np.nan)
-        forces = np.array([found.get("forces", none) for found in results])
+    times = _gathered([time_of(atoms) for atoms in frames], np.nan)
+    energies = _gathered([found.get("energy") for found in results], np.nan)
+    forces = _gathered([found.get("forces") for found in results], none)
     positions = np.array([atoms.positions for atoms in frames])
-    return FrameBlock(positions, velocities, times, cells, energies, forces)
+    return FrameBlock(positions, velocities, times, cells, energies, forces, pbc)
+
+
+def _gathered(parts: Sequence[Any], missing: Any) -> np.ndarray | None:
+    if all(part is None for part in parts):
+        return None
+    return np.array([missing if part is None else part for part in parts], dtype=np.float64)

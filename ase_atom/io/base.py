@@ -56,7 +56,11 @@ class TrajectoryWriter(ABC):
     holds_energies: ClassVar[bool] = False
     holds_masses: ClassVar[bool] = False
     holds_any_cell: ClassVar[bool] = False
-    """Whether cell vectors may point anywhere."""
+    """Whether cell vectors may point anywhere, and repeat along some only."""
+    holds_later_cells: ClassVar[bool] = False
+    """Whether frames may have a cell where the first has none."""
+    holds_later_velocities: ClassVar[bool] = False
+    """Whether frames may have velocities where the first has none."""
 
     def __init__(
         self,
@@ -122,23 +126,23 @@ class TrajectoryWriter(ABC):
                 f"{len(atoms)}, {_formula(atoms.numbers)}"
                 + (", in another order" if sorted(atoms.numbers) == sorted(self.numbers) else "")
             )
-        if not np.array_equal(atoms.pbc, self.pbc):
-            raise TrajectoryError(
-                f"{self.path} was opened with pbc = {self.pbc.tolist()}, and cannot take a frame "
-                f"with {atoms.pbc.tolist()}"
-            )
         velocities = energies = forces = None
         if self.holds_velocities and atoms.has("momenta"):
             velocities = velocities_from_ase(atoms.get_velocities())[None]
         if self.holds_energies and atoms.calc is not None:
             energies, forces = results_at_hand(atoms)
-        self.write_frames(
-            atoms.positions[None],
-            velocities,
-            None if time is None else [time],
-            cells=atoms.cell.array[None] if self.periodic else None,
-            energies=energies,
-            forces=forces,
+        periodic = bool(atoms.pbc.any())
+        self.write_block(
+            FrameBlock(
+                atoms.positions[None],
+                velocities,
+                self._times(None if time is None else [time], 1),
+                atoms.cell.array[None] if periodic else None,
+                energies,
+                forces,
+                atoms.pbc[None] if periodic else None,
+            ),
+            counted=time is None,
         )
 
     def write_frames(
@@ -199,15 +203,37 @@ class TrajectoryWriter(ABC):
             cells,
             None if energies is None else np.asarray(energies),
             None if forces is None else np.asarray(forces),
+            np.repeat(self.pbc[None], count, axis=0) if self.periodic else None,
         )
+        self.write_block(block, counted=times is None)
+
+    def write_block(self, block: FrameBlock, *, counted: bool = False) -> None:
+        """Append frames as they are: what a block does not have, they do not have.
+
+        Parameters
+        ----------
+        block
+            Frames with their times.
+        counted
+            Whether the times are this writer's own, counted on from the frame before.
+
+        Raises
+        ------
+        TrajectoryError
+            As `write_frames`, or if the format cannot hold such frames behind those before.
+        """
+        if self._closed:
+            raise TrajectoryError(f"{self.path} is closed: no frame can be added")
+        if block.times is None:
+            raise TrajectoryError(f"frames for {self.path} need times")
         good = block.finite()
         if good:
-            self._put(block[:good] if good < count else block)
-            if times is None:
+            self._put(block[:good] if good < len(block) else block)
+            if counted:
                 self._since_origin += good
             else:
                 self._origin, self._since_origin = float(block.times[good - 1]), 1
-        if good < count:
+        if good < len(block):
             raise TrajectoryError(
                 f"the frame at {block.times[good]:g} fs for {self.path} is not finite"
             )
@@ -263,6 +289,10 @@ class TrajectoryWriter(ABC):
     def _put(self, block: FrameBlock) -> None:
         if block.cells is not None and not self.holds_any_cell:
             check_cells(block.cells, self.path)
+        if block.cells is not None and not (self.periodic or self.holds_later_cells):
+            raise self._refused(
+                block, "has a cell, and its first frame had none", "holds_later_cells"
+            )
         self._check(block)
         try:
             self._append(block)
@@ -276,6 +306,21 @@ class TrajectoryWriter(ABC):
 
     def _check(self, block: FrameBlock) -> None:  # noqa: B027 - most formats take any frame
         """Raise TrajectoryError for frames that the format cannot hold."""
+
+    def _refused(self, block: FrameBlock, why: str, need: str) -> TrajectoryError:
+        """Return the error for a frame that does not go with those before, and what would do."""
+        from ase_atom.io.registry import FORMATS
+
+        able = [
+            ending
+            for one in FORMATS
+            if one.writer and getattr(one.writer_class(), need)
+            for ending in one.endings
+        ]
+        return TrajectoryError(
+            f"frame {self.frames + 1} for {self.path}, at {block.times[0]:g} fs, {why}: "
+            f"{', '.join(able)} hold frames with and without"
+        )
 
     def _times(self, times: Sequence[float] | np.ndarray | None, count: int) -> np.ndarray:
         if times is not None:

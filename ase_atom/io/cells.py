@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from ase.geometry import cell_to_cellpar, cellpar_to_cell
 
 from ase_atom.errors import TrajectoryError
@@ -38,10 +40,92 @@ def lengths_and_angles(cells: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return parameters[:, :3], parameters[:, 3:]
 
 
-def cells_from(lengths: np.ndarray, angles: np.ndarray) -> np.ndarray | None:
-    """Return cell vectors ``[T, 3, 3]`` from lengths in Å and angles in degrees; None if zero."""
-    if not np.asarray(lengths).any():
-        return None
-    return np.array(
-        [cellpar_to_cell([*a, *b]) for a, b in zip(lengths, angles, strict=True)], dtype=np.float64
-    )
+def is_placeholder(cells: np.ndarray) -> np.ndarray:
+    """Return which cells stand for none, ``[T]``: of zeros, or a cube of 1 Å.
+
+    PDB files of single molecules must have a cell, and a cube of 1 Å is the one agreed on (wwPDB
+    format 3.3, "CRYST1"); programs hand both on to other formats. No atom has room in either.
+    """
+    scale = np.abs(cells).max(axis=(1, 2))
+    return (scale <= 1e-6) | (np.abs(cells - np.eye(3)).max(axis=(1, 2)) <= 1e-3)
+
+
+def without_placeholder(atoms: Atoms) -> Atoms:
+    """Return the atoms, isolated if their cell stands for none."""
+    if atoms.pbc.any() and is_placeholder(atoms.cell.array[None])[0]:
+        atoms.pbc = False
+        atoms.cell = np.zeros((3, 3))
+    return atoms
+
+
+def cells_from(lengths: np.ndarray, angles: np.ndarray, first: int = 0) -> np.ndarray | None:
+    """Return cell vectors in Å, ``[T, 3, 3]``, from lengths and angles; None if no frame has any.
+
+    A frame whose lengths or angles are all zero has no cell: its vectors are zero.
+
+    Parameters
+    ----------
+    lengths, angles
+        Å and degrees, ``[T, 3]`` each.
+    first
+        Index of the first frame, for messages.
+
+    Raises
+    ------
+    ValueError
+        If there can be no such cell, with the number of the frame.
+    """
+    cells = np.hstack([lengths, angles]).astype(np.float64)
+    cells[~(cells[:, :3].any(axis=1) & cells[:, 3:].any(axis=1))] = 0.0
+    return each_cell(cells, vectors_of, first)
+
+
+def each_cell(
+    numbers: np.ndarray, vectors: Callable[[np.ndarray], np.ndarray], first: int = 0
+) -> np.ndarray | None:
+    """Return cell vectors in Å, ``[T, 3, 3]``, from six numbers a frame; None if no frame has any.
+
+    Parameters
+    ----------
+    numbers
+        As a format has them, ``[T, 6]``.
+    vectors
+        Makes the vectors of one frame, zero if it has no cell.
+    first
+        Index of the first frame, for messages.
+
+    Raises
+    ------
+    ValueError
+        If there can be no such cell, with the number of the frame.
+    """
+    # Most files have one cell, or few.
+    unlike, which = np.unique(numbers, axis=0, return_inverse=True)
+    which = which.reshape(-1)
+    found = np.zeros((len(unlike), 3, 3))
+    for index, one in enumerate(unlike):
+        try:
+            found[index] = vectors(one)
+        except ValueError as error:
+            frame = first + int((which == index).argmax()) + 1
+            raise ValueError(f"frame {frame} has {error}") from error
+    return found[which] if found.any() else None
+
+
+def vectors_of(parameters: np.ndarray) -> np.ndarray:
+    """Return cell vectors in Å, ``[3, 3]``, from lengths and angles in degrees; zero for zeros.
+
+    Raises
+    ------
+    ValueError
+        If there can be no such cell.
+    """
+    if not parameters.any():
+        return np.zeros((3, 3))
+    a, b, c = np.cos(np.radians(parameters[3:]))
+    possible = np.isfinite(parameters).all() and (parameters[:3] >= 0).all()
+    turned = ((parameters[3:] > 0) & (parameters[3:] < 180)).all()
+    if not (possible and turned and 1 - a * a - b * b - c * c + 2 * a * b * c > 0):
+        numbers = " ".join(f"{number:.6g}" for number in parameters)
+        raise ValueError(f"a cell that cannot be: lengths and angles {numbers}")
+    return cellpar_to_cell(parameters)

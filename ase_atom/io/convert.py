@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
 from ase import Atoms
 
 from ase_atom.errors import TrajectoryError
@@ -90,33 +91,38 @@ def convert_trajectory(
         atoms = reader.atoms
         if align and atoms.pbc.any():
             raise TrajectoryError(f"{source} is periodic: frames with a cell cannot be turned")
-        timed, interval = _spacing(reader, frame_interval)
+        has_times, interval = _spacing(reader, frame_interval)
+        even = reader.frame_interval() if interval is None else interval
         writer = open_trajectory(
             target,
             atoms,
             "w" if overwrite else "x",
-            frame_interval=None if interval is None else every * interval,
+            frame_interval=None if even is None else every * even,
             topology=_pdb_of(source, topology),
         )
         first = float("nan")
+        warned: set[str] = set()
         reference = atoms.positions
         with writer:
             for block in reader.blocks(step=every):
-                times = block.times if timed else None
+                times = block.times
+                if has_times is not (times is not None):
+                    raise TrajectoryError(
+                        f"only some frames of {source} have times, and frame "
+                        f"{every * writer.frames + 1} has {'none' if has_times else 'one'}: give "
+                        "all of them times, or none"
+                    )
+                if interval is not None:
+                    times = interval * every * (writer.frames + np.arange(len(block)))
+                if align and block.cells is not None:
+                    raise TrajectoryError(f"{source} is periodic: its frames cannot be turned")
                 if align:
                     block = block.aligned(reference)
+                warned = _warn_of_losses(block, writer, source, warned)
                 if not writer.frames:
-                    _warn_of_losses(block, writer, source)
-                    first = 0.0 if times is None else float(times[0])
+                    first = float(times[0])
                 try:
-                    writer.write_frames(
-                        block.positions,
-                        block.velocities,
-                        times,
-                        cells=block.cells,
-                        energies=block.energies,
-                        forces=block.forces,
-                    )
+                    writer.write_block(replace(block, times=times))
                 except TrajectoryError:
                     if not writer.frames:
                         writer.remove()
@@ -127,11 +133,23 @@ def convert_trajectory(
 
 
 def _spacing(reader: TrajectoryReader, given: float | None) -> tuple[bool, float | None]:
-    """Return whether a source has times, and the time between its frames in fs, if even."""
-    if next(reader.blocks(stop=1)).times is not None:
-        if given is not None:
+    """Return whether frames of a source have times, and an interval in fs to take in their place.
+
+    That is what is given, for a source whose times do not increase, and 1 fs without times.
+    """
+    times = reader.early_times()
+    if times is not None:
+        if given is None:
+            return True, None
+        if len(times) < 2 or times[1] > times[0]:
             raise TrajectoryError(f"{reader.path} has times of its own: give no frame interval")
-        return True, reader.frame_interval()
+        warnings.warn(
+            f"the times of {reader.path} do not increase: its frames are taken to be {given:g} fs "
+            "apart, as told",
+            TrajectoryWarning,
+            stacklevel=3,
+        )
+        return True, given
     if given is None:
         given = 1.0
         warnings.warn(
@@ -150,7 +168,10 @@ def _pdb_of(source: Path, topology: Atoms | str | Path | None) -> Path | None:
     return file if file is not None and file.suffix.lower() == ".pdb" else None
 
 
-def _warn_of_losses(block: FrameBlock, writer: TrajectoryWriter, source: Path) -> None:
+def _warn_of_losses(
+    block: FrameBlock, writer: TrajectoryWriter, source: Path, warned: set[str]
+) -> set[str]:
+    """Warn of what frames hold and the target does not, each once; return all that was named."""
     lost = [
         name
         for name, held in (
@@ -162,9 +183,13 @@ def _warn_of_losses(block: FrameBlock, writer: TrajectoryWriter, source: Path) -
     ]
     if not writer.holds_masses and isotope_masses(writer.numbers, writer.masses) is not None:
         lost.append("isotope masses")
+    if block.pbc is not None and not block.pbc.all() and not writer.holds_any_cell:
+        lost.append("directions without periodicity")
+    lost = [name for name in lost if name not in warned]
     if lost:
         warnings.warn(
             f"{writer.path} cannot hold the {' and '.join(lost)} of {source}: left out",
             TrajectoryWarning,
             stacklevel=3,
         )
+    return warned.union(lost)

@@ -17,7 +17,7 @@ from openmm.app import DCDFile
 
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.appending import AppendingWriter
-from ase_atom.io.cells import cells_from, lengths_and_angles
+from ase_atom.io.cells import each_cell, lengths_and_angles, vectors_of
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader
 from ase_atom.io.topology import openmm_topology
@@ -29,6 +29,7 @@ AKMA = 48.88821
 _COUNT = 8  # where the header has number of frames, first step, interval and last step
 _STEP = 44  # and where the time step
 _MAX_STEP = 2**31 - 1
+_LAST_ANGLES = 25  # the last version of CHARMM's header with lengths and angles
 _PLUGIN_TITLE = b"Created by DCD plugin"
 
 
@@ -52,6 +53,8 @@ class DCDHeader:
         Length of the header in bytes.
     title
         Remarks of the program that wrote it.
+    version
+        Of CHARMM, whose convention it follows; 0 for X-PLOR's.
     """
 
     count: int
@@ -62,6 +65,7 @@ class DCDHeader:
     frame: np.dtype
     size: int
     title: bytes
+    version: int
 
     @property
     def start_time(self) -> float:
@@ -99,6 +103,8 @@ def read_header(file: BinaryIO) -> DCDHeader:
         If it is none, or of a kind that is not read.
     """
     head = file.read(92)
+    if len(head) == 92 and head[4:8] == b"VELD":
+        raise ValueError("it holds velocities, not positions")
     if len(head) < 92 or head[4:8] != b"CORD":
         raise ValueError("it has no DCD header")
     order = "<" if head[:4] == struct.pack("<i", 84) else ">"
@@ -126,7 +132,37 @@ def read_header(file: BinaryIO) -> DCDHeader:
     step = step * AKMA
     short = float(f"{step:.6g}")
     step = short if abs(short - step) <= 1e-7 * abs(step) else step
-    return DCDHeader(*numbers[:3], step, atoms, frame, file.tell(), title)
+    return DCDHeader(*numbers[:3], step, atoms, frame, file.tell(), title, numbers[19])
+
+
+def unpacked_cell(box: np.ndarray, version: int) -> np.ndarray:
+    """Return the cell vectors in Å, ``[3, 3]``, of one frame; zero if it has none.
+
+    Up to version 25 of CHARMM, and so with the 24 of NAMD, VMD and OpenMM, its six numbers are
+    a, γ, b, β, α, c, with angles in degrees or their cosines. Since version 26 they are the lower
+    triangle xx, xy, yy, xz, yz, zz of the symmetric shape matrix, whose rows are the vectors.
+    Numbers that can only be the other are taken so.
+
+    Raises
+    ------
+    ValueError
+        If they are neither.
+    """
+    lengths, angles = box[[0, 2, 5]], box[[4, 3, 1]]
+    if not lengths.any():
+        return np.zeros((3, 3))
+    shape = box[[[0, 1, 3], [1, 2, 4], [3, 4, 5]]]
+    is_shape = bool(np.isfinite(box).all() and (np.linalg.eigvalsh(shape) > 0).all())
+    if is_shape and version > _LAST_ANGLES and (angles != 90).any():
+        return shape
+    if (np.abs(angles) <= 1).all():
+        angles = np.degrees(np.arccos(angles))
+    try:
+        return vectors_of(np.concatenate([lengths, angles]))
+    except ValueError:
+        if is_shape:
+            return shape
+        raise
 
 
 class DCDReader(TrajectoryReader):
@@ -160,11 +196,8 @@ class DCDReader(TrajectoryReader):
             positions[:, :, axis] = data[name]
         cells = None
         if "cell" in header.frame.names:
-            box = data["cell"]
-            angles = box[:, [4, 3, 1]]
-            if (np.abs(angles) <= 1).all():  # NAMD and OpenMM write cosines
-                angles = np.degrees(np.arccos(angles))
-            cells = cells_from(box[:, [0, 2, 5]], angles)
+            boxes = data["cell"].astype(np.float64)
+            cells = each_cell(boxes, lambda box: unpacked_cell(box, header.version), first)
         times = None
         if header.has_times:
             times = (header.first + header.interval * np.arange(first, first + count)) * header.step
@@ -235,7 +268,10 @@ class DCDWriter(AppendingWriter):
     def _write_times(self, start: float, interval: float) -> None:
         """Write first step, interval and time step so that the times come out."""
         if interval <= 0:
-            raise TrajectoryError(f"times of frames for {self.path} must increase")
+            raise TrajectoryError(
+                f"times of frames for {self.path} must increase, and the second frame's does not: "
+                "give the time between frames (--frame-interval)"
+            )
         for limit in (1, 10, 100, 1000):
             steps = Fraction(start / interval).limit_denominator(limit)
             if abs(float(steps) - start / interval) <= 1e-4 + 2e-7 * abs(start / interval):
@@ -255,8 +291,10 @@ class DCDWriter(AppendingWriter):
             frames[f"{name}<"] = frames[f"{name}>"] = 4 * len(self.numbers)
             frames[name] = block.positions[:, :, axis]
         if self.periodic:
-            lengths, angles = lengths_and_angles(block.cells)
             frames["cell<"] = frames["cell>"] = 48
+            frames["cell"] = 0.0  # as VMD has it for frames without a cell
+        if block.cells is not None:
+            lengths, angles = lengths_and_angles(block.cells)
             frames["cell"][:, [0, 2, 5]] = lengths
             frames["cell"][:, [4, 3, 1]] = np.cos(np.radians(angles))
         return frames.tobytes(), self._dtype.itemsize * np.arange(1, len(block) + 1)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
+from itertools import pairwise
 
 import numpy as np
+
+from ase_atom.io.cells import is_placeholder
 
 
 @dataclass(frozen=True)
 class FrameBlock:
-    """Consecutive frames of one molecule or system.
+    """Consecutive frames of one molecule or system, all of which hold the same kinds of numbers.
+
+    Where a file's frames differ in what they hold, its reader gives a block for each stretch.
 
     Parameters
     ----------
@@ -25,6 +30,8 @@ class FrameBlock:
         Potential energies in eV, ``[T]``, not a number where one is missing; None if all are.
     forces
         eV/Å, ``[T, N, 3]``, not a number where they are missing; None if all are.
+    pbc
+        Along which cell vectors frames repeat, ``[T, 3]``; None if along all that there are.
     """
 
     positions: np.ndarray
@@ -33,6 +40,7 @@ class FrameBlock:
     cells: np.ndarray | None = None
     energies: np.ndarray | None = None
     forces: np.ndarray | None = None
+    pbc: np.ndarray | None = None
 
     def __len__(self) -> int:
         """Return the number of frames T."""
@@ -42,6 +50,33 @@ class FrameBlock:
         """Return some of the frames."""
         parts = {field.name: getattr(self, field.name) for field in fields(self)}
         return FrameBlock(**{k: None if v is None else v[frames] for k, v in parts.items()})
+
+    def divided(self) -> list[FrameBlock]:
+        """Return the frames in blocks that hold the same, of frames that may differ.
+
+        A frame has no cell where its vectors are zero, a placeholder or repeat along none, and no
+        velocities or time where all of these are not a number.
+        """
+        held = {}
+        if self.cells is not None:
+            held["cells"] = ~is_placeholder(self.cells)
+            if self.pbc is not None:
+                held["cells"] &= self.pbc.any(axis=1)
+        if self.velocities is not None:
+            held["velocities"] = ~np.isnan(self.velocities).all(axis=(1, 2))
+        if self.times is not None:
+            held["times"] = ~np.isnan(self.times)
+        if all(there.all() for there in held.values()):
+            return [self] if len(self) else []
+        kinds = np.stack(list(held.values()), axis=1)
+        cuts = np.flatnonzero((kinds[1:] != kinds[:-1]).any(axis=1)) + 1
+        blocks = []
+        for first, last in pairwise([0, *cuts.tolist(), len(self)]):
+            absent = [name for name, there in held.items() if not there[first]]
+            if "cells" in absent:
+                absent.append("pbc")
+            blocks.append(replace(self[first:last], **dict.fromkeys(absent)))
+        return blocks
 
     def finite(self) -> int:
         """Return how many frames come before the first that is not finite."""

@@ -223,10 +223,10 @@ class NetCDFWriter(AppendingWriter):
         if self._header is None:
             return
         expected = "velocities" in self._header.frame.names
-        if expected and block.velocities is None:
-            raise TrajectoryError(
-                f"{self.path} holds velocities of every frame, and this one has none"
-            )
+        if expected != (block.velocities is not None):
+            why = "has no velocities" if expected else "has velocities"
+            before = "holds velocities of every frame" if expected else "holds none before"
+            raise self._refused(block, f"{why}, and the file {before}", "holds_later_velocities")
 
     def _encode(self, block: FrameBlock) -> tuple[bytes, np.ndarray]:
         frames = np.zeros(len(block), self._header.frame)

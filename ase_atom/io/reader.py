@@ -33,7 +33,8 @@ class TrajectoryReader(Guarded, ABC):
     """Read the frames of one file, block by block, in memory that does not grow with the file.
 
     Iterating gives `FrameBlock`s from the first frame on, `len` the number of whole frames, and
-    indexing with a slice an iterator over blocks of some of them. Also a context manager.
+    indexing with a slice an iterator over blocks of some of them. Also a context manager. Where
+    frames differ in what they hold, such as a cell, each stretch is a block of its own.
 
     Whatever a reader of a format hits in a file's contents comes out as `FileFormatError`.
 
@@ -72,7 +73,6 @@ class TrajectoryReader(Guarded, ABC):
     )
     atom_count: int
     whole_size: int
-    pbc: np.ndarray | bool = True  # along which cell vectors frames that have a cell repeat
 
     def __init__(self, path: Path, topology: Atoms | str | Path | None = None) -> None:
         self.path = path
@@ -116,7 +116,7 @@ class TrajectoryReader(Guarded, ABC):
             block = self._read(first, span if stop is None else min(span, stop - first))
             if not len(block):
                 return
-            yield block[::step] if step > 1 else block
+            yield from (block[::step] if step > 1 else block).divided()
             first += -(-len(block) // step) * step  # fewer may come than were asked for
 
     @property
@@ -133,7 +133,7 @@ class TrajectoryReader(Guarded, ABC):
             if not len(block):
                 raise TrajectoryError(f"{self.path} holds no whole frame")
             numbers, masses = self._identity()
-            self._atoms = to_atoms(numbers, block, 0, masses, self.pbc)
+            self._atoms = to_atoms(numbers, block.divided()[0], 0, masses)
         return self._atoms.copy()
 
     @property
@@ -186,16 +186,24 @@ class TrajectoryReader(Guarded, ABC):
 
     def last_time(self) -> float | None:
         """Return the time of the last whole frame in fs."""
-        times = self._read(len(self) - 1, 1).times
-        return None if times is None or not len(times) else float(times[0])
+        times = [block.times for block in self.blocks(max(len(self) - 1, 0), len(self))]
+        return float(times[0][0]) if times and times[0] is not None else None
+
+    def early_times(self) -> np.ndarray | None:
+        """Return the times of the first two frames, or of a single one, in fs, as far as stated."""
+        found = [block.times for block in self.blocks(stop=2)]
+        known = found and all(times is not None for times in found)
+        return np.concatenate(found) if known else None
 
     def frame_interval(self) -> float | None:
         """Return the time between frames in fs; None if there are no times or they are uneven."""
-        first = self._read(0, 2).times
+        first = self.early_times()
         if first is None or len(first) < 2:
             return None
         # The last time tells most where times are rounded to single precision.
         last = self.last_time()
+        if last is None:
+            return None
         interval = (last - first[0]) / (len(self) - 1)
         rounding = 2e-7 * max(abs(last), abs(first[0]))
         if interval <= 0 or abs(first[1] - first[0] - interval) > rounding + 1e-3 * interval:
@@ -218,7 +226,10 @@ class TrajectoryReader(Guarded, ABC):
 
     @abstractmethod
     def _read(self, first: int, count: int) -> FrameBlock:
-        """Return up to so many frames from one on; an empty block at the end."""
+        """Return up to so many frames from one on; an empty block at the end.
+
+        They may differ in what they hold, marked as `FrameBlock.divided` has it.
+        """
 
     @abstractmethod
     def _close(self) -> None:

@@ -62,14 +62,9 @@ class TextReader(TrajectoryReader):
         """Masses of the first frame, if it has a column of them."""
         return None if self._first is None else stated_masses(self._first)
 
-    @property
-    def pbc(self) -> np.ndarray | bool:
-        """Along which vectors of its cell the first frame repeats."""
-        return False if self._first is None else self._first.pbc
-
     def frame_interval(self) -> float | None:
         """Return the time between the first two frames in fs, which text keeps exactly."""
-        times = self._read(0, 2).times
+        times = self.early_times()
         return float(times[1] - times[0]) if times is not None and len(times) == 2 else None
 
     def _read(self, first: int, count: int) -> FrameBlock:
@@ -213,6 +208,8 @@ class XYZWriter(AppendingWriter):
     holds_velocities = True
     holds_energies = True
     holds_any_cell = True
+    holds_later_cells = True
+    holds_later_velocities = True
 
     def _resume(self, reader: TrajectoryReader) -> None:
         self._file.seek(max(0, self._end - 1))
@@ -228,7 +225,7 @@ class XYZWriter(AppendingWriter):
         if isotope_masses(self.numbers, self.masses) is not None:
             columns.append("masses")  # without them, momenta would be read as other velocities
         for frame in range(len(block)):
-            atoms = to_atoms(self.numbers, block, frame, self.masses, self.pbc)
+            atoms = to_atoms(self.numbers, block, frame, self.masses)
             forces = atoms.calc is not None and "forces" in atoms.calc.results
             text = io.StringIO()
             extxyz.write_extxyz(text, [atoms], columns=columns + ["forces"] * forces)

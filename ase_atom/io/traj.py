@@ -34,7 +34,6 @@ class ASEReader(TrajectoryReader):
         if count and not low:
             raise self._not_one("it holds no whole frame")
         self._first = self._trajectory[0] if low else Atoms()
-        self.pbc = self._first.pbc if low else False
         self.atom_count = len(self._first)
         self._report_lost(low, count - low)
 
@@ -77,6 +76,8 @@ class ASEWriter(TrajectoryWriter):
     holds_velocities = True
     holds_energies = True
     holds_any_cell = True
+    holds_later_cells = True
+    holds_later_velocities = True
 
     def _open(self, reader: ASEReader | None) -> None:
         if reader is not None and reader.lost:
@@ -93,7 +94,7 @@ class ASEWriter(TrajectoryWriter):
     def _append(self, block: FrameBlock) -> None:
         for frame in range(len(block)):
             # ASE flushes every frame, and counts it last.
-            self._trajectory.write(to_atoms(self.numbers, block, frame, self.masses, self.pbc))
+            self._trajectory.write(to_atoms(self.numbers, block, frame, self.masses))
             self.frames += 1
             self._end = os.path.getsize(self.path)
 

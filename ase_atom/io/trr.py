@@ -145,6 +145,8 @@ class TRRWriter(AppendingWriter):
     """GROMACS TRR in single precision, with velocities where the frames have them."""
 
     holds_velocities = True
+    holds_later_cells = True
+    holds_later_velocities = True
 
     def _encode(self, block: FrameBlock) -> tuple[bytes, np.ndarray]:
         atoms = len(self.numbers)

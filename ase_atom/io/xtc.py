@@ -123,6 +123,8 @@ class XTCWriter(TrajectoryWriter):
     OpenMM's `XTCFile` knows evenly spaced times only, so its function for one frame is called.
     """
 
+    holds_later_cells = True
+
     def _open(self, reader: XTCReader | None) -> None:
         if reader is None:
             self.path.write_bytes(b"")
