@@ -54,11 +54,14 @@ class TrajectoryWriter(ABC):
 
     holds_velocities: ClassVar[bool] = False
     holds_energies: ClassVar[bool] = False
+    holds_forces: ClassVar[bool] = False
     holds_masses: ClassVar[bool] = False
     holds_any_cell: ClassVar[bool] = False
     """Whether cell vectors may point anywhere, and repeat along some only."""
     holds_later_cells: ClassVar[bool] = False
     """Whether frames may have a cell where the first has none."""
+    holds_missing_cells: ClassVar[bool] = False
+    """Whether frames may have no cell where the first has one."""
     holds_later_velocities: ClassVar[bool] = False
     """Whether frames may have velocities where the first has none."""
 
@@ -129,7 +132,7 @@ class TrajectoryWriter(ABC):
         velocities = energies = forces = None
         if self.holds_velocities and atoms.has("momenta"):
             velocities = velocities_from_ase(atoms.get_velocities())[None]
-        if self.holds_energies and atoms.calc is not None:
+        if (self.holds_energies or self.holds_forces) and atoms.calc is not None:
             energies, forces = results_at_hand(atoms)
         periodic = bool(atoms.pbc.any())
         self.write_block(
@@ -290,9 +293,11 @@ class TrajectoryWriter(ABC):
         if block.cells is not None and not self.holds_any_cell:
             check_cells(block.cells, self.path)
         if block.cells is not None and not (self.periodic or self.holds_later_cells):
-            raise self._refused(
-                block, "has a cell, and its first frame had none", "holds_later_cells"
-            )
+            why = "has a cell, and the first has none"
+            raise self._refused(block, why, "holds_later_cells")
+        if block.cells is None and self.periodic and not self.holds_missing_cells:
+            why = "has no cell, and the first has one"
+            raise self._refused(block, why, "holds_later_cells")
         self._check(block)
         try:
             self._append(block)
@@ -318,8 +323,8 @@ class TrajectoryWriter(ABC):
             for ending in one.endings
         ]
         return TrajectoryError(
-            f"frame {self.frames + 1} for {self.path}, at {block.times[0]:g} fs, {why}: "
-            f"{', '.join(able)} hold frames with and without"
+            f"{self.path} cannot hold frame {self.frames + 1}, at {block.times[0]:g} fs, which "
+            f"{why}: {', '.join(able)} hold frames with and without"
         )
 
     def _times(self, times: Sequence[float] | np.ndarray | None, count: int) -> np.ndarray:

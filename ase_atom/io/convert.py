@@ -137,11 +137,11 @@ def _spacing(reader: TrajectoryReader, given: float | None) -> tuple[bool, float
 
     That is what is given, for a source whose times do not increase, and 1 fs without times.
     """
-    times = reader.early_times()
-    if times is not None:
+    if next(reader.blocks(stop=1)).times is not None:
         if given is None:
             return True, None
-        if len(times) < 2 or times[1] > times[0]:
+        times = reader.early_times()
+        if times is None or len(times) < 2 or times[1] > times[0]:
             raise TrajectoryError(f"{reader.path} has times of its own: give no frame interval")
         warnings.warn(
             f"the times of {reader.path} do not increase: its frames are taken to be {given:g} fs "
@@ -177,7 +177,7 @@ def _warn_of_losses(
         for name, held in (
             ("velocities", writer.holds_velocities),
             ("energies", writer.holds_energies),
-            ("forces", writer.holds_energies),
+            ("forces", writer.holds_forces),
         )
         if getattr(block, name) is not None and not held
     ]

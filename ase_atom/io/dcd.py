@@ -214,6 +214,8 @@ class DCDWriter(AppendingWriter):
     frame is a multiple of; so every reader's time axis is right. Frames must be evenly spaced.
     """
 
+    holds_missing_cells = True
+
     def _start(self) -> int:
         DCDFile(
             self._file,

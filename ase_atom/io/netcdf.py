@@ -20,9 +20,20 @@ from ase_atom.io.appending import AppendingWriter
 from ase_atom.io.cells import cells_from, lengths_and_angles
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader, meant
-from ase_atom.units import PS, fs_to_ps, ps_to_fs
+from ase_atom.io.stated_units import unit_factor
+from ase_atom.units import PS, fs_to_ps
 
 _COUNT = 4  # where the header has the number of frames
+_UNITS = {
+    "time": ("time", "picosecond"),
+    "coordinates": ("length", "angstrom"),
+    "velocities": ("velocity", "angstrom/picosecond"),
+    "forces": ("force", "kilocalorie/mole/angstrom"),
+    "cell_lengths": ("length", "angstrom"),
+    "cell_angles": ("angle", "degree"),
+}
+"""What AMBER's convention calls its variables, and their units where a file states none."""
+
 _KINDS = {1: ">i1", 2: "S1", 3: ">i2", 4: ">i4", 5: ">f4", 6: ">f8"}
 
 
@@ -41,7 +52,10 @@ class NetCDFHeader:
     begin
         Where the first of them begins.
     scales
-        The ``scale_factor`` of variables that have one.
+        What the numbers of each variable are multiplied by to be in Å, Å/fs, fs, degrees or eV/Å:
+        its unit and its ``scale_factor``.
+    is_scaled
+        Whether any variable has a ``scale_factor``, or a unit other than AMBER's.
     """
 
     count: int
@@ -49,6 +63,7 @@ class NetCDFHeader:
     frame: np.dtype
     begin: int
     scales: dict[str, float]
+    is_scaled: bool
 
 
 def read_header(file: BinaryIO) -> NetCDFHeader:
@@ -86,7 +101,7 @@ def read_header(file: BinaryIO) -> NetCDFHeader:
     count = number()
     dimensions = [(text(), number()) for _ in entries()]
     attributes()
-    parts, scales = [], {}
+    parts, scales, is_scaled = [], {}, False
     for _ in entries():
         name = text()
         shape = [dimensions[number()][1] for _ in range(number())]
@@ -94,16 +109,24 @@ def read_header(file: BinaryIO) -> NetCDFHeader:
         kind, _, begin = np.dtype(_KINDS[number()]), number(), number(offset)
         if shape and shape[0] == 0:  # the unlimited dimension
             parts.append((begin, name, kind, tuple(shape[1:])))
-            if "scale_factor" in notes:
-                scales[name] = float(notes["scale_factor"][0])
+            if name in _UNITS:
+                scales[name], plain = _scale(name, notes)
+                is_scaled |= not plain
+        elif name in _UNITS:
+            raise ValueError(f"its {name} are not those of each frame")
     if not parts:
         raise ValueError("it holds no frames")
+    if ("cell_lengths" in scales) != ("cell_angles" in scales):
+        raise ValueError("it has cell lengths or angles without the other")
     parts.sort(key=lambda part: part[0])
     begin = parts[0][0]
     last = parts[-1]
     size = last[0] - begin + -(-np.dtype((last[2], last[3])).itemsize // 4) * 4
     if len(parts) == 1:
         size = np.dtype((last[2], last[3])).itemsize
+    ends = [part[0] - begin + np.dtype((part[2], part[3])).itemsize for part in parts]
+    if max(ends) > size:  # programs lay out no frames where there are none
+        raise ValueError("its header is damaged" if count else "it holds no frames")
     frame = np.dtype(
         {
             "names": [part[1] for part in parts],
@@ -112,7 +135,28 @@ def read_header(file: BinaryIO) -> NetCDFHeader:
             "itemsize": size,
         }
     )
-    return NetCDFHeader(count, dict(dimensions), frame, begin, scales)
+    return NetCDFHeader(count, dict(dimensions), frame, begin, scales, is_scaled)
+
+
+def _scale(name: str, notes: dict[str, np.ndarray]) -> tuple[float, bool]:
+    """Return what a variable is multiplied by, and whether it is as AMBER's convention has it.
+
+    Raises
+    ------
+    ValueError
+        For a unit that is not known, or an offset.
+    """
+    kind, unit = _UNITS[name]
+    if "add_offset" in notes:
+        raise ValueError(f"its {name} have an offset, which is not read")
+    if "units" in notes:
+        unit = notes["units"].tobytes().decode("utf-8", "replace").strip("\0 ")
+    try:
+        factor = unit_factor(unit, kind)
+    except ValueError as error:
+        raise ValueError(f"its {name}: {error}") from error
+    scale = float(notes["scale_factor"][0]) if "scale_factor" in notes else 1.0
+    return factor * scale, unit.lower() == _UNITS[name][1] and scale == 1.0
 
 
 class NetCDFReader(TrajectoryReader):
@@ -144,14 +188,15 @@ class NetCDFReader(TrajectoryReader):
         def part(name: str) -> np.ndarray | None:
             if name not in kind.names:
                 return None
-            return data[name].astype(np.float64) * self.header.scales.get(name, 1.0)
+            return data[name].astype(np.float64) * self.header.scales[name]
 
-        velocities, lengths = part("velocities"), part("cell_lengths")
+        times = cells = None
+        if "time" in kind.names:
+            times = meant(data["time"]) * self.header.scales["time"]
+        if "cell_lengths" in kind.names:
+            cells = cells_from(part("cell_lengths"), part("cell_angles"), first)
         return FrameBlock(
-            part("coordinates"),
-            None if velocities is None else velocities / PS,
-            ps_to_fs(meant(data["time"])) if "time" in kind.names else None,
-            None if lengths is None else cells_from(lengths, part("cell_angles")),
+            part("coordinates"), part("velocities"), times, cells, forces=part("forces")
         )
 
     def _close(self) -> None:
@@ -175,8 +220,8 @@ class NetCDFWriter(AppendingWriter):
         expected = set(self._variables(True))
         strange = set(self._header.frame.names) - expected
         missing = set(self._variables(False)) - set(self._header.frame.names)
-        if strange or missing or self._header.scales:
-            wrong = ", ".join(sorted(strange | missing)) or "scaled numbers"
+        if strange or missing or self._header.is_scaled:
+            wrong = ", ".join(sorted(strange | missing)) or "scaled numbers or their units"
             raise TrajectoryError(f"cannot append to {self.path}: it differs in {wrong}")
         self._count()
 
@@ -224,9 +269,10 @@ class NetCDFWriter(AppendingWriter):
             return
         expected = "velocities" in self._header.frame.names
         if expected != (block.velocities is not None):
-            why = "has no velocities" if expected else "has velocities"
-            before = "holds velocities of every frame" if expected else "holds none before"
-            raise self._refused(block, f"{why}, and the file {before}", "holds_later_velocities")
+            why = "has no velocities, and it holds velocities of each"
+            if not expected:
+                why = "has velocities, and it holds velocities of none"
+            raise self._refused(block, why, "holds_later_velocities")
 
     def _encode(self, block: FrameBlock) -> tuple[bytes, np.ndarray]:
         frames = np.zeros(len(block), self._header.frame)

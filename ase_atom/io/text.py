@@ -65,7 +65,8 @@ class TextReader(TrajectoryReader):
     def frame_interval(self) -> float | None:
         """Return the time between the first two frames in fs, which text keeps exactly."""
         times = self.early_times()
-        return float(times[1] - times[0]) if times is not None and len(times) == 2 else None
+        even = times is not None and len(times) == 2 and times[1] > times[0]
+        return float(times[1] - times[0]) if even else None
 
     def _read(self, first: int, count: int) -> FrameBlock:
         if first < self._next:
@@ -207,8 +208,10 @@ class XYZWriter(AppendingWriter):
     holds_masses = True
     holds_velocities = True
     holds_energies = True
+    holds_forces = True
     holds_any_cell = True
     holds_later_cells = True
+    holds_missing_cells = True
     holds_later_velocities = True
 
     def _resume(self, reader: TrajectoryReader) -> None:

@@ -75,8 +75,10 @@ class ASEWriter(TrajectoryWriter):
     holds_masses = True
     holds_velocities = True
     holds_energies = True
+    holds_forces = True
     holds_any_cell = True
     holds_later_cells = True
+    holds_missing_cells = True
     holds_later_velocities = True
 
     def _open(self, reader: ASEReader | None) -> None:

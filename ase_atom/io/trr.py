@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import os
 import struct
+from dataclasses import replace
+from itertools import pairwise
 from typing import BinaryIO
 
 import numpy as np
@@ -15,8 +17,9 @@ import numpy as np
 from ase_atom.io.appending import AppendingWriter
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader, meant
-from ase_atom.units import PS, angstrom_to_nm, fs_to_ps, nm_to_angstrom, ps_to_fs
+from ase_atom.units import KJ_MOL, NM, PS, angstrom_to_nm, fs_to_ps, nm_to_angstrom, ps_to_fs
 
+_FORCE = KJ_MOL / NM  # kJ/mol/nm in eV/Å
 _MAGIC = 1993
 _VERSION = b"GMX_trn_file"
 _START = struct.pack(">iii", _MAGIC, len(_VERSION) + 1, len(_VERSION)) + _VERSION
@@ -73,7 +76,7 @@ def read_type(file: BinaryIO) -> np.dtype | None:
 
 
 class TRRReader(TrajectoryReader):
-    """Read TRR files of either precision; forces are left where they are."""
+    """Read TRR files of either precision."""
 
     def _open(self) -> None:
         self._file = self.path.open("rb", buffering=0)
@@ -135,6 +138,7 @@ class TRRReader(TrajectoryReader):
             velocities,
             ps_to_fs(meant(data["time"])),
             cells,
+            forces=data["f"].astype(np.float64) * _FORCE if "f" in kind.names else None,
         )
 
     def _close(self) -> None:
@@ -142,17 +146,31 @@ class TRRReader(TrajectoryReader):
 
 
 class TRRWriter(AppendingWriter):
-    """GROMACS TRR in single precision, with velocities where the frames have them."""
+    """GROMACS TRR in single precision, with velocities and forces where the frames have them."""
 
     holds_velocities = True
+    holds_forces = True
     holds_later_cells = True
+    holds_missing_cells = True
     holds_later_velocities = True
+
+    def _append(self, block: FrameBlock) -> None:
+        if block.forces is None:
+            super()._append(block)
+            return
+        there = np.isfinite(block.forces).all(axis=(1, 2))
+        cuts = np.flatnonzero(there[1:] != there[:-1]) + 1
+        for first, last in pairwise([0, *cuts.tolist(), len(block)]):
+            part = block[first:last]
+            super()._append(part if there[first] else replace(part, forces=None))
 
     def _encode(self, block: FrameBlock) -> tuple[bytes, np.ndarray]:
         atoms = len(self.numbers)
         sizes = dict.fromkeys(_SIZES, 0) | {"box": 36, "x": 12 * atoms}
         if block.velocities is not None:
             sizes["v"] = 12 * atoms
+        if block.forces is not None:
+            sizes["f"] = 12 * atoms
         frames = np.zeros(len(block), frame_type(atoms, sizes))
         frames["start"] = np.void(_START)
         frames["sizes"] = list(sizes.values())
@@ -162,6 +180,8 @@ class TRRWriter(AppendingWriter):
         frames["x"] = angstrom_to_nm(block.positions)
         if block.velocities is not None:
             frames["v"] = angstrom_to_nm(block.velocities) * PS
+        if block.forces is not None:
+            frames["f"] = block.forces / _FORCE
         if block.cells is not None:
             frames["box"] = angstrom_to_nm(block.cells)
         return frames.tobytes(), frames.itemsize * np.arange(1, len(block) + 1)

@@ -124,6 +124,7 @@ class XTCWriter(TrajectoryWriter):
     """
 
     holds_later_cells = True
+    holds_missing_cells = True
 
     def _open(self, reader: XTCReader | None) -> None:
         if reader is None:
