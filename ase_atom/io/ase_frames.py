@@ -71,7 +71,7 @@ def time_of(atoms: Atoms) -> float | None:
         time = parse_time(found) if isinstance(found, str) else float(found)
     except (TypeError, ValueError):
         time = math.nan
-    if not math.isfinite(time):
+    if not math.isfinite(time) or isinstance(found, bool | np.bool_):
         raise ValueError(f"{TIME} is {found!r}, and should be a number of fs")
     return time
 
