@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -170,7 +169,7 @@ class ATOMCalculator(Calculator):
         if self._head is None:
             self._head = self._operator
             if self.precision == "double":
-                self._head = deepcopy(self._operator).double()
+                self._head = self._operator.in_double_precision()
         return self._head
 
 

@@ -7,12 +7,12 @@ from pathlib import Path
 from ase import Atoms
 
 from ase_atom.coverage import check_atoms, find_card
-from ase_atom.operator import Operator, list_operators, load_operator
+from ase_atom.operator import OperatorLike, check_operator, list_operators, load_operator
 
 
 def operator_for(
-    atoms: Atoms, operator: str | Path | Operator | None = None, *, force: bool = False
-) -> Operator:
+    atoms: Atoms, operator: str | Path | OperatorLike | None = None, *, force: bool = False
+) -> OperatorLike:
     """Return an operator, checked to be trained for the molecule.
 
     Parameters
@@ -31,12 +31,14 @@ def operator_for(
         If there is no such operator, or its file is damaged.
     CoverageError
         If it was not trained for the molecule, or none that is shipped was.
+    ConfigError
+        For what is no operator.
     """
     if operator is None:
         return load_operator(find_card(atoms, list_operators()).name)
     if isinstance(operator, str | Path):
         operator = load_operator(operator)
-    card = getattr(operator, "card", None)  # one without a card is its maker's to answer for
-    if card is not None:
-        check_atoms(atoms, card, force)
+    check_operator(operator)
+    if operator.card is not None:  # one without a card is its maker's to answer for
+        check_atoms(atoms, operator.card, force)
     return operator

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
@@ -12,6 +11,7 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixCom
 from ase.data import chemical_symbols
 
+from ase_atom.charge import signed, total_charge
 from ase_atom.errors import CoverageError
 from ase_atom.topology import atom_label, drawn, fragments, is_zwitterion, perceive_smiles
 
@@ -36,29 +36,6 @@ SMALLEST = 3
 
 What it learned of bonds, it learned of bonds in molecules; two atoms alone it moves wrongly.
 """
-
-_ROUNDING = 0.05  # e, by which partial charges in a file may miss a whole charge
-
-
-def total_charge(atoms: Atoms) -> int:
-    """Return the charge that the atoms state: ``info["charge"]``, else their charges' sum.
-
-    Raises
-    ------
-    CoverageError
-        If it is stated, but is no whole number.
-    """
-    stated = atoms.info.get("charge", float(atoms.get_initial_charges().sum()))
-    try:
-        charge = float(stated)
-    except (TypeError, ValueError) as error:
-        raise CoverageError(f"the structure's total charge is {stated!r}, no number") from error
-    if not math.isfinite(charge) or abs(charge - round(charge)) > _ROUNDING:
-        where = 'atoms.info["charge"]' if "charge" in atoms.info else "sum of its atoms' charges"
-        raise CoverageError(
-            f"the structure's total charge ({where}) is {charge:g}, no whole number"
-        )
-    return round(charge)
 
 
 def check_composition(numbers: np.ndarray, masses: np.ndarray, card: OperatorCard) -> None:
@@ -177,16 +154,16 @@ def check_atoms(atoms: Atoms, card: OperatorCard, force: bool = False) -> None:
 def _beyond(atoms: Atoms, card: OperatorCard) -> str | None:
     """What about a molecule of the right elements a card does not cover, if anything."""
     charge = total_charge(atoms)
-    if charge != card.charge:
+    if charge not in card.charges:
         return (
-            f"the structure has a total charge of {_signed(charge)}, but {card.name} was trained "
-            f"for {_signed(card.charge)}"
+            f"the structure has a total charge of {signed(charge)}, but {card.name} was trained "
+            f"for {signed(card.charges)}"
         )
     reason = wrong_size("structure", len(atoms), card)
     if reason is not None:
         return reason
     try:
-        names = perceive_smiles(atoms, card.charge)
+        names = perceive_smiles(atoms, charge)
     except CoverageError as error:
         return str(error)
     if np.any(atoms.get_initial_magnetic_moments()):
@@ -220,16 +197,31 @@ def wrong_size(what: str, count: int, card: OperatorCard) -> str | None:
 
 
 def check_state(state: PhaseState, card: OperatorCard) -> None:
-    """Check elements and masses of a batch; bonds and charge are the caller's to know.
+    """Check elements, masses and charges of a batch; bonds are the caller's to know.
 
     Raises
     ------
     CoverageError
-        Naming the first element or atom that is not covered.
+        Naming the first element, atom or charge that is not covered.
     """
+    for charge in sorted(set(state.charge.tolist()) - set(card.charges)):
+        raise CoverageError(
+            f"a molecule has a total charge of {signed(charge)}, but {card.name} was trained for "
+            f"{signed(card.charges)}"
+        )
     for numbers, masses in zip(state.numbers.cpu(), state.masses.cpu(), strict=True):
         real = numbers > 0
         check_composition(numbers[real].numpy(), masses[real].double().numpy(), card)
+
+
+def as_covered(state: PhaseState, card: OperatorCard) -> PhaseState:
+    """Return a batch with charges that a card does not know replaced by the nearest that it does.
+
+    So an operator moves a molecule that it is forced to move.
+    """
+    known = state.charge.new_tensor(card.charges)
+    nearest = (state.charge[:, None] - known).abs().argmin(dim=1)
+    return state.replace(charge=known[nearest])
 
 
 def covers(card: OperatorCard, names: Iterable[str]) -> bool:
@@ -300,10 +292,6 @@ def temperature_warning(temperature: float, card: OperatorCard) -> str | None:
         f"{temperature:g} K is outside the range {low:g} to {high:g} K that {card.name} was "
         "trained for; its errors there are not known"
     )
-
-
-def _signed(charge: int) -> str:
-    return f"{charge:+d}" if charge else "0"
 
 
 def _symbols(numbers: Iterable[int]) -> str:

@@ -11,6 +11,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
+from ase_atom.charge import total_charge
 from ase_atom.errors import StateError
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB, velocities_from_ase, velocities_to_ase
 
@@ -29,6 +30,8 @@ class PhaseState:
         Positions in Å, ``[B, N, 3]``; 0 on padding.
     velocities
         Velocities in Å/fs, ``[B, N, 3]``; 0 on padding.
+    charge
+        Total charge of each molecule in e, int64 ``[B]``; 0 by default.
 
     Raises
     ------
@@ -40,6 +43,7 @@ class PhaseState:
     masses: Tensor
     positions: Tensor
     velocities: Tensor
+    charge: Tensor = None  # type: ignore[assignment]  # zeros of the batch's size
 
     def __post_init__(self) -> None:
         if self.numbers.ndim != 2:
@@ -47,6 +51,13 @@ class PhaseState:
         if self.numbers.dtype != torch.int64:
             raise StateError(f"numbers must be int64, not {self.numbers.dtype}")
         shape = self.numbers.shape
+        if self.charge is None:
+            object.__setattr__(self, "charge", self.numbers.new_zeros(shape[0]))
+        if self.charge.dtype != torch.int64 or self.charge.shape != shape[:1]:
+            raise StateError(
+                f"charge must be int64 {list(shape[:1])}, not {self.charge.dtype} "
+                f"{list(self.charge.shape)}"
+            )
         for name, expected in (
             ("masses", shape),
             ("positions", (*shape, 3)),
@@ -61,6 +72,8 @@ class PhaseState:
                 )
             if value.device != self.numbers.device:
                 raise StateError(f"{name} must be on {self.numbers.device}, not {value.device}")
+        if self.charge.device != self.numbers.device:
+            raise StateError(f"charge must be on {self.numbers.device}, not {self.charge.device}")
 
     # -- conversions ---------------------------------------------------------------------------
 
@@ -74,13 +87,15 @@ class PhaseState:
         """Build a state from one `ase.Atoms` (a batch of one) or several (padded).
 
         Masses are those of the atoms: ASE's standard atomic masses unless a caller set others,
-        which operators refuse (see `ase_atom.coverage`). Cell, constraints and calculators are not
-        carried.
+        which operators refuse (see `ase_atom.coverage`). Charges are those that
+        `ase_atom.charge.total_charge` finds. Cell, constraints and calculators are not carried.
 
         Raises
         ------
         StateError
             If there are no atoms, or an atomic number is not that of an element.
+        CoverageError
+            If a total charge is no whole number.
         """
         batch = [atoms] if isinstance(atoms, Atoms) else list(atoms)
         if not batch or any(len(molecule) == 0 for molecule in batch):
@@ -107,11 +122,16 @@ class PhaseState:
                 torch.as_tensor(value).to(device=device, dtype=dtype)
                 for value in (masses, positions, velocities)
             ),
+            torch.tensor([total_charge(molecule) for molecule in batch], device=device),
         )
 
     def to_atoms(self) -> list[Atoms]:
-        """Return one `ase.Atoms` per molecule, with velocities in ASE's unit and no padding."""
+        """Return one `ase.Atoms` per molecule, with velocities in ASE's unit and no padding.
+
+        A charge other than 0 is in ``info["charge"]``.
+        """
         molecules = []
+        charges = self.charge.tolist()
         rows = [t.detach().cpu() for t in (self.masses, self.positions, self.velocities)]
         for row, n in enumerate(self.num_atoms.tolist()):
             masses, positions, velocities = (t[row, :n].double().numpy() for t in rows)
@@ -119,6 +139,8 @@ class PhaseState:
             if not np.allclose(masses, atoms.get_masses(), rtol=1e-6):
                 atoms.set_masses(masses)
             atoms.set_velocities(velocities_to_ase(velocities))
+            if charges[row]:
+                atoms.info["charge"] = charges[row]
             molecules.append(atoms)
         return molecules
 
@@ -135,6 +157,7 @@ class PhaseState:
             self.masses.to(target),
             self.positions.to(target),
             self.velocities.to(target),
+            self.charge.to(target),
         )
 
     def replace(self, **fields: Any) -> PhaseState:
@@ -148,7 +171,11 @@ class PhaseState:
     def select(self, rows: Tensor) -> PhaseState:
         """Return the molecules chosen by an index or boolean tensor over the batch."""
         return PhaseState(
-            self.numbers[rows], self.masses[rows], self.positions[rows], self.velocities[rows]
+            self.numbers[rows],
+            self.masses[rows],
+            self.positions[rows],
+            self.velocities[rows],
+            self.charge[rows],
         )
 
     @staticmethod
@@ -176,7 +203,8 @@ class PhaseState:
                 padded.append(value)
             return torch.cat(padded)
 
-        return PhaseState(*(join(n) for n in ("numbers", "masses", "positions", "velocities")))
+        fields = [join(name) for name in ("numbers", "masses", "positions", "velocities")]
+        return PhaseState(*fields, torch.cat([state.charge for state in states]))
 
     def without_drift(self) -> PhaseState:
         """Return the state with its centre of mass at rest; positions stay."""

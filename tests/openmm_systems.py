@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 import openmm
-import torch
 from ase import Atoms
 from openmm import unit
 from openmm.app import Simulation, Topology
@@ -12,23 +11,10 @@ from springs import SpringOperator
 
 from ase_atom import ATOMIntegrator
 from ase_atom.io.topology import openmm_topology
-from ase_atom.state import PhaseState
 
 FEMTO = unit.femtosecond
+Springs = SpringOperator
 LANGEVIN = {"temperature": 300 * unit.kelvin, "friction": 10 / unit.picosecond}
-
-
-class Springs(SpringOperator):
-    """Springs that tell their forces, as operators do."""
-
-    card = None
-
-    def energy_and_forces(self, state: PhaseState) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return eV, ``[B]``, and eV/Å, ``[B, N, 3]``."""
-        positions = state.positions.detach().requires_grad_(True)
-        energy = self.energy(state.replace(positions=positions))
-        (gradient,) = torch.autograd.grad(energy.sum(), positions)
-        return energy.detach(), -gradient
 
 
 def bare_system(topology: Topology) -> openmm.System:

@@ -6,11 +6,12 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
+from ase_atom.operator import OperatorBase
 from ase_atom.state import PhaseState
 from ase_atom.units import AMU_A2_FS2_IN_EV
 
 
-class SpringOperator:
+class SpringOperator(OperatorBase):
     """E = k/2 Σ_{i<j} |u_i - u_j|², u the displacements from a reference structure.
 
     The energy is kept under translation but not under rotation. Every jump is exact in float64.

@@ -5,14 +5,14 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ase_atom.errors import ConfigError
-from ase_atom.operator import AnyConfig, SpectralConfig
-from ase_atom.operator.registry import ARCHITECTURES, architecture_of
+from ase_atom.operator import AnyConfig, ArchitectureConfig, SpectralConfig
+from ase_atom.operator.registry import architecture_of, find_architecture
 
 
 class _Section(BaseModel):
@@ -357,8 +357,9 @@ def refuse_unknown(model: type[BaseModel], settings: dict, source: str, prefix: 
 def _section(annotation: Any, value: Any) -> type[BaseModel] | None:
     """The model of a field: where there are several architectures, that which the value names."""
     kinds = (annotation, *get_args(annotation))
-    if any(get_origin(kind) is Annotated for kind in kinds):
-        return ARCHITECTURES.get(architecture_of(value), (None,))[0]
+    if ArchitectureConfig in kinds:
+        found = find_architecture(architecture_of(value))
+        return None if found is None else found.config
     for kind in kinds:
         if isinstance(kind, type) and issubclass(kind, BaseModel):
             return kind
@@ -368,13 +369,7 @@ def _section(annotation: Any, value: Any) -> type[BaseModel] | None:
 def explain(error: ValidationError, source: str) -> str:
     """One line on the first thing that pydantic found wrong."""
     first = error.errors()[0]
-    # Where there are several architectures pydantic names the one chosen: no part of the path.
-    parts = [str(part) for part in first["loc"]]
-    where = ".".join(
-        part
-        for above, part in zip(["operator", *parts], parts, strict=False)
-        if above != "operator" or part not in ARCHITECTURES
-    )
+    where = ".".join(str(part) for part in first["loc"])
     message = first["msg"].removeprefix("Value error, ")
     message = message[:1].lower() + message[1:]
     value = first["input"]

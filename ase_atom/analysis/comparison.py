@@ -167,7 +167,7 @@ def compare(
     warmth = temperature_of(theirs, None if kinetics is None else kinetics[1])
     pair = Pair(ours, theirs, coordinates, tolerances, random, warmth, common)
     dynamics, spectra = compare_dynamics(pair, motions, lacks)
-    if energy is None and hasattr(model, "energy_and_forces"):
+    if energy is None and model is not None and model.has_energy:
         from ase_atom.analysis.molecule.minima import HeadCalculator
 
         calculator, source = HeadCalculator(model), "the operator's own energy"

@@ -116,7 +116,7 @@ def roll_out(
     """
     if ensemble not in ENSEMBLES:
         raise ConfigError(f"unknown ensemble {ensemble!r}: there are {', '.join(ENSEMBLES)}")
-    card = getattr(operator, "card", None)
+    card = operator.card
     name = card.name if card else type(operator).__name__
     if stride is None:
         stride = card.stride_fs if card else operator.horizon

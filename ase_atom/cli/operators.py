@@ -25,6 +25,8 @@ def operators(
     from rich.console import Console
     from rich.table import Table
 
+    from ase_atom.charge import signed
+
     console = Console()
     for card in cards:
         table = Table(title=card.name, title_justify="left", show_header=False, box=None)
@@ -42,7 +44,7 @@ def operators(
             )
         for name, value in (
             ("molecules", listed),
-            ("charge", f"{card.charge:+d}" if card.charge else "0"),
+            ("charge", signed(card.charges)),
             ("masses", f"{masses} amu"),
             ("temperatures", f"{low:g} to {high:g} K"),
             ("horizon", f"{card.horizon_fs:g} fs"),

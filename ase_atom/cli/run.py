@@ -114,7 +114,7 @@ def run(
 
     from ase_atom.cli.march import march
     from ase_atom.cli.report import report
-    from ase_atom.coverage import strange_molecule_warning, temperature_warning
+    from ase_atom.coverage import as_covered, strange_molecule_warning, temperature_warning
     from ase_atom.io import check_output, read_structure
     from ase_atom.propagation import NVE, Bussi, Langevin, Propagator
     from ase_atom.replicas import ReplicaFiles, numbered_files
@@ -164,7 +164,10 @@ def run(
     }[ensemble]()
     # Two streams, so that the first velocities do not correlate with the thermostat's noise.
     start_seed, noise_seed = np.random.SeedSequence(seed).generate_state(2).tolist()
-    state, resting = _start(PhaseState.from_atoms(atoms), keep_zero_velocities, kelvin, start_seed)
+    given = PhaseState.from_atoms(atoms)
+    if force and card:
+        given = as_covered(given, card)
+    state, resting = _start(given, keep_zero_velocities, kelvin, start_seed)
     if ensemble is EnsembleName.nve and temperature is not None and not any(resting):
         start = "--keep-zero-velocities" if keep_zero_velocities else "velocities in the structures"
         raise ConfigError(

@@ -10,6 +10,7 @@ import openmm
 from ase.data import atomic_masses
 from openmm.app import Topology
 
+from ase_atom.charge import signed
 from ase_atom.coverage import MASS_TOLERANCE, check_composition, wrong_size
 from ase_atom.errors import ConfigError, CoverageError, StateError
 from ase_atom.operator import Operator, OperatorCard
@@ -122,10 +123,10 @@ def check_molecule(
     if bonds:
         _check_bonds(numbers, bonds, card)
     charges = [atom.formalCharge for atom in atoms if atom.formalCharge is not None]
-    if charges and sum(charges) != card.charge:
+    if charges and sum(charges) not in card.charges:
         raise CoverageError(
             f"the topology's formal charges add up to {sum(charges):+g}, and {card.name} was "
-            f"trained for a total charge of {card.charge}"
+            f"trained for a total charge of {signed(card.charges)}"
         )
     return numbers, trained
 

@@ -14,6 +14,7 @@ import openmm
 from openmm.app import Topology
 from openmmml.mlpotential import MLPotentialImpl, MLPotentialImplFactory
 
+from ase_atom.charge import signed
 from ase_atom.errors import ConfigError, CoverageError
 from ase_atom.openmm.potential import ATOMForce, Precision
 from ase_atom.operator import Operator, load_operator
@@ -75,9 +76,10 @@ class ATOMPotential(MLPotentialImpl):
         if charge is not None:
             operator = self.operator
             card = (operator if isinstance(operator, Operator) else load_operator(operator)).card
-            if card is not None and charge != card.charge:
+            if card is not None and charge not in card.charges:
                 raise CoverageError(
-                    f"{card.name} was trained for a total charge of {card.charge}, not {charge}"
+                    f"{card.name} was trained for a total charge of {signed(card.charges)}, not "
+                    f"{charge}"
                 )
         force = ATOMForce(self.operator, topology, atoms, precision)
         force.setForceGroup(forceGroup)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from copy import deepcopy
 from pathlib import Path
 from typing import Any, Literal
 
@@ -133,7 +132,7 @@ class EnergyCallback:
         if self._head is None:
             self._head = self.source.operator
             if self.precision == "double":
-                self._head = deepcopy(self._head).double()
+                self._head = self._head.in_double_precision()
         molecule = molecule_state(self.numbers, self.masses, positions)
         if self._limits is None:
             self._limits = Guard.watch(molecule)

@@ -5,21 +5,35 @@ from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.checkpoint import list_operators, load_operator, read_card, save_operator
 from ase_atom.operator.config import ArchitectureConfig
 from ase_atom.operator.paper import EnergyConfig, PaperConfig
-from ase_atom.operator.registry import AnyConfig, build_operator, parse_config
+from ase_atom.operator.protocol import OperatorBase, OperatorLike, check_operator
+from ase_atom.operator.registry import (
+    AnyConfig,
+    Architecture,
+    architectures,
+    build_operator,
+    parse_config,
+    register,
+)
 from ase_atom.operator.spectral import SpectralConfig
 
 __all__ = [
     "AnyConfig",
+    "Architecture",
     "ArchitectureConfig",
     "EnergyConfig",
     "Operator",
+    "OperatorBase",
     "OperatorCard",
+    "OperatorLike",
     "PaperConfig",
     "SpectralConfig",
+    "architectures",
     "build_operator",
+    "check_operator",
     "list_operators",
     "load_operator",
     "parse_config",
     "read_card",
+    "register",
     "save_operator",
 ]

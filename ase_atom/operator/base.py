@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
 
+from ase_atom.charge import signed
 from ase_atom.errors import ConfigError, CoverageError, HorizonError
 from ase_atom.operator.config import ArchitectureConfig
 from ase_atom.operator.memory import keep_freed_memory
+from ase_atom.operator.protocol import OperatorBase
 from ase_atom.state import PhaseState
 
-if TYPE_CHECKING:
-    from ase_atom.operator.card import OperatorCard
 
-
-class Operator(nn.Module, ABC):
+class Operator(OperatorBase, nn.Module, ABC):
     """Φ_t: (x₀, v₀, Z) ↦ (x(t), v(t)) for every t from 0 to the horizon, and a potential energy.
 
     The centre of mass is taken out before the network and put back after it, where it moves as
@@ -53,7 +54,6 @@ class Operator(nn.Module, ABC):
     """
 
     equivariant: bool = True
-    predicts_velocities: bool = True
     has_energy: bool = True
     stochastic: bool = False
 
@@ -61,7 +61,6 @@ class Operator(nn.Module, ABC):
         super().__init__()
         keep_freed_memory()
         self.config = config
-        self.card: OperatorCard | None = None
         # Total energies are thousands of eV: the offsets stay in float64, outside the network.
         largest = max(config.elements)
         lookup = torch.zeros(largest + 1, dtype=torch.long)
@@ -132,6 +131,13 @@ class Operator(nn.Module, ABC):
         """Longest time that one call may ask for, fs."""
         return self.config.horizon
 
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the architecture and the weights, whatever the card says."""
+        config = self.config.model_dump(mode="json", exclude_defaults=True)
+        config["architecture"] = self.config.architecture
+        return checksum(self.state_dict(), {"config": json.dumps(config, sort_keys=True)})
+
     def forward(
         self, state: PhaseState, times: Tensor, graph: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
@@ -157,7 +163,7 @@ class Operator(nn.Module, ABC):
         HorizonError
             For a time below 0 or beyond the horizon.
         CoverageError
-            For an element that the operator does not know.
+            For an element or a total charge that the operator does not know.
         ConfigError
             If the operator predicts positions alone.
         """
@@ -180,6 +186,7 @@ class Operator(nn.Module, ABC):
         times = torch.as_tensor(times, dtype=torch.float64).reshape(-1)
         instants = times.tolist()
         self._check_times(instants)
+        self._check_charge(state.charge)
         mask = state.mask.unsqueeze(-1).to(state.positions.dtype)
         centre, drift = self._frame(state)
         x = (state.positions - centre[:, None]) * mask
@@ -239,8 +246,9 @@ class Operator(nn.Module, ABC):
         ConfigError
             If the operator has no energy head.
         CoverageError
-            For an element that the operator does not know.
+            For an element or a total charge that the operator does not know.
         """
+        self._check_charge(state.charge)
         species = self._species(state.numbers)
         working = next(self.parameters()).dtype
         centre, _ = state.center_of_mass()
@@ -249,13 +257,9 @@ class Operator(nn.Module, ABC):
         offsets = self.energy_offsets[state.numbers].sum(1)
         return output.double() * self.energy_scale.double() + offsets
 
-    def energy_and_forces(self, state: PhaseState) -> tuple[Tensor, Tensor]:
-        """Potential energy in eV, ``[B]``, and forces −∇E in eV/Å, ``[B, N, 3]``."""
-        with torch.enable_grad():
-            positions = state.positions.detach().requires_grad_(True)
-            energy = self.energy(state.replace(positions=positions))
-            (gradient,) = torch.autograd.grad(energy.sum(), positions)
-        return energy.detach(), -gradient
+    def in_double_precision(self) -> Operator:
+        """Return a copy in double precision."""
+        return deepcopy(self).double()
 
     # -- checks ------------------------------------------------------------------------------------
 
@@ -271,6 +275,17 @@ class Operator(nn.Module, ABC):
             )
         return species
 
+    def _check_charge(self, charge: Tensor) -> None:
+        known = self.card.charges if self.card else [0]
+        if known == [0] and not bool(charge.any()):
+            return
+        strange = sorted(set(charge.tolist()) - set(known))
+        if strange:
+            raise CoverageError(
+                f"{self.name} moves molecules of total charge {signed(known)}, not "
+                f"{signed(strange)}"
+            )
+
     def _check_times(self, instants: Sequence[float]) -> None:
         low, high = min(instants, default=0.0), max(instants, default=0.0)
         if not all(map(math.isfinite, instants)) or low < 0:
@@ -279,3 +294,15 @@ class Operator(nn.Module, ABC):
             raise HorizonError(
                 f"{high:g} fs lies beyond this operator's horizon of {self.horizon:g} fs"
             )
+
+
+def checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:
+    """SHA-256 of tensors and facts by their names, whatever the order."""
+    digest = hashlib.sha256()
+    for key in sorted(facts):
+        digest.update(json.dumps([key, facts[key]]).encode())
+    for key in sorted(tensors):
+        tensor = tensors[key].cpu()
+        digest.update(json.dumps([key, str(tensor.dtype), list(tensor.shape)]).encode())
+        digest.update(tensor.detach().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

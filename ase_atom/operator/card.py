@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 
 class OperatorCard(BaseModel):
@@ -24,8 +24,8 @@ class OperatorCard(BaseModel):
         Atomic numbers it was trained on.
     masses
         Atomic masses in amu by atomic number; the dynamics of other isotopes differ.
-    charge
-        Total charge of the molecules, e.
+    charges
+        Total charges of molecules that it was trained for, e.
     temperature_range_K
         Lowest and highest temperature of the training data, and at least 1/√(3N − 6), or a fifth if
         that is less, to either side of their mean: so much of one run's temperature is chance.
@@ -54,7 +54,7 @@ class OperatorCard(BaseModel):
     largest_molecule: int | None = Field(default=None, ge=1)
     elements: list[int] = Field(min_length=1)
     masses: dict[int, float]
-    charge: int = 0
+    charges: list[int] = Field(default=[0], min_length=1)
     temperature_range_K: tuple[float, float]
     horizon_fs: float = Field(gt=0)
     stride_fs: float = Field(gt=0)
@@ -65,3 +65,17 @@ class OperatorCard(BaseModel):
     split: dict[str, list[str]] = Field(default_factory=dict)
     training_frames: list[str] = Field(default_factory=list)
     notes: str = ""
+
+    @property
+    def charge(self) -> int:
+        """The first of the charges, e."""
+        return self.charges[0]
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_charge(cls, facts: Any) -> Any:
+        """Read cards from before there were several charges."""
+        if isinstance(facts, dict) and "charge" in facts and "charges" not in facts:
+            facts = dict(facts)
+            facts["charges"] = [facts.pop("charge")]
+        return facts

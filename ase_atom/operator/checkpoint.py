@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
-from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 
-import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -16,7 +12,7 @@ from torch import Tensor
 
 from ase_atom.errors import CheckpointError
 from ase_atom.files import replace_file
-from ase_atom.operator.base import Operator
+from ase_atom.operator.base import Operator, checksum
 from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.registry import build_operator, parse_config
 
@@ -84,7 +80,8 @@ def load_operator(name_or_path: str | Path) -> Operator:
         operator.card = OperatorCard.model_validate_json(facts["card"])
         operator.load_state_dict(tensors)
     except (ValidationError, RuntimeError) as error:
-        reason = str(error).splitlines()[0]
+        lines = str(error).splitlines()
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else lines[0]
         raise CheckpointError(f"{path} does not fit this version of ase-atom: {reason}") from error
     return operator.eval().requires_grad_(False)
 
@@ -162,18 +159,6 @@ def _unreadable(path: Path, error: Exception) -> CheckpointError:
     return CheckpointError(
         f"{path} is truncated or no ase-atom operator ({reason}): fetch or train it again"
     )
-
-
-def checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:
-    """SHA-256 of tensors and facts by their names, whatever the order."""
-    digest = hashlib.sha256()
-    for key in sorted(facts):
-        digest.update(json.dumps([key, facts[key]]).encode())
-    for key in sorted(tensors):
-        tensor = tensors[key].cpu()
-        digest.update(json.dumps([key, str(tensor.dtype), list(tensor.shape)]).encode())
-        digest.update(tensor.reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _shipped_files() -> list[Path]:

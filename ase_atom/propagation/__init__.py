@@ -1,5 +1,6 @@
 """Marching a state: jumps, ensembles, conservation laws, guard."""
 
+from ase_atom.operator.protocol import OperatorLike
 from ase_atom.propagation.conservation import restore_angular_momentum, restore_energy
 from ase_atom.propagation.ensembles import (
     NVE,
@@ -15,7 +16,7 @@ from ase_atom.propagation.frames import Frames
 from ase_atom.propagation.grid import steps_per_stride
 from ase_atom.propagation.guard import Guard
 from ase_atom.propagation.propagator import Propagator
-from ase_atom.propagation.steps import OperatorLike, advance, carry_on, jump, reversible_jump
+from ase_atom.propagation.steps import advance, carry_on, jump, reversible_jump
 from ase_atom.propagation.stochastic import (
     Noise,
     ornstein_uhlenbeck,

@@ -26,8 +26,8 @@ class Frames:
 
     Parameters
     ----------
-    numbers, masses
-        As in `PhaseState`, ``[B, N]``.
+    numbers, masses, charge
+        As in `PhaseState`, ``[B, N]`` and ``[B]``.
     times
         fs from the start of the run, float64 ``[T]``.
     positions, velocities
@@ -38,6 +38,7 @@ class Frames:
 
     numbers: Tensor
     masses: Tensor
+    charge: Tensor
     times: Tensor
     positions: Tensor
     velocities: Tensor
@@ -64,7 +65,11 @@ class Frames:
     def state(self, index: int) -> PhaseState:
         """Return one frame of every molecule as a state, ``[B, N]``."""
         return PhaseState(
-            self.numbers, self.masses, self.positions[:, index], self.velocities[:, index]
+            self.numbers,
+            self.masses,
+            self.positions[:, index],
+            self.velocities[:, index],
+            self.charge,
         )
 
     def flat(self) -> PhaseState:
@@ -75,6 +80,7 @@ class Frames:
             self.masses.repeat_interleave(count, dim=0),
             self.positions.flatten(0, 1),
             self.velocities.flatten(0, 1),
+            self.charge.repeat_interleave(count),
         )
 
     def without_invalid(self) -> Frames:
@@ -93,6 +99,7 @@ class Frames:
         return cls(
             state.numbers,
             state.masses,
+            state.charge,
             torch.tensor([time], dtype=torch.float64),
             state.positions.unsqueeze(1),
             state.velocities.unsqueeze(1),

@@ -11,10 +11,11 @@ import torch
 
 from ase_atom.coverage import check_state
 from ase_atom.errors import BrokenStateError, ConfigError, HorizonError, StateError
+from ase_atom.operator.protocol import OperatorLike, check_operator
 from ase_atom.propagation.ensembles import NVE, CachedPotential, Ensemble, Potential, Step
 from ase_atom.propagation.frames import Frames, exact
 from ase_atom.propagation.guard import Guard
-from ase_atom.propagation.steps import OperatorLike, advance, choose
+from ase_atom.propagation.steps import advance, choose
 from ase_atom.propagation.stochastic import KeepableNoise, Noise, torch_noise
 from ase_atom.state import PhaseState
 
@@ -34,13 +35,13 @@ class Propagator:
     divide the other. A frame on the jumps' grid is the state after the full step of the ensemble;
     frames between are on the path of the jump.
 
-    Elements and masses are compared with the operator's card. Whether it was trained for the
-    molecule and its charge, and the molecule is isolated, `ase_atom.operator_for` tells.
+    Elements, masses and charges are compared with the operator's card. Whether it was trained for
+    the molecule, and the molecule is isolated, `ase_atom.operator_for` tells.
 
     Parameters
     ----------
     operator
-        An `ase_atom.operator.Operator`, or anything of its interface.
+        An `ase_atom.operator.Operator`, or anything else of the interface `OperatorLike`.
     state
         The molecules, ``[B, N]``; each is a replica with its own noise.
     ensemble
@@ -71,11 +72,11 @@ class Propagator:
     Raises
     ------
     ConfigError
-        For a stride or a frame interval that is not above zero.
+        For a stride or a frame interval that is not above zero, or what is no operator.
     HorizonError
         For a stride beyond the operator's horizon.
     CoverageError
-        For an element or a mass that the operator was not trained for.
+        For an element, a mass or a charge that the operator was not trained for.
     StateError
         For a state that the guard calls broken before the first jump.
     """
@@ -91,6 +92,7 @@ class Propagator:
         drop_broken: bool = False,
         potential: Potential | None = None,
     ) -> None:
+        check_operator(operator)
         frame_interval = stride if frame_interval is None else frame_interval
         for name, value in (("stride", stride), ("frame interval", frame_interval)):
             if not math.isfinite(value) or exact(value) <= 0:
@@ -100,9 +102,8 @@ class Propagator:
                 f"a stride of {stride:g} fs lies beyond the operator's horizon of "
                 f"{operator.horizon:g} fs"
             )
-        card = getattr(operator, "card", None)
-        if card is not None:
-            check_state(state, card)
+        if operator.card is not None:
+            check_state(state, operator.card)
         self.operator = operator
         self.ensemble = NVE() if ensemble is None else ensemble
         self.drop_broken = drop_broken
@@ -291,6 +292,7 @@ class Propagator:
         frames = Frames(
             self.state.numbers,
             self.state.masses,
+            self.state.charge,
             torch.tensor([float(t) for t in instants], dtype=torch.float64),
             positions,
             velocities,

@@ -2,26 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import torch
 from torch import Tensor
 
+from ase_atom.operator.protocol import OperatorLike
 from ase_atom.propagation.ensembles import Ensemble, Step
 from ase_atom.state import PhaseState
 
 NUDGE = 0.1
 """Relative change of velocities up to which a jump goes on; past it the molecule starts afresh."""
-
-
-class OperatorLike(Protocol):
-    """What propagation needs of an operator; see `ase_atom.operator.Operator`."""
-
-    horizon: float
-
-    def __call__(self, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]: ...
-
-    def energy(self, state: PhaseState) -> Tensor: ...
 
 
 @torch.no_grad()

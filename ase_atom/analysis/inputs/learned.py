@@ -34,7 +34,7 @@ def unseen(reference: Trajectory, model: Operator) -> Trajectory:
     ConfigError
         If nothing is left.
     """
-    card = getattr(model, "card", None)
+    card = model.card
     if card is None or not (card.training_frames or card.split.get("train")):
         name = card.name if card else type(model).__name__
         return reference.noting(

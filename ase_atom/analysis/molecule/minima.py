@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 from typing import ClassVar
 
@@ -20,7 +19,7 @@ from ase_atom.analysis.molecule.harmonic import (
     finite_difference_hessian,
 )
 from ase_atom.analysis.molecule.symmetry import automorphisms
-from ase_atom.operator import Operator
+from ase_atom.operator import OperatorLike
 from ase_atom.state import PhaseState
 from ase_atom.topology import perceive_bonds
 
@@ -34,9 +33,9 @@ class HeadCalculator(Calculator):
 
     implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
 
-    def __init__(self, operator: Operator) -> None:
+    def __init__(self, operator: OperatorLike) -> None:
         super().__init__()
-        self.operator = copy.deepcopy(operator).double()
+        self.operator = operator.in_double_precision()
 
     def calculate(
         self,

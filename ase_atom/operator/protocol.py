@@ -1,0 +1,160 @@
+"""What moves a state: the interface that propagation, adapters and analysis rely on."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
+
+import torch
+from torch import Tensor
+
+from ase_atom.errors import ConfigError
+from ase_atom.state import PhaseState
+
+if TYPE_CHECKING:
+    from ase_atom.operator.card import OperatorCard
+
+ErrorEstimate = Callable[[PhaseState, float], Tensor]
+"""From states and a stride in fs to the expected error of a jump in Å, ``[B]``."""
+
+Leap = Callable[[PhaseState, float, float, Callable[[torch.Size], Tensor]], PhaseState]
+"""From states, a lag in fs, a temperature in K and a source of standard normal numbers to one
+sample of the states after the lag. There are no frames between."""
+
+
+class OperatorLike(Protocol):
+    """Maps a state to later times, and knows energies if it has an energy head.
+
+    `ase_atom.operator.Operator` is one that is a network, with its weights in torch; an engine is
+    one that evaluates such a network elsewhere. Derive others from `OperatorBase`, which supplies
+    all but the call.
+    """
+
+    @property
+    def horizon(self) -> float:
+        """Longest time that one call may ask for, fs."""
+        ...
+
+    @property
+    def card(self) -> OperatorCard | None:
+        """What the operator was trained for; None where it is its maker's to know."""
+        ...
+
+    @property
+    def has_energy(self) -> bool:
+        """Whether `energy` and `energy_and_forces` answer."""
+        ...
+
+    @property
+    def predicts_velocities(self) -> bool:
+        """Whether the call gives velocities, without which a state cannot be propagated."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells one map from another, the same in every process."""
+        ...
+
+    @property
+    def error_estimate(self) -> ErrorEstimate | None:
+        """Expected error of a jump, or None."""
+        ...
+
+    @property
+    def leaps(self) -> Leap | None:
+        """Draws states at later times, or None."""
+        ...
+
+    def __call__(self, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Return positions in Å and velocities in Å/fs, ``[B, T, N, 3]``, at ``times`` in fs."""
+        ...
+
+    def energy(self, state: PhaseState) -> Tensor:
+        """Return potential energies in eV, ``[B]``."""
+        ...
+
+    def energy_and_forces(self, state: PhaseState) -> tuple[Tensor, Tensor]:
+        """Return potential energies in eV, ``[B]``, and forces in eV/Å, ``[B, N, 3]``."""
+        ...
+
+    def in_double_precision(self) -> OperatorLike:
+        """Return the same map, computed in double precision."""
+        ...
+
+
+class OperatorBase:
+    """Defaults of `OperatorLike`; a derived class sets ``horizon`` and defines the call.
+
+    Attributes
+    ----------
+    horizon
+        Longest time that one call may ask for, fs.
+    card
+        None: elements, masses and charges are not compared with anything.
+    has_energy
+        True where a derived class defines `energy`.
+    predicts_velocities
+        True.
+    error_estimate, leaps
+        None.
+    """
+
+    horizon: float
+    card: OperatorCard | None = None
+    has_energy: bool = False
+    predicts_velocities: bool = True
+    error_estimate: ErrorEstimate | None = None
+    leaps: Leap | None = None
+
+    def __init_subclass__(cls, **settings: object) -> None:
+        super().__init_subclass__(**settings)
+        if "energy" in vars(cls) and "has_energy" not in vars(cls):
+            cls.has_energy = True
+
+    @property
+    def fingerprint(self) -> str:
+        """The class's full name."""
+        return f"{type(self).__module__}.{type(self).__qualname__}"
+
+    def energy(self, state: PhaseState) -> Tensor:
+        """Return potential energies in eV, ``[B]``; velocities are ignored.
+
+        Raises
+        ------
+        ConfigError
+            If the operator has no energy.
+        """
+        raise ConfigError(f"{type(self).__name__} has no energy")
+
+    def energy_and_forces(self, state: PhaseState) -> tuple[Tensor, Tensor]:
+        """Return potential energies in eV, ``[B]``, and forces −∇E in eV/Å, ``[B, N, 3]``."""
+        with torch.enable_grad():
+            positions = state.positions.detach().requires_grad_(True)
+            energy = self.energy(state.replace(positions=positions))
+            (gradient,) = torch.autograd.grad(energy.sum(), positions)
+        return energy.detach(), -gradient
+
+    def in_double_precision(self) -> OperatorLike:
+        """Return the operator itself, which computes in the state's precision."""
+        return self
+
+
+_MEMBERS = [name for name in vars(OperatorLike) if name == "__call__" or not name.startswith("_")]
+
+
+def check_operator(operator: object) -> None:
+    """Check that something has the interface of an operator.
+
+    Raises
+    ------
+    ConfigError
+        Naming what it lacks.
+    """
+    missing = [name for name in _MEMBERS if inspect.getattr_static(operator, name, None) is None]
+    missing = [name for name in missing if not hasattr(operator, name)]
+    if missing:
+        raise ConfigError(
+            f"{type(operator).__name__} is no operator, it lacks {', '.join(missing)}: derive it "
+            "from ase_atom.operator.OperatorBase"
+        )
