@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
 
 from ase import Atoms
 
@@ -31,10 +30,3 @@ def total_charge(atoms: Atoms) -> int:
             f"the structure's total charge ({where}) is {charge:g}, no whole number"
         )
     return round(charge)
-
-
-def signed(charges: int | Iterable[int]) -> str:
-    """Return charges as text: ``0``, ``+1`` or ``-1, 0, +1``."""
-    if isinstance(charges, int):
-        return f"{charges:+d}" if charges else "0"
-    return ", ".join(signed(charge) for charge in charges)

@@ -11,9 +11,10 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixCom
 from ase.data import chemical_symbols
 
-from ase_atom.charge import signed, total_charge
+from ase_atom.charge import total_charge
 from ase_atom.errors import CoverageError
 from ase_atom.topology import atom_label, drawn, fragments, is_zwitterion, perceive_smiles
+from ase_atom.units import format_charge
 
 if TYPE_CHECKING:
     from ase_atom.operator import OperatorCard
@@ -156,8 +157,8 @@ def _beyond(atoms: Atoms, card: OperatorCard) -> str | None:
     charge = total_charge(atoms)
     if charge not in card.charges:
         return (
-            f"the structure has a total charge of {signed(charge)}, but {card.name} was trained "
-            f"for {signed(card.charges)}"
+            f"the structure has a total charge of {format_charge(charge)}, but {card.name} was trained "
+            f"for {format_charge(card.charges)}"
         )
     reason = wrong_size("structure", len(atoms), card)
     if reason is not None:
@@ -206,8 +207,8 @@ def check_state(state: PhaseState, card: OperatorCard) -> None:
     """
     for charge in sorted(set(state.charge.tolist()) - set(card.charges)):
         raise CoverageError(
-            f"a molecule has a total charge of {signed(charge)}, but {card.name} was trained for "
-            f"{signed(card.charges)}"
+            f"a molecule has a total charge of {format_charge(charge)}, but {card.name} was trained for "
+            f"{format_charge(card.charges)}"
         )
     for numbers, masses in zip(state.numbers.cpu(), state.masses.cpu(), strict=True):
         real = numbers > 0

@@ -118,10 +118,9 @@ class PhaseState:
             velocities[row, :n] = velocities_from_ase(molecule.get_velocities())
         return cls(
             torch.as_tensor(numbers, device=device),
-            *(
-                torch.as_tensor(value).to(device=device, dtype=dtype)
-                for value in (masses, positions, velocities)
-            ),
+            torch.as_tensor(masses).to(device=device, dtype=dtype),
+            torch.as_tensor(positions).to(device=device, dtype=dtype),
+            torch.as_tensor(velocities).to(device=device, dtype=dtype),
             torch.tensor([total_charge(molecule) for molecule in batch], device=device),
         )
 
@@ -203,8 +202,8 @@ class PhaseState:
                 padded.append(value)
             return torch.cat(padded)
 
-        fields = [join(name) for name in ("numbers", "masses", "positions", "velocities")]
-        return PhaseState(*fields, torch.cat([state.charge for state in states]))
+        fields = {name: join(name) for name in ("numbers", "masses", "positions", "velocities")}
+        return PhaseState(**fields, charge=torch.cat([state.charge for state in states]))
 
     def without_drift(self) -> PhaseState:
         """Return the state with its centre of mass at rest; positions stay."""

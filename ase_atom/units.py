@@ -8,6 +8,7 @@ module. The constants are ASE's, so that energies and temperatures agree with AS
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeVar
 
 from ase import units as _ase
@@ -118,3 +119,10 @@ def format_time(femtoseconds: float) -> str:
         if abs(femtoseconds) >= factor:
             return f"{femtoseconds / factor:.6g} {unit}"
     return f"{femtoseconds:.6g} fs"
+
+
+def format_charge(charges: int | Iterable[int]) -> str:
+    """Return charges as text: ``0``, ``+1`` or ``-1, 0, +1``."""
+    if isinstance(charges, int):
+        return f"{charges:+d}" if charges else "0"
+    return ", ".join(format_charge(charge) for charge in charges)

@@ -25,7 +25,7 @@ def operators(
     from rich.console import Console
     from rich.table import Table
 
-    from ase_atom.charge import signed
+    from ase_atom.units import format_charge
 
     console = Console()
     for card in cards:
@@ -44,7 +44,7 @@ def operators(
             )
         for name, value in (
             ("molecules", listed),
-            ("charge", signed(card.charges)),
+            ("charge", format_charge(card.charges)),
             ("masses", f"{masses} amu"),
             ("temperatures", f"{low:g} to {high:g} K"),
             ("horizon", f"{card.horizon_fs:g} fs"),

@@ -10,11 +10,11 @@ import openmm
 from ase.data import atomic_masses
 from openmm.app import Topology
 
-from ase_atom.charge import signed
 from ase_atom.coverage import MASS_TOLERANCE, check_composition, wrong_size
 from ase_atom.errors import ConfigError, CoverageError, StateError
 from ase_atom.operator import Operator, OperatorCard
 from ase_atom.topology import atom_label
+from ase_atom.units import format_charge
 
 if TYPE_CHECKING:
     from rdkit.Chem import Mol
@@ -126,7 +126,7 @@ def check_molecule(
     if charges and sum(charges) not in card.charges:
         raise CoverageError(
             f"the topology's formal charges add up to {sum(charges):+g}, and {card.name} was "
-            f"trained for a total charge of {signed(card.charges)}"
+            f"trained for a total charge of {format_charge(card.charges)}"
         )
     return numbers, trained
 

@@ -14,10 +14,10 @@ import openmm
 from openmm.app import Topology
 from openmmml.mlpotential import MLPotentialImpl, MLPotentialImplFactory
 
-from ase_atom.charge import signed
 from ase_atom.errors import ConfigError, CoverageError
 from ase_atom.openmm.potential import ATOMForce, Precision
 from ase_atom.operator import Operator, load_operator
+from ase_atom.units import format_charge
 
 
 class ATOMPotentialFactory(MLPotentialImplFactory):
@@ -78,7 +78,7 @@ class ATOMPotential(MLPotentialImpl):
             card = (operator if isinstance(operator, Operator) else load_operator(operator)).card
             if card is not None and charge not in card.charges:
                 raise CoverageError(
-                    f"{card.name} was trained for a total charge of {signed(card.charges)}, not "
+                    f"{card.name} was trained for a total charge of {format_charge(card.charges)}, not "
                     f"{charge}"
                 )
         force = ATOMForce(self.operator, topology, atoms, precision)

@@ -8,16 +8,17 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
+from typing import Self
 
 import torch
 from torch import Tensor, nn
 
-from ase_atom.charge import signed
 from ase_atom.errors import ConfigError, CoverageError, HorizonError
 from ase_atom.operator.config import ArchitectureConfig
 from ase_atom.operator.memory import keep_freed_memory
 from ase_atom.operator.protocol import OperatorBase
 from ase_atom.state import PhaseState
+from ase_atom.units import format_charge
 
 
 class Operator(OperatorBase, nn.Module, ABC):
@@ -56,11 +57,15 @@ class Operator(OperatorBase, nn.Module, ABC):
     equivariant: bool = True
     has_energy: bool = True
     stochastic: bool = False
+    species_of: Tensor
+    energy_scale: Tensor
+    energy_offsets: Tensor
 
     def __init__(self, config: ArchitectureConfig) -> None:
         super().__init__()
         keep_freed_memory()
         self.config = config
+        self.horizon = config.horizon
         # Total energies are thousands of eV: the offsets stay in float64, outside the network.
         largest = max(config.elements)
         lookup = torch.zeros(largest + 1, dtype=torch.long)
@@ -127,11 +132,6 @@ class Operator(OperatorBase, nn.Module, ABC):
         return self.card.name if self.card else f"this {self.config.architecture} operator"
 
     @property
-    def horizon(self) -> float:
-        """Longest time that one call may ask for, fs."""
-        return self.config.horizon
-
-    @property
     def fingerprint(self) -> str:
         """SHA-256 of the architecture and the weights, whatever the card says."""
         config = self.config.model_dump(mode="json", exclude_defaults=True)
@@ -171,7 +171,9 @@ class Operator(OperatorBase, nn.Module, ABC):
             raise ConfigError(
                 f"{self.name} predicts no velocities and cannot be propagated: call its positions()"
             )
-        return self._path(state, times, graph)
+        positions, velocities = self._path(state, times, graph)
+        assert velocities is not None
+        return positions, velocities
 
     def positions(self, state: PhaseState, times: Tensor, graph: Tensor | None = None) -> Tensor:
         """Positions at ``times``, ``[B, T, N, 3]``, also of an operator without velocities.
@@ -208,6 +210,8 @@ class Operator(OperatorBase, nn.Module, ABC):
             if last == 0:
                 out_x, out_v = path_x, path_v
                 break
+            assert path_v is not None  # a path in pieces goes on from the velocities
+            assert out_v is not None
             out_x[:, here] = path_x[:, : len(here)]
             out_v[:, here] = path_v[:, : len(here)]
             x, v = path_x[:, -1], path_v[:, -1]
@@ -257,7 +261,7 @@ class Operator(OperatorBase, nn.Module, ABC):
         offsets = self.energy_offsets[state.numbers].sum(1)
         return output.double() * self.energy_scale.double() + offsets
 
-    def in_double_precision(self) -> Operator:
+    def in_double_precision(self) -> Self:
         """Return a copy in double precision."""
         return deepcopy(self).double()
 
@@ -282,8 +286,8 @@ class Operator(OperatorBase, nn.Module, ABC):
         strange = sorted(set(charge.tolist()) - set(known))
         if strange:
             raise CoverageError(
-                f"{self.name} moves molecules of total charge {signed(known)}, not "
-                f"{signed(strange)}"
+                f"{self.name} moves molecules of total charge {format_charge(known)}, not "
+                f"{format_charge(strange)}"
             )
 
     def _check_times(self, instants: Sequence[float]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, Self
 
 import torch
 from torch import Tensor
@@ -135,7 +135,7 @@ class OperatorBase:
             (gradient,) = torch.autograd.grad(energy.sum(), positions)
         return energy.detach(), -gradient
 
-    def in_double_precision(self) -> OperatorLike:
+    def in_double_precision(self) -> Self:
         """Return the operator itself, which computes in the state's precision."""
         return self
 
