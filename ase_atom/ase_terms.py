@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
-import warnings
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.abc import GetPropertiesMixin
+from ase.calculators.singlepoint import SinglePointCalculator
 from torch import Tensor
 
 from ase_atom.calculator import ATOMCalculator
 from ase_atom.catalogue import operator_for
-from ase_atom.coverage import temperature_warning
+from ase_atom.coverage import fixes_centre_of_mass
 from ase_atom.errors import ConfigError
-from ase_atom.operator import Operator, OperatorCard
-from ase_atom.propagation import NVE, Bussi, Ensemble, Langevin, OperatorLike, Potential
+from ase_atom.operator import Operator
+from ase_atom.propagation import Noise, OperatorLike, Potential, Settings, check_abilities
 from ase_atom.state import PhaseState
 from ase_atom.units import FS
 
-DEFAULT_STRIDE = 16.0
-"""fs, for operators without a card."""
+ASE_TIME = "ASE's unit of time is not the fs: half a femtosecond is 0.5 * ase.units.fs"
+"""For messages about times that cannot be meant."""
 
 
 def choose_operator(atoms: Atoms, operator: str | Path | Operator | None) -> Operator:
@@ -52,46 +53,73 @@ def choose_operator(atoms: Atoms, operator: str | Path | Operator | None) -> Ope
             )
         operator = atoms.calc.operator
     found = operator_for(bare, operator)
-    if not getattr(found, "predicts_velocities", True):
-        raise ConfigError("the operator predicts no velocities, so it cannot propagate a molecule")
+    check_abilities(found, energy_correction=False)
     return found
 
 
-def choose_ensemble(
+def ase_settings(
+    atoms: Atoms,
+    *,
+    stride: float | None,
     temperature_K: float | None,
     friction: float | None,
     taut: float | None,
-    *,
-    fix_com: bool,
-    energy_correction: bool,
-    reversible: bool | None = None,
-) -> Ensemble:
-    """Return the ensemble that goes with a thermostat's settings, all in ASE's units.
-
-    Jumps of `Langevin` are reversible only if asked for, see `ase_atom.ATOMPropagator`.
+    fixcm: bool | None,
+    energy_correction: bool | GetPropertiesMixin,
+    reversible: bool | None,
+) -> Settings:
+    """Return what an ASE script says, in ASE's units, as settings of propagation.
 
     Raises
     ------
     ConfigError
-        For settings that contradict each other, or have impossible values.
+        For a free centre of mass of atoms that have the constraint ``FixCom``.
+    CoverageError
+        For any other constraint.
     """
-    if friction is not None and taut is not None:
-        raise ConfigError("friction is Langevin's and taut is Bussi's: give one of them")
-    if temperature_K is None:
-        if friction is not None or taut is not None:
-            name = "friction" if taut is None else "taut"
-            raise ConfigError(f"{name} makes a thermostat, which needs temperature_K as well")
-        return NVE(energy_correction, reversible is not False)
-    if friction is not None:
-        rate = float(friction) * FS
-        return Langevin(temperature_K, rate, fix_com, energy_correction, bool(reversible))
-    if taut is not None:
-        tau = float(taut) / FS
-        return Bussi(temperature_K, tau, fix_com, energy_correction, reversible is not False)
-    raise ConfigError(
-        f"temperature_K={temperature_K:g} needs a thermostat: friction= for Langevin dynamics, or "
-        "taut= for stochastic velocity rescaling"
+    fixed = fixes_centre_of_mass(atoms)
+    if fixed and fixcm is False:
+        raise ConfigError(
+            "the atoms have the constraint FixCom, and fixcm=False asks for a free centre of mass: "
+            "leave one of them out"
+        )
+    return Settings(
+        temperature=temperature_K,
+        friction=_times(friction, FS, "friction"),
+        taut=_times(taut, 1 / FS, "taut"),
+        fix_com=fixcm,
+        energy_correction=energy_correction is not False,
+        reversible=reversible,
+        stride=_times(stride, 1 / FS, "stride"),
+        names={"temperature": "temperature_K", "fix_com": "fixcm"},
     )
+
+
+def _times(value: float | None, unit: float, name: str) -> float | None:
+    """Convert a number that a script gave.
+
+    Raises
+    ------
+    ConfigError
+        If it is none.
+    """
+    if value is None:
+        return None
+    try:
+        return float(value) * unit
+    except (TypeError, ValueError) as error:
+        raise ConfigError(f"{name} is a number in ASE's units, not {value!r}") from error
+
+
+def ase_time(name: str, value: float) -> float:
+    """Convert a time from ASE's unit to fs.
+
+    Raises
+    ------
+    ConfigError
+        If it is no number.
+    """
+    return _times(value, 1 / FS, name)
 
 
 def choose_potential(
@@ -110,12 +138,13 @@ def choose_potential(
         For something else, or an operator without an energy.
     """
     if isinstance(energy_correction, bool):
-        if energy_correction and not getattr(operator, "has_energy", True):
-            raise ConfigError(
-                "the operator has no energy head to keep the energy with: give "
-                "energy_correction=False, or an ASE calculator"
-            )
+        check_abilities(operator, energy_correction)
         return operator.energy
+    if isinstance(energy_correction, SinglePointCalculator):
+        raise ConfigError(
+            "energy_correction is a calculator with the energy of one frame, which computes none of "
+            "others: give True, False or a calculator that computes"
+        )
     if not hasattr(energy_correction, "get_potential_energy"):
         raise ConfigError(
             "energy_correction is True, False or an ASE calculator, not "
@@ -132,6 +161,33 @@ def choose_potential(
         return torch.tensor(energies, dtype=state.dtype, device=state.device)
 
     return potential
+
+
+def computes(atoms: Atoms) -> bool:
+    """Say whether the atoms' calculator computes energies.
+
+    Frames read from files have one that holds results of this frame alone.
+    """
+    return atoms.calc is not None and not isinstance(atoms.calc, SinglePointCalculator)
+
+
+def choose_noise(rng: Any, seed: int | None, thermostatted: bool) -> Noise:
+    """Return the noise of a thermostat: from a seed, else from a generator, else from numpy.random.
+
+    Raises
+    ------
+    ConfigError
+        For both, a seed of dynamics without noise, or something that gives no random numbers.
+    """
+    if seed is None:
+        return NumpyNoise(np.random if rng is None else rng)
+    if rng is not None:
+        raise ConfigError("rng is a source of noise and seed makes one: give one of them")
+    if not thermostatted:
+        raise ConfigError("seed is that of a thermostat's noise: microcanonical dynamics have none")
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
+        raise ConfigError(f"seed is a whole number from 0 on, not {seed!r}")
+    return NumpyNoise(np.random.default_rng(seed))
 
 
 class NumpyNoise:
@@ -153,11 +209,3 @@ class NumpyNoise:
     def __call__(self, shape: torch.Size) -> Tensor:
         """Draw standard normal numbers of a shape."""
         return torch.as_tensor(self._rng.standard_normal(tuple(shape)), dtype=torch.float64)
-
-
-def warn_of_temperature(temperature_K: float | None, card: OperatorCard | None) -> None:
-    """Warn of a temperature in K that the operator was not trained for."""
-    if temperature_K is not None and card is not None:
-        message = temperature_warning(temperature_K, card)
-        if message:
-            warnings.warn(message, stacklevel=3)

@@ -9,16 +9,23 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 import torch
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import (
+    Calculator,
+    PropertyNotImplementedError,
+    all_changes,
+    equal,
+)
 
 from ase_atom.catalogue import operator_for
-from ase_atom.coverage import check_atoms, fixes_centre_of_mass
+from ase_atom.coverage import STATED, CoverageWarning, check_atoms, fixes_centre_of_mass
 from ase_atom.errors import ConfigError
+from ase_atom.keywords import known_keywords, refuse_unknown
 from ase_atom.operator import Operator, load_operator
-from ase_atom.propagation import Guard, jump
+from ase_atom.propagation import Guard, jump, reservations
 from ase_atom.state import PhaseState
-from ase_atom.threads import torch_threads
+from ase_atom.torch_settings import own_torch
 from ase_atom.units import FS, velocities_to_ase
+from ase_atom.warning import warn
 
 
 class ATOMCalculator(Calculator):
@@ -41,42 +48,101 @@ class ATOMCalculator(Calculator):
         Of the energy head. In single precision, the faster, energies are smooth to about a µeV.
     threads
         Torch's threads while the operator computes; None leaves torch's own setting.
+    atoms
+        Atoms that get the calculator, as with ASE's own.
+
+    Attributes
+    ----------
+    said
+        Warnings that were given, so that none comes twice.
 
     Raises
     ------
     CheckpointError
         If there is no such operator, or its file is damaged.
     ConfigError
-        For another precision.
+        For another precision, or an unknown keyword.
     """
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces"]
-    # What does not change the energy need not be computed again for.
-    ignored_changes: ClassVar[set[str]] = {"initial_magmoms", "cell"}
+    default_parameters: ClassVar[dict[str, Any]] = {"precision": "single", "threads": 1}
 
+    @known_keywords()
     def __init__(
         self,
         operator: str | Path | Operator | None = None,
         precision: Literal["single", "double"] = "single",
         threads: int | None = 1,
-        **kwargs: Any,
+        atoms: Atoms | None = None,
     ) -> None:
-        super().__init__(**kwargs)
-        if precision not in ("single", "double"):
-            raise ConfigError(f"precision is 'single' or 'double', not {precision!r}")
-        self.precision = precision
-        self.threads = threads
-        self._operator = operator
-        if operator is not None and not isinstance(operator, Operator):
-            self._operator = load_operator(operator)
+        self._operator = operator if isinstance(operator, Operator | None) else None
         self._head: Operator | None = None
         self._checked: Atoms | None = None
         self._limits: Guard | None = None
+        self.said: set[str] = set()
+        super().__init__(atoms=atoms)
+        if not isinstance(operator, Operator | None):
+            self._operator = load_operator(operator)
+        self.set(precision=precision, threads=threads)
+        if operator is not None:
+            self.parameters["operator"] = self._name_of(operator)
 
     @property
     def operator(self) -> Operator | None:
         """The operator; None until the first molecule if none was given."""
         return self._operator
+
+    @property
+    def precision(self) -> Literal["single", "double"]:
+        """Of the energy head; another one takes away the results."""
+        return self.parameters["precision"]
+
+    @precision.setter
+    def precision(self, value: Literal["single", "double"]) -> None:
+        self.set(precision=value)
+
+    @property
+    def threads(self) -> int | None:
+        """Torch's threads while the operator computes."""
+        return self.parameters["threads"]
+
+    @threads.setter
+    def threads(self, value: int | None) -> None:
+        self.set(threads=value)
+
+    def set(self, **kwargs: Any) -> dict[str, Any]:
+        """Set ``precision`` or ``threads``, and return what that changed, as ASE has it.
+
+        Raises
+        ------
+        UnknownKeywordError
+            For anything else: another operator needs another calculator.
+        ConfigError
+            For an impossible value.
+        """
+        refuse_unknown("ATOMCalculator.set", kwargs, self.default_parameters)
+        precision, threads = kwargs.get("precision", "single"), kwargs.get("threads")
+        if precision not in ("single", "double"):
+            raise ConfigError(f"precision is 'single' or 'double', not {precision!r}")
+        whole = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
+        if threads is not None and not (whole and threads > 0):
+            raise ConfigError(f"threads is a whole number from 1 on, or None, not {threads!r}")
+        changed = super().set(**kwargs)
+        if "precision" in changed:
+            self.reset()
+            self._head = None
+        return changed
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """Return what has changed about the atoms since the last calculation, as ASE names it.
+
+        Also ``"charge"`` and ``"spin"``, where ``atoms.info`` states them.
+        """
+        changes = super().check_state(atoms, tol)
+        before = {} if self.atoms is None else self.atoms.info
+        return changes + [
+            key for key in STATED if not equal(before.get(key), atoms.info.get(key), tol=None)
+        ]
 
     def calculate(
         self,
@@ -86,27 +152,43 @@ class ATOMCalculator(Calculator):
     ) -> None:
         """Compute ``energy`` and ``free_energy`` in eV and, if asked for, ``forces`` in eV/Å.
 
+        Earlier results are taken away first, so that whatever is there is of these atoms.
+
         Raises
         ------
         CoverageError
-            For a molecule, charge or cell that the operator was not trained for.
+            For a molecule, charge, spin or cell that the operator was not trained for.
+        ConfigError
+            Without atoms.
+
+        Warns
+        -----
+        CoverageWarning
+            Once of each molecule that an operator of molecules in general never saw.
         """
+        self.results = {}
+        for name in properties:
+            if name not in self.implemented_properties:
+                raise PropertyNotImplementedError(f"{name} property not implemented")
         super().calculate(atoms, properties, system_changes)
+        if self.atoms is None:
+            raise ConfigError("the calculator has seen no atoms yet: give them")
         bare = Atoms(self.atoms.numbers, self.atoms.positions, pbc=self.atoms.pbc)
         bare.set_initial_charges(self.atoms.get_initial_charges())
         bare.set_initial_magnetic_moments(self.atoms.get_initial_magnetic_moments())
-        bare.info = {key: value for key, value in self.atoms.info.items() if key == "charge"}
-        state = PhaseState.from_atoms(bare)
-        self._admit(bare, state)
-        head = self._energy_head()
-        with torch_threads(self.threads):
+        bare.info = {key: self.atoms.info[key] for key in STATED if key in self.atoms.info}
+        with own_torch(self.threads), torch.no_grad():
+            state = PhaseState.from_atoms(bare)
+            self._admit(bare, state)
+            head = self._energy_head()
+            results = {}
             if "forces" in properties:
                 energy, forces = head.energy_and_forces(state)
-                self.results["forces"] = forces[0].numpy()
+                results["forces"] = forces[0].numpy()
             else:
-                with torch.no_grad():
-                    energy = head.energy(state)
-        self.results["energy"] = self.results["free_energy"] = float(energy[0])
+                energy = head.energy(state)
+        results["energy"] = results["free_energy"] = float(energy[0])
+        self.results = results
 
     def propagate(self, atoms: Atoms, times: Iterable[float]) -> list[Atoms]:
         """Return the molecule at later times, all decoded from one forward pass.
@@ -135,9 +217,9 @@ class ATOMCalculator(Calculator):
         free = atoms.copy()
         free.set_constraint()
         self._operator = operator_for(free, self._operator)
-        state = PhaseState.from_atoms(atoms)
-        instants = torch.as_tensor(np.fromiter(times, dtype=float) / FS)
-        with torch_threads(self.threads):
+        with own_torch(self.threads):
+            state = PhaseState.from_atoms(atoms)
+            instants = torch.as_tensor(np.fromiter(times, dtype=float) / FS)
             positions, velocities = jump(
                 self._operator, state.without_drift() if fixed else state, instants
             )
@@ -161,9 +243,21 @@ class ATOMCalculator(Calculator):
                 return
         if self._operator is None:
             self._operator = operator_for(bare)
+            self.parameters["operator"] = self._name_of(None)
         elif getattr(self._operator, "card", None) is not None:
             check_atoms(bare, self._operator.card)
+        for line in reservations(getattr(self._operator, "card", None), [bare]):
+            if line not in self.said:
+                self.said.add(line)
+                warn(line, CoverageWarning)
         self._checked, self._limits = bare, Guard.watch(state)
+
+    def _name_of(self, given: str | Path | Operator | None) -> str:
+        """Return what stands for the operator in files that note the calculator."""
+        if isinstance(given, str | Path):
+            return str(given)
+        card = getattr(self._operator, "card", None)
+        return card.name if card else "unnamed"
 
     def _energy_head(self) -> Operator:
         if self._head is None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ from ase_atom.charge import total_charge
 from ase_atom.errors import CoverageError
 from ase_atom.topology import atom_label, drawn, fragments, is_zwitterion, perceive_smiles
 from ase_atom.units import format_charge
+from ase_atom.warning import warn
 
 if TYPE_CHECKING:
     from ase_atom.operator import OperatorCard
@@ -37,6 +37,9 @@ SMALLEST = 3
 
 What it learned of bonds, it learned of bonds in molecules; two atoms alone it moves wrongly.
 """
+
+STATED = ("charge", "spin", "multiplicity")
+"""What ``atoms.info`` may state of the electrons, beside the charges and moments of the atoms."""
 
 
 def check_composition(numbers: np.ndarray, masses: np.ndarray, card: OperatorCard) -> None:
@@ -149,7 +152,7 @@ def check_atoms(atoms: Atoms, card: OperatorCard, force: bool = False) -> None:
         return
     if not force:
         raise CoverageError(reason)
-    warnings.warn(f"{reason}; it goes on, with errors unknown", CoverageWarning, stacklevel=2)
+    warn(f"{reason}; it goes on, with errors unknown", CoverageWarning)
 
 
 def _beyond(atoms: Atoms, card: OperatorCard) -> str | None:
@@ -167,9 +170,10 @@ def _beyond(atoms: Atoms, card: OperatorCard) -> str | None:
         names = perceive_smiles(atoms, charge)
     except CoverageError as error:
         return str(error)
-    if np.any(atoms.get_initial_magnetic_moments()):
+    unpaired = _open_shell(atoms)
+    if unpaired is not None:
         return (
-            f"the structure has magnetic moments, but {card.name} was trained for closed shells: "
+            f"the structure has {unpaired}, but {card.name} was trained for closed shells: "
             "radicals and triplets are not covered"
         )
     if covers(card, names):
@@ -185,6 +189,19 @@ def _beyond(atoms: Atoms, card: OperatorCard) -> str | None:
             f"charges, and {card.name} was trained for molecules without; in a gas, "
             "where operators move molecules, a proton would pass over"
         )
+    return None
+
+
+def _open_shell(atoms: Atoms) -> str | None:
+    """What the atoms state that no closed shell has, if anything.
+
+    A spin of 0 is one of unpaired electrons, and a spin or multiplicity of 1 a singlet's.
+    """
+    if np.any(atoms.get_initial_magnetic_moments()):
+        return "magnetic moments"
+    for key, closed in (("spin", (0, 1)), ("multiplicity", (1,))):
+        if key in atoms.info and atoms.info[key] not in closed:
+            return f'atoms.info["{key}"] = {atoms.info[key]!r}'
     return None
 
 

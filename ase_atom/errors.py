@@ -39,6 +39,10 @@ class ConfigError(AtomError):
     """A setting that is unknown or has an impossible value."""
 
 
+class UnknownKeywordError(ConfigError, TypeError):
+    """A keyword that a function does not have; Python itself raises a `TypeError` for such."""
+
+
 class DataError(AtomError):
     """Reference data that is missing, damaged, or not what was asked for."""
 

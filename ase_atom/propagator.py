@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import replace
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +17,31 @@ from ase.md.md import MolecularDynamics
 
 from ase_atom.ase_files import ObservedTrajectory, is_for_ase
 from ase_atom.ase_terms import (
-    DEFAULT_STRIDE,
-    NumpyNoise,
-    choose_ensemble,
+    ASE_TIME,
+    ase_settings,
+    ase_time,
+    choose_noise,
     choose_operator,
     choose_potential,
-    warn_of_temperature,
+    computes,
 )
-from ase_atom.coverage import fixes_centre_of_mass
+from ase_atom.calculator import ATOMCalculator
+from ase_atom.coverage import CoverageWarning, fixes_centre_of_mass
 from ase_atom.errors import ConfigError, StateError
-from ase_atom.operator import Operator
-from ase_atom.propagation import (
-    CachedPotential,
-    Guard,
-    Langevin,
-    Step,
-    Thermostat,
-    advance,
-    carry_on,
-    steps_per_stride,
-)
+from ase_atom.keywords import known_keywords
+from ase_atom.operator import Operator, OperatorCard
+from ase_atom.propagation import Langevin, Thermostat, reservations, steps_per_stride
+from ase_atom.propagation import Path as JumpPath
 from ase_atom.state import PhaseState
-from ase_atom.threads import torch_threads
 from ase_atom.topology import atom_label
 from ase_atom.units import FS
+from ase_atom.warning import warn
 
 ROUNDING = 1e-10
 """Relative change of positions or momenta up to which an observer has changed nothing."""
+
+OF_ASE = ("trajectory", "logfile", "loginterval", "append_trajectory", "comm", "master")
+"""Keywords of `ase.md` that are handed on."""
 
 
 class ATOMPropagator(MolecularDynamics):
@@ -53,7 +52,8 @@ class ATOMPropagator(MolecularDynamics):
     and trajectories see what they saw with a step-by-step integrator. Energy and forces are
     computed only at steps where an observer is due.
 
-    Strides lie on a grid of multiples of ``stride`` from step 0, however a run is cut into calls.
+    Strides lie on a grid of multiples of ``stride`` from step 0, however a run is cut into calls of
+    `run`, `irun` or `step`.
     On the grid the atoms hold the state of the ensemble, after its thermostat; between, the path
     of the jump. Whatever an observer changes is where the next step starts: the rest of the jump
     is then decoded anew from there.
@@ -80,8 +80,8 @@ class ATOMPropagator(MolecularDynamics):
         Stochastic velocity rescaling (Bussi) with this relaxation time in ASE's unit, instead of
         ``friction``.
     fixcm
-        Keep the centre of mass of thermostatted dynamics where it is. Noise is not rescaled for
-        it, unlike ASE's Langevin.
+        Keep the centre of mass of thermostatted dynamics where it is, as they do by default. Noise
+        is not rescaled for it, unlike ASE's Langevin.
     energy_correction
         True scales the vibrational momenta at the end of each jump so that the total energy with
         the operator's own potential is kept; an ASE calculator does so with its potential; False
@@ -96,7 +96,9 @@ class ATOMPropagator(MolecularDynamics):
         observer itself asks for.
     rng
         Source of the thermostat's noise, with numpy's ``standard_normal``; ``numpy.random`` by
-        default.
+        default, as in ASE.
+    seed
+        Makes a source of its own, in place of ``rng``.
     threads
         Torch's threads while the operator computes; None leaves torch's own setting.
     **kwargs
@@ -107,7 +109,8 @@ class ATOMPropagator(MolecularDynamics):
     Raises
     ------
     ConfigError
-        For a stride that is no multiple of the time step, or settings that contradict each other.
+        For a stride that is no multiple of the time step, times in another unit, or settings that
+        are unknown, contradict each other or have no effect.
     CoverageError
         For a molecule, element, mass, charge, cell or constraint that the operator cannot serve.
     HorizonError
@@ -116,8 +119,15 @@ class ATOMPropagator(MolecularDynamics):
         For a molecule that is broken before the first step.
     TrajectoryError
         For a trajectory with an ending that stands for no format, or that cannot be written.
+
+    Warns
+    -----
+    CoverageWarning
+        Of a molecule or a temperature, that of the first momenta too, outside the operator's
+        training.
     """
 
+    @known_keywords(*OF_ASE)
     def __init__(
         self,
         atoms: Atoms,
@@ -128,40 +138,54 @@ class ATOMPropagator(MolecularDynamics):
         temperature_K: float | None = None,
         friction: float | None = None,
         taut: float | None = None,
-        fixcm: bool = True,
+        fixcm: bool | None = None,
         energy_correction: bool | GetPropertiesMixin = True,
         reversible: bool | None = None,
         evaluate: bool = True,
         rng: Any = None,
+        seed: int | None = None,
         threads: int | None = 1,
         **kwargs: Any,
     ) -> None:
         for_ase = is_for_ase(kwargs.get("trajectory"))
-        fixed = fixes_centre_of_mass(atoms)
-        self.operator = choose_operator(atoms, operator)
-        corrected = energy_correction is not False
-        self.ensemble = choose_ensemble(
-            temperature_K,
-            friction,
-            taut,
-            fix_com=fixcm or fixed,
-            energy_correction=corrected,
+        settings = ase_settings(
+            atoms,
+            stride=stride,
+            temperature_K=temperature_K,
+            friction=friction,
+            taut=taut,
+            fixcm=fixcm,
+            energy_correction=energy_correction,
             reversible=reversible,
         )
-        card = getattr(self.operator, "card", None)
-        length = (card.stride_fs if card else DEFAULT_STRIDE) if stride is None else stride / FS
-        self.steps_per_stride = steps_per_stride(length, timestep / FS, self.operator.horizon)
-        self.evaluate = evaluate
-        self.threads = threads
-        self._step_of_grid = Step(
-            self.steps_per_stride * timestep / FS,
-            NumpyNoise(np.random if rng is None else rng),
-            CachedPotential(choose_potential(energy_correction, self.operator, atoms)),
+        self.ensemble = settings.ensemble()
+        self.operator = choose_operator(atoms, operator)
+        step_length = ase_time("timestep", timestep)
+        self.steps_per_stride = steps_per_stride(
+            settings.choose_stride(self.operator), step_length, self.operator.horizon, ASE_TIME
         )
-        state = PhaseState.from_atoms(atoms)
-        state = self.ensemble.prepare(state.without_drift() if fixed else state)
-        self._guard = _watch(state)
-        warn_of_temperature(temperature_K, card)
+        self._noise = choose_noise(rng, seed, isinstance(self.ensemble, Thermostat))
+        potential = choose_potential(energy_correction, self.operator, atoms)
+        self.evaluate = evaluate
+        if kwargs.get("logfile") and not computes(atoms):
+            has = "results of one frame alone" if atoms.calc else "no calculator"
+            raise ConfigError(
+                f"logfile notes energies, and the atoms have {has}: set atoms.calc = "
+                "ATOMCalculator(...), or leave logfile out"
+            )
+        start = PhaseState.from_atoms(atoms)
+        start = start.without_drift() if fixes_centre_of_mass(atoms) else start
+        state = self.ensemble.prepare(start)
+        self._path = JumpPath(
+            self.operator,
+            self.ensemble,
+            state,
+            step_length,
+            self.steps_per_stride,
+            potential=potential,
+            threads=threads,
+        )
+        self._warn(reservations(self._card, [atoms], self.ensemble, start), atoms)
         # All is checked: only now files are opened and momenta changed.
         if not for_ase:
             interval, append = kwargs.get("loginterval", 1), kwargs.get("append_trajectory", False)
@@ -172,13 +196,11 @@ class ATOMPropagator(MolecularDynamics):
         if not for_ase:
             self.closelater(kwargs["trajectory"].writer)
         self._dt = self.dt
-        self._template = self._start = state
+        self._template = state
         self._mass_over_fs = atoms.get_masses()[:, None] / FS
         atoms.arrays["momenta"][...] = state.velocities[0].numpy() * self._mass_over_fs
-        # The path under way: its frames, which of them the atoms hold, and what they were left as.
+        # The frames of the path under way, and what the atoms were left as.
         self._positions = self._momenta = np.empty((0, len(atoms), 3))
-        self._frame = -1
-        self._broken = -1
         self._left = atoms.get_positions(), atoms.get_momenta()
 
     @property
@@ -201,7 +223,7 @@ class ATOMPropagator(MolecularDynamics):
         if not isinstance(self.ensemble, Thermostat):
             raise ConfigError("microcanonical dynamics have no temperature to set")
         self.ensemble = replace(self.ensemble, temperature_K=temperature_K)
-        warn_of_temperature(temperature_K, getattr(self.operator, "card", None))
+        self._warn(reservations(self._card, ensemble=self.ensemble), self.atoms)
 
     def set_friction(self, friction: float) -> None:
         """Set the friction in ASE's inverse unit of time, from the next thermostat step on.
@@ -218,7 +240,7 @@ class ATOMPropagator(MolecularDynamics):
 
     def todict(self) -> dict[str, Any]:
         """Return what trajectory files note about the dynamics."""
-        card = getattr(self.operator, "card", None)
+        card = self._card
         return super().todict() | {
             "stride": self.steps_per_stride * self.dt,
             "operator": card.name if card else "unnamed",
@@ -238,6 +260,8 @@ class ATOMPropagator(MolecularDynamics):
                 f"the time step was {self._dt / FS:g} fs and is now {self.dt / FS:g} fs: make a "
                 "new propagator for another"
             )
+        if steps != int(steps) or steps < 0:
+            raise ConfigError(f"steps is a whole number from 0 on, not {steps!r}")
         self._state()  # raises for what has been done to the atoms that no jump can follow
         self.max_steps = self.nsteps + steps
         if self.nsteps == 0:
@@ -256,51 +280,39 @@ class ATOMPropagator(MolecularDynamics):
     def step(self) -> None:
         """Move the atoms by one time step.
 
+        It is the same dynamics as `run`, but neither counts in ``nsteps`` nor calls observers.
+
         Raises
         ------
         BrokenStateError
             If the state after it is no molecule any more; the atoms stay as they were.
         """
-        arrays, frame = self.atoms.arrays, self._frame
+        arrays, path = self.atoms.arrays, self._path
         moved = _differs(arrays["positions"], self._left[0])
         changed = moved or _differs(arrays["momenta"], self._left[1])
-        if changed or frame == len(self._positions) - 1:
-            state, inside = self._state(), 0 <= frame < len(self._positions) - 1
+        if changed or path.is_used_up:
+            state = self._state()
             if moved:
-                self._guard = _watch(state)
-            if inside:
-                state = self._carry_on(state)
-            self._decode(state, entered=inside)
-            frame = -1
-        frame += 1
-        if frame == self._broken:
-            self._raise_broken(frame)
+                path.watch(state)
+            path.ensemble = self.ensemble
+            path.begin(state, self._noise, changed=changed)
+            self._positions = path.positions.numpy()
+            self._momenta = path.velocities.numpy() * self._mass_over_fs
+        frame = path.frame()
         self._left = self._positions[frame], self._momenta[frame]
         arrays["positions"][...], arrays["momenta"][...] = self._left
-        self._frame = frame
+        path.take()
 
-    def _carry_on(self, state: PhaseState) -> PhaseState:
-        """Return a changed state with what the jump under way was to keep seen to."""
-        positions, momenta = self._left
-        left = self._template.replace(
-            positions=torch.tensor(positions)[None],
-            velocities=torch.tensor(momenta / self._mass_over_fs)[None],
-        )
-        with torch_threads(self.threads):
-            return carry_on(self.ensemble, state, left, self._start, self._step_of_grid)
+    @property
+    def _card(self) -> OperatorCard | None:
+        return getattr(self.operator, "card", None)
 
-    def _decode(self, state: PhaseState, entered: bool) -> None:
-        """Decode the frames from a state to the next point of the grid."""
-        count = self.steps_per_stride - self.nsteps % self.steps_per_stride
-        offsets = torch.arange(1, count + 1, dtype=torch.float64) * (self.dt / FS)
-        with torch_threads(self.threads), torch.no_grad():
-            self._start = state if entered else self.ensemble.enter(state, self._step_of_grid)
-            positions, velocities = advance(
-                self.operator, self.ensemble, self._start, offsets, self._step_of_grid, entered=True
-            )
-            self._broken = int(self._guard.first_broken(positions, velocities)[0])
-        self._positions = positions[0].numpy()
-        self._momenta = velocities[0].numpy() * self._mass_over_fs
+    def _warn(self, lines: list[str], atoms: Atoms) -> None:
+        """Warn, also for the atoms' calculator, if it is of the same operator."""
+        for line in lines:
+            warn(line, CoverageWarning)
+        if isinstance(atoms.calc, ATOMCalculator) and atoms.calc.operator is self.operator:
+            atoms.calc.said.update(lines)
 
     def _state(self) -> PhaseState:
         """Return the state of the atoms, to whom observers may have done anything.
@@ -336,16 +348,9 @@ class ATOMPropagator(MolecularDynamics):
                 self.ensemble = replace(self.ensemble, fix_com=True)
         return state
 
-    def _raise_broken(self, frame: int) -> None:
-        time = (self.nsteps + 1) * self.dt / FS
-        velocities = self._momenta[frame] / self._mass_over_fs
-        raise self._guard.explain(
-            0, time, torch.from_numpy(self._positions[frame]), torch.from_numpy(velocities)
-        )
-
     def _show(self) -> None:
         """Do what ASE does after a step, but evaluate only for those who look."""
-        if self.evaluate and self.atoms.calc is not None and self._is_observer_due():
+        if self.evaluate and computes(self.atoms) and self._is_observer_due():
             self.atoms.get_forces()
         self.log()
         self.call_observers()
@@ -365,25 +370,16 @@ def _differs(now: np.ndarray, left: np.ndarray) -> bool:
     return not bool(np.abs(now - left).max() <= ROUNDING * (1.0 + np.abs(left).max()))
 
 
-def _watch(state: PhaseState) -> Guard:
-    """Return a guard with its limits from a state that no jump has led to.
-
-    Raises
-    ------
-    StateError
-        If that is broken itself.
-    """
-    guard = Guard.watch(state)
-    if int(guard.first_broken(state.positions[:, None], state.velocities[:, None])[0]) == 0:
-        raise StateError(str(guard.explain(0, 0.0, state.positions[0], state.velocities[0])))
-    return guard
+KEYWORDS = (*OF_ASE, *list(signature(ATOMPropagator).parameters)[2:-1])
+"""All keywords of `ATOMPropagator`, for the classes with the settings of one ensemble."""
 
 
 class ATOMVerlet(ATOMPropagator):
     """Microcanonical dynamics by jumps, in the place of ``ase.md.verlet.VelocityVerlet``."""
 
+    @known_keywords(*KEYWORDS)
     def __init__(self, atoms: Atoms, timestep: float, **kwargs: Any) -> None:
-        for name in ("temperature_K", "friction", "taut"):
+        for name in ("temperature_K", "friction", "taut", "fixcm", "seed"):
             if kwargs.get(name) is not None:
                 raise ConfigError(f"ATOMVerlet is microcanonical and takes no {name}")
         super().__init__(atoms, timestep, **kwargs)
@@ -396,6 +392,7 @@ class ATOMLangevin(ATOMPropagator):
     freedom have the temperature.
     """
 
+    @known_keywords(*KEYWORDS)
     def __init__(
         self, atoms: Atoms, timestep: float, *, temperature_K: float, friction: float, **kwargs: Any
     ) -> None:
@@ -405,6 +402,7 @@ class ATOMLangevin(ATOMPropagator):
 class ATOMBussi(ATOMPropagator):
     """Stochastic velocity rescaling by jumps, in the place of ``ase.md.bussi.Bussi``."""
 
+    @known_keywords(*KEYWORDS)
     def __init__(
         self,
         atoms: Atoms,

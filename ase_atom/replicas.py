@@ -9,28 +9,36 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.abc import GetPropertiesMixin
 from torch import Tensor
 
 from ase_atom.ase_terms import (
-    DEFAULT_STRIDE,
-    NumpyNoise,
-    choose_ensemble,
+    ASE_TIME,
+    ase_settings,
+    ase_time,
+    choose_noise,
     choose_operator,
     choose_potential,
-    warn_of_temperature,
 )
-from ase_atom.coverage import fixes_centre_of_mass
+from ase_atom.coverage import CoverageWarning, fixes_centre_of_mass
 from ase_atom.errors import BrokenStateError, ConfigError
 from ase_atom.io import TrajectoryWriter, check_output, open_trajectory
+from ase_atom.keywords import known_keywords
 from ase_atom.operator import Operator
-from ase_atom.propagation import NVE, Frames, Propagator, steps_per_stride
+from ase_atom.propagation import (
+    NVE,
+    Frames,
+    Propagator,
+    Thermostat,
+    reservations,
+    steps_per_stride,
+)
 from ase_atom.state import PhaseState
-from ase_atom.threads import torch_threads
-from ase_atom.units import FS, velocities_to_ase
+from ase_atom.torch_settings import own_torch
+from ase_atom.units import velocities_to_ase
+from ase_atom.warning import warn
 
 
 def numbered_files(path: str | Path, count: int) -> list[Path]:
@@ -122,6 +130,7 @@ class ReplicaRun:
     frames: list[int] = field(default_factory=list)
 
 
+@known_keywords()
 def propagate_replicas(
     replicas: Sequence[Atoms],
     timestep: float,
@@ -132,10 +141,11 @@ def propagate_replicas(
     temperature_K: float | None = None,
     friction: float | None = None,
     taut: float | None = None,
-    fixcm: bool = True,
+    fixcm: bool | None = None,
     energy_correction: bool | GetPropertiesMixin = True,
     reversible: bool | None = None,
     rng: Any = None,
+    seed: int | None = None,
     trajectory: str | Path | None = None,
     interval: int = 1,
     overwrite: bool = False,
@@ -155,8 +165,9 @@ def propagate_replicas(
         Number of time steps.
     stride, operator, temperature_K, friction, taut, fixcm, energy_correction, reversible
         As in `ase_atom.ATOMPropagator`; all molecules have the same operator.
-    rng
-        Source of the thermostat's noise, with numpy's ``standard_normal``.
+    rng, seed
+        Source of the thermostat's noise, with numpy's ``standard_normal``, or the seed of one;
+        ``numpy.random`` by default.
     trajectory
         A file name such as ``run.dcd``, from which each molecule's is made: ``run-00.dcd`` and so
         on. Without it nothing is written.
@@ -177,6 +188,11 @@ def propagate_replicas(
         As `ase_atom.ATOMPropagator`.
     TrajectoryError
         If a file cannot be written.
+
+    Warns
+    -----
+    CoverageWarning
+        As `ase_atom.ATOMPropagator`, once for all.
     """
     if not replicas:
         raise ConfigError("there are no replicas: give at least one molecule")
@@ -185,38 +201,45 @@ def propagate_replicas(
             raise ConfigError(f"{name} must be a whole number from 1 on, not {value}")
     if len({id(atoms) for atoms in replicas}) < len(replicas):
         raise ConfigError("the same Atoms object is there twice: give each replica its own copy()")
+    if trajectory is None and (interval != 1 or overwrite):
+        name = "interval" if interval != 1 else "overwrite"
+        raise ConfigError(f"{name} is for trajectory=, without which nothing is written")
     fixed = {fixes_centre_of_mass(atoms) for atoms in replicas}
     if len(fixed) > 1:
         raise ConfigError("FixCom must be on all replicas, or on none")
+    settings = ase_settings(
+        replicas[0],
+        stride=stride,
+        temperature_K=temperature_K,
+        friction=friction,
+        taut=taut,
+        fixcm=fixcm,
+        energy_correction=energy_correction,
+        reversible=reversible,
+    )
+    ensemble = settings.ensemble()
+    noise = choose_noise(rng, seed, isinstance(ensemble, Thermostat))
     model = None
     for atoms in replicas:
         found = choose_operator(atoms, operator if model is None else model)
         model = found if model is None else model
-    card = getattr(model, "card", None)
-    length = (card.stride_fs if card else DEFAULT_STRIDE) if stride is None else stride / FS
-    count = steps_per_stride(length, timestep / FS, model.horizon)
-    ensemble = choose_ensemble(
-        temperature_K,
-        friction,
-        taut,
-        fix_com=fixcm or True in fixed,
-        energy_correction=energy_correction is not False,
-        reversible=reversible,
-    )
+    step_length = ase_time("timestep", timestep)
+    count = steps_per_stride(settings.choose_stride(model), step_length, model.horizon, ASE_TIME)
     state = PhaseState.from_atoms(replicas)
     if isinstance(ensemble, NVE):
         _check_different(state)
-    warn_of_temperature(temperature_K, card)
+    for line in reservations(getattr(model, "card", None), replicas, ensemble, state):
+        warn(line, CoverageWarning)
     # A grid of frames with both the written ones and the last on it.
     grid = math.gcd(interval, steps) if trajectory is not None else math.gcd(count, steps)
-    with torch_threads(threads), ExitStack() as stack:
+    with own_torch(threads), ExitStack() as stack:
         propagator = Propagator(
             model,
             state.without_drift() if True in fixed else state,
             ensemble,
-            stride=count * timestep / FS,
-            frame_interval=grid * timestep / FS,
-            seed=NumpyNoise(np.random if rng is None else rng),
+            stride=count * step_length,
+            frame_interval=grid * step_length,
+            seed=noise,
             drop_broken=True,
             potential=choose_potential(energy_correction, model),
         )
@@ -225,11 +248,11 @@ def propagate_replicas(
         if trajectory is not None:
             run.files = numbered_files(trajectory, len(replicas))
             files = stack.enter_context(
-                ReplicaFiles(run.files, replicas, interval * timestep / FS, overwrite)
+                ReplicaFiles(run.files, replicas, interval * step_length, overwrite)
             )
         every = interval // grid
         try:
-            for frames in propagator.run(steps * timestep / FS):
+            for frames in propagator.run(steps * step_length):
                 if files is not None:
                     first = propagator.frames_given - len(frames)
                     wanted = [n for n in range(len(frames)) if (first + n) % every == 0]

@@ -13,9 +13,17 @@ from ase_atom.propagation.ensembles import (
     Thermostat,
 )
 from ase_atom.propagation.frames import Frames
-from ase_atom.propagation.grid import steps_per_stride
+from ase_atom.propagation.grid import check_time, steps_per_stride
 from ase_atom.propagation.guard import Guard
+from ase_atom.propagation.path import Path
 from ase_atom.propagation.propagator import Propagator
+from ase_atom.propagation.settings import (
+    Settings,
+    check_abilities,
+    default_stride,
+    is_reversible,
+    reservations,
+)
 from ase_atom.propagation.steps import advance, carry_on, jump, reversible_jump
 from ase_atom.propagation.stochastic import (
     Noise,
@@ -35,15 +43,22 @@ __all__ = [
     "Langevin",
     "Noise",
     "OperatorLike",
+    "Path",
     "Potential",
     "Propagator",
+    "Settings",
     "Step",
     "Thermostat",
     "advance",
     "carry_on",
+    "check_abilities",
+    "check_time",
+    "default_stride",
+    "is_reversible",
     "jump",
     "ornstein_uhlenbeck",
     "rescale_kinetic_energy",
+    "reservations",
     "restore_angular_momentum",
     "restore_energy",
     "reversible_jump",

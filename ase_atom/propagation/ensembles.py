@@ -19,6 +19,7 @@ from ase_atom.errors import ConfigError, StateError
 from ase_atom.propagation.conservation import restore_angular_momentum, restore_energy
 from ase_atom.propagation.stochastic import Noise, ornstein_uhlenbeck, rescale_kinetic_energy
 from ase_atom.state import PhaseState
+from ase_atom.torch_settings import users_torch
 
 Potential = Callable[[PhaseState], Tensor]
 """Gives potential energies in eV, ``[B]``."""
@@ -48,7 +49,8 @@ class CachedPotential:
     """A potential that remembers its latest answer.
 
     Between the end of a jump and the start of the next only velocities change, so the second
-    question has the answer of the first.
+    question has the answer of the first. A potential is code of a caller's own, and finds torch as
+    the caller set it.
     """
 
     def __init__(self, potential: Potential) -> None:
@@ -60,16 +62,20 @@ class CachedPotential:
         """Return potential energies in eV, ``[B]``, computing only those of moved molecules."""
         last = self._asked
         if last is None or not torch.equal(last.numbers, state.numbers):
-            self._answer = self._potential(state)
+            self._answer = self._ask(state)
         else:
             moved = (last.positions != state.positions).flatten(1).any(dim=1)
             if bool(moved.all()):
-                self._answer = self._potential(state)
+                self._answer = self._ask(state)
             elif bool(moved.any()):
                 self._answer = self._answer.clone()
-                self._answer[moved] = self._potential(state.select(moved.nonzero().flatten()))
+                self._answer[moved] = self._ask(state.select(moved.nonzero().flatten()))
         self._asked = state
         return self._answer
+
+    def _ask(self, state: PhaseState) -> Tensor:
+        with users_torch():
+            return self._potential(state).detach()
 
     def state_dict(self) -> dict[str, Tensor]:
         """Return the latest answer and the positions that it belongs to; nothing before the first.

@@ -9,8 +9,39 @@ from ase_atom.errors import ConfigError, HorizonError
 TOLERANCE = 1e-6
 """Relative departure from a whole number of steps that rounding of units may cause."""
 
+LEAST_TIME = 1e-3
+"""fs. Nothing in a molecule happens in less: a shorter time was given in another unit."""
 
-def steps_per_stride(stride: float, timestep: float, horizon: float = math.inf) -> int:
+
+def check_time(name: str, value: float, units: str = "") -> None:
+    """Check that a time in fs can be meant so.
+
+    Parameters
+    ----------
+    name
+        What it is, for the message.
+    value
+        fs.
+    units
+        How a front end takes times, for messages about those that cannot be meant.
+
+    Raises
+    ------
+    ConfigError
+        For a time that is not above zero, or too short to be one of a molecule.
+    """
+    if not (math.isfinite(value) and value > 0):
+        raise ConfigError(f"the {name} must be above 0 fs, not {value:g} fs")
+    if value < LEAST_TIME:
+        raise ConfigError(
+            f"a {name} of {value:g} fs is shorter than anything that happens in a molecule, so look "
+            f"at its unit{_after(units)}"
+        )
+
+
+def steps_per_stride(
+    stride: float, timestep: float, horizon: float = math.inf, units: str = ""
+) -> int:
     """Return how many time steps a stride has.
 
     Parameters
@@ -19,18 +50,24 @@ def steps_per_stride(stride: float, timestep: float, horizon: float = math.inf) 
         fs.
     horizon
         Longest stride of the operator in fs.
+    units
+        As in `check_time`.
 
     Raises
     ------
     ConfigError
-        If one is not above zero, or the stride is no multiple of the time step; the message names
+        If one is not above zero or too short, or the stride is no multiple of the time step; the message names
         the nearest that are.
     HorizonError
         If the stride is longer than the horizon.
     """
     for name, value in (("time step", timestep), ("stride", stride)):
-        if not (math.isfinite(value) and value > 0):
-            raise ConfigError(f"the {name} must be above 0 fs, not {value:g} fs")
+        check_time(name, value, units)
+    if timestep > stride * (1 + TOLERANCE):
+        raise ConfigError(
+            f"a time step of {timestep:g} fs is longer than the stride of {stride:g} fs"
+            f"{_after(units)}"
+        )
     if stride > horizon * (1 + TOLERANCE):
         raise HorizonError(
             f"a stride of {stride:g} fs lies beyond the operator's horizon of {horizon:g} fs"
@@ -42,6 +79,10 @@ def steps_per_stride(stride: float, timestep: float, horizon: float = math.inf) 
         near = " or ".join(f"{n * timestep:g} fs" for n in (below, above) if n > 0)
         raise ConfigError(
             f"a stride of {stride:g} fs is no multiple of the time step of {timestep:g} fs; "
-            f"near ones are {near}"
+            f"near ones are {near}{_after(units)}"
         )
     return count
+
+
+def _after(units: str) -> str:
+    return f"; {units}" if units else ""

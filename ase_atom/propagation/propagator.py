@@ -11,13 +11,16 @@ import torch
 
 from ase_atom.coverage import check_state
 from ase_atom.errors import BrokenStateError, ConfigError, HorizonError, StateError
+from ase_atom.keywords import known_keywords
 from ase_atom.operator.protocol import OperatorLike, check_operator
 from ase_atom.propagation.ensembles import NVE, CachedPotential, Ensemble, Potential, Step
 from ase_atom.propagation.frames import Frames, exact
+from ase_atom.propagation.grid import check_time
 from ase_atom.propagation.guard import Guard
 from ase_atom.propagation.steps import advance, choose
 from ase_atom.propagation.stochastic import KeepableNoise, Noise, torch_noise
 from ase_atom.state import PhaseState
+from ase_atom.torch_settings import own_torch
 
 SIMPLE = 10**4
 """Largest denominator of a fraction that one grid is of another."""
@@ -81,6 +84,8 @@ class Propagator:
         For a state that the guard calls broken before the first jump.
     """
 
+    @known_keywords()
+    @own_torch()
     def __init__(
         self,
         operator: OperatorLike,
@@ -94,9 +99,8 @@ class Propagator:
     ) -> None:
         check_operator(operator)
         frame_interval = stride if frame_interval is None else frame_interval
-        for name, value in (("stride", stride), ("frame interval", frame_interval)):
-            if not math.isfinite(value) or exact(value) <= 0:
-                raise ConfigError(f"the {name} must be above 0 fs, not {value:g} fs")
+        check_time("stride", stride)
+        check_time("frame interval", frame_interval)
         if stride > operator.horizon:
             raise HorizonError(
                 f"a stride of {stride:g} fs lies beyond the operator's horizon of "
@@ -278,6 +282,8 @@ class Propagator:
                 return
             self._step()
 
+    @own_torch()
+    @torch.no_grad()
     def _step(self) -> None:
         """Make one jump and put its frames on `_pending`."""
         begin = self._jumps * self._stride

@@ -1,0 +1,77 @@
+"""Unknown keywords are refused, with the nearest known one."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable
+from difflib import get_close_matches
+from functools import wraps
+from typing import ParamSpec, TypeVar
+
+from ase_atom.errors import UnknownKeywordError
+
+Arguments = ParamSpec("Arguments")
+Result = TypeVar("Result")
+
+
+def known_keywords(
+    *others: str,
+) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
+    """Make a function or an ``__init__`` refuse keywords that it does not have.
+
+    Parameters
+    ----------
+    others
+        Keywords that it hands on by ``**kwargs``, beside the parameters that it names.
+
+    Raises
+    ------
+    UnknownKeywordError
+        When the function is called with any other.
+    """
+
+    def decorate(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+        kinds = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
+        parameters = inspect.signature(function).parameters.values()
+        named = [each.name for each in parameters if each.kind in kinds]
+        known = dict.fromkeys([*named, *others])
+        known.pop("self", None)
+
+        @wraps(function)
+        def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
+            if not kwargs.keys() <= known.keys():
+                method = function.__name__ == "__init__"
+                name = type(args[0]).__name__ if method else function.__name__
+                refuse_unknown(name, kwargs, known)
+            return function(*args, **kwargs)
+
+        return checked
+
+    return decorate
+
+
+def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> None:
+    """Raise an error for the first keyword given that is not known.
+
+    Parameters
+    ----------
+    what
+        Whose keywords they are, for the message.
+    given, known
+        Keywords.
+
+    Raises
+    ------
+    UnknownKeywordError
+        With the nearest known keyword, or all where none is near.
+    """
+    known = list(known)
+    for keyword in given:
+        if keyword in known:
+            continue
+        lower = {each.lower(): each for each in known}
+        near = get_close_matches(keyword.lower(), lower, n=1) or [
+            each for each in lower if each.startswith(keyword.lower())
+        ]
+        hint = f"did you mean {lower[near[0]]!r}?" if near else f"it takes {', '.join(known)}"
+        raise UnknownKeywordError(f"{what} takes no {keyword!r}: {hint}")

@@ -1,0 +1,212 @@
+"""From what a user sets, and an operator, to ensemble, stride, defaults and warnings.
+
+All front ends go through here: the rules stand once.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from ase import Atoms
+
+from ase_atom.coverage import strange_molecule_warning, temperature_warning
+from ase_atom.errors import ConfigError
+from ase_atom.operator.card import OperatorCard
+from ase_atom.operator.protocol import OperatorLike
+from ase_atom.propagation.ensembles import NVE, Bussi, Ensemble, Langevin, Thermostat
+from ase_atom.propagation.grid import LEAST_TIME
+from ase_atom.state import PhaseState
+
+DEFAULT_STRIDE = 16.0
+"""fs, for operators without a card and with a horizon of at least as long."""
+
+CHANCE = 0.02
+"""Probability with which a temperature at the edge of the trained range warns by chance."""
+
+
+def is_reversible(ensemble: type[Ensemble], asked: bool | None) -> bool:
+    """Say whether jumps are made reversible in time: if asked for, else in all but `Langevin`.
+
+    Langevin's noise makes up for what single vibrations lose to the operator's error; nothing does
+    in the others.
+    """
+    return ensemble is not Langevin if asked is None else bool(asked)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Settings:
+    """What a user says of the dynamics.
+
+    Parameters
+    ----------
+    temperature
+        Of a thermostat, K.
+    friction
+        Of Langevin dynamics, 1/fs.
+    taut
+        Relaxation time of Bussi's thermostat, fs.
+    fix_com
+        Whether a thermostat holds the centre of mass; by default it does.
+    energy_correction
+        Whether jumps keep the total energy.
+    reversible
+        Whether jumps are reversible in time, see `is_reversible`.
+    stride
+        Length of a jump in fs; see `choose_stride`.
+    names
+        What the front end calls these settings, where it is something else.
+    """
+
+    temperature: float | None = None
+    friction: float | None = None
+    taut: float | None = None
+    fix_com: bool | None = None
+    energy_correction: bool = True
+    reversible: bool | None = None
+    stride: float | None = None
+    names: Mapping[str, str] = field(default_factory=dict)
+
+    def ensemble(self) -> Ensemble:
+        """Return the ensemble: NVE without a thermostat, Langevin by friction, Bussi by taut.
+
+        Raises
+        ------
+        ConfigError
+            For settings that contradict each other, have no effect, or have impossible values.
+        """
+        friction, taut, temperature = (self._name(n) for n in ("friction", "taut", "temperature"))
+        if self.friction is not None and self.taut is not None:
+            raise ConfigError(f"{friction} is Langevin's and {taut} is Bussi's: give one of them")
+        if self.temperature is None:
+            if self.friction is not None or self.taut is not None:
+                name = friction if self.taut is None else taut
+                raise ConfigError(f"{name} makes a thermostat, which needs {temperature} as well")
+            if self.fix_com is not None:
+                raise ConfigError(
+                    f"{self._name('fix_com')} is a setting of thermostats and changes nothing in "
+                    "microcanonical dynamics, where the centre of mass keeps its motion"
+                )
+            return NVE(self.energy_correction, is_reversible(NVE, self.reversible))
+        kelvin = self._number("temperature", "K")
+        fixed = self.fix_com is not False
+        if self.friction is not None:
+            rate = self._number("friction", "per fs")
+            if rate * LEAST_TIME > 1:
+                raise ConfigError(
+                    f"a {friction} of {rate:g} per fs stops all motion at once: for molecules it "
+                    "is 0.001 to 0.1 per fs, so look at its unit"
+                )
+            turned = is_reversible(Langevin, self.reversible)
+            return Langevin(kelvin, rate, fixed, self.energy_correction, turned)
+        if self.taut is not None:
+            tau = self._number("taut", "fs")
+            if 0 < tau < LEAST_TIME:
+                raise ConfigError(
+                    f"a {taut} of {tau:g} fs is shorter than any motion: for molecules it is 10 to "
+                    "10000 fs, so look at its unit"
+                )
+            turned = is_reversible(Bussi, self.reversible)
+            return Bussi(kelvin, tau, fixed, self.energy_correction, turned)
+        raise ConfigError(
+            f"{temperature}={kelvin:g} K needs a thermostat: {friction}= for Langevin dynamics, or "
+            f"{taut}= for stochastic velocity rescaling"
+        )
+
+    def choose_stride(self, operator: OperatorLike) -> float:
+        """Return the stride in fs: that asked for, else the operator's own; see `default_stride`."""
+        return default_stride(operator) if self.stride is None else self._number("stride", "fs")
+
+    def _name(self, setting: str) -> str:
+        return self.names.get(setting, setting)
+
+    def _number(self, setting: str, unit: str) -> float:
+        value = getattr(self, setting)
+        try:
+            if isinstance(value, bool):
+                raise TypeError
+            return float(value)
+        except (TypeError, ValueError) as error:
+            name = self._name(setting)
+            raise ConfigError(f"{name} is a number ({unit}), not {value!r}") from error
+
+
+def default_stride(operator: OperatorLike) -> float:
+    """Return the stride in fs that the operator's card recommends, or without one 16 fs.
+
+    No longer than the horizon.
+    """
+    card: OperatorCard | None = getattr(operator, "card", None)
+    return card.stride_fs if card is not None else min(DEFAULT_STRIDE, operator.horizon)
+
+
+def check_abilities(operator: OperatorLike, energy_correction: bool) -> None:
+    """Check that an operator can propagate, and with an energy to keep if one is to be kept.
+
+    Raises
+    ------
+    ConfigError
+        If it predicts positions alone, or has no energy head.
+    """
+    if not getattr(operator, "predicts_velocities", True):
+        raise ConfigError("the operator predicts no velocities, so it cannot propagate a molecule")
+    if energy_correction and not getattr(operator, "has_energy", True):
+        raise ConfigError(
+            "the operator has no energy head to keep the energy with: give energy_correction=False"
+        )
+
+
+def reservations(
+    card: OperatorCard | None,
+    molecules: Iterable[Atoms] = (),
+    ensemble: Ensemble | None = None,
+    start: PhaseState | None = None,
+) -> list[str]:
+    """Return lines of warning about what an operator was not trained for, each once.
+
+    Parameters
+    ----------
+    card
+        The operator's; without one nothing is known.
+    molecules
+        Those that it is to move; the same one may be there several times.
+    ensemble
+        Its temperature, if it has one, is compared with the trained range.
+    start
+        Where it starts, with the ensemble: so is the temperature of its velocities.
+    """
+    if card is None:
+        return []
+    found = [strange_molecule_warning(atoms, card) for atoms in molecules]
+    if isinstance(ensemble, Thermostat):
+        found.append(temperature_warning(ensemble.temperature_K, card))
+    if ensemble is not None and start is not None:
+        found.append(_start_warning(start, ensemble, card))
+    return list(dict.fromkeys(line for line in found if line))
+
+
+def _start_warning(start: PhaseState, ensemble: Ensemble, card: OperatorCard) -> str | None:
+    """Return a warning of velocities that are hotter or colder than chance makes them.
+
+    The kinetic temperature of one state scatters as χ² over N_f does. A thermostat warms a cold
+    molecule up, so that there only heat counts.
+    """
+    from scipy.special import chdtri  # quantiles of χ² from above
+
+    low, high = card.temperature_range_K
+    freedom = ensemble.degrees_of_freedom(start).double()
+    found = ensemble.temperature(start).double()
+    each = CHANCE / len(found)
+    for row, (kelvin, count) in enumerate(zip(found.tolist(), freedom.tolist(), strict=True)):
+        if count < 1 or not math.isfinite(kelvin):
+            continue
+        hot = kelvin > high * chdtri(count, each) / count
+        cold = kelvin < low * chdtri(count, 1 - each) / count
+        if hot or (cold and not isinstance(ensemble, Thermostat)):
+            who = "the molecule" if len(found) == 1 else f"molecule {row}"
+            return (
+                f"{who} starts with velocities of {kelvin:.4g} K, outside the range {low:g} to "
+                f"{high:g} K that {card.name} was trained for; its errors there are not known"
+            )
+    return None

@@ -1,0 +1,149 @@
+"""Torch inside the package: the same whatever the process has set, and left as it was found.
+
+Torch keeps a default type and device, autocast, inference mode and the precision of products for
+the whole process or thread. Results must depend on none of them, and must not change them either.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+
+_AUTOCAST = ("cpu", "cuda")
+_EXACT = "ieee"  # products of single precision in single precision, by its name in torch.backends
+
+_process = threading.local()
+"""``settings``: those of the process, while the package's own are in force."""
+
+
+@dataclass(frozen=True)
+class _Settings:
+    dtype: torch.dtype
+    device: torch.device
+    autocast: tuple[str, ...]
+    inference: bool
+    grad: bool
+    precisions: tuple[str, ...]
+    threads: int
+
+
+@contextmanager
+def own_torch(threads: int | None = None) -> Iterator[None]:
+    """Compute as the package needs it inside the block; also a decorator of functions.
+
+    Defaults are single precision and the CPU, without autocast, inference mode or shortened
+    products. Whether gradients are recorded stays as it is.
+
+    Parameters
+    ----------
+    threads
+        Torch's threads inside the block; None changes nothing. One small molecule gains nothing
+        from a second thread, and loses severalfold where cores are busy, yet torch takes them all
+        by default.
+    """
+    before = getattr(_process, "settings", None)
+    if before is not None and threads in (None, torch.get_num_threads()):
+        yield
+        return
+    present = _present()
+    wanted = replace(
+        present,
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+        autocast=(),
+        inference=False,
+        precisions=tuple(_EXACT if _backends() else "highest" for _ in present.precisions),
+        threads=present.threads if threads is None else threads,
+    )
+    _process.settings = before or present
+    try:
+        with _changed(present, wanted):
+            yield
+    finally:
+        _process.settings = before
+
+
+@contextmanager
+def users_torch() -> Iterator[None]:
+    """Go back to the settings of the process inside the block, for code of a caller's own."""
+    settings = getattr(_process, "settings", None)
+    if settings is None:
+        yield
+        return
+    _process.settings = None
+    try:
+        with _changed(_present(), settings):
+            yield
+    finally:
+        _process.settings = settings
+
+
+def _present() -> _Settings:
+    return _Settings(
+        torch.get_default_dtype(),
+        torch.get_default_device(),
+        tuple(device for device in _AUTOCAST if torch.is_autocast_enabled(device)),
+        torch.is_inference_mode_enabled(),
+        torch.is_grad_enabled(),
+        _precisions(),
+        torch.get_num_threads(),
+    )
+
+
+@contextmanager
+def _changed(present: _Settings, wanted: _Settings) -> Iterator[None]:
+    """Go from one kind of settings to another, and back at the end, touching only what differs."""
+    with ExitStack() as stack:
+        if wanted.inference != present.inference:
+            stack.enter_context(torch.inference_mode(wanted.inference))
+        if wanted.grad != torch.is_grad_enabled():
+            stack.enter_context(torch.set_grad_enabled(wanted.grad))
+        if wanted.device != present.device:
+            stack.enter_context(wanted.device)
+        for device in set(wanted.autocast) ^ set(present.autocast):
+            torch.set_autocast_enabled(device, device in wanted.autocast)
+            stack.callback(torch.set_autocast_enabled, device, device in present.autocast)
+        if wanted.dtype != present.dtype:
+            torch.set_default_dtype(wanted.dtype)
+            stack.callback(torch.set_default_dtype, present.dtype)
+        if wanted.precisions != present.precisions:
+            stack.callback(_set_precisions, present.precisions)
+            _set_precisions(wanted.precisions)
+        if wanted.threads != present.threads:
+            torch.set_num_threads(wanted.threads)
+            stack.callback(torch.set_num_threads, present.threads)
+        yield
+
+
+def _precisions() -> tuple[str, ...]:
+    """Return the precision of products in single precision, of each backend that has one."""
+    backends = _backends()
+    if not backends:
+        return (torch.get_float32_matmul_precision(),)
+    # Where a backend has none of its own, the one for all of them holds.
+    general = torch.backends.fp32_precision
+    return tuple(
+        _EXACT
+        if each.fp32_precision == "none" and general in ("none", _EXACT)
+        else each.fp32_precision
+        for each in backends
+    )
+
+
+def _set_precisions(values: tuple[str, ...]) -> None:
+    backends = _backends()
+    if not backends:
+        torch.set_float32_matmul_precision(values[0])
+    for each, value in zip(backends, values, strict=False):
+        each.fp32_precision = value
+
+
+def _backends() -> tuple[Any, ...]:
+    """Return the backends that have a precision each, as they do from torch 2.9 on."""
+    backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)
+    return tuple(each for each in backends if hasattr(each, "fp32_precision"))
