@@ -73,21 +73,16 @@ def ase_settings(
     Raises
     ------
     ConfigError
-        For a free centre of mass of atoms that have the constraint ``FixCom``.
+        For what is no number.
     CoverageError
-        For any other constraint.
+        For constraints other than ``FixCom``.
     """
-    fixed = fixes_centre_of_mass(atoms)
-    if fixed and fixcm is False:
-        raise ConfigError(
-            "the atoms have the constraint FixCom, and fixcm=False asks for a free centre of mass: "
-            "leave one of them out"
-        )
     return Settings(
         temperature=temperature_K,
         friction=_times(friction, FS, "friction"),
         taut=_times(taut, 1 / FS, "taut"),
-        fix_com=fixcm,
+        # The constraint FixCom holds the centre of mass whatever the thermostat is told.
+        fix_com=fixcm if fixcm is None else fixcm or fixes_centre_of_mass(atoms),
         energy_correction=energy_correction is not False,
         reversible=reversible,
         stride=_times(stride, 1 / FS, "stride"),
@@ -142,8 +137,8 @@ def choose_potential(
         return operator.energy
     if isinstance(energy_correction, SinglePointCalculator):
         raise ConfigError(
-            "energy_correction is a calculator with the energy of one frame, which computes none of "
-            "others: give True, False or a calculator that computes"
+            "energy_correction holds the energy of one frame and computes no other: give True, "
+            "False or a calculator that computes"
         )
     if not hasattr(energy_correction, "get_potential_energy"):
         raise ConfigError(

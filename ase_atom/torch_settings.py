@@ -126,13 +126,9 @@ def _precisions() -> tuple[str, ...]:
     if not backends:
         return (torch.get_float32_matmul_precision(),)
     # Where a backend has none of its own, the one for all of them holds.
-    general = torch.backends.fp32_precision
-    return tuple(
-        _EXACT
-        if each.fp32_precision == "none" and general in ("none", _EXACT)
-        else each.fp32_precision
-        for each in backends
-    )
+    unset = _EXACT if torch.backends.fp32_precision in ("none", _EXACT) else "none"
+    found = (each.fp32_precision for each in backends)
+    return tuple(unset if value == "none" else value for value in found)
 
 
 def _set_precisions(values: tuple[str, ...]) -> None:

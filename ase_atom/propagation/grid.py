@@ -34,8 +34,8 @@ def check_time(name: str, value: float, units: str = "") -> None:
         raise ConfigError(f"the {name} must be above 0 fs, not {value:g} fs")
     if value < LEAST_TIME:
         raise ConfigError(
-            f"a {name} of {value:g} fs is shorter than anything that happens in a molecule, so look "
-            f"at its unit{_after(units)}"
+            f"a {name} of {value:g} fs is shorter than any motion in a molecule: look at its unit"
+            f"{_after(units)}"
         )
 
 
@@ -56,16 +56,17 @@ def steps_per_stride(
     Raises
     ------
     ConfigError
-        If one is not above zero or too short, or the stride is no multiple of the time step; the message names
-        the nearest that are.
+        If one is not above zero or too short, or the stride is no multiple of the time step; the
+        message names the nearest that are.
     HorizonError
         If the stride is longer than the horizon.
     """
     for name, value in (("time step", timestep), ("stride", stride)):
         check_time(name, value, units)
     if timestep > stride * (1 + TOLERANCE):
+        near = f"; near ones are {timestep:g} fs" if timestep <= horizon else ""
         raise ConfigError(
-            f"a time step of {timestep:g} fs is longer than the stride of {stride:g} fs"
+            f"a time step of {timestep:g} fs is longer than the stride of {stride:g} fs{near}"
             f"{_after(units)}"
         )
     if stride > horizon * (1 + TOLERANCE):

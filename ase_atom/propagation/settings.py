@@ -110,12 +110,12 @@ class Settings:
             turned = is_reversible(Bussi, self.reversible)
             return Bussi(kelvin, tau, fixed, self.energy_correction, turned)
         raise ConfigError(
-            f"{temperature}={kelvin:g} K needs a thermostat: {friction}= for Langevin dynamics, or "
+            f"{temperature}={kelvin:g} needs a thermostat: {friction}= for Langevin dynamics, or "
             f"{taut}= for stochastic velocity rescaling"
         )
 
     def choose_stride(self, operator: OperatorLike) -> float:
-        """Return the stride in fs: that asked for, else the operator's own; see `default_stride`."""
+        """Return the stride in fs that is asked for, else the operator's `default_stride`."""
         return default_stride(operator) if self.stride is None else self._number("stride", "fs")
 
     def _name(self, setting: str) -> str:
