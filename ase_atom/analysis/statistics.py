@@ -178,9 +178,12 @@ def resampled(blocks: NDArray, resamples: int, random: np.random.Generator) -> N
     The bootstrap for dependent data: blocks long enough to be independent are what is drawn
     (Künsch, Ann. Stat. 17, 1217 (1989)).
     """
-    count = len(blocks)
-    draws = random.multinomial(count, np.full(count, 1 / count), size=resamples)
-    return np.tensordot(draws.astype(float), blocks, axes=1)
+    return np.tensordot(draw_counts(len(blocks), resamples, random).astype(float), blocks, axes=1)
+
+
+def draw_counts(count: int, resamples: int, random: np.random.Generator) -> NDArray:
+    """How often each of ``count`` blocks is drawn with replacement, ``[R, count]``."""
+    return random.multinomial(count, np.full(count, 1 / count), size=resamples)
 
 
 def divergence(first: NDArray, second: NDArray) -> NDArray:

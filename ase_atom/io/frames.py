@@ -8,6 +8,7 @@ from itertools import pairwise
 import numpy as np
 
 from ase_atom.io.cells import is_placeholder
+from ase_atom.superposition import superposing_rotations
 
 
 @dataclass(frozen=True)
@@ -90,21 +91,17 @@ class FrameBlock:
     def aligned(self, reference: np.ndarray) -> FrameBlock:
         """Return the frames moved and turned onto a reference, velocities and forces turned too.
 
-        The rotation minimises the unweighted root-mean-square distance from the reference
-        (Kabsch, Acta Cryst. A 32, 922 (1976)); centroids coincide.
+        The rotation minimises the unweighted root-mean-square distance from the reference;
+        centroids coincide. See `ase_atom.superposition`.
 
         Parameters
         ----------
         reference
-            Å, ``[N, 3]``.
+            Å, ``[N, 3]``, or one for each frame, ``[T, N, 3]``.
         """
-        centre = reference.mean(axis=0)
+        centre = reference.mean(axis=-2, keepdims=True)
         centred = self.positions - self.positions.mean(axis=1, keepdims=True)
-        u, _, vt = np.linalg.svd(centred.transpose(0, 2, 1) @ (reference - centre))
-        # Never a reflection: turn the direction of the least overlap round where needed.
-        handed = np.ones((len(self), 3, 1))
-        handed[:, 2, 0] = np.sign(np.linalg.det(u) * np.linalg.det(vt))
-        rotation = u @ (handed * vt)
+        rotation, _ = superposing_rotations(centred, reference - centre)
         return replace(
             self,
             positions=centred @ rotation + centre,

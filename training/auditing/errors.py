@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -122,26 +123,26 @@ def correlate(x: Sequence[float], y: Sequence[float], draws: int = 2000) -> Corr
     pairs = np.array([x, y], float)
     if pairs.shape[1] < 4 or np.ptp(pairs, axis=1).min() == 0:
         return None
-    rng = np.random.default_rng(0)
 
-    def rank(sample: NDArray) -> float:
-        return float(stats.spearmanr(sample[0], sample[1]).statistic)
-
-    low, high = _interval(pairs, rank, draws, rng)
-    return Correlation(rank(pairs), low, high, pairs.shape[1])
-
-
-def _interval(
-    pairs: NDArray, measure: Callable[[NDArray], float], draws: int, rng: np.random.Generator
-) -> tuple[float, float]:
-    count = pairs.shape[1]
-    found = []
-    for _ in range(draws):
-        sample = pairs[:, rng.integers(count, size=count)]
+    def rank(x: NDArray, y: NDArray) -> float:
         # A draw of one compound alone has no order.
-        if np.ptp(sample, axis=1).min() > 0:
-            found.append(measure(sample))
-    return tuple(map(float, np.percentile(found, [2.5, 97.5]))) if found else (-1.0, 1.0)
+        alike = np.ptp(x) == 0 or np.ptp(y) == 0
+        return np.nan if alike else float(stats.spearmanr(x, y).statistic)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", stats.DegenerateDataWarning)
+        drawn = stats.bootstrap(
+            tuple(pairs),
+            rank,
+            n_resamples=draws,
+            vectorized=False,
+            paired=True,
+            method="percentile",
+            rng=np.random.default_rng(0),
+        ).bootstrap_distribution
+    drawn = drawn[np.isfinite(drawn)]
+    low, high = np.percentile(drawn, [2.5, 97.5]) if len(drawn) else (-1.0, 1.0)
+    return Correlation(rank(*pairs), float(low), float(high), pairs.shape[1])
 
 
 @dataclass(frozen=True)

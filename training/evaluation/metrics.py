@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ase_atom.analysis.statistics import to_list
+from ase_atom.analysis.statistics import resampled, to_list
 
 #: Order of the last axis of an array of squared sums.
 POSITION_ERROR, DISPLACEMENT, VELOCITY_ERROR, VELOCITY = range(4)
@@ -116,10 +116,8 @@ def bootstrap_by_burst(
     unknown = np.full_like(position, np.nan)
     if bursts < 2:
         return Intervals(position, unknown, unknown, velocity, unknown, unknown)
-    counts = np.random.default_rng(seed).multinomial(
-        bursts, np.full(bursts, 1 / bursts), size=resamples
-    )
-    drawn_position, drawn_velocity = relative_errors(np.tensordot(counts, sums, axes=1))
+    drawn = resampled(sums, resamples, np.random.default_rng(seed))
+    drawn_position, drawn_velocity = relative_errors(drawn)
     tails = [(1 - level) / 2, (1 + level) / 2]
     low_x, high_x = _quantiles(drawn_position, tails)
     low_v, high_v = _quantiles(drawn_velocity, tails)

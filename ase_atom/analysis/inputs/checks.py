@@ -15,6 +15,7 @@ from ase_atom.analysis.molecule.coordinates import connectivity, typical_frame
 from ase_atom.analysis.molecule.symmetry import graph
 from ase_atom.coverage import MASS_TOLERANCE
 from ase_atom.errors import DataError
+from ase_atom.superposition import superposing_rotations
 from ase_atom.topology import atom_label
 
 LEAST_FRAMES = 20
@@ -160,8 +161,9 @@ def find_order(
         return None
     start = reference.segments[0].positions[0]
     there = trajectory.segments[0].positions[0]
-    distances = [_misfit(start, there[list(match)]) for match in matches]
-    return np.array(matches[int(np.argmin(distances))])
+    orders = np.array(matches)
+    _, misfits = superposing_rotations((there - there.mean(0))[orders], start - start.mean(0))
+    return orders[np.argmin(misfits)]
 
 
 def formula(numbers: NDArray) -> str:
@@ -169,14 +171,6 @@ def formula(numbers: NDArray) -> str:
     from ase.data import chemical_symbols
 
     return Formula.from_list([chemical_symbols[n] for n in numbers]).format("hill")
-
-
-def _misfit(target: NDArray, positions: NDArray) -> float:
-    """Root mean square distance after superposition, Å."""
-    from scipy.spatial.transform import Rotation
-
-    _, distance = Rotation.align_vectors(target - target.mean(0), positions - positions.mean(0))
-    return float(distance)
 
 
 def _pieces(numbers: NDArray, bonds: NDArray) -> int:

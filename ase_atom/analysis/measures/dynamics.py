@@ -27,9 +27,9 @@ from ase_atom.analysis.measures.spectra import (
     power_spectrum,
     smoothing,
 )
-from ase_atom.analysis.molecule.harmonic import align
 from ase_atom.analysis.plots import Curve, Mark, Panel, Plot, Section
 from ase_atom.analysis.statistics import Estimate
+from ase_atom.superposition import superposing_rotations
 
 _HIGHEST = {True: 4000.0, False: 2600.0}  # cm⁻¹, with and without hydrogen
 _SHORTEST_WINDOW = 200.0  # fs
@@ -139,7 +139,7 @@ def _body_signals(pair: Pair, side: Trajectory, parts: list[Motion]) -> list[NDA
     out = []
     for run, motion in zip(side, parts, strict=True):
         centred = run.positions - np.einsum("n,tnx->tx", weights, run.positions)[:, None]
-        frames, _ = align(masses, target, centred)
+        frames, _ = superposing_rotations(centred, target, masses)
         out.append(((roots * motion.vibration) @ frames).reshape(len(run), -1))
     return out
 

@@ -12,7 +12,7 @@ from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.lines import Line, Missing
 from ase_atom.analysis.measures.pair import Pair
 from ase_atom.analysis.plots import Curve, Mark, Panel, Plot, Section
-from ase_atom.analysis.statistics import Estimate
+from ase_atom.analysis.statistics import Estimate, draw_counts, resampled
 from ase_atom.io.frames import FrameBlock
 from ase_atom.units import format_time
 
@@ -151,29 +151,15 @@ def path_errors(
         target = other.positions[theirs]
         block = FrameBlock(mine.positions[ours], mine.velocities[ours] if moving else None)
         plain.append(((block.positions - target) ** 2).mean((1, 2)))
-        turned, speeds = superposed(block, target)
-        positions.append(np.sqrt(((turned - target) ** 2).sum(2).mean(1)))
+        superposed = block.aligned(target)
+        positions.append(np.sqrt(((superposed.positions - target) ** 2).sum(2).mean(1)))
         if moving:
             there = other.velocities[theirs]
             there = there - there.mean(1, keepdims=True)
-            speeds = speeds - speeds.mean(1, keepdims=True)
+            speeds = superposed.velocities - superposed.velocities.mean(1, keepdims=True)
             scale = np.sqrt((there**2).mean())
             velocities.append(np.sqrt(((speeds - there) ** 2).mean((1, 2))) / scale)
     return np.stack(positions), np.stack(velocities) if moving else None, np.stack(plain)
-
-
-def superposed(block: FrameBlock, targets: NDArray) -> tuple[NDArray, NDArray | None]:
-    """Each frame moved and turned onto a target of its own, velocities turned along.
-
-    By Kabsch's algorithm (Acta Cryst. A 32, 922 (1976)).
-    """
-    centre = targets.mean(1, keepdims=True)
-    centred = block.positions - block.positions.mean(1, keepdims=True)
-    u, _, vt = np.linalg.svd(centred.transpose(0, 2, 1) @ (targets - centre))
-    u[:, :, 2] *= np.sign(np.linalg.det(u) * np.linalg.det(vt))[:, None]
-    rotation = u @ vt
-    velocities = None if block.velocities is None else block.velocities @ rotation
-    return centred @ rotation + centre, velocities
 
 
 def climate(reference: Trajectory, random: np.random.Generator) -> tuple[float, float]:
@@ -189,12 +175,11 @@ def climate(reference: Trajectory, random: np.random.Generator) -> tuple[float, 
         apart = labels[first] != labels[second]
         first, second = first[apart], second[apart]
     first, second = first[:_PAIRS], second[:_PAIRS]
-    turned, _ = superposed(FrameBlock(frames[first]), frames[second])
-    squares = ((turned - frames[second]) ** 2).sum(2).mean(1)
+    superposed = FrameBlock(frames[first]).aligned(frames[second])
+    squares = ((superposed.positions - frames[second]) ** 2).sum(2).mean(1)
     if len(reference.segments) < _FEW:
         labels = np.arange(len(frames)) * 10 // len(frames)
-    size = labels.max() + 1
-    chosen = random.multinomial(size, np.full(size, 1 / size), size=_RESAMPLES)
+    chosen = draw_counts(labels.max() + 1, _RESAMPLES, random)
     weights = chosen[:, labels[first]] * chosen[:, labels[second]]
     total = weights.sum(1)
     levels = np.sqrt((weights @ squares)[total > 0] / total[total > 0])
@@ -208,8 +193,8 @@ def _band(errors: NDArray, random: np.random.Generator) -> tuple[NDArray, NDArra
     mean = np.sqrt(squares.mean(0))
     if count < 2:
         return mean, mean, mean
-    draws = random.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES) / count
-    low, high = np.quantile(np.sqrt(draws @ squares), (0.025, 0.975), axis=0)
+    drawn = np.sqrt(resampled(squares, _RESAMPLES, random) / count)
+    low, high = np.quantile(drawn, (0.025, 0.975), axis=0)
     return mean, low, high
 
 
@@ -241,8 +226,7 @@ def _facts(
         return f"{shown[0]} (95 %: {shown[1]} to {shown[2]}; median over {len(passages)} starts)"
 
     count = len(errors)
-    weights = pair.random.multinomial(count, np.full(count, 1 / count), size=_RESAMPLES) / count
-    drawn = np.sqrt(weights @ errors**2)
+    drawn = np.sqrt(resampled(errors**2, _RESAMPLES, pair.random) / count)
     (reached,) = first_passage(times, mean[None], 0.95 * level)
     when = format_time(float(reached)) if math.isfinite(reached) else f"not within {end}"
     if count > 1:

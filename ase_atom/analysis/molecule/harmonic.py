@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ase_atom.superposition import superposing_rotations
 from ase_atom.units import AMU_A2_FS2_IN_EV
 
 _SPEED_OF_LIGHT = 2.99792458e-5  # cm/fs
@@ -205,8 +206,8 @@ class HarmonicGuess:
         for index, minimum in enumerate(self.minima):
             for relabelling in self.relabellings:
                 for flip in (1.0, -1.0):
-                    rotation, misfit = align(
-                        minimum.masses, minimum.positions, flip * x[:, relabelling]
+                    rotation, misfit = superposing_rotations(
+                        flip * x[:, relabelling], minimum.positions, minimum.masses
                     )
                     better = misfit < best - 1e-9
                     best[better] = misfit[better]
@@ -215,17 +216,6 @@ class HarmonicGuess:
                     frame[better] = rotation[better]
         total = self.minima[0].masses.sum()
         return choice, order, sign, frame, np.sqrt(np.clip(best, 0, None) / total)
-
-
-def align(masses: NDArray, target: NDArray, x: NDArray) -> tuple[NDArray, NDArray]:
-    """Rotations R with x ≈ R target, ``[S, 3, 3]``, and mass-weighted squared misfits ``[S]``."""
-    overlap = np.einsum("n,snx,ny->sxy", masses, x, target)
-    left, singular, right = np.linalg.svd(overlap)
-    proper = np.sign(np.linalg.det(left) * np.linalg.det(right))
-    singular[:, 2] *= proper
-    left[:, :, 2] *= proper[:, None]
-    sizes = np.einsum("n,snx,snx->s", masses, x, x) + np.einsum("n,nx,nx", masses, target, target)
-    return left @ right, sizes - 2 * singular.sum(1)
 
 
 def _swing(
