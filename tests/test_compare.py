@@ -15,7 +15,7 @@ from springs import SpringOperator
 from ase_atom.analysis import Segment, Tolerances, Trajectory, Verdict, compare
 from ase_atom.analysis.comparison import Comparison
 from ase_atom.analysis.measures.infrared import infrared_spectrum
-from ase_atom.analysis.parts import roll_out_from
+from ase_atom.analysis.parts import run_operator
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import AMU_A2_FS2_IN_EV, FS
 
@@ -300,14 +300,14 @@ def test_a_thermostat_is_as_warm_as_the_reference(facts, kelvin, said):
     operator = SpringOperator(hot.atoms())
     for ensemble in ("langevin", "bussi"):
         settings = {"ensemble": ensemble, "stride": 4.0, "energy_correction": False}
-        _, made, _ = roll_out_from(operator, hot, None, settings)
+        _, made, _ = run_operator(operator, hot, None, settings)
         assert float(made.facts["temperature_K"]) == pytest.approx(kelvin, rel=0.25)
         assert any("its thermostat is at" in note and said in note for note in made.notes)
     for name in ("friction", "temperature"):
         with pytest.raises(ConfigError, match=f"a {name} goes with ensemble langevin or bussi"):
-            roll_out_from(operator, hot, None, {"ensemble": "nve", name: 0.1})
+            run_operator(operator, hot, None, {"ensemble": "nve", name: 0.1})
     settings["temperature"] = 77.0
-    _, made, _ = roll_out_from(operator, hot, None, settings)
+    _, made, _ = run_operator(operator, hot, None, settings)
     assert made.facts["temperature_K"] == "77"
     assert not any("thermostat" in note for note in made.notes)
 

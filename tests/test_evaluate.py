@@ -27,7 +27,7 @@ from training.burst import Burst
 from training.dynamics import Settings, run_burst
 from training.evaluate import main, parse_lags
 from training.evaluation import report as screen
-from training.evaluation.rollouts import Plan, roll_out
+from training.evaluation.rollouts import Plan, observed_run
 from training.evaluation.selection import digest, select_bursts
 from training.evaluation.verdicts import (
     compare_bonds,
@@ -175,7 +175,7 @@ def test_an_interrupted_rollout_keeps_what_it_has() -> None:
         if len(done) == 7:
             raise KeyboardInterrupt
 
-    run = roll_out(springs, moving_along(2), NVE(), plan, advance=stop_after_seven)
+    run = observed_run(springs, moving_along(2), NVE(), plan, advance=stop_after_seven)
     assert run.interrupted
     assert run.jumps == 7
     assert len(run.times) == 8

@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from ase_atom.errors import DataError
@@ -107,6 +108,13 @@ class FrameData:
             interval=intervals[0],
         )
 
+    def starts(self, longest: int, count: int) -> list[Tensor]:
+        """Frames of each burst from which to measure; see `start_frames`."""
+        return [
+            first + torch.from_numpy(start_frames(length, longest, count))
+            for first, length in zip(self.first.tolist(), self.length.tolist(), strict=True)
+        ]
+
     def to(self, device: torch.device) -> FrameData:
         """The same on another device."""
         tensors = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "interval"}
@@ -132,6 +140,11 @@ class FrameData:
                 f"{name} ({fs:g} fs) is longer than the shortest burst ({longest:g} fs)"
             )
         return count
+
+
+def start_frames(frames: int, longest: int, count: int) -> NDArray:
+    """At most ``count`` different frames, evenly spread, with ``longest`` more after each."""
+    return np.unique(np.linspace(0, frames - 1 - longest, count).round().astype(int))
 
 
 def energy_offsets(

@@ -10,6 +10,7 @@ from torch import Tensor
 from ase_atom.operator import Operator
 from ase_atom.state import PhaseState
 from training.data import FrameData, States, select_states
+from training.evaluation.metrics import squared_errors
 
 _BATCH = 128
 
@@ -33,11 +34,7 @@ class Validation:
     def __init__(self, data: FrameData, lags: Sequence[int], starts: int) -> None:
         self.data = data
         self.lags = list(lags)
-        rows = []
-        for first, length in zip(data.first.tolist(), data.length.tolist(), strict=True):
-            last = length - 1 - max(lags)
-            rows.append(first + torch.linspace(0, last, min(starts, last + 1)).round().long())
-        self.frames = torch.cat(rows)
+        self.frames = torch.cat(data.starts(max(lags), starts))
         self.sums = torch.zeros(0)
 
     @property
@@ -61,11 +58,10 @@ class Validation:
             states.numbers, states.masses, states.positions, self.data.velocities[frames]
         )
         times = torch.tensor(self.lags, dtype=torch.float64) * self.data.interval
-        x, v = operator(state, times.to(frames.device))
         later = frames[:, None] + torch.tensor(self.lags, device=frames.device)
-        real_x, real_v = self.data.positions[later], self.data.velocities[later]
-        fields = (x - real_x, real_x - states.positions[:, None], v - real_v, real_v)
-        paths = torch.stack([field.double().square().sum((0, 2, 3)) for field in fields], dim=1)
+        reference = self.data.positions[later], self.data.velocities[later]
+        predicted = operator(state, times.to(frames.device))
+        paths = squared_errors(states.positions, reference, predicted).sum((0, 2))
         rest = torch.zeros(4, dtype=torch.float64, device=frames.device)
         if operator.has_energy:
             rest = self._energy_errors(operator, state, states)

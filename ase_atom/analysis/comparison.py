@@ -31,7 +31,7 @@ from ase_atom.analysis.parts import (
     load,
     noting_rollout,
     paths,
-    roll_out_from,
+    run_operator,
     temperature_of,
     thermodynamics,
 )
@@ -93,7 +93,7 @@ def compare(
         Name, file or operator, to be started from frames of the reference. With a trajectory at
         hand it only adds the comparison of paths from common starts.
     rollout
-        Settings of the operator's run, for `ase_atom.analysis.rollout.roll_out`; the ensemble is
+        Settings of the operator's run, for `ase_atom.analysis.rollout.run_from`; the ensemble is
         the reference's by default.
     starts
         Frames of the reference to start from; by default the starts of its runs, or 32 evenly
@@ -137,7 +137,7 @@ def compare(
     rolled = cut = model = None
     if operator is not None:
         settings = {"seed": seed} | (rollout or {})
-        cut, rolled, model = roll_out_from(operator, theirs, starts, settings)
+        cut, rolled, model = run_operator(operator, theirs, starts, settings)
     if trajectory is None:
         theirs, ours = cut, rolled
         check_alone(ours)

@@ -66,11 +66,11 @@ def check_choice(
             )
 
 
-def roll_out_from(
+def run_operator(
     operator: str | Operator, reference: Trajectory, starts: int | None, settings: dict[str, Any]
 ) -> tuple[Trajectory, Trajectory, Operator]:
     """Return the reference cut into runs, the operator's from their starts, and the operator."""
-    from ase_atom.analysis.rollout import cut_runs, roll_out
+    from ase_atom.analysis.rollout import cut_runs, run_from
     from ase_atom.catalogue import operator_for
 
     reference, lack = with_velocities(reference)
@@ -91,7 +91,7 @@ def roll_out_from(
             "friction": float(reference.facts.get("friction_per_fs", 0.01)),
             "fix_com": temperatures(reference, motions).com_fixed,
         } | chosen
-    return cut, roll_out(model, cut, **chosen), model
+    return cut, run_from(model, cut, **chosen), model
 
 
 def _check_nve(reference: Trajectory, chosen: dict[str, Any]) -> None:

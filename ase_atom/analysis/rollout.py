@@ -18,7 +18,7 @@ from ase_atom.analysis.measures.motion import (
 from ase_atom.analysis.statistics import LEAST_BLOCKS
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import Operator
-from ase_atom.propagation import NVE, Bussi, Ensemble, Langevin, Propagator
+from ase_atom.propagation import NVE, Bussi, Ensemble, Langevin, Propagator, roll_out
 from ase_atom.state import PhaseState
 from ase_atom.units import format_time
 
@@ -63,7 +63,7 @@ def cut_runs(reference: Trajectory, starts: int | None, length: float) -> Trajec
     return replace(reference, segments=tuple(pieces))
 
 
-def roll_out(
+def run_from(
     operator: Operator,
     reference: Trajectory,
     *,
@@ -140,7 +140,7 @@ def roll_out(
         operator, state, made, stride, reference.interval, seed=seed, drop_broken=True
     )
     positions, velocities, times, valid = [], [], [], []
-    for frames in march.run(duration):
+    for frames in roll_out(march, duration):
         positions.append(frames.positions.numpy())
         velocities.append(frames.velocities.numpy())
         times.append(frames.times.numpy())

@@ -16,7 +16,7 @@ from ase_atom.propagation.frames import Frames
 from ase_atom.propagation.grid import check_time, steps_per_stride
 from ase_atom.propagation.guard import Guard
 from ase_atom.propagation.path import Path
-from ase_atom.propagation.propagator import Propagator
+from ase_atom.propagation.propagator import Propagator, roll_out
 from ase_atom.propagation.settings import (
     Settings,
     check_abilities,
@@ -62,6 +62,7 @@ __all__ = [
     "restore_angular_momentum",
     "restore_energy",
     "reversible_jump",
+    "roll_out",
     "sample_velocities",
     "steps_per_stride",
     "torch_noise",

@@ -340,6 +340,32 @@ class Propagator:
         return int(first[newly].min()) if bool(newly.any()) else count
 
 
+def roll_out(propagator: Propagator, duration: float) -> Iterator[Frames]:
+    """Go on for a time, or to where the last replica breaks.
+
+    For replicas that are looked at together: those that break are dropped, and
+    `Propagator.broken` says when and why.
+
+    Parameters
+    ----------
+    propagator
+        With `drop_broken`.
+    duration
+        fs.
+
+    Yields
+    ------
+    Frames
+        As `Propagator.run`.
+    """
+    try:
+        yield from propagator.run(duration)
+    except BrokenStateError:
+        if propagator.drop_broken:
+            return
+        raise
+
+
 def _described(error: BrokenStateError) -> dict[str, Any]:
     """What it takes to raise a broken replica's error again."""
     return {

@@ -14,6 +14,7 @@ from scipy import stats
 from ase_atom.operator import Operator
 from ase_atom.state import PhaseState
 from training.data import FrameData
+from training.evaluation.metrics import root_ratio, squared_errors
 from training.store import Burst
 
 LOST = 100.0
@@ -69,10 +70,7 @@ def squares(
     """
     data = FrameData.from_bursts(bursts)
     steps = torch.tensor([data.frames_of(lag, "lag") for lag in lags])
-    rows = []
-    for first, length in zip(data.first.tolist(), data.length.tolist(), strict=True):
-        last = length - 1 - int(steps.max())
-        rows.append(first + torch.linspace(0, last, min(starts, last + 1)).round().long())
+    rows = data.starts(int(steps.max()), starts)
     frames = torch.cat(rows)
     times = steps.double() * data.interval
     found = []
@@ -83,17 +81,16 @@ def squares(
         )
         with torch.no_grad():
             x = operator.positions(state, times)
-        real = data.positions[part[:, None] + steps]
-        wrong = (x - real).double().square().sum((2, 3))
-        moved = (real - state.positions[:, None]).double().square().sum((2, 3))
-        found.append(torch.stack([wrong, moved], dim=-1))
+        later = part[:, None] + steps
+        reference = data.positions[later], data.velocities[later]
+        found.append(squared_errors(state.positions, reference, (x, None)).sum(2))
     each = torch.cat(found)
     return torch.stack([part.sum(0) for part in each.split([len(row) for row in rows])]).numpy()
 
 
 def ratios(sums: NDArray) -> NDArray:
     """RMS position error over RMS displacement, ``[..., L]``, of sums ``[..., L, 2]``."""
-    return np.sqrt(sums[..., 0] / sums[..., 1])
+    return root_ratio(sums[..., 0], sums[..., 1])
 
 
 def relative(sums: NDArray, draws: int, rng: np.random.Generator) -> list[Error]:

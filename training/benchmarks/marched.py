@@ -7,9 +7,9 @@ import math
 import torch
 from torch import Tensor, nn
 
-from ase_atom.errors import BrokenStateError, ConfigError
+from ase_atom.errors import ConfigError
 from ase_atom.operator import load_operator
-from ase_atom.propagation import NVE, Propagator
+from ase_atom.propagation import NVE, Propagator, roll_out
 from ase_atom.state import PhaseState
 from training.benchmarks.samples import Samples
 from training.benchmarks.suites import MarchSettings
@@ -69,15 +69,12 @@ class Marched(nn.Module):
         )
         wanted = {frame: place for place, frame in enumerate(self.frames)}
         found = start.positions[:, None].repeat(1, len(self.frames), 1, 1)
-        try:
-            for frames in march.run(self.frames[-1] * self.interval):
-                for index, time in enumerate(frames.times.tolist()):
-                    place = wanted.get(round(time / self.interval))
-                    if place is not None:
-                        whole = frames.valid[:, index]
-                        found[whole, place:] = frames.positions[whole, index][:, None]
-        except BrokenStateError:
-            pass  # all are broken, and stay where they were
+        for frames in roll_out(march, self.frames[-1] * self.interval):
+            for index, time in enumerate(frames.times.tolist()):
+                place = wanted.get(round(time / self.interval))
+                if place is not None:
+                    whole = frames.valid[:, index]
+                    found[whole, place:] = frames.positions[whole, index][:, None]
         return found
 
     def at_start(self, state: PhaseState) -> PhaseState:

@@ -13,7 +13,14 @@ from numpy.typing import NDArray
 from ase_atom.errors import DataError
 from ase_atom.state import PhaseState
 from training.burst import Burst
-from training.evaluation.metrics import Intervals, bootstrap_by_burst, relative_errors, squared_sums
+from training.data import start_frames
+from training.evaluation.metrics import (
+    Intervals,
+    bootstrap_by_burst,
+    by_element,
+    relative_errors,
+    squared_errors,
+)
 from training.evaluation.predictors import Predictor
 
 BATCH = 256
@@ -49,7 +56,7 @@ class LagErrors:
     temperatures
         Nominal temperature of each burst, K, ``[bursts]``.
     sums
-        Of each predictor, ``[bursts, L, E, 4]`` as `metrics.squared_sums` orders them.
+        Of each predictor, ``[bursts, L, E, 4]`` as `metrics.squared_errors` orders them.
     starts
         Number of starts over all bursts.
     """
@@ -122,18 +129,15 @@ def lag_errors(
             rows = np.array([row for row, _, _ in chunk])
             state = states_of([(bursts[row], start) for row, start, _ in chunk])
             reference = tuple(
-                np.stack([getattr(bursts[row], field)[frames] for row, _, frames in chunk])
+                torch.from_numpy(
+                    np.stack([getattr(bursts[row], field)[frames] for row, _, frames in chunk])
+                )
                 for field in ("positions", "velocities")
             )
             for name in names:
                 predicted = predictors[key][name](state, times)
-                found = squared_sums(
-                    key[1],
-                    elements,
-                    state.positions.numpy(),
-                    reference,
-                    tuple(value.numpy() for value in predicted),
-                )
+                squares = squared_errors(state.positions, reference, predicted).numpy()
+                found = by_element(squares, key[1], elements)
                 np.add.at(sums[name], rows, found)
             total += len(chunk)
             if advance is not None:
@@ -182,11 +186,6 @@ def lag_frames(burst: Burst, lags: Sequence[float]) -> NDArray:
 def duration(burst: Burst) -> float:
     """Time from the first frame to the last, fs."""
     return (len(burst.positions) - 1) * burst.interval
-
-
-def start_frames(frames: int, longest: int, count: int) -> NDArray:
-    """At most ``count`` different frames, evenly spread, with ``longest`` more after each."""
-    return np.unique(np.linspace(0, frames - 1 - longest, count).round().astype(int))
 
 
 def chain_lags(bursts: Sequence[Burst], stride: float) -> list[float]:

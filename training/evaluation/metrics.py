@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
 from ase_atom.analysis.statistics import resampled, to_list
 
@@ -13,41 +15,36 @@ from ase_atom.analysis.statistics import resampled, to_list
 POSITION_ERROR, DISPLACEMENT, VELOCITY_ERROR, VELOCITY = range(4)
 
 
-def squared_sums(
-    numbers: ArrayLike,
-    elements: ArrayLike,
-    start: NDArray,
-    reference: tuple[NDArray, NDArray],
-    predicted: tuple[NDArray, NDArray],
-) -> NDArray:
-    """Squared errors and their scales, summed over the atoms of each element.
+def squared_errors(
+    start: Tensor, reference: tuple[Tensor, Tensor], predicted: tuple[Tensor, Tensor | None]
+) -> Tensor:
+    """Squared errors and their scales, of each atom at each lag.
 
     Parameters
     ----------
-    numbers
-        Atomic numbers, ``[N]``.
-    elements
-        Atomic numbers that the result is split into, ``[E]``.
     start
         Positions at the starts, Å, ``[S, N, 3]``.
     reference, predicted
-        Positions in Å and velocities in Å/fs at the lags, each ``[S, L, N, 3]``.
+        Positions in Å and velocities in Å/fs at the lags, each ``[S, L, N, 3]``; velocities of the
+        prediction may be None.
 
     Returns
     -------
-    Array ``[S, L, E, 4]``: squared position error, squared displacement from the start, squared
-    velocity error, squared velocity.
+    Tensor
+        float64 ``[S, L, N, 4]``: squared position error, squared displacement from the start,
+        squared velocity error, squared velocity; the first two alone without velocities.
     """
+    x, v = reference
+    fields = [predicted[0] - x, x - start[:, None]]
+    if predicted[1] is not None:
+        fields += [predicted[1] - v, v]
+    return torch.stack([field.double().square().sum(-1) for field in fields], dim=-1)
+
+
+def by_element(squares: NDArray, numbers: ArrayLike, elements: ArrayLike) -> NDArray:
+    """Sums over the atoms of each element, ``[S, L, E, 4]``, of squares ``[S, L, N, 4]``."""
     numbers = np.asarray(numbers)
-    positions, velocities = reference
-    fields = (
-        predicted[0] - positions,
-        positions - start[:, None],
-        predicted[1] - velocities,
-        velocities,
-    )
-    by_atom = np.stack([np.einsum("slnx,slnx->sln", field, field) for field in fields], axis=-1)
-    return np.stack([by_atom[:, :, numbers == element].sum(2) for element in elements], axis=2)
+    return np.stack([squares[:, :, numbers == element].sum(2) for element in elements], axis=2)
 
 
 def relative_errors(sums: NDArray) -> tuple[NDArray, NDArray]:
@@ -56,7 +53,7 @@ def relative_errors(sums: NDArray) -> tuple[NDArray, NDArray]:
     Parameters
     ----------
     sums
-        ``[..., 4]`` as from `squared_sums`, already summed over whatever is pooled.
+        ``[..., 4]`` of `squared_errors`, already summed over what is pooled.
 
     Returns
     -------
@@ -64,12 +61,13 @@ def relative_errors(sums: NDArray) -> tuple[NDArray, NDArray]:
         Each ``[...]``; NaN where the scale is zero or nothing was counted.
     """
     return tuple(
-        _root_ratio(sums[..., error], sums[..., scale])
+        root_ratio(sums[..., error], sums[..., scale])
         for error, scale in ((POSITION_ERROR, DISPLACEMENT), (VELOCITY_ERROR, VELOCITY))
     )
 
 
-def _root_ratio(numerator: NDArray, denominator: NDArray) -> NDArray:
+def root_ratio(numerator: NDArray, denominator: NDArray) -> NDArray:
+    """√(numerator / denominator), NaN where the denominator is zero."""
     out = np.full(np.shape(numerator), np.nan)
     np.divide(numerator, denominator, out=out, where=denominator > 0)
     return np.sqrt(out)
@@ -102,7 +100,7 @@ def bootstrap_by_burst(
     Parameters
     ----------
     sums
-        ``[bursts, L, 4]`` as from `squared_sums`, summed over elements.
+        ``[bursts, L, 4]`` as from `squared_errors`, summed over elements.
     resamples, level, seed
         Number of resamples, coverage of the interval and seed of the draw.
 

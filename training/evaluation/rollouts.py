@@ -12,16 +12,13 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
-from ase_atom.errors import BrokenStateError
 from ase_atom.operator import Operator
-from ase_atom.propagation import Ensemble, Propagator
+from ase_atom.propagation import Ensemble, Propagator, roll_out
 from ase_atom.state import PhaseState
 from ase_atom.units import PS
 from training.burst import Burst
 from training.evaluation.accuracy import states_of
 from training.evaluation.observables import Observables
-
-_SETTLE = (0.1, 5.0)  # of a Langevin run: this share, but at most so many ps, is not counted
 
 #: Called with the number of jumps done since the last call.
 Advance = Callable[[int], object]
@@ -113,7 +110,7 @@ def starting_states(
     return states_of([(burst, int(random.integers(len(burst.positions)))) for burst in picks])
 
 
-def roll_out(
+def observed_run(
     operator: Operator,
     state: PhaseState,
     ensemble: Ensemble,
@@ -151,7 +148,7 @@ def roll_out(
     linear, angular = first.linear_momentum(), first.angular_momentum()
     run = Run()
     try:
-        for frames in march.run(plan.jumps * plan.stride):
+        for frames in roll_out(march, plan.jumps * plan.stride):
             for index in range(len(frames)):
                 run.jumps = round(float(frames.times[index]) / plan.stride)
                 rows = torch.nonzero(frames.valid[:, index]).flatten()
@@ -167,8 +164,6 @@ def roll_out(
                     run.angular_momentum = max(run.angular_momentum, float(turn.norm(dim=1).max()))
                 if advance is not None and run.jumps:
                     advance(1)
-    except BrokenStateError:
-        pass  # all replicas are broken: the list says when and why
     except KeyboardInterrupt:
         run.interrupted = True
     run.broken = [

@@ -19,7 +19,7 @@ from ase_atom.units import PS
 from training.burst import Burst
 from training.evaluation.accuracy import duration, states_of
 from training.evaluation.observables import Observables
-from training.evaluation.rollouts import Advance, Plan, Run, roll_out
+from training.evaluation.rollouts import Advance, Plan, Run, observed_run
 
 _SETTLE = (0.1, 5.0)  # of a Langevin run: this share, but at most so many ps, is not counted
 
@@ -43,7 +43,7 @@ def langevin_report(
         energy_correction=plan.energy_correction,
         reversible=bool(plan.reversible),
     )
-    run = roll_out(operator, state, ensemble, plan, engine, watch, settle, advance)
+    run = observed_run(operator, state, ensemble, plan, engine, watch, settle, advance)
     report = _common(run, state, plan) | {
         "ensemble": "Langevin, O(h/2) Φ_h O(h/2), centre of mass fixed",
         "friction_per_fs": plan.friction,
@@ -75,7 +75,7 @@ def nve_report(
 ) -> tuple[dict[str, Any], Run]:
     """Microcanonical dynamics: drift of the total energy, conservation of momenta."""
     ensemble = NVE(plan.energy_correction, plan.reversible is not False)
-    run = roll_out(operator, state, ensemble, plan, engine, advance=advance)
+    run = observed_run(operator, state, ensemble, plan, engine, advance=advance)
     report = _common(run, state, plan) | {
         "ensemble": "NVE, angular momentum restored at the end of each jump",
         "energy_correction": plan.energy_correction,
