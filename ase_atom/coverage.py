@@ -160,8 +160,8 @@ def _beyond(atoms: Atoms, card: OperatorCard) -> str | None:
     charge = total_charge(atoms)
     if charge not in card.charges:
         return (
-            f"the structure has a total charge of {format_charge(charge)}, but {card.name} was trained "
-            f"for {format_charge(card.charges)}"
+            f"the structure has a total charge of {format_charge(charge)}, but {card.name} was "
+            f"trained for {format_charge(card.charges)}"
         )
     reason = wrong_size("structure", len(atoms), card)
     if reason is not None:
@@ -224,8 +224,8 @@ def check_state(state: PhaseState, card: OperatorCard) -> None:
     """
     for charge in sorted(set(state.charge.tolist()) - set(card.charges)):
         raise CoverageError(
-            f"a molecule has a total charge of {format_charge(charge)}, but {card.name} was trained for "
-            f"{format_charge(card.charges)}"
+            f"a molecule has a total charge of {format_charge(charge)}, but {card.name} was "
+            f"trained for {format_charge(card.charges)}"
         )
     for numbers, masses in zip(state.numbers.cpu(), state.masses.cpu(), strict=True):
         real = numbers > 0

@@ -78,8 +78,8 @@ class ATOMPotential(MLPotentialImpl):
             card = (operator if isinstance(operator, Operator) else load_operator(operator)).card
             if card is not None and charge not in card.charges:
                 raise CoverageError(
-                    f"{card.name} was trained for a total charge of {format_charge(card.charges)}, not "
-                    f"{charge}"
+                    f"{card.name} was trained for a total charge of "
+                    f"{format_charge(card.charges)}, not {charge}"
                 )
         force = ATOMForce(self.operator, topology, atoms, precision)
         force.setForceGroup(forceGroup)
