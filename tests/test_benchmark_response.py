@@ -13,7 +13,8 @@ from torch import Tensor
 
 from ase_atom import PhaseState
 from ase_atom.errors import ConfigError
-from ase_atom.operator import SpectralConfig, build_operator
+from ase_atom.operator import build_operator
+from training.benchmarks.long_lag import LongLagConfig
 from training.benchmarks.response import fit_response, ridge
 from training.benchmarks.samples import Samples
 from training.benchmarks.scoring import equivariance_error
@@ -84,7 +85,7 @@ def operator_of(shape: str, **changes: object):
     given = SIZES | {"elements": tuple(sorted(set(numbers))), "horizon": 24.0, "segment": 24.0}
     given |= {"rest": "aligned", "rest_numbers": tuple(numbers), "response": True}
     given |= {"frequency_range": (0.02, 0.3), "carrier_time": 20.0} | changes
-    operator = build_operator(SpectralConfig(**given)).double().eval()
+    operator = build_operator(LongLagConfig(**given)).double().eval()
     operator.set_rest(torch.tensor(places, dtype=torch.float64)[None], torch.tensor([0.0]))
     with torch.no_grad():
         for name, weight in operator.named_parameters():
@@ -168,7 +169,7 @@ def test_the_ridge_is_that_of_the_least_error_of_samples_left_out() -> None:
 
 def test_what_a_response_cannot_be_is_said() -> None:
     with pytest.raises(ValidationError, match=r"response: true needs rest: aligned, not learned"):
-        SpectralConfig(**(SIZES | {"rest": "learned", "response": True}))
+        LongLagConfig(**(SIZES | {"rest": "learned", "response": True}))
     with pytest.raises(ConfigError, match=r"from 6 to 3 numbers .* takes 18 to 9"):
         operator_of("planar").set_response(torch.zeros(1, 6, 3), torch.ones(1))
     with pytest.raises(ConfigError, match="takes none"):

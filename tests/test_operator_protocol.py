@@ -116,7 +116,8 @@ def test_double_precision_is_a_copy(tiny_operator, ethanol) -> None:
 
 @pytest.fixture
 def known(monkeypatch):
-    monkeypatch.setattr(registry, "_KNOWN", dict(registry._KNOWN))
+    shipped = {name: registry._KNOWN[name] for name in ("spectral", "paper")}
+    monkeypatch.setattr(registry, "_KNOWN", shipped)
     registry._installed.cache_clear()
     yield
     registry._installed.cache_clear()
@@ -159,6 +160,14 @@ def test_a_package_adds_an_architecture_by_an_entry_point(known, monkeypatch) ->
         parse_config({"architecture": "wrong"})
     with pytest.raises(ValidationError, match="one of spectral, paper, named, gone, wrong"):
         parse_config({"architecture": "nmaed"})
+
+
+def test_settings_that_left_the_spectral_architecture_are_read_where_they_did_nothing() -> None:
+    written = {"carrier": "ballistic", "carrier_time": 100.0, "rest": "none", "rest_numbers": []}
+    assert parse_config(json.dumps(written | {"modes": 8})) == SpectralConfig(modes=8)
+    for name, value in (("carrier", "bounded"), ("rest_terms", 2), ("rest_numbers", [8, 1])):
+        with pytest.raises(ValidationError, match=f"{name}: .* architecture long_lag"):
+            parse_config({name: value})
 
 
 # -- charges -------------------------------------------------------------------------------------

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from ase_atom import PhaseState
 from ase_atom.errors import ConfigError, CoverageError
-from ase_atom.operator import SpectralConfig, build_operator
-from ase_atom.operator.spectral.rest import laid, orientation
+from ase_atom.operator import build_operator
+from training.benchmarks.long_lag import LongLagConfig, laid, orientation
 
 SIZES = {
     "width": 16,
@@ -37,7 +37,7 @@ def operator_of(ethanol: Atoms, **changes: object):
         changes["rest_terms"] = 1
     else:
         changes["rest_numbers"] = tuple(ethanol.numbers.tolist())
-    operator = build_operator(SpectralConfig(**(SIZES | changes))).double().eval()
+    operator = build_operator(LongLagConfig(**(SIZES | changes))).double().eval()
     if changes["rest"] == "aligned":
         terms = torch.linspace(1, 0.8, 6, dtype=torch.float64)[:, None, None]
         structures = torch.as_tensor(ethanol.positions) * terms
@@ -168,4 +168,4 @@ def test_another_molecule_is_refused(ethanol):
 )
 def test_settings_that_contradict_each_other_are_refused(changes, word):
     with pytest.raises(ValidationError, match=word):
-        SpectralConfig(**(SIZES | changes))
+        LongLagConfig(**(SIZES | changes))

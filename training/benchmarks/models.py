@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from ase_atom.errors import ConfigError
 from ase_atom.operator import build_operator, parse_config
 from ase_atom.state import PhaseState
+from training.benchmarks.long_lag import LongLagOperator
 from training.benchmarks.marched import Marched
 from training.benchmarks.peers import EGNN, EGNO
 from training.benchmarks.response import fit_response
@@ -55,9 +56,12 @@ class OperatorModel(nn.Module):
         lags = setting.lags
         given = {"elements": setting.elements, "horizon": float(lags[-1])}
         given |= {"segment": given["horizon"]}
-        if settings.get("architecture", "spectral") == "paper":
+        architecture = settings.get("architecture", "spectral")
+        if architecture == "paper":
             given |= {"timesteps": len(lags), "frame_interval": setting.interval}
-        else:
+        elif architecture == "spectral":
+            # Lags are long here: a row's settings are those of the architecture for them.
+            settings = settings | {"architecture": "long_lag"}
             # Heavy atoms alone feel the recoil of the others.
             given |= {"centre": "free" if setting.heavy else "uniform"}
             if settings.get("rest") == "aligned":
@@ -66,7 +70,7 @@ class OperatorModel(nn.Module):
             self.operator = build_operator(parse_config(given | settings))
         except ValidationError as error:
             raise ConfigError(explain(error, "a row's operator")) from error
-        if self.operator.config.architecture == "spectral":
+        if isinstance(self.operator, LongLagOperator):
             self._rest(train, lags)
         self.register_buffer("lags", lags.double(), persistent=False)
 

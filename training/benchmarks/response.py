@@ -5,14 +5,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from ase_atom.operator.spectral import SpectralOperator
 from ase_atom.state import PhaseState
+from training.benchmarks.long_lag import LongLagOperator
 from training.benchmarks.samples import Samples
 
 _RIDGES = tuple(10.0**n for n in range(-8, 2))
 
 
-def fit_response(operator: SpectralOperator, train: Samples, lags: Tensor) -> None:
+def fit_response(operator: LongLagOperator, train: Samples, lags: Tensor) -> None:
     """Let an operator's response make up for what it misses of the training targets.
 
     Parameters

@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from ase_atom.operator.spectral.rest import orientation
+from training.benchmarks.long_lag import orientation
 from training.benchmarks.samples import Samples
 
 _NEIGHBOURS = (1, 2, 4, 8, 16, 32, 64, 128, 256)

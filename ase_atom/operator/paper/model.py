@@ -17,7 +17,7 @@ from ase_atom.operator.paper.tokens import Tokens
 from ase_atom.operator.paper.trunk import Trunk
 from ase_atom.operator.scaling import thermal_speeds
 from ase_atom.operator.spectral import SpectralOperator
-from ase_atom.operator.spectral.energy import EnergyHead
+from ase_atom.operator.trunk import EnergyHead
 from ase_atom.state import PhaseState
 
 

@@ -2,5 +2,6 @@
 
 from ase_atom.operator.spectral.config import SpectralConfig
 from ase_atom.operator.spectral.model import SpectralOperator
+from ase_atom.operator.spectral.temporal import SpectralDecoder
 
-__all__ = ["SpectralConfig", "SpectralOperator"]
+__all__ = ["SpectralConfig", "SpectralDecoder", "SpectralOperator"]

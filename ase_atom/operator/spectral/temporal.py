@@ -1,4 +1,4 @@
-"""Decoders over time: from trunk features to paths at any requested instants."""
+"""Decoder over time: from trunk features to paths at any requested instants."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from ase_atom.operator.spectral.config import SpectralConfig
-from ase_atom.operator.spectral.lifting import Features
+from ase_atom.operator.trunk import Features
 
 
 class SpectralDecoder(nn.Module):
@@ -17,16 +17,19 @@ class SpectralDecoder(nn.Module):
     both exactly. The coefficient vectors come from the atoms' vectors and from pair messages
     along r̂_ij and v_ij. This class returns the sum; the caller adds the ballistic part.
 
-    With a bounded carrier, c(t) = τ (1 − e^(−t/τ)) stands in both places of t. With a place to
-    rest, one more coefficient vector d_i comes with τ g(t), g(t) = 1 − (1 + t/τ) e^(−t/τ), which
-    like its derivative is zero at t = 0.
+    Parameters
+    ----------
+    config
+        Of the operator.
+    more
+        Number of coefficient vectors beyond the 2 K of the frequencies.
+    start
+        Factor on the first coefficients, which keeps them small.
     """
 
-    def __init__(self, config: SpectralConfig) -> None:
+    def __init__(self, config: SpectralConfig, more: int = 0, start: float = 0.1) -> None:
         super().__init__()
-        self.tau = config.carrier_time if config.carrier == "bounded" else None
-        self.rests = config.rest != "none"
-        count = 2 * config.modes + self.rests
+        count = 2 * config.modes + more
         low, high = config.frequency_range
         self.frequencies = nn.Parameter(torch.linspace(low, high, config.modes))
         self.norm_scalars = nn.RMSNorm(config.width)
@@ -35,15 +38,13 @@ class SpectralDecoder(nn.Module):
         self.from_vectors = nn.Linear(config.vector_channels, count, bias=False)
         self.pair_hidden = nn.Linear(config.pair_width, config.pair_width)
         self.from_pairs = nn.Linear(config.pair_width, 2 * count)
-        # A path that comes to rest has most of the answer before it learns anything.
-        start = 0.01 if self.rests else 0.1
         with torch.no_grad():
             self.from_vectors.weight.mul_(start)
             self.from_pairs.weight.mul_(start)
             self.from_pairs.bias.zero_()
 
     def coefficients(self, features: Features) -> Tensor:
-        """Coefficient vectors in units of the thermal speed, ``[B, N, 3, 2 K (+ 1)]``."""
+        """Coefficient vectors in units of the thermal speed, ``[B, N, 3, 2 K]``."""
         gate = 1 + self.gate(self.norm_scalars(features.scalars))
         own = self.from_vectors(features.vectors * gate.unsqueeze(-2))
         hidden = nn.functional.silu(self.pair_hidden(self.norm_pairs(features.pairs)))
@@ -52,37 +53,13 @@ class SpectralDecoder(nn.Module):
         return own + torch.matmul(features.relative_velocities.transpose(-1, -2), relative)
 
     def basis(self, times: Tensor) -> tuple[Tensor, Tensor]:
-        """Basis functions and their derivatives at ``times`` (fs), each ``[2 K (+ 1), T]``.
+        """Basis functions and their derivatives at ``times`` (fs), each ``[2 K, T]``.
 
         Divided by ω_k, so that a coefficient of one means a velocity of one thermal speed
-        whatever the frequency; with a bounded carrier by √(ω_k² + 1/τ²).
+        whatever the frequency.
         """
         omega = self.frequencies.to(times.dtype)[:, None]
         phase = omega * times
         cosine, sine = torch.cos(phase), torch.sin(phase)
-        carried, speed = self.carrier(times)
-        positions = [(cosine - 1) / omega, sine / omega - carried]
-        velocities = [-sine, cosine - speed]
-        if self.tau is not None:
-            # Slow functions grow to 1/ω over long lags: let them start no larger than τ.
-            size = omega / torch.sqrt(omega**2 + self.tau**-2)
-            positions = [size * side for side in positions]
-            velocities = [size * side for side in velocities]
-        if self.rests:
-            arrived, rate = self.arrival(times)
-            positions.append(self.tau * arrived[None])
-            velocities.append(self.tau * rate[None])
-        return torch.cat(positions), torch.cat(velocities)
-
-    def carrier(self, times: Tensor) -> tuple[Tensor, Tensor]:
-        """How far a unit velocity carries by ``times``, fs, and its derivative, each ``[T]``."""
-        if self.tau is None:
-            return times, torch.ones_like(times)
-        left = torch.exp(-times / self.tau)
-        return -self.tau * torch.expm1(-times / self.tau), left
-
-    def arrival(self, times: Tensor) -> tuple[Tensor, Tensor]:
-        """g(t), from 0 at the start to 1, and its derivative in 1/fs, each ``[T]``."""
-        passed = times / self.tau
-        left = torch.exp(-passed)
-        return 1 - (1 + passed) * left, passed * left / self.tau
+        positions = torch.cat([(cosine - 1) / omega, sine / omega - times])
+        return positions, torch.cat([-sine, cosine - 1])

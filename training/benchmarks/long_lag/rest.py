@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ase_atom.operator.spectral.config import SpectralConfig
+from training.benchmarks.long_lag.config import LongLagConfig
 
 FLAT = 0.03
 """A structure this much thinner than long is planar; fluctuations leave no mean one flatter."""
@@ -41,7 +41,7 @@ class AlignedRest(nn.Module):
     vectors Q M [u/τ, w]: without any network, the exact answer to small vibrations.
     """
 
-    def __init__(self, config: SpectralConfig) -> None:
+    def __init__(self, config: LongLagConfig) -> None:
         super().__init__()
         count = len(config.rest_numbers)
         self.register_buffer("numbers", torch.tensor(config.rest_numbers), persistent=False)

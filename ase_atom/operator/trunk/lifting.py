@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from ase_atom.operator.spectral.config import SpectralConfig
+from ase_atom.operator.trunk.config import TrunkConfig
 
 # Bonds deviate from their length by hundredths of an ångström, so the near basis is narrow.
 _NEAR = (0.8, 2.8, 24, 0.1)
@@ -54,7 +54,7 @@ class Lift(nn.Module):
     thermal speed, gated by the element.
     """
 
-    def __init__(self, config: SpectralConfig) -> None:
+    def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
         count = len(config.elements)
         self.embedding = nn.Embedding(count + 1, config.width)

@@ -1,4 +1,4 @@
-"""The energy head: an invariant network of the spectral architecture's first blocks."""
+"""The energy head: an invariant network of the trunk's first blocks."""
 
 from __future__ import annotations
 
@@ -9,25 +9,27 @@ import torch
 from torch import Tensor, nn
 
 from ase_atom.operator.scaling import thermal_speeds
-from ase_atom.operator.spectral.config import SpectralConfig
-from ase_atom.operator.spectral.lifting import Features, Lift
-from ase_atom.operator.spectral.trunk import Trunk
+from ase_atom.operator.trunk.blocks import Trunk
+from ase_atom.operator.trunk.config import TrunkConfig
+from ase_atom.operator.trunk.lifting import Features, Lift
 
 
 class EnergyHead(nn.Module):
-    """Lift, blocks and readout of their own, for an architecture whose trunk is not invariant.
+    """Lift, blocks and readout of their own, for an architecture that does not stand on the trunk.
 
     Parameters
     ----------
     elements
         Atomic numbers.
     sizes
-        Of `SpectralConfig`.
+        Of `TrunkConfig`.
     """
 
     def __init__(self, elements: Sequence[int], **sizes: Any) -> None:
         super().__init__()
-        config = SpectralConfig(elements=elements, energy_blocks=sizes["blocks"], **sizes)
+        config = TrunkConfig(
+            architecture="energy", elements=elements, energy_blocks=sizes["blocks"], **sizes
+        )
         self.temperature_scale = config.temperature_scale
         self.lift = Lift(config)
         self.trunk = Trunk(config)
@@ -40,7 +42,7 @@ class EnergyHead(nn.Module):
         return read_energy(features, self.energy_atoms, self.energy_pairs)
 
 
-def readouts(config: SpectralConfig) -> tuple[nn.Module, nn.Module]:
+def readouts(config: TrunkConfig) -> tuple[nn.Module, nn.Module]:
     """Networks from the features of an atom, and of a pair, to their energies."""
     atoms = nn.Sequential(
         nn.RMSNorm(config.width),

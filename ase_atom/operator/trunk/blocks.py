@@ -7,8 +7,8 @@ from dataclasses import replace
 import torch
 from torch import nn
 
-from ase_atom.operator.spectral.config import SpectralConfig
-from ase_atom.operator.spectral.lifting import Features
+from ase_atom.operator.trunk.config import TrunkConfig
+from ase_atom.operator.trunk.lifting import Features
 
 
 class Block(nn.Module):
@@ -21,7 +21,7 @@ class Block(nn.Module):
     reflections and, since sums over atoms are unordered, to permutations.
     """
 
-    def __init__(self, config: SpectralConfig) -> None:
+    def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
         width, pair, channels = config.width, config.pair_width, config.vector_channels
         self.heads = config.heads
@@ -116,7 +116,7 @@ class Block(nn.Module):
 class Trunk(nn.Module):
     """A stack of blocks."""
 
-    def __init__(self, config: SpectralConfig) -> None:
+    def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
 

@@ -1,0 +1,10 @@
+"""The spectral architecture past a molecule's memory, for benchmarks of single long lags."""
+
+from ase_atom.operator import Architecture, register
+from training.benchmarks.long_lag.config import LongLagConfig
+from training.benchmarks.long_lag.model import LongLagOperator
+from training.benchmarks.long_lag.rest import AlignedRest, laid, orientation
+
+__all__ = ["AlignedRest", "LongLagConfig", "LongLagOperator", "laid", "orientation"]
+
+register("long_lag", Architecture(LongLagConfig, LongLagOperator))
