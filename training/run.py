@@ -10,10 +10,12 @@ import numpy as np
 import torch
 from ase import Atoms
 
-from ase_atom.errors import ConfigError
+from ase_atom.errors import CheckpointError, ConfigError
+from ase_atom.io.guard import reading
 from ase_atom.operator import Operator, build_operator, load_operator
 from ase_atom.state import PhaseState
 from training.buckets import bucketed, shares
+from training.checkpoints import load_plain
 from training.config import TrainingConfig, differences, listed
 from training.data import FrameData, Sampler, energy_offsets
 from training.losses import Scales
@@ -118,9 +120,10 @@ def refit_energies(operator: Operator, bursts: Sequence[Burst], frames: int = 8)
 
 def take_energy_scale(operator: Operator, checkpoint: Path) -> None:
     """Set the affine map of energies to that of a checkpoint: data may have come in since."""
-    state = torch.load(checkpoint, map_location="cpu", weights_only=False)["state_dict"]
-    for name in ("energy_scale", "energy_offsets"):
-        getattr(operator, name).copy_(state[f"operator.{name}"])
+    state = load_plain(checkpoint)
+    with reading(checkpoint, CheckpointError, what="is no checkpoint of such an operator"):
+        for name in ("energy_scale", "energy_offsets"):
+            getattr(operator, name).copy_(state["state_dict"][f"operator.{name}"])
 
 
 def _first_atoms(burst: Burst) -> Atoms:

@@ -19,6 +19,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,7 +27,17 @@ import h5py
 
 from ase_atom.errors import DataError
 from ase_atom.files import replacing
-from training.burst import ARRAYS, EXTRAS, SCALARS, Burst, plain_scalar
+from ase_atom.io.bounds import Budget
+from ase_atom.io.guard import reading
+from ase_atom.io.plain_hdf5 import (
+    attribute,
+    children,
+    dataset,
+    open_plain,
+    read_whole,
+    subgroup,
+)
+from training.burst import ARRAYS, EXTRAS, SCALARS, Burst
 
 FORMAT = "ase-atom bursts 1"
 DATA_VARIABLE = "ASE_ATOM_DATA"
@@ -121,13 +132,17 @@ def keys(path: Path) -> list[str]:
         If the file is missing, damaged or of another kind.
     """
     with _open(path) as file:
-        return sorted(f"{molecule}/{index}" for molecule in file for index in file[molecule])
+        return sorted(
+            f"{molecule}/{index}"
+            for molecule in children(file)
+            for index in children(subgroup(file, molecule))
+        )
 
 
 def file_attributes(path: Path) -> dict[str, Any]:
     """Return the attributes of a whole file."""
     with _open(path) as file:
-        return {name: plain_scalar(value) for name, value in file.attrs.items()}
+        return {name: attribute(file, name) for name in file.attrs}
 
 
 def read_burst(path: Path, key: str | None = None) -> Burst:
@@ -146,10 +161,9 @@ def read_burst(path: Path, key: str | None = None) -> Burst:
     with _open(path) as file:
         if key not in file:
             raise DataError(f"{path}: has no burst {key}")
-        try:
-            return _read_group(file[key], key)
-        except (OSError, KeyError, RuntimeError, ValueError) as error:
-            raise DataError(f"{path}: burst {key} is damaged: {error}") from error
+        with reading(path, DataError, what=f"is damaged: burst {key}"):
+            molecule, _, index = key.rpartition("/")
+            return _read_group(subgroup(subgroup(file, molecule), index), key)
 
 
 def iterate_bursts(path: str | Path) -> Iterator[Burst]:
@@ -191,20 +205,20 @@ def _files(path: Path) -> list[Path]:
     return [path]
 
 
-def _open(path: Path) -> h5py.File:
+@contextmanager
+def _open(path: Path) -> Iterator[h5py.File]:
     if not Path(path).is_file():
         raise DataError(f"{path}: there is no such file")
-    try:
-        file = h5py.File(path, "r")
-    except OSError as error:
-        raise DataError(f"{path}: is truncated, damaged or no HDF5 file") from error
-    found = file.attrs.get("format")
-    if found != FORMAT:
-        file.close()
-        raise DataError(
-            f"{path}: is no file of reference bursts (format {found!r}, not {FORMAT!r})"
-        )
-    return file
+    with (
+        reading(path, DataError, what="is truncated, damaged or no HDF5 file"),
+        open_plain(path) as file,
+    ):
+        found = attribute(file, "format")
+        if found != FORMAT:
+            raise DataError(
+                f"{path}: is no file of reference bursts (format {found!r}, not {FORMAT!r})"
+            )
+        yield file
 
 
 def _fill(file: h5py.File, bursts: Iterable[Burst], attrs: dict[str, Any]) -> None:
@@ -224,9 +238,10 @@ def _write_group(file: h5py.File, burst: Burst) -> None:
 
 
 def _read_group(group: h5py.Group, key: str) -> Burst:
+    budget = Budget(group.file.id.get_filesize())
     names = [*ARRAYS, *(name for name in EXTRAS if name in group)]
-    arrays = {name: group[name][()] for name in names}
-    attrs = {name: plain_scalar(value) for name, value in group.attrs.items()}
+    arrays = {name: read_whole(dataset(group, name), budget) for name in names}
+    attrs = {name: attribute(group, name) for name in group.attrs}
     checksum = attrs.pop("checksum")
     own = {name: attrs.pop(name) for name in SCALARS} | {"charge": attrs.pop("charge", 0)}
     burst = Burst(key=key, **own, **arrays, attrs=attrs)

@@ -27,6 +27,7 @@ from ase_atom.files import replace_file
 from ase_atom.operator import save_operator
 from training.callbacks import Checkpoints, ExportOperator, Progress, make_loggers
 from training.card import make_card
+from training.checkpoints import PlainCheckpointIO
 from training.config import TrainerConfig, TrainingConfig, load_config
 from training.folder import RunFolder
 from training.run import (
@@ -90,7 +91,7 @@ def train(
         start = f"from {checkpoint.stem}" if checkpoint else "from the beginning"
         print(f"{config.name}: {parameters} parameters; bursts: {counts}; {start}; in {output}")
     try:
-        trainer.fit(module, ckpt_path=checkpoint, weights_only=False if checkpoint else None)
+        trainer.fit(module, ckpt_path=checkpoint)
     except SystemExit as stop:  # what Lightning makes of Ctrl-C and of a signal to end
         raise KeyboardInterrupt from stop
     path = output / f"{config.name}.safetensors"
@@ -180,6 +181,7 @@ def _trainer(config: TrainingConfig, folder: RunFolder, resume: Path | None) -> 
         max_steps=settings.steps,
         max_epochs=-1,
         gradient_clip_val=config.optimiser.clip or None,
+        plugins=[PlainCheckpointIO()],
         logger=make_loggers(folder.path, resume),
         callbacks=[
             Progress(refresh_rate=min(settings.log_every, 20)),

@@ -1,59 +1,87 @@
-"""MDTraj's HDF5 format through mdtraj: positions, velocities, times, and the topology inside."""
+"""MDTraj's HDF5 format: positions, velocities, times, and the topology inside.
+
+Read and written by h5py, since mdtraj's own class goes through PyTables, which runs the code that a
+file may hold in its attributes. The layout is that of mdtraj's "HDF5 Trajectory Format
+Specification", convention Pande 1.1.
+"""
 
 from __future__ import annotations
 
+import io
 import os
-import warnings
 
-import mdtraj
+import h5py
 import numpy as np
-from mdtraj.formats import HDF5TrajectoryFile
-from tables import EArray, Float32Atom
 
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.base import TrajectoryWriter
 from ase_atom.io.cells import cells_from, lengths_and_angles
 from ase_atom.io.frames import FrameBlock
+from ase_atom.io.guard import reading
+from ase_atom.io.hdf5_topology import read_numbers, topology_text
+from ase_atom.io.plain_hdf5 import attribute, dataset, open_plain, whole_rows, write_text
 from ase_atom.io.reader import TrajectoryReader, meant
-from ase_atom.io.topology import openmm_topology
-from ase_atom.units import PS, angstrom_to_nm, fs_to_ps, nm_to_angstrom, ps_to_fs
+from ase_atom.units import PS, angstrom_to_nm, fs_to_ps
 
 _CHUNK = 2**16  # bytes of coordinates in a chunk of a small molecule
 _METADATA = 2**16  # bytes that HDF5 may take for itself, at most
+
+# Units that the format has, in this package's; the first is what files without one mean.
+_LENGTHS = {"nanometers": 10.0, "angstroms": 1.0}
+_TIMES = {"picoseconds": PS, "femtoseconds": 1.0, "nanoseconds": 1e3 * PS}
+_SPEEDS = {"nanometers/picosecond": 10.0 / PS, "angstroms/picosecond": 1 / PS}
+_SPEEDS |= {"angstroms/femtosecond": 1.0, "nanometers/femtosecond": 10.0}
+_ANGLES = {"degrees": 1.0, "radians": float(np.degrees(1.0))}
+_UNITS = {
+    "coordinates": _LENGTHS,
+    "velocities": _SPEEDS,
+    "time": _TIMES,
+    "cell_lengths": _LENGTHS,
+    "cell_angles": _ANGLES,
+}
 
 
 class HDF5Reader(TrajectoryReader):
     """Read MDTraj's HDF5 trajectories."""
 
     def _open(self) -> None:
-        if not self.path.is_file():
-            raise TrajectoryError(f"cannot read {self.path}: no such file")
-        try:
-            self._file = HDF5TrajectoryFile(str(self.path))
-        except Exception as error:  # HDF5's errors are a page long
-            reason = "it is no HDF5 file, or one that was cut short: such cannot be read in part"
-            raise self._not_one(reason) from error
-        root = self._file.root
-        if "coordinates" not in root:
+        reason = "is no HDF5 file, or one that was cut short: such cannot be read in part"
+        with reading(self.path, what=reason):
+            self._file = open_plain(self.path)
+        if "coordinates" not in self._file:
             raise self._not_one("it holds no coordinates as mdtraj writes them")
-        self.atom_count = root.coordinates.shape[1]
-        lengths = [
-            len(root[name]) for name in ("coordinates", "time", "velocities") if name in root
-        ]
+        coordinates = dataset(self._file, "coordinates", (None, None, 3))
+        self.atom_count = atoms = coordinates.shape[1]
+        shapes = {
+            "coordinates": (None, atoms, 3),
+            "velocities": (None, atoms, 3),
+            "time": (None,),
+            "cell_lengths": (None, 3),
+            "cell_angles": (None, 3),
+        }
+        self._arrays = {
+            name: dataset(self._file, name, shape)
+            for name, shape in shapes.items()
+            if name in self._file
+        }
+        self._factors = {name: _factor(array, name) for name, array in self._arrays.items()}
+        if ("cell_lengths" in self._arrays) != ("cell_angles" in self._arrays):
+            raise self._not_one("it holds lengths or angles of cells, but not both")
         # After a kill at the wrong moment the last block of frames is counted but not there.
-        low, high = 0, min(lengths)
+        low, high = 0, min(whole_rows(array) for array in self._arrays.values())
         if high and not self._is_there(high - 1):
             while low < high:
                 middle = (low + high) // 2
                 low, high = (middle + 1, high) if self._is_there(middle) else (low, middle)
         self._frames = high
-        self._report_lost(self._frames, max(lengths) - self._frames)
+        longest = max(array.shape[0] for array in self._arrays.values())
+        self._report_lost(self._frames, longest - self._frames)
 
     def _is_there(self, frame: int) -> bool:
         try:
-            self._file.seek(frame)
-            self._file.read(1)
-        except Exception:  # HDF5's own
+            for array in self._arrays.values():
+                _ = array[frame]
+        except (OSError, RuntimeError):  # HDF5's own
             return False
         return True
 
@@ -63,41 +91,47 @@ class HDF5Reader(TrajectoryReader):
     @property
     def own_numbers(self) -> np.ndarray | None:
         """Atomic numbers from the topology inside, None if there is none."""
-        if "topology" not in self._file.root:
-            return None
-        found = [atom.element for atom in self._file.topology.atoms]
-        return np.array([0 if e is None else e.atomic_number for e in found])
+        return read_numbers(self._file, self.atom_count) if "topology" in self._file else None
 
     def _read(self, first: int, count: int) -> FrameBlock:
         count = max(0, min(count, self._frames - first))
         if not count:
             return self._empty()
-        self._file.seek(first)
-        data = self._file.read(count)
+        found = {name: array[first : first + count] for name, array in self._arrays.items()}
+        if "time" in found:
+            found["time"] = meant(found["time"])
+        found = {
+            name: array.astype(np.float64) * self._factors[name] for name, array in found.items()
+        }
         cells = None
-        if data.cell_lengths is not None:
-            lengths = nm_to_angstrom(data.cell_lengths.astype(np.float64))
-            cells = cells_from(lengths, data.cell_angles)
-        return FrameBlock(
-            nm_to_angstrom(data.coordinates.astype(np.float64)),
-            None
-            if data.velocities is None
-            else nm_to_angstrom(data.velocities.astype(np.float64)) / PS,
-            None if data.time is None else ps_to_fs(meant(data.time)),
-            cells,
-        )
+        if "cell_lengths" in found:
+            cells = cells_from(found["cell_lengths"], found["cell_angles"])
+        return FrameBlock(found["coordinates"], found.get("velocities"), found.get("time"), cells)
 
     def _close(self) -> None:
         self._file.close()
 
 
+def _factor(array: h5py.Dataset, name: str) -> float:
+    """Return what makes an array's unit the package's own."""
+    known = _UNITS[name]
+    unit = attribute(array, "units")
+    if unit is None:
+        return next(iter(known.values()))
+    found = {kind.replace("s/", "/").removesuffix("s"): factor for kind, factor in known.items()}
+    key = str(unit).strip().lower().replace("s/", "/").removesuffix("s")
+    if key not in found:
+        raise ValueError(f"its {name} are in {str(unit)!r}; one of {', '.join(known)} is read")
+    return found[key]
+
+
 class HDF5Writer(TrajectoryWriter):
     """MDTraj's HDF5 format, with velocities if the first frame has them.
 
-    For the sake of processes that are killed, the arrays are made here as mdtraj makes them but for
-    two things. They are not compressed: a compressed chunk that grows moves within the file. And
-    their chunks hold equally many frames: so a frame whose chunk HDF5 has not yet entered into its
-    tables has no coordinates either, and is known not to be whole.
+    For the sake of processes that are killed, the arrays are made as mdtraj makes them but for two
+    things. They are not compressed: a compressed chunk that grows moves within the file. And their
+    chunks hold equally many frames: so a frame whose chunk HDF5 has not yet entered into its tables
+    has no coordinates either, and is known not to be whole.
     """
 
     holds_velocities = True
@@ -113,67 +147,77 @@ class HDF5Writer(TrajectoryWriter):
         if reader is not None:
             reader.close()  # HDF5 does not open a file to read and to write at once
         else:
-            self.path.write_bytes(b"")  # an OSError says more than HDF5's
-            self.path.unlink()
+            # HDF5 can take the process down where a plain write reports a full disk.
+            self.path.write_bytes(self._header())
         try:
-            self._file = HDF5TrajectoryFile(str(self.path), "a", compression=None)
-            if reader is None:
-                self._file.topology = openmm_topology(self.atoms)
+            self._file = h5py.File(self.path, "r+", locking=False)
         except Exception as error:
             raise OSError(f"HDF5 cannot make it ({type(error).__name__})") from error
 
     def _check(self, block: FrameBlock) -> None:
-        root = self._file.root
         for name, given in (
             ("velocities", block.velocities is not None),
             ("cell_lengths", block.cells is not None),
         ):
-            if self.frames and (name in root) != given:
-                has, has_not = ("holds", "has none") if name in root else ("holds no", "has some")
+            if self.frames and (name in self._file) != given:
+                has, has_not = (
+                    ("holds", "has none") if name in self._file else ("holds no", "has some")
+                )
                 what = name.replace("cell_lengths", "cell")
                 raise TrajectoryError(f"{self.path} {has} {what}, and this frame {has_not}")
 
+    def _header(self) -> memoryview:
+        """Return a file without frames."""
+        from ase_atom import __version__
+
+        facts = {
+            "conventions": "Pande",
+            "conventionVersion": "1.1",
+            "program": "ase-atom",
+            "programVersion": __version__,
+            "application": "ase-atom",
+            "title": "ase-atom",
+        }
+        made = io.BytesIO()
+        with h5py.File(made, "w") as file:
+            for name, value in facts.items():
+                write_text(file, name, value)
+            file.create_dataset("topology", data=np.array([topology_text(self.atoms)]))
+        return made.getbuffer()
+
     def _make_arrays(self, block: FrameBlock) -> None:
-        file = self._file.root._v_file
-        attributes = file.root._v_attrs
-        attributes.conventions, attributes.conventionVersion = "Pande", "1.1"
-        attributes.program, attributes.programVersion = "MDTraj", mdtraj.__version__
-        attributes.application = attributes.title = "ase-atom"
         atoms = len(self.numbers)
-        shapes = {"coordinates": ("nanometers", (atoms, 3)), "time": ("picoseconds", ())}
+        shapes: dict[str, tuple[int, ...]] = {"coordinates": (atoms, 3), "time": ()}
         if block.velocities is not None:
-            shapes["velocities"] = ("nanometers/picosecond", (atoms, 3))
+            shapes["velocities"] = (atoms, 3)
         if block.cells is not None:
-            shapes |= {"cell_lengths": ("nanometers", (3,)), "cell_angles": ("degrees", (3,))}
-        rows = self._rows
-        for name, (units, shape) in shapes.items():
-            array = file.create_earray(
-                file.root, name, Float32Atom(), (0, *shape), chunkshape=(rows, *shape)
+            shapes |= {"cell_lengths": (3,), "cell_angles": (3,)}
+        for name, shape in shapes.items():
+            array = self._file.create_dataset(
+                name, (0, *shape), np.float32, chunks=(self._rows, *shape), maxshape=(None, *shape)
             )
-            array.attrs["units"] = units
+            write_text(array, "units", next(iter(_UNITS[name])))
 
     def _append(self, block: FrameBlock) -> None:
         self._reserve(len(block))
-        lengths = angles = None
+        found = {"coordinates": angstrom_to_nm(block.positions), "time": fs_to_ps(block.times)}
         if block.cells is not None:
-            lengths, angles = lengths_and_angles(block.cells)
-            lengths = angstrom_to_nm(lengths)
-        velocities = block.velocities
+            lengths, found["cell_angles"] = lengths_and_angles(block.cells)
+            found["cell_lengths"] = angstrom_to_nm(lengths)
+        if block.velocities is not None:
+            found["velocities"] = angstrom_to_nm(block.velocities) * PS
+        end = self.frames + len(block)
         try:
-            if "coordinates" not in self._file.root:
+            if "coordinates" not in self._file:
                 self._make_arrays(block)
-                self._file.close()  # mdtraj looks for arrays when it opens a file
-                self._file = HDF5TrajectoryFile(str(self.path), "a", compression=None)
-            self._file.write(
-                angstrom_to_nm(block.positions),
-                fs_to_ps(block.times),
-                cell_lengths=lengths,
-                cell_angles=angles,
-                velocities=None if velocities is None else angstrom_to_nm(velocities) * PS,
-            )
+            for name, numbers in found.items():
+                array = self._file[name]
+                array.resize(end, axis=0)
+                array[self.frames : end] = numbers
+            self._file.flush()
         except Exception as error:
             raise OSError(f"HDF5 cannot write ({type(error).__name__})") from error
-        self.frames += len(block)
+        self.frames = end
 
     def _reserve(self, frames: int) -> None:
         """Take disk space for frames in advance.
@@ -184,7 +228,7 @@ class HDF5Writer(TrajectoryWriter):
         atoms = len(self.numbers)
         numbers = 6 * atoms + 7
         needed = 4 * (frames + self._rows) * numbers + _METADATA
-        used, size = self._file.root._v_file.get_filesize(), os.path.getsize(self.path)
+        used, size = self._file.id.get_filesize(), os.path.getsize(self.path)
         if used + needed > size:
             with self.path.open("r+b", buffering=0) as file:
                 file.seek(size)
@@ -193,12 +237,10 @@ class HDF5Writer(TrajectoryWriter):
                     rest -= file.write(bytes(min(rest, 2**20)))
 
     def _close(self) -> None:
-        for array in self._file.root:  # an interrupt may leave some longer than others
-            if isinstance(array, EArray) and len(array) > self.frames:
-                array.truncate(self.frames)
+        for array in self._file.values():  # an interrupt may leave some longer than others
+            if array.maxshape[0] is None and len(array) > self.frames:
+                array.resize(self.frames, axis=0)
         self._file.flush()
-        used = self._file.root._v_file.get_filesize()
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            self._file.close()
+        used = self._file.id.get_filesize()
+        self._file.close()
         os.truncate(self.path, used)

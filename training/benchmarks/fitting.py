@@ -21,6 +21,7 @@ from training.benchmarks.scoring import seconds
 from training.benchmarks.suites import Budget, Row
 from training.benchmarks.suites import Optimiser as OptimiserSettings
 from training.benchmarks.trivial import masked_mse
+from training.checkpoints import load_plain
 from training.config import OptimiserConfig
 from training.optimisers import build_optimiser
 
@@ -278,7 +279,7 @@ class Fit:
         if not self.checkpoint.exists():
             return
         device = self.train.positions.device
-        state = torch.load(self.checkpoint, map_location=device, weights_only=True)
+        state = load_plain(self.checkpoint, device)
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self.average = state["average"]
