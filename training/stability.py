@@ -10,12 +10,10 @@ of the total energy from frame to frame, per atom; none in exact microcanonical 
 from __future__ import annotations
 
 import sys
-import zlib
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 import typer
@@ -23,6 +21,8 @@ from ase.data import atomic_masses
 
 from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError, DataError
+from ase_atom.io.guard import reading
+from ase_atom.io.npz import PlainArchive
 from ase_atom.units import AMU_A2_FS2_IN_EV
 from training.benchmarks.figures import kind_of_image
 from training.export import EV_IN_KCAL_PER_MOL, find_data
@@ -93,19 +93,18 @@ def read_paths(data: Path, interval: float) -> Iterator[Piece]:
 
 
 def _read_md17(path: Path, interval: float) -> Piece:
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            arrays = {name: file[name] for name in ("R", "z", "E", "F")}
-    except KeyError as error:
-        raise DataError(f"{path}: has no arrays R, z, E and F as MD17's files have") from error
-    except (ValueError, TypeError, EOFError, BadZipFile, zlib.error) as error:
-        raise DataError(f"{path}: is damaged or no npz file") from error
+    with reading(path, DataError, what="is damaged or no npz file"), PlainArchive(path) as file:
+        missing = [name for name in ("R", "z", "E", "F") if name not in file]
+        if missing:
+            raise DataError(f"{path}: has no arrays R, z, E and F as MD17's files have")
+        arrays = {name: file[name] for name in ("R", "z", "E", "F")}
+        masses = atomic_masses[arrays["z"]]
     shape = (arrays["E"].size, arrays["z"].size, 3)
     if not arrays["R"].shape == arrays["F"].shape == shape:
         raise DataError(f"{path}: R and F should be [T, N, 3], for E of T frames and z of N atoms")
     return Piece(
         path.stem,
-        atomic_masses[arrays["z"]],
+        masses,
         arrays["R"],
         arrays["F"] / EV_IN_KCAL_PER_MOL,
         arrays["E"].ravel() / EV_IN_KCAL_PER_MOL,

@@ -21,7 +21,7 @@ from ase_atom.io.guard import reading
 from ase_atom.io.hdf5_topology import read_numbers, topology_text
 from ase_atom.io.plain_hdf5 import attribute, dataset, open_plain, whole_rows, write_text
 from ase_atom.io.reader import TrajectoryReader, meant
-from ase_atom.units import PS, angstrom_to_nm, fs_to_ps
+from ase_atom.units import PS
 
 _CHUNK = 2**16  # bytes of coordinates in a chunk of a small molecule
 _METADATA = 2**16  # bytes that HDF5 may take for itself, at most
@@ -39,6 +39,8 @@ _UNITS = {
     "cell_lengths": _LENGTHS,
     "cell_angles": _ANGLES,
 }
+# What mdtraj's format holds of each frame beside.
+_NOT_WRITTEN = ("kineticEnergy", "potentialEnergy", "temperature", "alchemicalLambda")
 
 
 class HDF5Reader(TrajectoryReader):
@@ -121,7 +123,7 @@ def _factor(array: h5py.Dataset, name: str) -> float:
     found = {kind.replace("s/", "/").removesuffix("s"): factor for kind, factor in known.items()}
     key = str(unit).strip().lower().replace("s/", "/").removesuffix("s")
     if key not in found:
-        raise ValueError(f"its {name} are in {str(unit)!r}; one of {', '.join(known)} is read")
+        raise ValueError(f"its {name} are in {str(unit)[:30]!r}; one of {', '.join(known)} is read")
     return found[key]
 
 
@@ -149,20 +151,34 @@ class HDF5Writer(TrajectoryWriter):
         else:
             # HDF5 can take the process down where a plain write reports a full disk.
             self.path.write_bytes(self._header())
+        self._arrays: dict[str, h5py.Dataset] = {}
         try:
             self._file = h5py.File(self.path, "r+", locking=False)
         except Exception as error:
             raise OSError(f"HDF5 cannot make it ({type(error).__name__})") from error
+        if reader is not None:
+            self._take_arrays()
+
+    def _take_arrays(self) -> None:
+        """Find the arrays that frames are appended to, and none that would fall behind."""
+        with reading(self.path):
+            here = [name for name in (*_UNITS, *_NOT_WRITTEN) if name in self._file]
+            self._arrays = {name: dataset(self._file, name) for name in here}
+        for name, array in self._arrays.items():
+            if name in _NOT_WRITTEN or array.maxshape[0] is not None:
+                raise TrajectoryError(
+                    f"cannot append to {self.path}: its {name} cannot be continued"
+                )
+        if "time" not in self._arrays:
+            raise TrajectoryError(f"cannot append to {self.path}: it holds no times")
 
     def _check(self, block: FrameBlock) -> None:
         for name, given in (
             ("velocities", block.velocities is not None),
             ("cell_lengths", block.cells is not None),
         ):
-            if self.frames and (name in self._file) != given:
-                has, has_not = (
-                    ("holds", "has none") if name in self._file else ("holds no", "has some")
-                )
+            if self._arrays and (name in self._arrays) != given:
+                has, has_not = ("holds", "has none") if not given else ("holds no", "has some")
                 what = name.replace("cell_lengths", "cell")
                 raise TrajectoryError(f"{self.path} {has} {what}, and this frame {has_not}")
 
@@ -197,23 +213,22 @@ class HDF5Writer(TrajectoryWriter):
                 name, (0, *shape), np.float32, chunks=(self._rows, *shape), maxshape=(None, *shape)
             )
             write_text(array, "units", next(iter(_UNITS[name])))
+            self._arrays[name] = array
 
     def _append(self, block: FrameBlock) -> None:
         self._reserve(len(block))
-        found = {"coordinates": angstrom_to_nm(block.positions), "time": fs_to_ps(block.times)}
+        found = {"coordinates": block.positions, "time": block.times}
         if block.cells is not None:
-            lengths, found["cell_angles"] = lengths_and_angles(block.cells)
-            found["cell_lengths"] = angstrom_to_nm(lengths)
+            found["cell_lengths"], found["cell_angles"] = lengths_and_angles(block.cells)
         if block.velocities is not None:
-            found["velocities"] = angstrom_to_nm(block.velocities) * PS
+            found["velocities"] = block.velocities
         end = self.frames + len(block)
         try:
-            if "coordinates" not in self._file:
+            if not self._arrays:
                 self._make_arrays(block)
-            for name, numbers in found.items():
-                array = self._file[name]
+            for name, array in self._arrays.items():
                 array.resize(end, axis=0)
-                array[self.frames : end] = numbers
+                array[self.frames : end] = found[name] / _factor(array, name)
             self._file.flush()
         except Exception as error:
             raise OSError(f"HDF5 cannot write ({type(error).__name__})") from error
@@ -237,8 +252,8 @@ class HDF5Writer(TrajectoryWriter):
                     rest -= file.write(bytes(min(rest, 2**20)))
 
     def _close(self) -> None:
-        for array in self._file.values():  # an interrupt may leave some longer than others
-            if array.maxshape[0] is None and len(array) > self.frames:
+        for array in self._arrays.values():  # an interrupt may leave some longer than others
+            if len(array) > self.frames:
                 array.resize(self.frames, axis=0)
         self._file.flush()
         used = self._file.id.get_filesize()

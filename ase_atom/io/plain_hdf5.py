@@ -24,10 +24,16 @@ def open_plain(path: str | Path) -> h5py.File:
 
     Raises
     ------
-    OSError
-        If it is none, or is cut short.
+    OSError, RuntimeError
+        If it is none, is cut short, or its attributes are damaged.
     """
-    return h5py.File(path, "r", locking=False)
+    file = h5py.File(path, "r", locking=False)
+    try:
+        _ = list(file.attrs)
+    except BaseException:
+        file.close()
+        raise
+    return file
 
 
 def children(group: h5py.Group) -> list[str]:
@@ -53,6 +59,7 @@ def child(group: h5py.Group, name: str) -> h5py.Group | h5py.Dataset:
     found = group[name]
     if not isinstance(found, h5py.Group | h5py.Dataset):
         raise ValueError(f"its {name} is neither a group nor an array")
+    _ = list(found.attrs)  # damaged ones make others' readers crash
     return found
 
 

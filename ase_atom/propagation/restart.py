@@ -7,12 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from ase_atom.errors import FileFormatError
 from ase_atom.files import replace_file
+from ase_atom.io.guard import reading
 
 FORMAT = "ase-atom-restart/1"
 
@@ -48,25 +49,20 @@ def read_restart(path: Path) -> dict[str, Any]:
     FileFormatError
         If the file is missing, damaged, or no restart file.
     """
-    try:
+    with reading(path, what="cannot be read as a restart file"):
         with safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         if facts.get("format") != FORMAT:
             raise FileFormatError(f"{path} is no restart file of this version of ase-atom")
-        state = json.loads(facts["state"])
-    except (SafetensorError, OSError, KeyError, ValueError) as error:
-        if isinstance(error, FileFormatError):
-            raise
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise FileFormatError(f"{path} cannot be read as a restart file: {reason}") from error
-    for name, tensor in tensors.items():
-        *parents, last = name.split(".")
-        place = state
-        for parent in parents:
-            place = place[parent]
-        place[last] = tensor
-    return dict(state)
+        state = dict(json.loads(facts["state"]))
+        for name, tensor in tensors.items():
+            *parents, last = name.split(".")
+            place = state
+            for parent in parents:
+                place = place[parent]
+            place[last] = tensor
+    return state
 
 
 def _split(state: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.files import replace_file
+from ase_atom.io.npz import PlainArchive
 from ase_atom.state import PhaseState
 from training.benchmarks.files import save_arrays, write_md17, write_rmd17
 from training.benchmarks.thermostatted import Protocol, run_chunk, start_state, state_of
@@ -184,11 +185,11 @@ def _make(
 def _last(molecule: Molecule, chunk: Path) -> PhaseState:
     """The state at the end of a chunk."""
     atoms = molecule.start(0, 0)
-    with np.load(chunk) as arrays:
+    with PlainArchive(chunk) as arrays:
         x, v = arrays["last_positions"], arrays["last_velocities"]
     return state_of(atoms.numbers, atoms.get_masses(), x, v)
 
 
 def _frames(chunk: Path) -> dict[str, NDArray]:
-    with np.load(chunk) as arrays:
+    with PlainArchive(chunk) as arrays:
         return {key: arrays[key] for key in ("R", "E", "F")}

@@ -10,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.files import replace_file, replace_text
+from ase_atom.io.guard import reading
+from ase_atom.io.npz import PlainArchive
 from training.benchmarks.files import save_arrays
 from training.benchmarks.scoring import Score
 from training.benchmarks.suites import Task
@@ -139,18 +140,18 @@ class Place:
         """
         if not self.record.exists():
             return None
-        try:
-            with np.load(self.folder / "errors.npz") as arrays:
-                return Result(
-                    _read(self.record),
-                    arrays["s2s"],
-                    arrays.get("s2t"),
-                    arrays["starts"],
-                    arrays["molecule"],
-                    _read(self.folder / "settings.json"),
-                )
-        except (OSError, KeyError, ValueError) as error:
-            raise DataError(f"{self.folder} is damaged ({error}): remove it to redo it") from error
+        with (
+            reading(self.folder, DataError, what="is damaged", advice="remove it to redo it"),
+            PlainArchive(self.folder / "errors.npz") as arrays,
+        ):
+            return Result(
+                _read(self.record),
+                arrays["s2s"],
+                arrays.get("s2t"),
+                arrays["starts"],
+                arrays["molecule"],
+                _read(self.folder / "settings.json"),
+            )
 
 
 def results_of(root: Path, task: Task, split: str, row: str, seeds: Iterator[int]) -> list[Result]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,8 @@ from ase.data import atomic_masses
 from numpy.typing import NDArray
 
 from ase_atom.errors import DataError
+from ase_atom.io.guard import reading
+from ase_atom.io.npz import PlainArchive
 from training.benchmarks.files import fingerprint
 from training.store import read_burst
 
@@ -165,20 +166,16 @@ def check_fingerprint(path: Path) -> None:
 
 
 def _load(path: Path, needed: tuple[str, ...], more: tuple[str, ...] = ()) -> dict[str, NDArray]:
-    try:
-        with open(path, "rb") as stream, np.load(stream, allow_pickle=False) as file:
-            missing = [key for key in needed if key not in file]
-            if missing:
-                raise DataError(
-                    f"{path} has no {', '.join(missing)}; it holds {', '.join(file.files)}"
-                )
-            return {key: file[key] for key in (*needed, *more) if key in file}
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, OSError) as error:
-        if isinstance(error, DataError):
-            raise
-        raise DataError(f"{path} is damaged or no .npz file: {error}") from error
+    if not path.exists():
+        raise DataError(f"there is no file {path}")
+    with (
+        reading(path, DataError, what="is damaged or no .npz file"),
+        PlainArchive(path) as file,
+    ):
+        missing = [key for key in needed if key not in file]
+        if missing:
+            raise DataError(f"{path} has no {', '.join(missing)}; it holds {', '.join(file)}")
+        return {key: file[key] for key in (*needed, *more) if key in file}
 
 
 def _read_burst(path: Path, name: str) -> Trajectory:

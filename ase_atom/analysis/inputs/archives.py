@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from zipfile import BadZipFile
 
 import numpy as np
 from ase.data import atomic_masses
@@ -11,7 +10,9 @@ from ase.units import kcal, mol
 from numpy.typing import NDArray
 
 from ase_atom.analysis.inputs.trajectory import Segment, Trajectory, split_runs
-from ase_atom.errors import DataError, TrajectoryError
+from ase_atom.errors import DataError
+from ase_atom.io.guard import reading
+from ase_atom.io.npz import PlainArchive
 
 MD17_INTERVAL = 0.5
 """fs, of the trajectories that MD17 and rMD17 are taken from (Chmiela et al., Sci. Adv. 3,
@@ -33,16 +34,21 @@ _LENGTH_UNITS = {"ang": 1.0, "angstrom": 1.0, "å": 1.0, "nm": 10.0, "bohr": 0.5
 
 def read_npz(path: Path, assume_times: bool = True) -> Trajectory:
     """Read an archive; one of MD17's kind without steps has MD17's times, if they are assumed."""
-    try:
-        archive = np.load(path, allow_pickle=False)
-        held = {name: archive[name] for name in archive.files if archive[name].dtype != object}
-    except (OSError, ValueError, EOFError, BadZipFile) as error:
-        raise TrajectoryError(f"{path} is no npz archive of arrays ({error})") from error
+    with reading(path, what="is no npz archive of arrays"), PlainArchive(path) as archive:
+        held, objects = dict(archive), archive.objects
+    with reading(path):
+        return _trajectory(path, held, objects, assume_times)
+
+
+def _trajectory(
+    path: Path, held: dict[str, NDArray], objects: list[str], assume_times: bool
+) -> Trajectory:
     found = {what: next((held[n] for n in n_s if n in held), None) for what, n_s in _NAMES.items()}
     if found["numbers"] is None or found["positions"] is None:
         raise DataError(
             f"{path} should hold numbers and positions (or z and R, or nuclear_charges and "
             f"coords), and holds {', '.join(sorted(held)) or 'nothing'}"
+            + (f"; {', '.join(objects)}, of Python objects, cannot be read" if objects else "")
         )
     numbers = np.asarray(found["numbers"], dtype=np.int64)
     if numbers.ndim == 2:  # one row a frame, in some archives

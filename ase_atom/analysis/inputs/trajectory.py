@@ -160,6 +160,8 @@ class Trajectory:
             Naming the run and the array at fault.
         """
         shape = (len(self.numbers), 3)
+        if not all(0 < number < len(atomic_masses) for number in self.numbers):
+            raise DataError(f"{self.name} holds atomic numbers that no element has")
         if not any(len(run) for run in self.segments):
             raise DataError(f"{self.name} holds no frame")
         for run in self.segments:
