@@ -70,7 +70,7 @@ def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
         if keyword in known:
             continue
         lower = {each.lower(): each for each in known}
-        near = get_close_matches(keyword.lower(), lower, n=1) or [
+        near = get_close_matches(keyword.lower(), lower, n=1, cutoff=0.7) or [
             each for each in lower if each.startswith(keyword.lower())
         ]
         hint = f"did you mean {lower[near[0]]!r}?" if near else f"it takes {', '.join(known)}"

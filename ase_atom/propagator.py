@@ -26,7 +26,8 @@ from ase_atom.ase_terms import (
     computes,
 )
 from ase_atom.calculator import ATOMCalculator
-from ase_atom.coverage import CoverageWarning, fixes_centre_of_mass
+from ase_atom.charge import total_charge
+from ase_atom.coverage import STATED, CoverageWarning, fixes_centre_of_mass
 from ase_atom.errors import ConfigError, StateError
 from ase_atom.keywords import known_keywords
 from ase_atom.operator import Operator, OperatorCard
@@ -34,6 +35,7 @@ from ase_atom.propagation import Langevin, Thermostat, reservations, steps_per_s
 from ase_atom.propagation import Path as JumpPath
 from ase_atom.state import PhaseState
 from ase_atom.topology import atom_label
+from ase_atom.torch_settings import own_torch
 from ase_atom.units import FS
 from ase_atom.warning import warn
 
@@ -197,6 +199,7 @@ class ATOMPropagator(MolecularDynamics):
             self.closelater(kwargs["trajectory"].writer)
         self._dt = self.dt
         self._template = state
+        self._stated = _stated(atoms)
         self._mass_over_fs = atoms.get_masses()[:, None] / FS
         atoms.arrays["momenta"][...] = state.velocities[0].numpy() * self._mass_over_fs
         # The frames of the path under way, and what the atoms were left as.
@@ -314,6 +317,7 @@ class ATOMPropagator(MolecularDynamics):
         if isinstance(atoms.calc, ATOMCalculator) and atoms.calc.operator is self.operator:
             atoms.calc.said.update(lines)
 
+    @own_torch()
     def _state(self) -> PhaseState:
         """Return the state of the atoms, to whom observers may have done anything.
 
@@ -330,8 +334,18 @@ class ATOMPropagator(MolecularDynamics):
                 f"the molecule has become {atoms.get_chemical_formula()}, or its atoms are in "
                 "another order: make a new propagator for it"
             )
-        if atoms.pbc.any() or not np.array_equal(atoms.get_masses(), self.masses[:, 0]):
+        if (
+            atoms.pbc.any()
+            or not np.array_equal(atoms.get_masses(), self.masses[:, 0])
+            or self._stated != _stated(atoms)
+        ):
             choose_operator(atoms, self.operator)  # which says what it does not cover
+            if total_charge(atoms) != int(self._template.charge):
+                raise StateError(
+                    f"the molecule's total charge has become {total_charge(atoms):+d}: make a new "
+                    "propagator for it"
+                )
+            self._stated = _stated(atoms)
         fixed = fixes_centre_of_mass(atoms)
         velocities = atoms.arrays["momenta"] / self._mass_over_fs
         for name, values in (("position", atoms.positions), ("momentum", velocities)):
@@ -361,6 +375,13 @@ class ATOMPropagator(MolecularDynamics):
             now % interval == 0 if interval > 0 else now == -interval
             for _, interval, *_ in self.observers
         )
+
+
+def _stated(atoms: Atoms) -> tuple[bytes, ...]:
+    """Return what the atoms say of their electrons, to be compared."""
+    arrays = (atoms.get_initial_charges(), atoms.get_initial_magnetic_moments())
+    info = (repr(atoms.info.get(key)).encode() for key in STATED)
+    return *(array.tobytes() for array in arrays), *info
 
 
 def _differs(now: np.ndarray, left: np.ndarray) -> bool:

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from ase_atom.charge import total_charge
 from ase_atom.errors import StateError
+from ase_atom.torch_settings import own_torch
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB, velocities_from_ase, velocities_to_ase
 
 
@@ -78,6 +79,7 @@ class PhaseState:
     # -- conversions ---------------------------------------------------------------------------
 
     @classmethod
+    @own_torch()
     def from_atoms(
         cls,
         atoms: Atoms | Sequence[Atoms],
@@ -124,6 +126,7 @@ class PhaseState:
             torch.tensor([total_charge(molecule) for molecule in batch], device=device),
         )
 
+    @own_torch()
     def to_atoms(self) -> list[Atoms]:
         """Return one `ase.Atoms` per molecule, with velocities in ASE's unit and no padding.
 

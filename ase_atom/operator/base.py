@@ -18,6 +18,7 @@ from ase_atom.operator.config import ArchitectureConfig
 from ase_atom.operator.memory import keep_freed_memory
 from ase_atom.operator.protocol import OperatorBase
 from ase_atom.state import PhaseState
+from ase_atom.torch_settings import own_torch
 from ase_atom.units import format_charge
 
 
@@ -182,6 +183,7 @@ class Operator(OperatorBase, nn.Module, ABC):
         """
         return self._path(state, times, graph)[0]
 
+    @own_torch()
     def _path(
         self, state: PhaseState, times: Tensor, graph: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
@@ -242,6 +244,7 @@ class Operator(OperatorBase, nn.Module, ABC):
             self.energy_offsets[number] = offset
         self.energy_scale.fill_(scale)
 
+    @own_torch()
     def energy(self, state: PhaseState) -> Tensor:
         """Potential energy in eV, ``[B]``, float64. Velocities are ignored.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from importlib import resources
 from pathlib import Path
 
+import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -12,9 +13,11 @@ from torch import Tensor
 
 from ase_atom.errors import CheckpointError
 from ase_atom.files import replace_file
+from ase_atom.keywords import known_keywords
 from ase_atom.operator.base import Operator, checksum
 from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.registry import build_operator, parse_config
+from ase_atom.torch_settings import own_torch
 
 FORMAT = "ase-atom-operator/1"
 SUFFIX = ".safetensors"
@@ -55,6 +58,8 @@ def save_operator(operator: Operator, path: str | Path) -> Path:
     return path
 
 
+@known_keywords()
+@own_torch()
 def load_operator(name_or_path: str | Path) -> Operator:
     """Load a shipped operator by name, or any by the path of its file.
 
@@ -76,7 +81,9 @@ def load_operator(name_or_path: str | Path) -> Operator:
     path = find_operator(name_or_path)
     facts, tensors = _read(path)
     try:
-        operator = build_operator(parse_config(facts["config"]))
+        # Weights are drawn before they are read, which is no business of the process's generator.
+        with torch.random.fork_rng(devices=[]):
+            operator = build_operator(parse_config(facts["config"]))
         operator.card = OperatorCard.model_validate_json(facts["card"])
         operator.load_state_dict(tensors)
     except (ValidationError, RuntimeError) as error:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ase_atom.errors import ConfigError
 from ase_atom.state import PhaseState
+from ase_atom.torch_settings import own_torch
 
 if TYPE_CHECKING:
     from ase_atom.operator.card import OperatorCard
@@ -127,11 +128,14 @@ class OperatorBase:
         """
         raise ConfigError(f"{type(self).__name__} has no energy")
 
+    @own_torch()
     def energy_and_forces(self, state: PhaseState) -> tuple[Tensor, Tensor]:
         """Return potential energies in eV, ``[B]``, and forces −∇E in eV/Å, ``[B, N, 3]``."""
         with torch.enable_grad():
-            positions = state.positions.detach().requires_grad_(True)
-            energy = self.energy(state.replace(positions=positions))
+            # Copies, as gradients cannot be taken through what was made in inference mode.
+            positions = state.positions.detach().clone().requires_grad_(True)
+            masses = state.masses.detach().clone()
+            energy = self.energy(state.replace(positions=positions, masses=masses))
             (gradient,) = torch.autograd.grad(energy.sum(), positions)
         return energy.detach(), -gradient
 

@@ -22,8 +22,11 @@ from ase_atom.state import PhaseState
 DEFAULT_STRIDE = 16.0
 """fs, for operators without a card and with a horizon of at least as long."""
 
-CHANCE = 0.02
-"""Probability with which a temperature at the edge of the trained range warns by chance."""
+HOT, COLD = 0.05, 0.005
+"""How likely velocities are to be so hot, or so cold, at the edge of the trained range.
+
+Heat is what breaks molecules, and a start that is cold by chance is common.
+"""
 
 
 def is_reversible(ensemble: type[Ensemble], asked: bool | None) -> bool:
@@ -197,12 +200,11 @@ def _start_warning(start: PhaseState, ensemble: Ensemble, card: OperatorCard) ->
     low, high = card.temperature_range_K
     freedom = ensemble.degrees_of_freedom(start).double()
     found = ensemble.temperature(start).double()
-    each = CHANCE / len(found)
     for row, (kelvin, count) in enumerate(zip(found.tolist(), freedom.tolist(), strict=True)):
         if count < 1 or not math.isfinite(kelvin):
             continue
-        hot = kelvin > high * chdtri(count, each) / count
-        cold = kelvin < low * chdtri(count, 1 - each) / count
+        hot = kelvin > high * chdtri(count, HOT / len(found)) / count
+        cold = kelvin < low * chdtri(count, 1 - COLD / len(found)) / count
         if hot or (cold and not isinstance(ensemble, Thermostat)):
             who = "the molecule" if len(found) == 1 else f"molecule {row}"
             return (

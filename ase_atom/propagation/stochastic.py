@@ -11,6 +11,7 @@ from torch import Tensor
 
 from ase_atom.errors import ConfigError
 from ase_atom.state import PhaseState
+from ase_atom.torch_settings import own_torch
 from ase_atom.units import KB, thermal_speed
 
 Noise = Callable[[torch.Size], Tensor]
@@ -72,6 +73,7 @@ def torch_noise(source: int | torch.Generator) -> TorchNoise:
     return TorchNoise(source)
 
 
+@own_torch()
 def sample_velocities(
     state: PhaseState, temperature: float, generator: torch.Generator, fix_com: bool = True
 ) -> PhaseState:

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 from ase.data import chemical_symbols
 from numpy.typing import ArrayLike, NDArray
-from rdkit import Chem, RDLogger
+from rdkit import Chem, rdBase
 from rdkit.Chem import rdDetermineBonds
 from rdkit.Geometry import Point3D
 
@@ -185,12 +185,9 @@ def _has_stereocentres(numbers: NDArray, bonds: NDArray, frame: NDArray) -> bool
     for index, place in enumerate(frame):
         conformer.SetAtomPosition(index, Point3D(*map(float, place)))
     molecule.AddConformer(conformer)
-    RDLogger.DisableLog("rdApp.*")
-    try:
+    with rdBase.BlockLogs():
         Chem.AssignStereochemistryFrom3D(molecule)
         return bool(Chem.FindMolChiralCenters(molecule, useLegacyImplementation=False))
-    finally:
-        RDLogger.EnableLog("rdApp.*")
 
 
 def _classes(
