@@ -267,7 +267,9 @@ class PhaseState:
             Number of thermal degrees of freedom, one for all or ``[B]``: 3N with a free centre of
             mass, 3N - 3 with a fixed one.
         """
-        return 2.0 * self.kinetic_energy() / (dof * KB)
+        kinetic = self.kinetic_energy()
+        dof = torch.as_tensor(dof, dtype=kinetic.dtype, device=kinetic.device)
+        return 2.0 * kinetic / (dof * KB)
 
     def linear_momentum(self) -> Tensor:
         """Return the total momentum in amu Å/fs, ``[B, 3]``."""
