@@ -260,7 +260,7 @@ def test_a_part_of_a_collection(tmp_path: Path) -> None:
     path = tmp_path / "compounds.csv"
     path.write_text("name,smiles,part\nnitrogen,N#N,test\nwater,O,train\n")
     assert [one.name for one in read_compounds([path])] == ["nitrogen", "water"]
-    assert [one.name for one in read_compounds([path], part="test")] == ["nitrogen"]
+    assert [one.name for one in read_compounds([path], where={"part": "test"})] == ["nitrogen"]
 
 
 def test_contents_keep_the_compounds_of_other_parts(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_contents_keep_the_compounds_of_other_parts(tmp_path: Path) -> None:
     [
         (["--preset", "tg90"], "tg80, tg80-plus"),
         (["--preset", "tg80", "--duration", "5"], "--duration is for the preset"),
-        (["--preset", "tg80-plus", "--part", "test"], "--part is for the preset tg80"),
+        (["--preset", "tg80-plus", "--part", "test"], "--part is for the presets tg80 and wb97m"),
         (["--preset", "tg80", "--part", "none"], "test, train, validation"),
         (["--preset", "tg80", "--smiles", "C"], "--smiles is for the preset"),
         (["--compounds", "missing.csv"], "no such file"),

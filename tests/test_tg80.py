@@ -102,8 +102,14 @@ def test_tg80_is_long_enough_and_hot_enough() -> None:
 
 def test_collections_have_folders_of_their_own() -> None:
     """Files of one folder are taken together, and hold bursts of one kind."""
-    folders = [part.folder for parts in presets().values() for part in parts]
-    assert len(set(folders)) == len(folders)
+    kinds: dict[str, set[tuple[str, str, int]]] = {}
+    for name, parts in presets().items():
+        for part in parts:
+            kind = (name, part.settings.model_dump_json(), part.bursts)
+            kinds.setdefault(part.folder, set()).add(kind)
+    assert {folder: len(found) for folder, found in kinds.items() if len(found) > 1} == {}
+    rows = [(part.folder, tuple(part.where.items())) for part in get_preset("wb97m")]
+    assert len(set(rows)) == len(rows)
 
 
 def test_a_compound_in_two_lists_is_refused(tmp_path: Path) -> None:

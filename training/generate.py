@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import typer
@@ -18,7 +17,7 @@ from training.dynamics import Settings
 from training.engines import Engine, get_engine
 from training.export import export_bursts, find_data
 from training.molecules import Molecule, from_smiles, from_structure
-from training.presets import COMPOUNDS, Part, get_preset, read_compounds
+from training.presets import Part, get_preset, read_compounds
 from training.progress import (
     FAILED,
     Progress,
@@ -51,11 +50,11 @@ def generate(
     ),
     part: str | None = typer.Option(
         None,
-        help="Of --compounds, only those with this in their column part; of tg80, the part of its "
-        "split: train, validation or test.",
+        help="Of --compounds, only those with this in their column part; of tg80 and wb97m, the "
+        "part of their split: train, validation or test.",
     ),
     preset: str | None = typer.Option(
-        None, help="A collection, tg80 or tg80-plus, in place of molecules and settings."
+        None, help="A collection, tg80, tg80-plus or wb97m, in place of molecules and settings."
     ),
     bursts: int | None = typer.Option(
         None,
@@ -128,13 +127,7 @@ def generate(
     run = _Run(data or data_folder(), workers or _cores(), scheduler)
     if preset is not None:
         _only_with_preset(context)
-        parts = get_preset(preset, bursts)
-        if part is None:
-            return _collect(run, parts)
-        if preset != "tg80":
-            raise ConfigError(f"--part is for the preset tg80, which is divided, not for {preset}")
-        split = COMPOUNDS / "tg80_split.csv"
-        return _collect(run, [replace(one, compounds=(split,)) for one in parts], part)
+        return _collect(run, get_preset(preset, bursts, part))
     settings = _settings(
         engine=engine,
         engine_options=engine_options,
@@ -160,7 +153,8 @@ def generate(
     if compounds is not None:
         if smiles or structure or name:
             raise ConfigError("--compounds names all molecules: leave the other options out")
-        return _collect(run, [Part("", (compounds,), settings, bursts or 100)], part)
+        where = {"part": part} if part else {}
+        return _collect(run, [Part("", (compounds,), settings, bursts or 100, where)])
     if part is not None:
         raise ConfigError("--part chooses among the --compounds: give them too")
     chosen = get_engine(settings.engine, settings.engine_options)
@@ -204,13 +198,13 @@ class _Run:
             )
 
 
-def _collect(run: _Run, parts: Sequence[Part], only: str | None = None) -> int:
+def _collect(run: _Run, parts: Sequence[Part]) -> int:
     """Make the parts of a collection in turn, each with a table of contents."""
     results = []
     for part in parts:
         refused: dict[str, str] = {}
         engine = get_engine(part.settings.engine, part.settings.engine_options)
-        molecules = read_compounds(part.compounds, refused.__setitem__, only, engine)
+        molecules = read_compounds(part.compounds, refused.__setitem__, part.where, engine)
         if not molecules:
             list_refused(refused)
             raise DataError(f"{part.compounds[0]}: holds no compound that can be simulated")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from rdkit import Chem, RDLogger
 
@@ -52,15 +52,16 @@ UNLIKELY = tuple(
 """Patterns of compounds that are unstable, tautomerise at once or that nobody has."""
 
 
-def edits(smiles: str) -> Iterator[str]:
+def edits(smiles: str, substituents: Sequence[str] = SUBSTITUENTS) -> Iterator[str]:
     """Yield the canonical SMILES of all single edits of a compound, in no order and repeated.
 
-    An edit puts a substituent in the place of a hydrogen, one element in the place of another,
-    takes a terminal atom away, puts a CH2 into a single bond or makes a bond single or double.
+    An edit puts one of the substituents in the place of a hydrogen, one element in the place of
+    another, takes a terminal atom away, puts a CH2 into a single bond or makes a bond single or
+    double.
     """
     molecule = Chem.MolFromSmiles(smiles)
     for edited in (
-        *_substituted(molecule),
+        *_substituted(molecule, substituents),
         *_replaced(molecule),
         *_shortened(molecule),
         *_lengthened(molecule),
@@ -89,12 +90,12 @@ def enumerate_edits(smiles: Iterable[str]) -> list[str]:
     return sorted(text for text in found if is_likely(text))
 
 
-def _substituted(molecule: Chem.Mol) -> Iterator[Chem.RWMol]:
+def _substituted(molecule: Chem.Mol, substituents: Sequence[str]) -> Iterator[Chem.RWMol]:
     size = molecule.GetNumAtoms()
     for atom in molecule.GetAtoms():
         if not atom.GetTotalNumHs():
             continue
-        for group in SUBSTITUENTS:
+        for group in substituents:
             edited = Chem.RWMol(Chem.CombineMols(molecule, Chem.MolFromSmiles(group)))
             edited.AddBond(atom.GetIdx(), size, Chem.BondType.SINGLE)
             place = edited.GetAtomWithIdx(atom.GetIdx())
