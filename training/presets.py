@@ -82,7 +82,7 @@ def presets() -> dict[str, list[Part]]:
 
 
 def _general(table: Path) -> list[Part]:
-    """Parts of the general collection: test and validation, then training block by block.
+    """Parts of the general collection: validation, the first training block, test, the others.
 
     Ordinary organic compounds are relaxed and shaken by a force field first, odd ones and ions by
     the engine alone. Ions lie apart, since operators without a charge cannot learn from them. Each
@@ -105,10 +105,10 @@ def _general(table: Path) -> list[Part]:
             (row["part"], int(row["block"]), row["set"], ways.get(row["set"], shaken))
             for row in csv.DictReader(file)
         ]
-    order = {part: place for place, part in enumerate(("test", "validation", "train"))}
+    stage = {"validation": 0.0, "test": 1.5}  # training blocks count from 1
     parts = []
     for part, block, kind, settings in sorted(
-        dict.fromkeys(rows), key=lambda row: (order[row[0]], *row[1:3])
+        dict.fromkeys(rows), key=lambda row: (stage.get(row[0], row[1]), row[2])
     ):
         folder = {"odd": "odd", "ion": "ions"}.get(kind, "organic")
         where = {"part": part, "block": str(block), "set": kind}
