@@ -21,10 +21,10 @@ from rich.console import Console
 _ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(_ROOT))  # training is run from the checkout and not installed
 
-from training.burst import Burst  # noqa: E402
-from training.config import load_config  # noqa: E402
-from training.module import TrainingModule  # noqa: E402
-from training.run import Reference, make_module, make_operator  # noqa: E402
+from training.data.burst import Burst  # noqa: E402
+from training.learning.config import load_config  # noqa: E402
+from training.learning.module import TrainingModule  # noqa: E402
+from training.learning.run import Reference, make_module, make_operator  # noqa: E402
 
 
 def made_up_burst(atoms: Atoms, seed: int, frames: int = 201) -> Burst:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
-from training.store import Burst
+from training.data.store import Burst
 
 MASSES = {1: 1.008, 8: 15.999}
 # SMILES, atomic numbers, positions in Å, springs (i, j, eV/Å²)

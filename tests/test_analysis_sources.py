@@ -19,7 +19,7 @@ from ase_atom.analysis.measures.motion import split_motion, temperatures
 from ase_atom.errors import AtomError, ConfigError, DataError, TrajectoryError
 from ase_atom.io import open_trajectory
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
-from training.store import write_bursts
+from training.data.store import write_bursts
 
 
 def written(path, trajectory: Trajectory, run: int = 0) -> None:

@@ -27,10 +27,10 @@ from training.auditing.errors import correlate, pair, relative, squares
 from training.auditing.page import as_markdown
 from training.auditing.report import Audit, Long, audit
 from training.auditing.similarity import compare, embed, functional_groups
+from training.data.store import Burst, write_bursts
 from training.evaluation.observables import Observables
 from training.evaluation.rollouts import Plan
-from training.store import Burst, write_bursts
-from training.tuning import held_out_errors
+from training.learning.tuning import held_out_errors
 
 
 def renamed(name: str, smiles: str, first: int) -> list[Burst]:

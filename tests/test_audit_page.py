@@ -20,7 +20,7 @@ from training.auditing.errors import median, pair
 from training.auditing.page import as_markdown, write_page
 from training.auditing.report import audit
 from training.auditing.theory import difference, method
-from training.store import write_bursts
+from training.data.store import write_bursts
 
 NAMES = {"water": "O", "amine": "CN", "ring": "C1CC1", "ether": "COC", "peroxide": "OO"}
 

@@ -36,7 +36,7 @@ from training.benchmarks.trajectories import (
     read_rmd17,
     read_tg80,
 )
-from training.store import write_burst
+from training.data.store import write_burst
 
 
 def trajectory(frames: int = 400, missing: tuple[int, ...] = ()) -> Trajectory:

@@ -16,7 +16,7 @@ from training.benchmarks.running import Options, run_suite
 from training.benchmarks.samples import Window, make_samples
 from training.benchmarks.sources import load_trajectory
 from training.benchmarks.suites import Suite, load_rows, load_suite
-from training.store import iterate_bursts, write_bursts
+from training.data.store import iterate_bursts, write_bursts
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "data" / "ethanol-pbe.h5"
 SUITE = {

@@ -16,11 +16,11 @@ from ase_atom.errors import ConfigError
 from ase_atom.io import open_trajectory
 from ase_atom.operator import OperatorCard
 from ase_atom.operator.marks import frame_marks
-from training.card import make_card as trained_card
-from training.config import TrainingConfig
-from training.folder import RunFolder
-from training.reference import load_reference
-from training.store import Burst, fingerprint, write_bursts
+from training.data.store import Burst, fingerprint, write_bursts
+from training.learning.card import make_card as trained_card
+from training.learning.config import TrainingConfig
+from training.learning.folder import RunFolder
+from training.learning.reference import load_reference
 
 TAUGHT = [f"water/{k:05d}" for k in (0, 1, 3)]
 HELD = ["water/00002"]

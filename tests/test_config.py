@@ -8,7 +8,7 @@ import pytest
 
 from ase_atom.errors import ConfigError
 from training import train
-from training.config import differences, load_config
+from training.learning.config import differences, load_config
 
 CONFIGS = sorted((Path(__file__).parent.parent / "training" / "configs").glob("*.yaml"))
 MINIMAL = "name: small\ndata:\n  paths: [water.h5]\n"

@@ -18,7 +18,7 @@ from ase_atom.coverage import (
 from ase_atom.errors import CoverageError
 from ase_atom.state import PhaseState
 from ase_atom.topology import canonical, fragments, perceive_bonds, perceive_smiles
-from training.molecules import embed
+from training.data.molecules import embed
 
 
 def test_bonds_of_ethanol(ethanol):

@@ -15,17 +15,17 @@ from ase.md.verlet import VelocityVerlet
 
 from ase_atom.errors import ConfigError
 from ase_atom.units import velocities_from_ase
-from training.campaign import run_campaign
-from training.dynamics import Settings, run_burst
-from training.engines import get_engine
-from training.export import export_bursts
+from training.data.export import export_bursts
+from training.data.molecules import from_smiles
+from training.data.store import read_bursts
+from training.engines.factory import get_engine
 from training.generate import main
-from training.molecules import from_smiles
-from training.store import read_bursts
+from training.generation.campaign import run_campaign
+from training.generation.dynamics import Settings, run_burst
 
 pyscf = pytest.importorskip("pyscf")
 
-from training.dft import DensityFunctional  # noqa: E402
+from training.engines.dft import DensityFunctional  # noqa: E402
 
 SMALL = "pyscf:svwn/sto-3g"
 HYDROGEN = {"engine": SMALL, "engine_options": '{"grid_level": 0}', "thermal_engine": "gfn2"}

@@ -23,8 +23,9 @@ from ase_atom.propagation import NVE, sample_velocities
 from ase_atom.state import PhaseState
 from ase_atom.topology import perceive_bonds
 from ase_atom.units import KB
-from training.burst import Burst
-from training.dynamics import Settings, run_burst
+from training.data.burst import Burst
+from training.data.molecules import from_smiles
+from training.data.store import fingerprint, write_bursts
 from training.evaluate import main, parse_lags
 from training.evaluation import report as screen
 from training.evaluation.rollouts import Plan, observed_run
@@ -36,8 +37,7 @@ from training.evaluation.verdicts import (
     reference_energy,
     reference_observables,
 )
-from training.molecules import from_smiles
-from training.store import fingerprint, write_bursts
+from training.generation.dynamics import Settings, run_burst
 
 NITROGEN = {
     "engine": "ase.calculators.morse:MorsePotential",

@@ -25,7 +25,7 @@ from ase_atom.propagation import sample_velocities
 from ase_atom.state import PhaseState
 from ase_atom.topology import perceive_bonds
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
-from training.burst import Burst
+from training.data.burst import Burst
 from training.evaluation.accuracy import (
     chain_lags,
     group_by_molecule,

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from ase_atom.units import AMU_A2_FS2_IN_EV
-from training.store import read_bursts
+from training.data.store import read_bursts
 
 DATA = Path(__file__).parents[1] / "examples" / "data"
 

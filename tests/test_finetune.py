@@ -20,12 +20,13 @@ from ase_atom.coverage import temperature_warning
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import load_operator
 from ase_atom.state import PhaseState
-from training import finetune, tuning
-from training.config import load_config
-from training.export import write_frames
+from training import finetune
+from training.data.export import write_frames
+from training.data.store import Burst, fingerprint, read_bursts, write_bursts
 from training.importing.bursts import divide
-from training.run import refit_energies
-from training.store import Burst, fingerprint, read_bursts, write_bursts
+from training.learning import tuning
+from training.learning.config import load_config
+from training.learning.run import refit_energies
 from training.train import train
 
 CONFIG = """

@@ -17,13 +17,13 @@ from ase.build import molecule as ase_molecule
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
-from training.burst import Burst
-from training.campaign import run_campaign
-from training.dynamics import Settings, burst_seed, run_burst
-from training.engines import get_engine
+from training.data.burst import Burst
+from training.data.molecules import from_smiles, from_structure
+from training.data.store import fingerprint, read_bursts, write_burst
+from training.engines.factory import get_engine
 from training.generate import main
-from training.molecules import from_smiles, from_structure
-from training.store import fingerprint, read_bursts, write_burst
+from training.generation.campaign import run_campaign
+from training.generation.dynamics import Settings, burst_seed, run_burst
 
 ROOT = Path(__file__).parents[1]
 MORSE = "ase.calculators.morse:MorsePotential"
@@ -304,7 +304,7 @@ def test_export_command(tmp_path: Path, xtb_burst: Burst) -> None:
 
 def test_density_functional_forces_are_the_gradient() -> None:
     pytest.importorskip("pyscf")
-    from training.dft import DensityFunctional
+    from training.engines.dft import DensityFunctional
 
     atoms = ase_molecule("H2")
     atoms.calc = DensityFunctional("pbe", "sto-3g", grid_level=1)

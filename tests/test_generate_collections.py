@@ -13,17 +13,17 @@ import pytest
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import KB
-from training.burst import Burst
-from training.campaign import DIED, make_bursts, run_campaign
-from training.contents import CONTENTS
-from training.dynamics import Settings, run_burst
-from training.forcefield import ForceField
+from training.data.burst import Burst
+from training.data.molecules import embed, from_smiles, from_structure
+from training.data.store import file_attributes, fingerprint, read_burst, read_bursts, write_burst
+from training.engines.forcefield import ForceField
 from training.generate import main
-from training.molecules import embed, from_smiles, from_structure
-from training.presets import COMPOUNDS, read_compounds
-from training.store import file_attributes, fingerprint, read_burst, read_bursts, write_burst
-from training.targets import Target
-from training.verification import Connectivity
+from training.generation.campaign import DIED, make_bursts, run_campaign
+from training.generation.contents import CONTENTS
+from training.generation.dynamics import Settings, run_burst
+from training.generation.presets import COMPOUNDS, read_compounds
+from training.generation.targets import Target
+from training.generation.verification import Connectivity
 
 NITROGEN = {
     "engine": "ase.calculators.morse:MorsePotential",

@@ -17,9 +17,9 @@ from harmonic_bursts import WATER, Springs
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import velocities_to_ase
 from training import import_trajectory as command
+from training.data.store import Burst, read_bursts
 from training.import_trajectory import import_all
 from training.importing.bursts import import_trajectory
-from training.store import Burst, read_bursts
 
 STEP = 0.5
 

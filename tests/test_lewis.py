@@ -9,7 +9,7 @@ from ase_atom.coverage import CoverageWarning, check_atoms, covers, strange_mole
 from ase_atom.errors import CoverageError
 from ase_atom.operator import list_operators
 from ase_atom.topology import drawn, is_zwitterion, perceive_smiles
-from training.molecules import embed
+from training.data.molecules import embed
 
 ZWITTERIONS = {
     "glycine": "[NH3+]CC(=O)[O-]",

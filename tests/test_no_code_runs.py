@@ -19,8 +19,8 @@ from io_files import make_frames
 
 from ase_atom.analysis.inputs.archives import read_npz
 from ase_atom.io import FORMATS, open_trajectory
-from training.burst import Burst
-from training.store import write_burst
+from training.data.burst import Burst
+from training.data.store import write_burst
 
 ROOT = Path(__file__).parents[1]
 ENDINGS = [ending for one in FORMATS for ending in one.endings]
@@ -123,11 +123,11 @@ READ = """
     from ase_atom.io import open_trajectory, read_structure, read_trajectory
     from ase_atom.operator import load_operator
     from ase_atom.propagation.restart import read_restart
-    from training.checkpoints import load_plain
+    from training.learning.checkpoints import load_plain
     from training.finetune import read_data
     from training.importing.reading import read_frames
     from training.stability import read_paths
-    from training.store import read_bursts
+    from training.data.store import read_bursts
     from ase import Atoms
 
     warnings.simplefilter("ignore")

@@ -28,11 +28,11 @@ from ase_atom.operator.paper.lift import Lift, return_probabilities
 from ase_atom.operator.paper.times import plan_times
 from ase_atom.operator.paper.tokens import Tokens
 from ase_atom.state import PhaseState
-from training.config import load_config
-from training.data import Windows
-from training.folder import RunFolder
-from training.module import rotated
-from training.store import write_bursts
+from training.data.frames import Windows
+from training.data.store import write_bursts
+from training.learning.config import load_config
+from training.learning.folder import RunFolder
+from training.learning.module import rotated
 from training.train import train
 
 # -- inputs ----------------------------------------------------------------------------------------

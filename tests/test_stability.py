@@ -9,10 +9,10 @@ import pytest
 from ase.data import atomic_masses
 
 from ase_atom.units import AMU_A2_FS2_IN_EV
-from training.burst import Burst
-from training.export import export_bursts
+from training.data.burst import Burst
+from training.data.export import export_bursts
+from training.data.store import write_burst
 from training.stability import Piece, energy_noise, main, path_noise, read_paths
-from training.store import write_burst
 
 OMEGA, MASS = 0.2, float(atomic_masses[6])
 

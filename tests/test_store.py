@@ -12,9 +12,9 @@ import pytest
 from ase import units
 
 from ase_atom.errors import ConfigError, DataError
-from training.burst import Burst
-from training.export import export_bursts, find_data
-from training.store import (
+from training.data.burst import Burst
+from training.data.export import export_bursts, find_data
+from training.data.store import (
     data_folder,
     fingerprint,
     keys,

@@ -11,7 +11,7 @@ from rdkit import Chem
 from ase_atom.errors import ConfigError, DataError
 from training.curate import main
 from training.curation.scaffolds import QUOTAS, classify, divide, scaffold
-from training.presets import COMPOUNDS, get_preset, presets, read_compounds
+from training.generation.presets import COMPOUNDS, get_preset, presets, read_compounds
 
 TG80 = COMPOUNDS / "tg80.csv"
 FURTHER = (COMPOUNDS / "tg80_plus.csv", COMPOUNDS / "tg80_edits.csv")

@@ -20,12 +20,12 @@ from safetensors.torch import load_file
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import load_operator
-from training.config import load_config
-from training.folder import RunFolder
-from training.module import Steps
-from training.optimisers import Muon, build_optimiser, build_schedule, orthogonalise
-from training.run import load_reference, make_module, make_operator
-from training.store import fingerprint, write_bursts
+from training.data.store import fingerprint, write_bursts
+from training.learning.config import load_config
+from training.learning.folder import RunFolder
+from training.learning.module import Steps
+from training.learning.optimisers import Muon, build_optimiser, build_schedule, orthogonalise
+from training.learning.run import load_reference, make_module, make_operator
 from training.train import main, train
 
 ROOT = Path(__file__).parent.parent

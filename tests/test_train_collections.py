@@ -14,13 +14,13 @@ from harmonic_bursts import hydrogen_bursts, water_bursts
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import load_operator
-from training.buckets import bucketed, shares
-from training.config import OptimiserConfig, TrainingConfig, load_config
-from training.folder import RunFolder
-from training.optimisers import build_schedule
-from training.run import load_reference, make_module, make_operator
-from training.split import divide_compounds
-from training.store import Burst, write_burst, write_bursts
+from training.data.buckets import bucketed, shares
+from training.data.split import divide_compounds
+from training.data.store import Burst, write_burst, write_bursts
+from training.learning.config import OptimiserConfig, TrainingConfig, load_config
+from training.learning.folder import RunFolder
+from training.learning.optimisers import build_schedule
+from training.learning.run import load_reference, make_module, make_operator
 from training.train import decaying, train
 
 CONFIG = """

@@ -14,9 +14,9 @@ from ase_atom.errors import DataError
 from ase_atom.operator import SpectralConfig, build_operator
 from ase_atom.state import PhaseState
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
-from training.data import FrameData, Sampler, energy_offsets, select_states
-from training.losses import Scales, energy_losses, path_losses
-from training.split import split_bursts
+from training.data.frames import FrameData, Sampler, energy_offsets, select_states
+from training.data.split import split_bursts
+from training.learning.losses import Scales, energy_losses, path_losses
 
 
 def make_sampler(data: FrameData, **changes: int | None) -> Sampler:

@@ -18,8 +18,8 @@ from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError
 from ase_atom.operator import load_operator
 from ase_atom.units import PS
+from training.data.export import find_data
 from training.evaluate import parse_lags
-from training.export import find_data
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -78,7 +78,7 @@ def figure(
 ) -> None:
     """Draw a suite's errors against the horizon, relative to the mean structure's."""
     from training.benchmarks.figures import draw_horizons
-    from training.store import data_folder
+    from training.data.store import data_folder
 
     draw_horizons(table or data_folder() / "results" / suite / "table.json", output)
 

@@ -22,7 +22,7 @@ from training.curation.enumeration import enumerate_edits
 from training.curation.general import SMALL, gather, write_compounds
 from training.curation.scaffolds import divide, scaffold
 from training.curation.selection import CurationError, Selection, select, write_selection
-from training.molecules import from_smiles
+from training.data.molecules import from_smiles
 
 FAILED = 1
 SEEDS = Path(__file__).parent / "data" / "tg80_released.csv"

@@ -23,17 +23,17 @@ from ase_atom.commandline import BAD_INPUT, run_command
 from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator, load_operator
 from ase_atom.operator.checkpoint import SUFFIX
-from training.config import TrainingConfig
 from training.curation.scaffolds import identity
-from training.export import find_data
-from training.folder import RunFolder
+from training.data.export import find_data
+from training.data.split import PARTS
+from training.data.store import Burst, read_bursts, write_bursts
 from training.import_trajectory import DEFAULT_SHARE, described, import_all
 from training.importing.bursts import divide
-from training.run import load_reference, make_module, make_operator, refit_energies
-from training.split import PARTS
-from training.store import Burst, read_bursts, write_bursts
+from training.learning.config import TrainingConfig
+from training.learning.folder import RunFolder
+from training.learning.run import load_reference, make_module, make_operator, refit_energies
+from training.learning.tuning import held_out_errors, make_config, shortened, table
 from training.train import train
-from training.tuning import held_out_errors, make_config, shortened, table
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -12,13 +12,14 @@ from pydantic import ValidationError
 
 from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError, DataError
-from training.campaign import Outcome, WorkerError, run_campaign
-from training.dynamics import Settings
-from training.engines import Engine, get_engine
-from training.export import export_bursts, find_data
-from training.molecules import Molecule, from_smiles, from_structure
-from training.presets import Part, get_preset, read_compounds
-from training.progress import (
+from training.data.export import export_bursts, find_data
+from training.data.molecules import Molecule, from_smiles, from_structure
+from training.data.store import data_folder
+from training.engines.factory import Engine, get_engine
+from training.generation.campaign import Outcome, WorkerError, run_campaign
+from training.generation.dynamics import Settings
+from training.generation.presets import Part, get_preset, read_compounds
+from training.generation.progress import (
     FAILED,
     Progress,
     conclude,
@@ -26,7 +27,6 @@ from training.progress import (
     console,
     list_refused,
 )
-from training.store import data_folder
 
 app = typer.Typer(
     add_completion=False,

@@ -17,10 +17,10 @@ import typer
 
 from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError, DataError
-from training.burst import Burst
+from training.data.burst import Burst
+from training.data.molecules import checked_name
+from training.data.store import write_bursts
 from training.importing.bursts import GRID, divide, import_trajectory
-from training.molecules import checked_name
-from training.store import write_bursts
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

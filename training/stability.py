@@ -25,8 +25,8 @@ from ase_atom.io.guard import reading
 from ase_atom.io.npz import PlainArchive
 from ase_atom.units import AMU_A2_FS2_IN_EV
 from training.benchmarks.figures import kind_of_image
-from training.export import EV_IN_KCAL_PER_MOL, find_data
-from training.store import iterate_bursts
+from training.data.export import EV_IN_KCAL_PER_MOL, find_data
+from training.data.store import iterate_bursts
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

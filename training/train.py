@@ -25,18 +25,18 @@ from ase_atom.commandline import BAD_INPUT, run_command
 from ase_atom.errors import ConfigError
 from ase_atom.files import replace_file
 from ase_atom.operator import save_operator
-from training.callbacks import Checkpoints, ExportOperator, Progress, make_loggers
-from training.card import make_card
-from training.checkpoints import PlainCheckpointIO
-from training.config import TrainerConfig, TrainingConfig, load_config
-from training.folder import RunFolder
-from training.run import (
+from training.data.store import data_folder
+from training.learning.callbacks import Checkpoints, ExportOperator, Progress, make_loggers
+from training.learning.card import make_card
+from training.learning.checkpoints import PlainCheckpointIO
+from training.learning.config import TrainerConfig, TrainingConfig, load_config
+from training.learning.folder import RunFolder
+from training.learning.run import (
     load_reference,
     make_module,
     make_operator,
     take_energy_scale,
 )
-from training.store import data_folder
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 

@@ -16,7 +16,7 @@ from ase_atom.files import replace_text
 from ase_atom.operator import Operator
 from ase_atom.operator.checkpoint import checksum
 from ase_atom.topology import perceive_bonds
-from training.burst import Burst
+from training.data.burst import Burst
 from training.evaluation.rollouts import Plan, starting_states
 from training.evaluation.verdicts import (
     check_reference,

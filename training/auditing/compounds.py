@@ -12,9 +12,9 @@ from rdkit import RDLogger
 from ase_atom.errors import ConfigError, CoverageError, DataError
 from ase_atom.topology import canonical
 from training.curation.scaffolds import identity
-from training.molecules import from_smiles
-from training.reference import find_table, iterate_collection
-from training.store import Burst
+from training.data.molecules import from_smiles
+from training.data.store import Burst, iterate_collection
+from training.data.tables import find_table
 
 
 def read_part(table: Path, part: str) -> tuple[dict[str, str], dict[str, str]]:

@@ -13,9 +13,9 @@ from scipy import stats
 
 from ase_atom.operator import Operator
 from ase_atom.state import PhaseState
-from training.data import FrameData
+from training.data.frames import FrameData
+from training.data.store import Burst
 from training.evaluation.metrics import root_ratio, squared_errors
-from training.store import Burst
 
 LOST = 100.0
 """A molecule whose error is so many times its displacement has come apart: how far says nothing."""

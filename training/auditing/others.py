@@ -14,7 +14,7 @@ from ase_atom.operator import Operator, load_operator
 from ase_atom.operator.checkpoint import SUFFIX
 from training.auditing.errors import Pairing, median, pair, ratios, squares
 from training.curation.scaffolds import identity
-from training.store import Burst
+from training.data.store import Burst
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from training.export import EV_IN_KCAL_PER_MOL
+from training.data.export import EV_IN_KCAL_PER_MOL
 
 
 def save_arrays(arrays: Mapping[str, NDArray], path: Path) -> None:

@@ -21,9 +21,9 @@ from training.benchmarks.scoring import seconds
 from training.benchmarks.suites import Budget, Row
 from training.benchmarks.suites import Optimiser as OptimiserSettings
 from training.benchmarks.trivial import masked_mse
-from training.checkpoints import load_plain
-from training.config import OptimiserConfig
-from training.optimisers import build_optimiser
+from training.learning.checkpoints import load_plain
+from training.learning.config import OptimiserConfig
+from training.learning.optimisers import build_optimiser
 
 LOOKS, LOOKED_AT = 96, 500
 """Looks in the course of a budget, and at how many of the validation samples at most."""

@@ -20,7 +20,7 @@ from training.benchmarks.response import fit_response
 from training.benchmarks.samples import Samples
 from training.benchmarks.suites import Row
 from training.benchmarks.trivial import MeanStructure
-from training.config import explain
+from training.learning.config import explain
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from ase_atom.io.npz import PlainArchive
 from training.benchmarks.files import save_arrays
 from training.benchmarks.scoring import Score
 from training.benchmarks.suites import Task
-from training.config import differences, listed
+from training.learning.config import differences, listed
 
 
 @dataclass(frozen=True)

@@ -25,8 +25,8 @@ from training.benchmarks.sources import find_file
 from training.benchmarks.suites import Budget, Row, Suite, Task, known_rows, load_rows
 from training.benchmarks.tables import write_tables
 from training.benchmarks.trivial import TRIVIAL
-from training.config import differences, listed
-from training.store import data_folder
+from training.data.store import data_folder
+from training.learning.config import differences, listed
 
 console = Console(stderr=True, highlight=False, soft_wrap=True)
 

@@ -12,7 +12,7 @@ from ase_atom.errors import ConfigError, DataError
 from ase_atom.files import digest_of, replace_file
 from training.benchmarks.md17like import MOLECULES
 from training.benchmarks.trajectories import READERS, Trajectory, check_fingerprint
-from training.store import data_folder
+from training.data.store import data_folder
 
 MD17_ADDRESS = "http://www.quantum-machine.org/gdml/data/npz/"
 MD17_FILES = {

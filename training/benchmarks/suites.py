@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ase_atom.errors import ConfigError
 from training.benchmarks.samples import PARTS, SPLITS, Window
-from training.config import explain, refuse_unknown
+from training.learning.config import explain, refuse_unknown
 
 CONFIGS = Path(__file__).parents[1] / "configs" / "benchmarks"
 

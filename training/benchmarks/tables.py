@@ -19,7 +19,7 @@ from training.benchmarks.samples import SPLITS
 from training.benchmarks.significance import clusters_of, paired_test
 from training.benchmarks.suites import CONFIGS, Row, Suite, Task
 from training.benchmarks.trivial import TRIVIAL
-from training.config import differences, listed
+from training.learning.config import differences, listed
 
 UNIT = 100.0  # 1 Å² in the published unit of 10⁻² Å²
 COLUMNS = [(metric, split) for metric in ("s2s", "s2t") for split in SPLITS]

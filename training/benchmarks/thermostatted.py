@@ -22,10 +22,10 @@ from ase_atom.propagation.conservation import restore_angular_momentum
 from ase_atom.propagation.stochastic import rescale_kinetic_energy, torch_noise
 from ase_atom.state import PhaseState
 from ase_atom.units import AMU_A2_FS2_IN_EV
-from training.dynamics import burst_seed, stop_centre_of_mass
-from training.engines import Moving, get_engine
-from training.molecules import Molecule
-from training.verification import Connectivity
+from training.data.molecules import Molecule
+from training.engines.factory import Moving, get_engine
+from training.generation.dynamics import burst_seed, stop_centre_of_mass
+from training.generation.verification import Connectivity
 
 THERMOSTAT_STEPS = 10
 STARTS = 2000.0  # fs of thermalisation, by each of two thermostats
@@ -39,7 +39,7 @@ class Protocol:
     Attributes
     ----------
     engine, engine_options
-        See `training.engines`.
+        See `training.engines.factory`.
     temperature
         K.
     timestep

@@ -14,7 +14,7 @@ from ase_atom.errors import DataError
 from ase_atom.io.guard import reading
 from ase_atom.io.npz import PlainArchive
 from training.benchmarks.files import fingerprint
-from training.store import read_burst
+from training.data.store import read_burst
 
 _ORDER_PAIRS = 200
 _ORDER_RATIO = 0.5

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from ase_atom.errors import DataError
 from ase_atom.state import PhaseState
-from training.burst import Burst
-from training.data import start_frames
+from training.data.burst import Burst
+from training.data.frames import start_frames
 from training.evaluation.metrics import (
     Intervals,
     bootstrap_by_burst,

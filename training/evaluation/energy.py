@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from ase_atom.operator import Operator
-from training.burst import Burst
+from training.data.burst import Burst
 from training.evaluation.accuracy import (
     BATCH,
     chunks,

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from ase_atom.analysis.molecule.harmonic import HarmonicGuess
 from ase_atom.analysis.molecule.minima import HeadCalculator, find_minima, modes_at, relax
 from ase_atom.operator import Operator
-from training.burst import Burst
+from training.data.burst import Burst
 
 
 def minima_of(

@@ -12,7 +12,7 @@ from ase.calculators.calculator import Calculator
 from ase_atom.errors import ConfigError, CoverageError, HorizonError
 from ase_atom.operator import Operator, load_operator
 from ase_atom.topology import canonical
-from training.burst import Burst
+from training.data.burst import Burst
 from training.evaluation.accuracy import (
     MoleculeKey,
     chain_lags,

@@ -12,9 +12,9 @@ from ase.data import chemical_symbols
 
 from ase_atom.errors import ConfigError, CoverageError, DataError
 from ase_atom.operator import OperatorCard
-from training.burst import Burst
-from training.engines import get_engine
-from training.store import data_folder, read_bursts
+from training.data.burst import Burst
+from training.data.store import data_folder, read_bursts
+from training.engines.factory import get_engine
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ def read_all(paths: Sequence[Path]) -> list[Burst]:
 
 
 def digest(bursts: Sequence[Burst]) -> str:
-    """SHA-256 over keys and contents, as `training.store.fingerprint` has it."""
+    """SHA-256 over keys and contents, as `training.data.store.fingerprint` has it."""
     total = hashlib.sha256()
     for burst in sorted(bursts, key=lambda burst: burst.key):
         total.update(f"{burst.key} {burst.checksum()}\n".encode())

@@ -16,7 +16,7 @@ from ase_atom.operator import Operator
 from ase_atom.propagation import NVE, Langevin
 from ase_atom.state import PhaseState
 from ase_atom.units import PS
-from training.burst import Burst
+from training.data.burst import Burst
 from training.evaluation.accuracy import duration, states_of
 from training.evaluation.observables import Observables
 from training.evaluation.rollouts import Advance, Plan, Run, observed_run

@@ -11,7 +11,7 @@ from scipy.interpolate import BPoly, CubicHermiteSpline
 
 from ase_atom.errors import DataError
 from ase_atom.units import AMU_A2_FS2_IN_EV
-from training.burst import Burst
+from training.data.burst import Burst
 from training.importing.checking import (
     accelerations,
     check_geometry,

@@ -105,7 +105,7 @@ def _is_training_data(reference: Trajectory, card: OperatorCard) -> bool:
     recorded = sorted(key for keys in card.split.values() for key in keys)
     if any(key not in reference.checksums for key in recorded):
         return False
-    digest = hashlib.sha256()  # as training.store.fingerprint has it
+    digest = hashlib.sha256()  # as training.data.store.fingerprint has it
     for key in recorded:
         digest.update(f"{key} {reference.checksums[key]}\n".encode())
     return digest.hexdigest() == card.data_fingerprint

@@ -1,0 +1,166 @@
+"""Reference data in the formats that other programs read."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms, units
+from ase.calculators.singlepoint import SinglePointCalculator
+from ase.io.extxyz import write_extxyz
+
+from ase_atom.errors import ConfigError, DataError
+from ase_atom.files import replacing
+from ase_atom.units import velocities_to_ase
+from training.data.burst import Burst
+from training.data.store import data_folder, iterate_bursts
+
+EV_IN_KCAL_PER_MOL = units.mol / units.kcal
+
+
+def find_data(data: Path) -> Path:
+    """Return where reference data is: the path itself, or a name or path in the data folder.
+
+    Raises
+    ------
+    DataError
+        If there is nothing.
+    """
+    inside = data_folder() / data
+    candidates = (data, inside, inside.with_name(f"{inside.name}.h5"))
+    for path in (*candidates, inside.with_name(f"{inside.name}.bursts")):
+        if path.exists():
+            return path
+    raise DataError(f"there is no reference data at {data}, nor of that name in {data_folder()}")
+
+
+def export_bursts(
+    data: Path, output: Path, format: str, every: int = 1, overwrite: bool = False
+) -> int:
+    """Write reference data in another format.
+
+    Parameters
+    ----------
+    data
+        Merged file or folder of files.
+    output
+        File that appears complete or not at all.
+    format
+        ``md17`` or ``extxyz``, see `write_md17` and `write_frames`.
+    every
+        Take each burst's first frame and then every n-th.
+    overwrite
+        Replace the output if it exists.
+
+    Returns
+    -------
+    The number of frames.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such format or the output exists.
+    DataError
+        If the data is missing, damaged, or of several molecules where the format takes one.
+    """
+    if format not in WRITERS:
+        raise ConfigError(f"unknown format {format!r}: there are {', '.join(WRITERS)}")
+    if every < 1:
+        raise ConfigError(f"every {every} frames is impossible: take 1 or more")
+    if output.exists() and not overwrite:
+        raise ConfigError(f"{output} exists: give another --output, or --overwrite")
+    if not output.parent.is_dir():
+        raise ConfigError(f"{output}: there is no folder {output.parent}")
+    with replacing(output) as unfinished:
+        return WRITERS[format](unfinished, iterate_bursts(data), every)
+
+
+def write_md17(path: Path, bursts: Iterator[Burst], every: int) -> int:
+    """Write the frames of one molecule in the layout of the MD17 files (sGDML data sets).
+
+    ``R [T, N, 3]`` in Å, ``z [N]``, ``E [T, 1]`` in kcal/mol, ``F [T, N, 3]`` in kcal/mol/Å, with
+    ``type``, ``name``, ``theory``, the units and an ``md5`` as sGDML computes it. The layout has no
+    velocities and no mark between bursts, which follow one another.
+    """
+    kept: list[Burst] = []
+    arrays: dict[str, list[np.ndarray]] = {"R": [], "E": [], "F": []}
+    for burst in bursts:
+        if kept and (
+            burst.smiles != kept[0].smiles or not np.array_equal(burst.numbers, kept[0].numbers)
+        ):
+            raise DataError(
+                f"the md17 format is for one molecule, but {kept[0].key} is {kept[0].smiles} and "
+                f"{burst.key} is {burst.smiles}: export each by itself"
+            )
+        kept = kept or [burst]
+        arrays["R"].append(burst.positions[::every])
+        arrays["E"].append(burst.energies[::every, None] * EV_IN_KCAL_PER_MOL)
+        arrays["F"].append(burst.forces[::every] * EV_IN_KCAL_PER_MOL)
+    contents: dict[str, np.ndarray] = {"z": kept[0].numbers}
+    contents |= {name: np.concatenate(parts) for name, parts in arrays.items()}
+    digest = hashlib.md5()
+    for name in ("z", "R", "E", "F"):
+        digest.update(hashlib.md5(contents[name].tobytes()).digest())
+    with open(path, "wb") as file:
+        np.savez_compressed(
+            file,
+            type="d",
+            name=kept[0].molecule,
+            theory=kept[0].attrs.get("theory", "unknown"),
+            r_unit="Ang",
+            e_unit="kcal/mol",
+            md5=digest.hexdigest(),
+            **contents,
+        )
+    return len(contents["E"])
+
+
+def write_frames(path: Path, bursts: Iterator[Burst], every: int) -> int:
+    """Write extended XYZ, from which ``ase.io.read`` gives energies, forces and momenta.
+
+    Each frame's ``info`` names its burst, time in fs, temperature in K, SMILES, seed and all else
+    that is known about the burst's origin: engine, its options and version, theory, ensemble, ...
+    """
+    count = 0
+
+    def frames() -> Iterator[Atoms]:
+        nonlocal count
+        for burst in bursts:
+            for frame in range(0, len(burst.energies), every):
+                count += 1
+                yield _atoms(burst, frame)
+
+    with open(path, "w") as file:
+        write_extxyz(file, frames())
+    return count
+
+
+def _atoms(burst: Burst, frame: int) -> Atoms:
+    atoms = Atoms(
+        burst.numbers,
+        burst.positions[frame],
+        masses=burst.masses,
+        info={
+            "burst": burst.key,
+            "time_fs": float(burst.times[frame]),
+            "temperature_K": burst.temperature_K,
+            "smiles": burst.smiles,
+            "seed": burst.seed,
+            "theory": "unknown",
+            "ensemble": "nve",
+            **burst.attrs,
+        },
+    )
+    atoms.set_velocities(velocities_to_ase(burst.velocities[frame]))
+    atoms.calc = SinglePointCalculator(
+        atoms, energy=float(burst.energies[frame]), forces=burst.forces[frame]
+    )
+    return atoms
+
+
+WRITERS: dict[str, Callable[[Path, Iterator[Burst], int], int]] = {
+    "md17": write_md17,
+    "extxyz": write_frames,
+}

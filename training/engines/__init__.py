@@ -1,0 +1,1 @@
+"""What makes reference energies and forces."""

@@ -1,0 +1,280 @@
+"""Reference engines by name: what computes the energies and forces that an operator learns.
+
+``gfn2`` (the default) and ``gfn1`` through tblite, ``aimnet2`` through TorchScript,
+``pyscf:<functional>/<basis>`` through PySCF, and any other ASE calculator as ``<module>:<class>``.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.abc import GetPropertiesMixin
+from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.data import chemical_symbols
+
+from ase_atom.errors import ConfigError, DataError
+from training.data.molecules import Molecule
+from training.engines.potential import Potential
+
+XTB = {"gfn2": "GFN2-xTB", "gfn1": "GFN1-xTB"}
+ACCURACY = 0.1
+"""tblite's accuracy: ten times tighter than its default, for forces smooth enough for bursts."""
+
+WHEREABOUTS = {"aimnet2": ("path",)}
+"""Options that say where an engine's files lie, which is no matter of what it computes."""
+
+CLOSED_SHELL = {
+    "charge": (0, None),
+    "multiplicity": (1, None),
+    "mult": (1, None),
+    "spin": (0, None, "none", "non-polarized"),
+    "uhf": (0, None),
+    "magmom": (0, None),
+}
+"""Options by which calculators take a charge or an open shell, and their values for neither."""
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A reference engine.
+
+    Attributes
+    ----------
+    name
+        As given on the command line.
+    program, version
+        The package that computes and its version.
+    theory
+        Level of theory for people: ``GFN2-xTB (tblite 0.8.0)``.
+    make
+        Returns a fresh ASE calculator; each burst gets its own, so that none depends on another.
+    charges
+        Total charges that it computes.
+    elements
+        Atomic numbers that it knows; None if it has to be asked.
+    potential
+        Returns a potential that evaluates many molecules at a time; None for engines that do not.
+    """
+
+    name: str
+    program: str
+    version: str
+    theory: str
+    make: Callable[[], Calculator]
+    charges: tuple[int, ...] = (0,)
+    elements: tuple[int, ...] | None = None
+    potential: Callable[[], Potential] | None = None
+
+    def check(self, molecule: Molecule) -> None:
+        """Check that the engine knows the elements of a molecule.
+
+        Raises
+        ------
+        DataError
+            Naming the one that it does not know.
+        """
+        if self.elements is None:
+            return
+        for number in molecule.numbers().tolist():
+            if number not in self.elements:
+                known = ", ".join(chemical_symbols[one] for one in self.elements)
+                raise DataError(
+                    f"{molecule.smiles!r} holds {chemical_symbols[number]}, and engine "
+                    f"{self.name} knows {known}"
+                )
+
+
+class Moving(GetPropertiesMixin):
+    """A calculator for atoms of which nothing changes but positions.
+
+    ASE's own calculators compare everything about the atoms several times a step, which takes a
+    quarter of the time of GFN2-xTB dynamics of ethanol. The results are the same.
+
+    Parameters
+    ----------
+    calculator
+        Computes energy and forces; not to be used by others meanwhile.
+    """
+
+    def __init__(self, calculator: Calculator) -> None:
+        self.calculator = calculator
+        self._positions: np.ndarray | None = None
+
+    def calculation_required(self, atoms: Atoms, properties: Sequence[str]) -> bool:
+        """Say whether the atoms have moved since the last calculation."""
+        return self._positions is None or not np.array_equal(self._positions, atoms.positions)
+
+    def get_property(
+        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """Return ``energy`` (eV), ``forces`` (eV/Å) or whatever else the calculator computes.
+
+        Raises
+        ------
+        PropertyNotImplementedError
+            If it does not compute this.
+        """
+        if atoms is not None and self.calculation_required(atoms, [name]):
+            if not allow_calculation:
+                return None
+            changes = all_changes if self._positions is None else ["positions"]
+            self._positions = None
+            self.calculator.reset()
+            self.calculator.calculate(atoms, ["energy", "forces"], changes)
+            self._positions = atoms.positions.copy()
+        if name not in self.calculator.results:
+            raise PropertyNotImplementedError(f"{name} is not computed")
+        value = self.calculator.results[name]
+        return value.copy() if isinstance(value, np.ndarray) else value
+
+
+def get_engine(name: str, options: str = "{}") -> Engine:
+    """Look an engine up.
+
+    Parameters
+    ----------
+    name
+        ``gfn2``, ``gfn1``, ``aimnet2``, ``pyscf:<functional>/<basis>`` or ``<module>:<class>``.
+    options
+        JSON object of keyword arguments for the calculator.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such engine, it is not installed, it does not take the options, or these set
+        a charge or an open shell.
+    """
+    keywords = _parse(options)
+    _check_closed_shell(keywords)
+    if name in XTB:
+        engine = _xtb(name, keywords)
+    elif name == "aimnet2":
+        engine = _aimnet2(name, keywords)
+    elif name.startswith("pyscf:"):
+        engine = _pyscf(name, keywords)
+    elif name.count(":") == 1:
+        engine = _dotted(name, keywords)
+    else:
+        raise ConfigError(
+            f"unknown engine {name!r}: there are {', '.join(XTB)}, aimnet2, "
+            "pyscf:<functional>/<basis> such as pyscf:pbe/def2-svp, and any ASE calculator as "
+            "<module>:<class>"
+        )
+    try:
+        engine.make()
+    except Exception as error:
+        raise ConfigError(f"engine {name} does not start: {error}") from error
+    return engine
+
+
+def recorded_options(name: str, options: str) -> str:
+    """Return an engine's options as data record them: without those that say where files lie."""
+    left_out = WHEREABOUTS.get(name, ())
+    keywords = _parse(options)
+    if not keywords.keys() & set(left_out):
+        return options
+    return json.dumps({key: value for key, value in keywords.items() if key not in left_out})
+
+
+def _xtb(name: str, keywords: dict[str, Any]) -> Engine:
+    calculator = _load("training.engines.xtb", "EnergyAndForces", name, "pip install tblite")
+    _known(name, keywords, *calculator.default_parameters)
+    settings = {"method": XTB[name], "verbosity": 0, "accuracy": ACCURACY} | keywords
+    release = version("tblite")
+    theory = f"{settings['method']}{_stated(keywords)} (tblite {release})"
+    return Engine(name, "tblite", release, theory, lambda: calculator(**settings))
+
+
+def _aimnet2(name: str, keywords: dict[str, Any]) -> Engine:
+    load = _load("training.engines.aimnet2", "load_ensemble", name, "pip install torch")
+    ensemble = load(**_known(name, keywords, "path", "sha256"))
+    calculator = _load("training.engines.aimnet2", "EnsembleCalculator", name, "pip install torch")
+    return Engine(
+        name,
+        "aimnet2",
+        ensemble.version,
+        ensemble.theory,
+        lambda: calculator(ensemble),
+        ensemble.charges,
+        ensemble.elements,
+        lambda: ensemble,
+    )
+
+
+def _known(name: str, keywords: dict[str, Any], *options: str) -> dict[str, Any]:
+    for option in keywords:
+        if option not in options:
+            raise ConfigError(
+                f"engine {name} has no option {option!r}; it has {', '.join(options)}"
+            )
+    return keywords
+
+
+def _pyscf(name: str, keywords: dict[str, Any]) -> Engine:
+    functional, slash, basis = name.removeprefix("pyscf:").partition("/")
+    if not (functional and slash and basis):
+        raise ConfigError(
+            f"engine {name!r} should be pyscf:<functional>/<basis>, such as pyscf:pbe/def2-svp"
+        )
+    calculator = _load("training.engines.dft", "DensityFunctional", name, "pip install pyscf")
+    release = version("pyscf")
+    settings = {"functional": functional, "basis": basis} | keywords
+    stated = _stated(calculator.default_parameters | keywords)
+    theory = f"{functional}/{basis}, density fitting{stated} (PySCF {release})"
+    return Engine(name, "pyscf", release, theory, lambda: calculator(**settings))
+
+
+def _dotted(name: str, keywords: dict[str, Any]) -> Engine:
+    module, _, attribute = name.partition(":")
+    calculator = _load(module, attribute, name, "check the module's name")
+    package = module.partition(".")[0]
+    try:
+        release = version(package)
+    except PackageNotFoundError:
+        release = str(getattr(importlib.import_module(package), "__version__", "unknown"))
+    theory = f"{attribute}{_stated(keywords)} ({package} {release})"
+    return Engine(name, package, release, theory, lambda: calculator(**keywords))
+
+
+def _stated(keywords: dict[str, Any]) -> str:
+    return "".join(f", {name}={value}" for name, value in keywords.items())
+
+
+def _load(module: str, attribute: str, name: str, remedy: str) -> Any:
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise ConfigError(f"engine {name} cannot be imported ({error}): {remedy}") from error
+    except AttributeError as error:
+        raise ConfigError(f"engine {name}: {module} has no {attribute}") from error
+
+
+def _parse(options: str) -> dict[str, Any]:
+    try:
+        keywords = json.loads(options)
+    except json.JSONDecodeError as error:
+        raise ConfigError(f"engine options are no JSON ({error}): {options}") from error
+    if not isinstance(keywords, dict):
+        raise ConfigError(
+            f'engine options must be a JSON object such as {{"accuracy": 1.0}}: {options}'
+        )
+    return keywords
+
+
+def _check_closed_shell(keywords: dict[str, Any]) -> None:
+    for option, value in keywords.items():
+        allowed = CLOSED_SHELL.get(option.lower())
+        if allowed and value not in allowed:
+            raise ConfigError(
+                f"engine option {option}={value}: only neutral closed-shell molecules are "
+                f"simulated, for which {option} is {allowed[0]}"
+            )
+        if isinstance(value, dict):
+            _check_closed_shell(value)

@@ -1,0 +1,1 @@
+"""Reference trajectories made by molecular dynamics, of one molecule or of collections."""

@@ -1,0 +1,1 @@
+"""An operator in training: settings, losses, the loop, and the folder of a run."""

@@ -1,0 +1,136 @@
+"""The bursts of a training run: found, read and divided."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ase_atom.errors import DataError
+from ase_atom.operator import load_operator
+from training.curation.scaffolds import identity
+from training.data.split import Split, divide_compounds, split_bursts
+from training.data.store import Burst, data_folder, iterate_collection
+from training.data.tables import read_partition
+from training.learning.config import TrainingConfig
+from training.learning.folder import RunFolder
+
+
+@dataclass(frozen=True)
+class Reference:
+    """The bursts of a run.
+
+    Attributes
+    ----------
+    bursts
+        By key.
+    split
+        Keys in training, validation and test.
+    fingerprint
+        SHA-256 over the stored data.
+    """
+
+    bursts: dict[str, Burst]
+    split: Split
+    fingerprint: str
+
+    def part(self, name: str) -> list[Burst]:
+        """Bursts of ``train``, ``validation`` or ``test``."""
+        return [self.bursts[key] for key in self.split[name]]
+
+    def held_out(self) -> dict[str, list[Burst]]:
+        """Validation bursts of molecules in training as ``""``, others by their molecule's name."""
+        taught = {self.bursts[key].molecule for key in self.split["train"]}
+        groups: dict[str, list[Burst]] = {}
+        for burst in self.part("validation"):
+            name = "" if burst.molecule in taught else burst.molecule
+            groups.setdefault(name, []).append(burst)
+        return dict(sorted(groups.items()))
+
+
+def load_reference(config: TrainingConfig, folder: RunFolder) -> Reference:
+    """Read the bursts and divide them, or take the division that the run began with.
+
+    Bursts that were added after the run began are left out of it, unless ``data.grow``.
+
+    Raises
+    ------
+    DataError
+        If data is missing, empty, or no longer holds the bursts that the run began with.
+    """
+    partition = read_partition(config.data.partition) if config.data.partition else None
+    bursts: dict[str, Burst] = {}
+    parts: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for burst in _bursts(config):
+        if burst.key in bursts:
+            raise DataError(f"burst {burst.key} is in more than one of data.paths")
+        if burst.attrs.get("ensemble", "nve") != "nve":
+            why = "a thermostat's noise cannot be learned"
+            if burst.attrs["ensemble"] == "displaced":
+                why = "its frames are no path"
+            raise DataError(
+                f"burst {burst.key} is of ensemble {burst.attrs['ensemble']}: {why}, train on nve "
+                "bursts"
+            )
+        if burst.charge:
+            raise DataError(
+                f"burst {burst.key} has a total charge of {burst.charge:+d}: operators learn "
+                "neutral molecules only, leave ions out of data.paths"
+            )
+        if partition is not None:
+            if burst.smiles not in names:
+                names[burst.smiles] = identity(burst.smiles)
+            parts[burst.key] = partition.get(names[burst.smiles], "train")
+            if parts[burst.key] == "test":
+                continue
+        bursts[burst.key] = burst
+    if not bursts:
+        raise DataError(f"there are no bursts to train on in {', '.join(config.data.paths)}")
+    begun = None
+    if partition is not None:
+        split = divide_compounds(list(bursts.values()), parts, config.data.validation)
+    elif folder.started and not config.data.grow:
+        split, begun = folder.split()
+        missing = [key for keys in split.values() for key in keys if key not in bursts]
+        if missing:
+            raise DataError(
+                f"{len(missing)} bursts that this run began with are gone from its data, the first "
+                f"{missing[0]}: restore them, or begin anew with --restart"
+            )
+    else:
+        given = None
+        if config.start_from and not config.refit_energies:
+            given = load_operator(config.start_from).card.split
+        if folder.started:
+            given = folder.split()[0]
+        shares = (config.data.validation, config.data.test, config.data.split_seed)
+        split = split_bursts(list(bursts.values()), *shares, given)
+    if folder.started and begun is None and not config.data.grow:
+        before, begun = folder.split()
+        if before != split:
+            raise DataError(
+                f"the bursts in {', '.join(config.data.paths)} are not those that this run began "
+                "with: restore them, set data.grow, or begin anew with --restart"
+            )
+    digest = hashlib.sha256()  # as training.data.store.fingerprint has it
+    for key in sorted(key for keys in split.values() for key in keys):
+        digest.update(f"{key} {bursts[key].checksum()}\n".encode())
+    if begun not in (None, digest.hexdigest()):
+        raise DataError(
+            f"the data in {', '.join(config.data.paths)} changed after this run began: "
+            "restore it, or begin anew with --restart"
+        )
+    return Reference(bursts, split, digest.hexdigest())
+
+
+def _bursts(config: TrainingConfig) -> Iterator[Burst]:
+    for given in config.data.paths:
+        path = data_folder() / Path(given).expanduser()
+        if not path.exists():
+            raise DataError(
+                f"there is no reference data at {path}: generate it with "
+                "python -m training.generate, or correct data.paths or ASE_ATOM_DATA"
+            )
+        yield from iterate_collection(path)

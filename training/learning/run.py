@@ -1,0 +1,186 @@
+"""One training run: its data, its operator, its folder, and how it resumes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from ase_atom.errors import CheckpointError, ConfigError
+from ase_atom.io.guard import reading
+from ase_atom.operator import Operator, build_operator, load_operator
+from ase_atom.state import PhaseState
+from training.data.buckets import bucketed, shares
+from training.data.frames import FrameData, Sampler, energy_offsets
+from training.data.store import Burst
+from training.learning.checkpoints import load_plain
+from training.learning.config import TrainingConfig, differences, listed
+from training.learning.losses import Scales
+from training.learning.module import TrainingModule
+from training.learning.reference import Reference, load_reference
+from training.learning.validation import Validation
+
+__all__ = [
+    "Reference",
+    "load_reference",
+    "make_module",
+    "make_operator",
+    "refit_energies",
+    "take_energy_scale",
+]
+
+
+def make_operator(config: TrainingConfig, train: Sequence[Burst]) -> Operator:
+    """An operator to train, with its energy scale set: new, or as ``start_from`` left it.
+
+    Raises
+    ------
+    ConfigError
+        If the operator does not know an element of the data, or has another architecture than
+        the one to start from.
+    """
+    elements = sorted({int(number) for burst in train for number in burst.numbers})
+    strange = sorted(set(elements) - set(config.operator.elements))
+    if strange:
+        wanted = sorted({*elements, *config.operator.elements})
+        raise ConfigError(
+            f"the data holds atomic numbers {strange}: set operator.elements: {wanted}"
+        )
+    torch.manual_seed(config.trainer.seed)
+    operator = build_operator(config.operator)
+    if config.start_from:
+        parent = load_operator(config.start_from)
+        changed = differences(
+            parent.config.model_dump(exclude={"horizon"}),
+            config.operator.model_dump(exclude={"horizon"}),
+        )
+        if changed:
+            raise ConfigError(
+                f"{config.start_from} is another operator than the config's "
+                f"({listed(changed, 'operator.')})"
+            )
+        operator.load_state_dict(parent.state_dict())
+        if config.refit_energies and operator.has_energy:
+            refit_energies(operator, train)
+        return _frozen_energy(operator, config)
+    if config.energy_from:
+        operator.take_energy(load_operator(config.energy_from))
+        return _frozen_energy(operator, config)
+    if not operator.has_energy:
+        return operator
+    squares = sum(float((burst.forces**2).sum()) for burst in train)
+    count = sum(burst.forces.size for burst in train)
+    # So that an output of one, over an ångström, is a force of the usual size.
+    scale = math.sqrt(squares / count) if squares else 1.0
+    operator.set_energy_scale({}, scale)
+    if len({burst.smiles for burst in train}) > 1 and hasattr(operator, "energy_pairs"):
+        # Untrained outputs differ by many eV from molecule to molecule, which no offsets make up.
+        with torch.no_grad():
+            for weight in (operator.energy_pairs.weight, operator.energy_atoms[-1].weight):
+                weight.mul_(0.05)
+    # An untrained head has an output of its own; with the offsets it starts at the mean energy.
+    with torch.no_grad():
+        outputs = [
+            float(operator.energy(PhaseState.from_atoms(_first_atoms(burst)))) for burst in train
+        ]
+    operator.set_energy_scale(energy_offsets(train, outputs), scale)
+    return operator
+
+
+def refit_energies(operator: Operator, bursts: Sequence[Burst], frames: int = 8) -> None:
+    """Set the energies of atoms so that the head's mean energy of each molecule is the data's.
+
+    Every level of theory has a zero of its own.
+
+    Parameters
+    ----------
+    operator
+        With a trained energy head, whose offsets are replaced.
+    bursts
+        Reference bursts.
+    frames
+        Frames of each burst over which the head's output is averaged.
+    """
+    operator.set_energy_scale(dict.fromkeys(operator.config.elements, 0.0), operator.energy_scale)
+    outputs = []
+    with torch.no_grad():
+        for burst in bursts:
+            chosen = np.linspace(0, len(burst.energies) - 1, frames).round().astype(int)
+            atoms = [Atoms(burst.numbers, positions=burst.positions[frame]) for frame in chosen]
+            energies = operator.energy(PhaseState.from_atoms(atoms)).numpy()
+            # These frames' mean energy is not the burst's, and the head follows the difference.
+            strayed = burst.energies[chosen].mean() - np.mean(burst.energies)
+            outputs.append(energies.mean() - strayed)
+    operator.set_energy_scale(energy_offsets(bursts, outputs), operator.energy_scale)
+
+
+def take_energy_scale(operator: Operator, checkpoint: Path) -> None:
+    """Set the affine map of energies to that of a checkpoint: data may have come in since."""
+    state = load_plain(checkpoint)
+    with reading(checkpoint, CheckpointError, what="is no checkpoint of such an operator"):
+        for name in ("energy_scale", "energy_offsets"):
+            getattr(operator, name).copy_(state["state_dict"][f"operator.{name}"])
+
+
+def _first_atoms(burst: Burst) -> Atoms:
+    return Atoms(burst.numbers, positions=burst.positions[0])
+
+
+def _frozen_energy(operator: Operator, config: TrainingConfig) -> Operator:
+    """The operator, with an energy head that was taken from another one kept as it is."""
+    if config.energy_from:
+        operator.energy_head.requires_grad_(False)
+    return operator
+
+
+def make_module(config: TrainingConfig, reference: Reference, operator: Operator) -> TrainingModule:
+    """Everything that a Lightning trainer needs to know.
+
+    Raises
+    ------
+    DataError
+        If the data's frames do not fit the window, or the bursts are shorter than the horizon.
+    """
+    offsets = {
+        number: float(operator.energy_offsets[number]) for number in config.operator.elements
+    }
+    samplers = []
+    groups = bucketed(reference.part("train"), config.data.buckets)
+    counts = shares(groups, config.trainer.batch_size)
+    states = shares(groups, config.loss.force_batch)
+    scales = []
+    for bursts, windows, few in zip(groups, counts, states, strict=True):
+        data = FrameData.from_bursts(bursts, offsets)
+        window = data.frames_of(config.window, "loss.window")
+        data.frames_of(window * config.loss.chain * data.interval, "loss.window times loss.chain")
+        data.frames_of(config.operator.horizon, "operator.horizon")
+        samplers.append(
+            Sampler(
+                data,
+                window=window,
+                chain=config.loss.chain,
+                lags_per_jump=config.loss.lags_per_sample,
+                batch_size=windows,
+                state_batch_size=few,
+                seed=config.trainer.seed,
+            )
+        )
+        scales.append(Scales.from_data(data, window * config.loss.chain, config.loss.temperature))
+    held_out = {
+        name: _validation(config, FrameData.from_bursts(bursts, offsets))
+        for name, bursts in reference.held_out().items()
+    }
+    weights = [float(len(sampler.data.energies)) for sampler in samplers]
+    return TrainingModule(operator, config, samplers, Scales.mean(scales, weights), held_out)
+
+
+def _validation(config: TrainingConfig, held: FrameData) -> Validation:
+    held.frames_of(config.operator.horizon, "operator.horizon")
+    wanted = {*(2.0**n for n in range(2, 20)), config.window, config.operator.horizon}
+    lags = {time / held.interval for time in wanted if time <= config.operator.horizon}
+    lags = sorted(round(lag) for lag in lags if abs(lag - round(lag)) < 1e-6 and lag >= 1)
+    return Validation(held, lags, config.trainer.validate_starts)
