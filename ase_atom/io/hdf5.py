@@ -21,24 +21,20 @@ from ase_atom.io.guard import reading
 from ase_atom.io.hdf5_topology import read_numbers, topology_text
 from ase_atom.io.plain_hdf5 import attribute, dataset, open_plain, whole_rows, write_text
 from ase_atom.io.reader import TrajectoryReader, meant
-from ase_atom.units import PS
+from ase_atom.io.stated_units import unit_factor
 
 _CHUNK = 2**16  # bytes of coordinates in a chunk of a small molecule
 _METADATA = 2**16  # bytes that HDF5 may take for itself, at most
 
-# Units that the format has, in this package's; the first is what files without one mean.
-_LENGTHS = {"nanometers": 10.0, "angstroms": 1.0}
-_TIMES = {"picoseconds": PS, "femtoseconds": 1.0, "nanoseconds": 1e3 * PS}
-_SPEEDS = {"nanometers/picosecond": 10.0 / PS, "angstroms/picosecond": 1 / PS}
-_SPEEDS |= {"angstroms/femtosecond": 1.0, "nanometers/femtosecond": 10.0}
-_ANGLES = {"degrees": 1.0, "radians": float(np.degrees(1.0))}
 _UNITS = {
-    "coordinates": _LENGTHS,
-    "velocities": _SPEEDS,
-    "time": _TIMES,
-    "cell_lengths": _LENGTHS,
-    "cell_angles": _ANGLES,
+    "coordinates": ("length", "nanometers"),
+    "velocities": ("velocity", "nanometers/picosecond"),
+    "time": ("time", "picoseconds"),
+    "cell_lengths": ("length", "nanometers"),
+    "cell_angles": ("angle", "degrees"),
 }
+"""What of each frame is read and written, and its unit where a file states none."""
+
 # What mdtraj's format holds of each frame beside.
 _NOT_WRITTEN = ("kineticEnergy", "potentialEnergy", "temperature", "alchemicalLambda")
 
@@ -116,15 +112,9 @@ class HDF5Reader(TrajectoryReader):
 
 def _factor(array: h5py.Dataset, name: str) -> float:
     """Return what makes an array's unit the package's own."""
-    known = _UNITS[name]
+    kind, usual = _UNITS[name]
     unit = attribute(array, "units")
-    if unit is None:
-        return next(iter(known.values()))
-    found = {kind.replace("s/", "/").removesuffix("s"): factor for kind, factor in known.items()}
-    key = str(unit).strip().lower().replace("s/", "/").removesuffix("s")
-    if key not in found:
-        raise ValueError(f"its {name} are in {str(unit)[:30]!r}; one of {', '.join(known)} is read")
-    return found[key]
+    return unit_factor(usual if unit is None else str(unit), kind)
 
 
 class HDF5Writer(TrajectoryWriter):
@@ -212,7 +202,7 @@ class HDF5Writer(TrajectoryWriter):
             array = self._file.create_dataset(
                 name, (0, *shape), np.float32, chunks=(self._rows, *shape), maxshape=(None, *shape)
             )
-            write_text(array, "units", next(iter(_UNITS[name])))
+            write_text(array, "units", _UNITS[name][1])
             self._arrays[name] = array
 
     def _append(self, block: FrameBlock) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from ase_atom.operator.config import Element
 
 
 class OperatorCard(BaseModel):
@@ -47,13 +49,13 @@ class OperatorCard(BaseModel):
         Anything else a user should know.
     """
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
     name: str
     smiles: list[str] = Field(min_length=1)
     largest_molecule: int | None = Field(default=None, ge=1)
-    elements: list[int] = Field(min_length=1)
-    masses: dict[int, float]
+    elements: list[Element] = Field(min_length=1)
+    masses: dict[Element, Annotated[float, Field(gt=0)]]
     charges: list[int] = Field(default=[0], min_length=1)
     temperature_range_K: tuple[float, float]
     horizon_fs: float = Field(gt=0)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from importlib import resources
 from pathlib import Path
 
 import torch
 from pydantic import ValidationError
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
 from ase_atom.errors import CheckpointError
 from ase_atom.files import replace_file
+from ase_atom.io.guard import reading
 from ase_atom.keywords import known_keywords
 from ase_atom.operator.base import Operator, checksum
 from ase_atom.operator.card import OperatorCard
+from ase_atom.operator.config import ArchitectureConfig
 from ase_atom.operator.registry import build_operator, parse_config
 from ase_atom.torch_settings import own_torch
 
@@ -80,17 +84,39 @@ def load_operator(name_or_path: str | Path) -> Operator:
     """
     path = find_operator(name_or_path)
     facts, tensors = _read(path)
-    try:
+    with reading(path, CheckpointError, what="does not fit this version of ase-atom"):
+        try:
+            config = parse_config(facts["config"])
+            card = OperatorCard.model_validate_json(facts["card"])
+        except ValidationError as error:
+            first = error.errors()[0]
+            where = [str(part) for part in first["loc"] if "[" not in str(part)]
+            raise ValueError(": ".join([*where, first["msg"]])) from error
         # Weights are drawn before they are read, which is no business of the process's generator.
         with torch.random.fork_rng(devices=[]):
-            operator = build_operator(parse_config(facts["config"]))
-        operator.card = OperatorCard.model_validate_json(facts["card"])
+            _check_shapes(config, tensors)
+            operator = build_operator(config)
+        operator.card = card
         operator.load_state_dict(tensors)
-    except (ValidationError, RuntimeError) as error:
-        lines = str(error).splitlines()
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else lines[0]
-        raise CheckpointError(f"{path} does not fit this version of ase-atom: {reason}") from error
     return operator.eval().requires_grad_(False)
+
+
+def _check_shapes(config: ArchitectureConfig, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ValueError unless an operator of this configuration has these tensors.
+
+    Looked at without memory: settings may ask for far more of it than their file is long.
+    """
+    with torch.device("meta"):
+        wanted = {key: value.shape for key, value in build_operator(config).state_dict().items()}
+    for key in sorted(wanted.keys() | tensors.keys()):
+        if key not in wanted or key not in tensors:
+            whose = "settings" if key in wanted else "tensors"
+            raise ValueError(f"only its {whose} name {key}")
+        if tensors[key].shape != wanted[key]:
+            raise ValueError(
+                f"by its settings {key} is {list(wanted[key])}, and it is "
+                f"{list(tensors[key].shape)}"
+            )
 
 
 def find_operator(name_or_path: str | Path) -> Path:
@@ -128,25 +154,22 @@ def read_card(path: str | Path) -> OperatorCard:
         If the file is no readable operator.
     """
     path = Path(path)
-    try:
+    with _reading(path):
         with safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
         _check_format(path, facts)
         return OperatorCard.model_validate_json(facts["card"])
-    except (SafetensorError, OSError, KeyError, ValidationError) as error:
-        raise _unreadable(path, error) from error
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    try:
+    with _reading(path):
         with safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
             _check_format(path, facts)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         expected = facts.pop("checksum")
-    except (SafetensorError, OSError, KeyError) as error:
-        raise _unreadable(path, error) from error
-    if checksum(tensors, facts) != expected:
+        found = checksum(tensors, facts)
+    if found != expected:
         raise CheckpointError(
             f"{path} was altered after it was saved (checksum differs): fetch or train it again"
         )
@@ -161,11 +184,9 @@ def _check_format(path: Path, facts: dict[str, str]) -> None:
         )
 
 
-def _unreadable(path: Path, error: Exception) -> CheckpointError:
-    reason = str(error).splitlines()[0]
-    return CheckpointError(
-        f"{path} is truncated or no ase-atom operator ({reason}): fetch or train it again"
-    )
+def _reading(path: Path) -> AbstractContextManager[None]:
+    what = "is truncated or no ase-atom operator"
+    return reading(path, CheckpointError, what=what, advice="fetch or train it again")
 
 
 def _shipped_files() -> list[Path]:

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Annotated
+
+from ase.data import chemical_symbols
 from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+MOST_SEGMENTS = 1024
+"""Pieces of the path that one call decodes, at most."""
+
+Element = Annotated[int, Field(ge=1, lt=len(chemical_symbols))]
+"""An atomic number."""
 
 
 class ArchitectureConfig(BaseModel):
@@ -23,10 +32,10 @@ class ArchitectureConfig(BaseModel):
         Temperature whose thermal speeds make velocities dimensionless, K.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
     architecture: str
-    elements: tuple[int, ...] = Field(default=(1, 6, 8), min_length=1)
+    elements: tuple[Element, ...] = Field(default=(1, 6, 8), min_length=1)
     horizon: float = Field(default=64.0, gt=0)
     segment: float = Field(default=16.0, gt=0)
     temperature_scale: float = Field(default=400.0, gt=0)
@@ -37,4 +46,11 @@ class ArchitectureConfig(BaseModel):
             raise ValueError(
                 f"segment ({self.segment} fs) is longer than the horizon ({self.horizon} fs)"
             )
+        if self.horizon > MOST_SEGMENTS * self.segment:
+            raise ValueError(
+                f"a horizon of {self.horizon} fs in segments of {self.segment} fs is more than "
+                f"{MOST_SEGMENTS} of them"
+            )
+        if len(set(self.elements)) < len(self.elements):
+            raise ValueError(f"elements {list(self.elements)} holds one twice")
         return self

@@ -20,13 +20,13 @@ class EnergyConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    width: int = Field(default=80, ge=8)
-    pair_width: int = Field(default=40, ge=8)
-    vector_channels: int = Field(default=40, ge=4)
-    blocks: int = Field(default=2, ge=1)
-    heads: int = Field(default=8, ge=1)
-    pair_vectors: int = Field(default=12, ge=1)
-    radial_channels: int = Field(default=32, ge=1)
+    width: int = Field(default=80, ge=8, le=4096)
+    pair_width: int = Field(default=40, ge=8, le=4096)
+    vector_channels: int = Field(default=40, ge=4, le=4096)
+    blocks: int = Field(default=2, ge=1, le=64)
+    heads: int = Field(default=8, ge=1, le=1024)
+    pair_vectors: int = Field(default=12, ge=1, le=4096)
+    radial_channels: int = Field(default=32, ge=1, le=4096)
 
 
 class PaperConfig(ArchitectureConfig):
@@ -91,13 +91,13 @@ class PaperConfig(ArchitectureConfig):
 
     architecture: Literal["paper"] = "paper"
     segment: float = Field(gt=0)
-    timesteps: int = Field(default=8, ge=1)
+    timesteps: int = Field(default=8, ge=1, le=1024)
     anchor: bool = False
-    width: int = Field(default=128, ge=8)
-    blocks: int = Field(default=5, ge=1)
-    heads: int = Field(default=8, ge=1)
+    width: int = Field(default=128, ge=8, le=4096)
+    blocks: int = Field(default=5, ge=1, le=64)
+    heads: int = Field(default=8, ge=1, le=1024)
     lift: Literal["tensor_product", "equivariant", "plain"] = "tensor_product"
-    walks: int = Field(default=0, ge=0)
+    walks: int = Field(default=0, ge=0, le=1024)
     radius: float = Field(default=1.6, gt=0)
     positional: Literal["temporal_rope", "rope", "sinusoidal", "none"] = "temporal_rope"
     rope_base: float = Field(default=1000.0, gt=1)
@@ -106,7 +106,7 @@ class PaperConfig(ArchitectureConfig):
     trunk: Literal["unconstrained", "equivariant"] = "unconstrained"
     activation: Literal["swiglu", "silu"] = "swiglu"
     value_residual: Literal["learned", "fixed", "none"] = "learned"
-    output_heads: int = Field(default=1, ge=1)
+    output_heads: int = Field(default=1, ge=1, le=64)
     velocities: bool = False
     update: Literal["absolute", "delta", "path"] = "absolute"
     frame: Literal["laboratory", "centre_of_mass", "body"] = "laboratory"

@@ -31,7 +31,7 @@ class SpectralConfig(TrunkConfig):
     """
 
     architecture: Literal["spectral"] = "spectral"
-    modes: int = Field(default=16, ge=1)
+    modes: int = Field(default=16, ge=1, le=4096)
     frequency_range: tuple[float, float] = (0.04, 0.85)
 
     @model_validator(mode="before")

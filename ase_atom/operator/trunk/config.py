@@ -30,14 +30,14 @@ class TrunkConfig(ArchitectureConfig):
         molecules then run away on rare states.
     """
 
-    width: int = Field(default=128, ge=8)
-    pair_width: int = Field(default=48, ge=8)
-    vector_channels: int = Field(default=48, ge=4)
-    blocks: int = Field(default=4, ge=1)
-    heads: int = Field(default=8, ge=1)
-    pair_vectors: int = Field(default=12, ge=1)
-    radial_channels: int = Field(default=32, ge=1)
-    energy_blocks: int = Field(default=2, ge=1)
+    width: int = Field(default=128, ge=8, le=4096)
+    pair_width: int = Field(default=48, ge=8, le=4096)
+    vector_channels: int = Field(default=48, ge=4, le=4096)
+    blocks: int = Field(default=4, ge=1, le=64)
+    heads: int = Field(default=8, ge=1, le=1024)
+    pair_vectors: int = Field(default=12, ge=1, le=4096)
+    radial_channels: int = Field(default=32, ge=1, le=4096)
+    energy_blocks: int = Field(default=2, ge=1, le=64)
     vector_limit: float = Field(default=0.0, ge=0)
 
     @model_validator(mode="after")

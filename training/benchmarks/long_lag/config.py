@@ -7,6 +7,7 @@ from typing import Literal, Self
 from pydantic import Field, model_validator
 
 from ase_atom.operator import SpectralConfig
+from ase_atom.operator.config import Element
 
 
 class LongLagConfig(SpectralConfig):
@@ -40,8 +41,8 @@ class LongLagConfig(SpectralConfig):
     carrier: Literal["ballistic", "bounded"] = "ballistic"
     carrier_time: float = Field(default=100.0, gt=0)
     rest: Literal["none", "learned", "aligned"] = "none"
-    rest_numbers: tuple[int, ...] = ()
-    rest_terms: int = Field(default=1, ge=1)
+    rest_numbers: tuple[Element, ...] = Field(default=(), max_length=10_000)
+    rest_terms: int = Field(default=1, ge=1, le=64)
     response: bool = False
     centre: Literal["uniform", "free"] = "uniform"
 
