@@ -79,8 +79,10 @@ def ase_settings(
     """
     return Settings(
         temperature=temperature_K,
-        friction=_times(friction, FS, "friction"),
-        taut=_times(taut, 1 / FS, "taut"),
+        own={
+            "friction": _times(friction, FS, "friction"),
+            "taut": _times(taut, 1 / FS, "taut"),
+        },
         # The constraint FixCom holds the centre of mass whatever the thermostat is told.
         fix_com=fixcm if fixcm is None else fixcm or fixes_centre_of_mass(atoms),
         energy_correction=energy_correction is not False,

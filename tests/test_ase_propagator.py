@@ -269,7 +269,7 @@ class TorchNoise:
         ),
         (
             {"temperature_K": 350, "taut": 40 * FS, "energy_correction": False},
-            Bussi(350.0, 40.0, reversible=True),
+            Bussi(350.0, 40.0, energy_correction=False),
             24,
         ),
     ],

@@ -56,24 +56,36 @@ def warnings_of(simulation: Simulation, steps: int) -> list[str]:
 
 
 CHANGES = {
-    "friction": ({**LANGEVIN, "friction": 2}, Langevin(300, 0.002), "friction 2/ps, not 10/ps"),
-    "stride": ({**LANGEVIN, "stride": 8.0}, Langevin(300, 0.01), "stride 8 fs, not 4 fs"),
-    "timestep": ({**LANGEVIN, "timestep": 1.0}, Langevin(300, 0.01), "timestep 1 fs, not 0.5 fs"),
-    "ensemble": (BUSSI, Bussi(300, 20.0, reversible=True), "Bussi, not Langevin"),
-    "no thermostat": ({}, NVE(reversible=True), "microcanonical, not Langevin"),
+    "friction": (
+        {**LANGEVIN, "friction": 2},
+        Langevin(300, 0.002, energy_correction=False),
+        "friction 2/ps, not 10/ps",
+    ),
+    "stride": (
+        {**LANGEVIN, "stride": 8.0},
+        Langevin(300, 0.01, energy_correction=False),
+        "stride 8 fs, not 4 fs",
+    ),
+    "timestep": (
+        {**LANGEVIN, "timestep": 1.0},
+        Langevin(300, 0.01, energy_correction=False),
+        "timestep 1 fs, not 0.5 fs",
+    ),
+    "ensemble": (BUSSI, Bussi(300, 20.0, energy_correction=False), "Bussi, not Langevin"),
+    "no thermostat": ({}, NVE(False, True), "microcanonical, not Langevin"),
     "centre of mass": (
         {**LANGEVIN, "fix_com": False},
-        Langevin(300, 0.01, fix_com=False),
+        Langevin(300, 0.01, fix_com=False, energy_correction=False),
         "fix_com=False, not True",
     ),
     "reversible": (
         {**LANGEVIN, "reversible": True},
-        Langevin(300, 0.01, reversible=True),
+        Langevin(300, 0.01, energy_correction=False, reversible=True),
         "reversible=True, not False",
     ),
     "several": (
         {"temperature": 500, "friction": 2, "stride": 8.0},
-        Langevin(500, 0.002),
+        Langevin(500, 0.002, energy_correction=False),
         "temperature 500 K, not 300 K; friction 2/ps, not 10/ps; stride 8 fs, not 4 fs",
     ),
 }

@@ -181,7 +181,9 @@ def test_propagation_ends_alike_whatever_frames_are_watched(state):
     for offsets in ([16.0], [0.7, 4.0, 11.1, 16.0]):
         now = state
         for _ in range(3):
-            x, v = advance(make(), NVE(), now, torch.tensor(offsets, dtype=torch.float64), step)
+            x, v = advance(
+                make(), NVE(False, False), now, torch.tensor(offsets, dtype=torch.float64), step
+            )
             now = now.replace(positions=x[:, -1], velocities=v[:, -1])
         ends.append(now)
     assert_close(ends[0].positions, ends[1].positions)

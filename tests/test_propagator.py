@@ -41,7 +41,7 @@ def collect(propagator: Propagator, *durations: float) -> tuple[Tensor, Tensor, 
 
 @pytest.mark.parametrize("interval", [16.0, 4.0, 5.0, 0.5, 40.0, 0.1])
 def test_frames_lie_on_their_grid(springs, state, interval):
-    propagator = Propagator(springs, state, NVE(), stride=16.0, frame_interval=interval)
+    propagator = Propagator(springs, state, NVE(False, False), stride=16.0, frame_interval=interval)
     times, *_ = collect(propagator, 80.0)
     expected = torch.arange(round(80.0 / interval) + 1, dtype=torch.float64) * interval
     torch.testing.assert_close(times, expected, rtol=1e-15, atol=0)
@@ -49,14 +49,14 @@ def test_frames_lie_on_their_grid(springs, state, interval):
 
 def test_nve_frames_are_the_exact_path(springs, state):
     """Springs do not keep the angular momentum, so only within the first jump is nothing mended."""
-    propagator = Propagator(springs, state, NVE(), stride=64.0, frame_interval=5.0)
+    propagator = Propagator(springs, state, NVE(False, False), stride=64.0, frame_interval=5.0)
     times, positions, velocities = collect(propagator, 60.0)
     x, v = springs(state, times)
     torch.testing.assert_close(positions, x, rtol=0, atol=1e-12)
     torch.testing.assert_close(velocities, v, rtol=0, atol=1e-12)
 
 
-@pytest.mark.parametrize("ensemble", [NVE(), Langevin(), Langevin(fix_com=False)])
+@pytest.mark.parametrize("ensemble", [NVE(False, False), Langevin(), Langevin(fix_com=False)])
 @pytest.mark.parametrize("cuts", [(10.0, 6.0, 101.0, 43.0), (80.0, 80.0), (1.0, 159.0)])
 def test_a_run_does_not_depend_on_how_it_is_cut(springs, state, ensemble, cuts):
     def make() -> Propagator:
@@ -94,7 +94,7 @@ def test_replicas_have_noise_of_their_own(springs, state):
 
 
 def test_run_is_lazy_and_chunks_are_single_jumps(springs, state):
-    propagator = Propagator(springs, state, NVE(), stride=16.0, frame_interval=4.0)
+    propagator = Propagator(springs, state, NVE(False, False), stride=16.0, frame_interval=4.0)
     chunks = propagator.run(1e9)
     assert [len(next(chunks)) for _ in range(4)] == [1, 4, 4, 4]
     assert propagator.frames_given == 13
@@ -144,7 +144,9 @@ def tear(state: PhaseState, replica: int) -> PhaseState:
 
 
 def test_a_torn_bond_stops_the_run_after_the_good_frames(springs, state):
-    propagator = Propagator(springs, tear(state, 1), NVE(), stride=16.0, frame_interval=0.1)
+    propagator = Propagator(
+        springs, tear(state, 1), NVE(False, False), stride=16.0, frame_interval=0.1
+    )
     times = []
     with pytest.raises(
         BrokenStateError, match=r"replica 1 broke at .* fs: the bond of O2 and H3 is"
@@ -181,7 +183,7 @@ def test_broken_replicas_can_be_dropped_without_touching_the_others(springs, sta
 
 def test_dropping_ends_when_nothing_is_left(springs, state):
     alone = tear(state, 1).select(torch.tensor([1]))
-    propagator = Propagator(springs, alone, NVE(), 16.0, 0.1, drop_broken=True)
+    propagator = Propagator(springs, alone, NVE(False, False), 16.0, 0.1, drop_broken=True)
     good = 0
     with pytest.raises(BrokenStateError, match="the molecule broke"):
         for frames in propagator.run(100.0):
@@ -199,7 +201,7 @@ def test_numbers_that_are_none_stop_the_run(springs, state):
 
     failing = Failing.__new__(Failing)
     failing.__dict__ = springs.__dict__
-    for ensemble in (NVE(energy_correction=True), Langevin()):
+    for ensemble in (NVE(True, False), Langevin()):
         propagator = Propagator(failing, state, ensemble, stride=16.0, frame_interval=4.0)
         with pytest.raises(BrokenStateError, match="replica 2 broke at 12 fs") as caught:
             collect(propagator, 100.0)
@@ -219,7 +221,9 @@ def test_atoms_on_top_of_each_other_are_refused_at_the_start(springs, state, fir
 
 def test_the_guard_looks_between_frames_too(springs, state):
     """A bond that is torn and back before the next frame is seen at the ends of jumps."""
-    propagator = Propagator(springs, tear(state, 0), NVE(), stride=2.0, frame_interval=1000.0)
+    propagator = Propagator(
+        springs, tear(state, 0), NVE(False, False), stride=2.0, frame_interval=1000.0
+    )
     with pytest.raises(BrokenStateError) as caught:
         collect(propagator, 2000.0)
     assert caught.value.time < 20.0
@@ -231,7 +235,7 @@ def test_padding_does_not_trip_the_guard(tiny_operator, ethanol):
 
     state = PhaseState.from_atoms([ethanol, molecule("CH3OH")])
     tiny_operator.card = make_card(smiles=["CCO", "CO"])
-    propagator = Propagator(tiny_operator, state, NVE(), stride=1.0)
+    propagator = Propagator(tiny_operator, state, NVE(False, False), stride=1.0)
     _, positions, _ = collect(propagator, 3.0)
     assert float(positions[1, :, 6:].abs().max()) == 0.0
 

@@ -88,7 +88,7 @@ def test_broken_replicas_stay_broken(ethanol, state, tmp_path):
     )
 
     def fresh():
-        return Propagator(hot, start, NVE(), 16.0, drop_broken=True)
+        return Propagator(hot, start, NVE(False, False), 16.0, drop_broken=True)
 
     def listing(propagator):
         return [(e.replica, e.time, e.atoms, str(e)) for e in propagator.broken]
@@ -121,7 +121,7 @@ def test_broken_replicas_stay_broken(ethanol, state, tmp_path):
     ("change", "named"),
     [
         ({"ensemble": Langevin(310.0)}, "temperature_K=310.0"),
-        ({"ensemble": NVE()}, "the ensemble was Langevin"),
+        ({"ensemble": NVE(False, False)}, "the ensemble was Langevin"),
         ({"stride": 8.0}, "the stride was 16.0 fs and is now 8.0 fs"),
         ({"frame_interval": 8.0}, "the frame interval was 16.0 fs and is now 8.0 fs"),
     ],

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
@@ -17,6 +18,7 @@ from ase_atom.propagation.ensembles import NVE, CachedPotential, Ensemble, Poten
 from ase_atom.propagation.frames import Frames, exact
 from ase_atom.propagation.grid import check_time
 from ase_atom.propagation.guard import Guard
+from ase_atom.propagation.settings import check_abilities, default_stride
 from ase_atom.propagation.steps import advance, choose
 from ase_atom.propagation.stochastic import KeepableNoise, Noise, torch_noise
 from ase_atom.state import PhaseState
@@ -48,9 +50,10 @@ class Propagator:
     state
         The molecules, ``[B, N]``; each is a replica with its own noise.
     ensemble
-        `NVE`, `Langevin` or `Bussi`.
+        `NVE`, by default, `Langevin`, `Bussi`, or another of `ase_atom.propagation.ensembles`.
+        Each corrects the energy and makes jumps reversible, or not, as `ase-atom run` has it.
     stride
-        Length of a jump in fs.
+        Length of a jump in fs; the operator's recommendation by default, see `default_stride`.
     frame_interval
         Time between frames in fs; the stride by default.
     seed
@@ -91,13 +94,14 @@ class Propagator:
         operator: OperatorLike,
         state: PhaseState,
         ensemble: Ensemble | None = None,
-        stride: float = 16.0,
+        stride: float | None = None,
         frame_interval: float | None = None,
         seed: int | Noise = 0,
         drop_broken: bool = False,
         potential: Potential | None = None,
     ) -> None:
         check_operator(operator)
+        stride = default_stride(operator) if stride is None else stride
         frame_interval = stride if frame_interval is None else frame_interval
         check_time("stride", stride)
         check_time("frame interval", frame_interval)
@@ -110,6 +114,7 @@ class Propagator:
             check_state(state, operator.card)
         self.operator = operator
         self.ensemble = NVE() if ensemble is None else ensemble
+        check_abilities(operator, self.ensemble.energy_correction and potential is None)
         self.drop_broken = drop_broken
         self.broken: list[BrokenStateError] = []
         self.frames_given = 0
@@ -251,7 +256,9 @@ class Propagator:
     def _load(self, saved: Mapping[str, Any]) -> None:
         first = self.state.replace(positions=saved["first"])
         state = self.state.replace(positions=saved["positions"], velocities=saved["velocities"])
-        pending = Frames(state.numbers, state.masses, *(saved["pending"][n] for n in _PENDING))
+        pending = replace(
+            Frames.single(state), **{name: saved["pending"][name] for name in _PENDING}
+        )
         self._keepable_noise().load_state_dict(saved["noise"])
         self._potential.load_state_dict(saved["potential"], state)
         self.state, self._first, self._guard = state, first, Guard.watch(first)

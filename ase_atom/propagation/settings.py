@@ -6,8 +6,9 @@ All front ends go through here: the rules stand once.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from ase import Atoms
 
@@ -15,8 +16,14 @@ from ase_atom.coverage import strange_molecule_warning, temperature_warning
 from ase_atom.errors import ConfigError
 from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.protocol import OperatorLike
-from ase_atom.propagation.ensembles import NVE, Bussi, Ensemble, Langevin, Thermostat
-from ase_atom.propagation.grid import LEAST_TIME
+from ase_atom.propagation.ensembles import (
+    NVE,
+    Ensemble,
+    Thermostat,
+    ensemble_with,
+    ensembles,
+    find_ensemble,
+)
 from ase_atom.state import PhaseState
 
 DEFAULT_STRIDE = 16.0
@@ -30,12 +37,8 @@ Heat is what breaks molecules, and a start that is cold by chance is common.
 
 
 def is_reversible(ensemble: type[Ensemble], asked: bool | None) -> bool:
-    """Say whether jumps are made reversible in time: if asked for, else in all but `Langevin`.
-
-    Langevin's noise makes up for what single vibrations lose to the operator's error; nothing does
-    in the others.
-    """
-    return ensemble is not Langevin if asked is None else bool(asked)
+    """Say whether jumps are made reversible in time: as asked for, else as the ensemble has it."""
+    return ensemble.reversible_by_default if asked is None else bool(asked)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,12 +47,14 @@ class Settings:
 
     Parameters
     ----------
+    kind
+        Name of the ensemble; by default the one that has the settings in ``own``, and NVE where
+        there is neither one of these nor a temperature.
     temperature
         Of a thermostat, K.
-    friction
-        Of Langevin dynamics, 1/fs.
-    taut
-        Relaxation time of Bussi's thermostat, fs.
+    own
+        Settings that one ensemble alone has, in the units of its `Parameter`: ``friction``, 1/fs,
+        for Langevin, ``taut``, fs, for Bussi. None stands for not said.
     fix_com
         Whether a thermostat holds the centre of mass; by default it does.
     energy_correction
@@ -62,9 +67,9 @@ class Settings:
         What the front end calls these settings, where it is something else.
     """
 
+    kind: str | None = None
     temperature: float | None = None
-    friction: float | None = None
-    taut: float | None = None
+    own: Mapping[str, float | None] = field(default_factory=dict)
     fix_com: bool | None = None
     energy_correction: bool = True
     reversible: bool | None = None
@@ -72,49 +77,73 @@ class Settings:
     names: Mapping[str, str] = field(default_factory=dict)
 
     def ensemble(self) -> Ensemble:
-        """Return the ensemble: NVE without a thermostat, Langevin by friction, Bussi by taut.
+        """Return the ensemble that the settings describe.
 
         Raises
         ------
         ConfigError
             For settings that contradict each other, have no effect, or have impossible values.
         """
-        friction, taut, temperature = (self._name(n) for n in ("friction", "taut", "temperature"))
-        if self.friction is not None and self.taut is not None:
-            raise ConfigError(f"{friction} is Langevin's and {taut} is Bussi's: give one of them")
+        kind = self._kind()
+        values: dict[str, Any] = {
+            name: parameter.check(self._name(name), self._number(name, parameter.unit))
+            for name, parameter in kind.parameters.items()
+            if self.own.get(name) is not None
+        }
+        values["energy_correction"] = self.energy_correction
+        values["reversible"] = is_reversible(kind, self.reversible)
+        temperature = self._name("temperature")
+        if issubclass(kind, Thermostat):
+            if self.temperature is None:
+                said = next((self._name(n) for n in self._said()), f"the ensemble {kind.name}")
+                raise ConfigError(f"{said} makes a thermostat, which needs {temperature} as well")
+            values["temperature_K"] = self._number("temperature", "K")
+            values["fix_com"] = self.fix_com is not False
+        elif self.temperature is not None:
+            raise ConfigError(
+                f"{temperature}={self._number('temperature', 'K'):g} needs a thermostat, and "
+                f"{kind.title} has none"
+            )
+        elif self.fix_com is not None:
+            raise ConfigError(
+                f"{self._name('fix_com')} is a setting of thermostats and changes nothing in "
+                "microcanonical dynamics, where the centre of mass keeps its motion"
+            )
+        make: Callable[..., Ensemble] = kind
+        return make(**values)
+
+    def _said(self) -> list[str]:
+        return [name for name, value in self.own.items() if value is not None]
+
+    def _kind(self) -> type[Ensemble]:
+        """Return the one ensemble that has the settings that were said."""
+        owners: dict[str, type[Ensemble]] = {}
+        for name in self._said():
+            owner = ensemble_with(name)
+            if owner is None:
+                raise ConfigError(f"no ensemble has a setting {name!r}")
+            owners[self._name(name)] = owner
+        if self.kind is not None:
+            chosen = find_ensemble(self.kind)
+            for name, owner in owners.items():
+                if owner is not chosen:
+                    raise ConfigError(f"{name} is a setting of {owner.title}, not {chosen.title}")
+            return chosen
+        if len(set(owners.values())) > 1:
+            said = " and ".join(f"{name} is {owner.title}'s" for name, owner in owners.items())
+            raise ConfigError(f"{said}: give one of them")
+        if owners:
+            return next(iter(owners.values()))
         if self.temperature is None:
-            if self.friction is not None or self.taut is not None:
-                name = friction if self.taut is None else taut
-                raise ConfigError(f"{name} makes a thermostat, which needs {temperature} as well")
-            if self.fix_com is not None:
-                raise ConfigError(
-                    f"{self._name('fix_com')} is a setting of thermostats and changes nothing in "
-                    "microcanonical dynamics, where the centre of mass keeps its motion"
-                )
-            return NVE(self.energy_correction, is_reversible(NVE, self.reversible))
-        kelvin = self._number("temperature", "K")
-        fixed = self.fix_com is not False
-        if self.friction is not None:
-            rate = self._number("friction", "per fs")
-            if rate * LEAST_TIME > 1:
-                raise ConfigError(
-                    f"a {friction} of {rate:g} per fs stops all motion at once: for molecules it "
-                    "is 0.001 to 0.1 per fs, so look at its unit"
-                )
-            turned = is_reversible(Langevin, self.reversible)
-            return Langevin(kelvin, rate, fixed, self.energy_correction, turned)
-        if self.taut is not None:
-            tau = self._number("taut", "fs")
-            if 0 < tau < LEAST_TIME:
-                raise ConfigError(
-                    f"a {taut} of {tau:g} fs is shorter than any motion: for molecules it is 10 to "
-                    "10000 fs, so look at its unit"
-                )
-            turned = is_reversible(Bussi, self.reversible)
-            return Bussi(kelvin, tau, fixed, self.energy_correction, turned)
+            return NVE
+        ways = sorted(
+            f"{self._name(setting)}= for {ensemble.title} dynamics"
+            for ensemble in ensembles().values()
+            for setting in ensemble.parameters
+        )
         raise ConfigError(
-            f"{temperature}={kelvin:g} needs a thermostat: {friction}= for Langevin dynamics, or "
-            f"{taut}= for stochastic velocity rescaling"
+            f"{self._name('temperature')}={self._number('temperature', 'K'):g} needs a "
+            f"thermostat: {', or '.join(ways)}"
         )
 
     def choose_stride(self, operator: OperatorLike) -> float:
@@ -125,7 +154,7 @@ class Settings:
         return self.names.get(setting, setting)
 
     def _number(self, setting: str, unit: str) -> float:
-        value = getattr(self, setting)
+        value: Any = self.own[setting] if setting in self.own else getattr(self, setting)
         try:
             if isinstance(value, bool):
                 raise TypeError

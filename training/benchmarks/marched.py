@@ -62,7 +62,7 @@ class Marched(nn.Module):
         march = Propagator(
             self.operator,
             start,
-            NVE(energy_correction=self.settings.energy_correction),
+            NVE(self.settings.energy_correction, reversible=False),
             self.settings.stride,
             between * self.interval,
             drop_broken=True,

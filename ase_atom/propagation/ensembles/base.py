@@ -10,14 +10,14 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
 
-from ase_atom.errors import ConfigError, StateError
-from ase_atom.propagation.conservation import restore_angular_momentum, restore_energy
-from ase_atom.propagation.stochastic import Noise, ornstein_uhlenbeck, rescale_kinetic_energy
+from ase_atom.errors import ConfigError
+from ase_atom.propagation.conservation import restore_energy
+from ase_atom.propagation.stochastic import Noise
 from ase_atom.state import PhaseState
 from ase_atom.torch_settings import users_torch
 
@@ -94,17 +94,75 @@ class CachedPotential:
             self._answer = saved["energies"]
 
 
+@dataclass(frozen=True)
+class Parameter:
+    """A setting that one ensemble has and others do not.
+
+    Parameters
+    ----------
+    unit
+        What it is measured in: front ends take it in their own units, the ensemble in these.
+    about
+        What it is, for help texts.
+    usual
+        The range that makes sense for molecules, for messages.
+    least, most
+        Values outside cannot be meant, and are refused.
+    """
+
+    unit: Literal["fs", "1/fs"]
+    about: str
+    usual: str
+    least: float = 0.0
+    most: float = math.inf
+
+    def check(self, name: str, value: float) -> float:
+        """Return a value that can be meant.
+
+        Raises
+        ------
+        ConfigError
+            For one that is not above zero, or in another unit by all likelihood.
+        """
+        if not (value > 0 and math.isfinite(value)):
+            raise ConfigError(f"{name} must be above 0 {self.unit}, not {value:g} {self.unit}")
+        if not self.least <= value <= self.most:
+            raise ConfigError(
+                f"{name} cannot be {value:g} {self.unit}: for molecules it is {self.usual} "
+                f"{self.unit}, so look at its unit"
+            )
+        return value
+
+
 class Ensemble(Protocol):
     """A step is ``enter``, the operator's jump, ``leave``; ``prepare`` comes once before all.
 
     Attributes
     ----------
+    name
+        By which it is chosen, as in ``--ensemble``.
+    title
+        What it is called in sentences.
+    parameters
+        Settings that it has beside those of all ensembles, by name.
+    reversible_by_default
+        Whether jumps are made reversible where nobody says.
     reversible
-        Whether jumps are made reversible in time, see `ase_atom.propagation.reversible_jump`.
+        Whether they are, see `ase_atom.propagation.reversible_jump`.
+    energy_correction
+        Whether the total energy is kept over each jump.
     """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    parameters: ClassVar[Mapping[str, Parameter]]
+    reversible_by_default: ClassVar[bool]
 
     @property
     def reversible(self) -> bool: ...
+
+    @property
+    def energy_correction(self) -> bool: ...
 
     def prepare(self, state: PhaseState) -> PhaseState:
         """Return the first state, with what the ensemble does not allow taken out."""
@@ -135,55 +193,6 @@ def keep_energy(end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
     """Scale the vibrational velocities of a jump's end so that its total energy is the start's."""
     before = step.potential(start)
     return restore_energy(end, step.potential(end), before + start.kinetic_energy())
-
-
-@dataclass(frozen=True)
-class NVE:
-    """Microcanonical dynamics: the operator's jumps, with both momenta kept.
-
-    The operator moves the centre of mass exactly. At the end of each jump, and only there so that
-    velocities inside a jump stay the derivatives of the positions, a rigid rotation restores the
-    angular momentum about the centre of mass.
-
-    N_f is 3N - 3: the centre of mass moves uniformly and is no part of the temperature.
-
-    Parameters
-    ----------
-    energy_correction
-        Also scale the vibrational velocities at the end of each jump so that kinetic plus
-        potential energy is kept. One energy evaluation a jump.
-    reversible
-        Make jumps reversible in time, which takes three passes of the operator instead of one:
-        an operator's error then neither feeds nor drains any vibration on average.
-    """
-
-    energy_correction: bool = False
-    reversible: bool = False
-
-    def prepare(self, state: PhaseState) -> PhaseState:
-        """Return the state as it is."""
-        return state
-
-    def enter(self, state: PhaseState, step: Step) -> PhaseState:
-        """Return the state as it is."""
-        return state
-
-    def conserve(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
-        """Restore the angular momentum and, if asked to, the energy."""
-        end = restore_angular_momentum(end, start.angular_momentum())
-        return keep_energy(end, start, step) if self.energy_correction else end
-
-    def leave(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
-        """Restore the angular momentum and, if asked to, the energy."""
-        return self.conserve(end, start, step)
-
-    def degrees_of_freedom(self, state: PhaseState) -> Tensor:
-        """Return 3N - 3, ``[B]``."""
-        return 3 * state.num_atoms - 3
-
-    def temperature(self, state: PhaseState) -> Tensor:
-        """Return the temperature in K of the motion about the centre of mass, ``[B]``."""
-        return state.without_drift().temperature(self.degrees_of_freedom(state))
 
 
 class Thermostat(ABC):
@@ -236,128 +245,3 @@ class Thermostat(ABC):
         """Return the kinetic temperature in K that goes with N_f, ``[B]``."""
         moving = state.without_drift() if self.fix_com else state
         return moving.temperature(self.degrees_of_freedom(state))
-
-
-@dataclass(frozen=True)
-class Langevin(Thermostat):
-    """Langevin dynamics: the thermostat is the exact Ornstein-Uhlenbeck map
-
-        v ← c v + sqrt((1 - c²) k_B T / m) ξ,  c = exp(-γ t),
-
-    with standard normal ξ; see `Thermostat`.
-
-    Parameters
-    ----------
-    temperature_K
-        K.
-    friction
-        γ in 1/fs.
-    fix_com
-        Keep the centre of mass where it is.
-    energy_correction
-        Also scale the vibrational velocities at the end of each jump so that the jump itself
-        keeps the total energy. One energy evaluation a jump.
-    reversible
-        As in `NVE`. The thermostat itself makes up for what vibrations lose, as long as the
-        friction is well above the rate of the loss.
-
-    Raises
-    ------
-    ConfigError
-        For a temperature or a friction that is not above zero.
-    """
-
-    temperature_K: float = 300.0
-    friction: float = 0.01
-    fix_com: bool = True
-    energy_correction: bool = False
-    reversible: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (self.friction > 0 and math.isfinite(self.friction)):
-            raise ConfigError(
-                f"the friction must be above zero, not {self.friction:g} per fs; "
-                "without friction the ensemble is NVE"
-            )
-
-    def thermalise(self, state: PhaseState, duration: float, noise: Noise) -> PhaseState:
-        """Apply the Ornstein-Uhlenbeck map over a time in fs."""
-        kicks = noise(state.velocities.shape).to(state.velocities)
-        state = ornstein_uhlenbeck(state, self.temperature_K, self.friction, duration, kicks)
-        return state.without_drift() if self.fix_com else state
-
-
-@dataclass(frozen=True)
-class Bussi(Thermostat):
-    """Stochastic velocity rescaling (Bussi, Donadio and Parrinello 2007); see `Thermostat`.
-
-    All velocities are scaled by one random factor, so the thermostat disturbs the dynamics least.
-    The angular momentum of an isolated molecule changes in size only: the operator's jumps keep
-    it, and at the end of each a rigid rotation makes sure.
-
-    Parameters
-    ----------
-    temperature_K
-        K.
-    taut
-        Relaxation time τ in fs.
-    fix_com
-        Keep the centre of mass where it is.
-    energy_correction
-        As in `Langevin`.
-    reversible
-        As in `NVE`: one factor for all velocities cannot give back what single vibrations lose.
-
-    Raises
-    ------
-    ConfigError
-        For a temperature or a relaxation time that is not above zero.
-    """
-
-    temperature_K: float = 300.0
-    taut: float = 100.0
-    fix_com: bool = True
-    energy_correction: bool = False
-    reversible: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (self.taut > 0 and math.isfinite(self.taut)):
-            raise ConfigError(f"the relaxation time must be above 0 fs, not {self.taut:g} fs")
-
-    def prepare(self, state: PhaseState) -> PhaseState:
-        """Bring the centre of mass to rest if it is to be fixed.
-
-        Raises
-        ------
-        StateError
-            For a molecule at rest, which no scaling can set in motion.
-        """
-        state = super().prepare(state)
-        still = (state.kinetic_energy() <= 0).nonzero().flatten().tolist()
-        if still:
-            raise StateError(
-                f"molecule {still[0]} is at rest, and scaling cannot set it in motion: give it "
-                "thermal velocities first"
-            )
-        return state
-
-    def conserve(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
-        """Restore the angular momentum and, if asked to, the energy."""
-        end = restore_angular_momentum(end, start.angular_momentum())
-        return super().conserve(end, start, step)
-
-    def thermalise(self, state: PhaseState, duration: float, noise: Noise) -> PhaseState:
-        """Scale the velocities by the random factor that belongs to a time in fs."""
-        if self.fix_com:
-            state = state.without_drift()
-        numbers = noise(torch.Size((state.batch_size, state.velocities[0].numel())))
-        return rescale_kinetic_energy(
-            state,
-            self.degrees_of_freedom(state),
-            self.temperature_K,
-            self.taut,
-            duration,
-            numbers.to(state.velocities),
-        )

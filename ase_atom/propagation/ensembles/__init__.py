@@ -1,0 +1,37 @@
+"""Ensembles: what happens to the velocities between two jumps, one file each."""
+
+from ase_atom.propagation.ensembles.base import (
+    CachedPotential,
+    Ensemble,
+    Parameter,
+    Potential,
+    Step,
+    Thermostat,
+    keep_energy,
+)
+from ase_atom.propagation.ensembles.bussi import Bussi
+from ase_atom.propagation.ensembles.langevin import Langevin
+from ase_atom.propagation.ensembles.nve import NVE
+from ase_atom.propagation.ensembles.registry import (
+    ensemble_with,
+    ensembles,
+    find_ensemble,
+    register,
+)
+
+__all__ = [
+    "NVE",
+    "Bussi",
+    "CachedPotential",
+    "Ensemble",
+    "Langevin",
+    "Parameter",
+    "Potential",
+    "Step",
+    "Thermostat",
+    "ensemble_with",
+    "ensembles",
+    "find_ensemble",
+    "keep_energy",
+    "register",
+]

@@ -1,0 +1,100 @@
+"""Stochastic velocity rescaling."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from ase_atom.errors import ConfigError, StateError
+from ase_atom.propagation.conservation import restore_angular_momentum
+from ase_atom.propagation.ensembles.base import Parameter, Step, Thermostat
+from ase_atom.propagation.ensembles.registry import register
+from ase_atom.propagation.stochastic import Noise, rescale_kinetic_energy
+from ase_atom.state import PhaseState
+
+
+@register
+@dataclass(frozen=True)
+class Bussi(Thermostat):
+    """Stochastic velocity rescaling (Bussi, Donadio and Parrinello 2007); see `Thermostat`.
+
+    All velocities are scaled by one random factor, so the thermostat disturbs the dynamics least.
+    The angular momentum of an isolated molecule changes in size only: the operator's jumps keep
+    it, and at the end of each a rigid rotation makes sure.
+
+    Parameters
+    ----------
+    temperature_K
+        K.
+    taut
+        Relaxation time τ in fs.
+    fix_com
+        Keep the centre of mass where it is.
+    energy_correction
+        As in `Langevin`.
+    reversible
+        As in `NVE`: one factor for all velocities cannot give back what single vibrations lose.
+
+    Raises
+    ------
+    ConfigError
+        For a temperature or a relaxation time that is not above zero.
+    """
+
+    name: ClassVar[str] = "bussi"
+    title: ClassVar[str] = "Bussi"
+    parameters: ClassVar[Mapping[str, Parameter]] = {
+        "taut": Parameter("fs", "relaxation time of Bussi's thermostat", "10 to 10000", least=1e-3)
+    }
+    reversible_by_default: ClassVar[bool] = True
+
+    temperature_K: float = 300.0
+    taut: float = 100.0
+    fix_com: bool = True
+    energy_correction: bool = True
+    reversible: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.taut > 0 and math.isfinite(self.taut)):
+            raise ConfigError(f"the relaxation time must be above 0 fs, not {self.taut:g} fs")
+
+    def prepare(self, state: PhaseState) -> PhaseState:
+        """Bring the centre of mass to rest if it is to be fixed.
+
+        Raises
+        ------
+        StateError
+            For a molecule at rest, which no scaling can set in motion.
+        """
+        state = super().prepare(state)
+        still = (state.kinetic_energy() <= 0).nonzero().flatten().tolist()
+        if still:
+            raise StateError(
+                f"molecule {still[0]} is at rest, and scaling cannot set it in motion: give it "
+                "thermal velocities first"
+            )
+        return state
+
+    def conserve(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
+        """Restore the angular momentum and, if asked to, the energy."""
+        end = restore_angular_momentum(end, start.angular_momentum())
+        return super().conserve(end, start, step)
+
+    def thermalise(self, state: PhaseState, duration: float, noise: Noise) -> PhaseState:
+        """Scale the velocities by the random factor that belongs to a time in fs."""
+        if self.fix_com:
+            state = state.without_drift()
+        numbers = noise(torch.Size((state.batch_size, state.velocities[0].numel())))
+        return rescale_kinetic_energy(
+            state,
+            self.degrees_of_freedom(state),
+            self.temperature_K,
+            self.taut,
+            duration,
+            numbers.to(state.velocities),
+        )

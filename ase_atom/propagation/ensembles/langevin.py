@@ -1,0 +1,72 @@
+"""Langevin dynamics."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from ase_atom.errors import ConfigError
+from ase_atom.propagation.ensembles.base import Parameter, Thermostat
+from ase_atom.propagation.ensembles.registry import register
+from ase_atom.propagation.stochastic import Noise, ornstein_uhlenbeck
+from ase_atom.state import PhaseState
+
+
+@register
+@dataclass(frozen=True)
+class Langevin(Thermostat):
+    """Langevin dynamics: the thermostat is the exact Ornstein-Uhlenbeck map
+
+        v ← c v + sqrt((1 - c²) k_B T / m) ξ,  c = exp(-γ t),
+
+    with standard normal ξ; see `Thermostat`.
+
+    Parameters
+    ----------
+    temperature_K
+        K.
+    friction
+        γ in 1/fs.
+    fix_com
+        Keep the centre of mass where it is.
+    energy_correction
+        Also scale the vibrational velocities at the end of each jump so that the jump itself
+        keeps the total energy. One energy evaluation a jump.
+    reversible
+        As in `NVE`. The thermostat itself makes up for what vibrations lose, as long as the
+        friction is well above the rate of the loss.
+
+    Raises
+    ------
+    ConfigError
+        For a temperature or a friction that is not above zero.
+    """
+
+    name: ClassVar[str] = "langevin"
+    title: ClassVar[str] = "Langevin"
+    parameters: ClassVar[Mapping[str, Parameter]] = {
+        "friction": Parameter("1/fs", "Langevin friction", "0.001 to 0.1", most=1000.0)
+    }
+    reversible_by_default: ClassVar[bool] = False
+
+    temperature_K: float = 300.0
+    friction: float = 0.01
+    fix_com: bool = True
+    energy_correction: bool = True
+    reversible: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.friction > 0 and math.isfinite(self.friction)):
+            raise ConfigError(
+                f"the friction must be above zero, not {self.friction:g} per fs; "
+                "without friction the ensemble is NVE"
+            )
+
+    def thermalise(self, state: PhaseState, duration: float, noise: Noise) -> PhaseState:
+        """Apply the Ornstein-Uhlenbeck map over a time in fs."""
+        kicks = noise(state.velocities.shape).to(state.velocities)
+        state = ornstein_uhlenbeck(state, self.temperature_K, self.friction, duration, kicks)
+        return state.without_drift() if self.fix_com else state

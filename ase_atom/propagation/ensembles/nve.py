@@ -1,0 +1,69 @@
+"""Microcanonical dynamics."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from torch import Tensor
+
+from ase_atom.propagation.conservation import restore_angular_momentum
+from ase_atom.propagation.ensembles.base import Parameter, Step, keep_energy
+from ase_atom.propagation.ensembles.registry import register
+from ase_atom.state import PhaseState
+
+
+@register
+@dataclass(frozen=True)
+class NVE:
+    """Microcanonical dynamics: the operator's jumps, with both momenta kept.
+
+    The operator moves the centre of mass exactly. At the end of each jump, and only there so that
+    velocities inside a jump stay the derivatives of the positions, a rigid rotation restores the
+    angular momentum about the centre of mass.
+
+    N_f is 3N - 3: the centre of mass moves uniformly and is no part of the temperature.
+
+    Parameters
+    ----------
+    energy_correction
+        Also scale the vibrational velocities at the end of each jump so that kinetic plus
+        potential energy is kept. One energy evaluation a jump.
+    reversible
+        Make jumps reversible in time, which takes three passes of the operator instead of one:
+        an operator's error then neither feeds nor drains any vibration on average.
+    """
+
+    name: ClassVar[str] = "nve"
+    title: ClassVar[str] = "NVE"
+    parameters: ClassVar[Mapping[str, Parameter]] = {}
+    reversible_by_default: ClassVar[bool] = True
+
+    energy_correction: bool = True
+    reversible: bool = True
+
+    def prepare(self, state: PhaseState) -> PhaseState:
+        """Return the state as it is."""
+        return state
+
+    def enter(self, state: PhaseState, step: Step) -> PhaseState:
+        """Return the state as it is."""
+        return state
+
+    def conserve(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
+        """Restore the angular momentum and, if asked to, the energy."""
+        end = restore_angular_momentum(end, start.angular_momentum())
+        return keep_energy(end, start, step) if self.energy_correction else end
+
+    def leave(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
+        """Restore the angular momentum and, if asked to, the energy."""
+        return self.conserve(end, start, step)
+
+    def degrees_of_freedom(self, state: PhaseState) -> Tensor:
+        """Return 3N - 3, ``[B]``."""
+        return 3 * state.num_atoms - 3
+
+    def temperature(self, state: PhaseState) -> Tensor:
+        """Return the temperature in K of the motion about the centre of mass, ``[B]``."""
+        return state.without_drift().temperature(self.degrees_of_freedom(state))

@@ -1,0 +1,85 @@
+"""The ensembles by name and by the settings that they alone have.
+
+Those of this folder are found by themselves: a new file with a `register`ed class is all that a new
+ensemble takes. A package adds its own as an entry point of the group ``ase_atom.ensembles`` whose
+value is the class; a script calls `register`.
+"""
+
+from __future__ import annotations
+
+from difflib import get_close_matches
+from functools import cache
+from importlib import import_module
+from importlib.metadata import entry_points
+from pkgutil import iter_modules
+from typing import Any, TypeVar
+
+from ase_atom.errors import ConfigError
+from ase_atom.propagation.ensembles.base import Ensemble
+
+GROUP = "ase_atom.ensembles"
+"""Group of entry points under which other packages name their ensembles."""
+
+Kind = TypeVar("Kind", bound=type[Any])
+
+_KNOWN: dict[str, type[Ensemble]] = {}
+
+
+def register(ensemble: Kind) -> Kind:
+    """Make an ensemble known under its ``name``; a decorator of its class.
+
+    Raises
+    ------
+    ConfigError
+        If another has the name, or one of its own settings.
+    """
+    for other in _KNOWN.values():
+        if other.__qualname__ == ensemble.__qualname__ and other.__module__ == ensemble.__module__:
+            continue
+        if other.name == ensemble.name:
+            raise ConfigError(f"there is an ensemble named {ensemble.name!r} already")
+        if shared := set(other.parameters) & set(ensemble.parameters):
+            raise ConfigError(f"the setting {min(shared)!r} is that of {other.title} already")
+    _KNOWN[ensemble.name] = ensemble
+    return ensemble
+
+
+def ensembles() -> dict[str, type[Ensemble]]:
+    """Return all ensembles by name."""
+    _find_all()
+    return dict(_KNOWN)
+
+
+def find_ensemble(name: str) -> type[Ensemble]:
+    """Return the ensemble of a name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    known = ensembles()
+    if name not in known:
+        near = get_close_matches(name, known, 1)
+        meant = f": did you mean {near[0]}?" if near else ""
+        raise ConfigError(f"unknown ensemble {name!r}{meant}; there are {', '.join(known)}")
+    return known[name]
+
+
+def ensemble_with(setting: str) -> type[Ensemble] | None:
+    """Return the ensemble that has a setting of its own by that name, None if there is none."""
+    return next((e for e in ensembles().values() if setting in e.parameters), None)
+
+
+@cache
+def _find_all() -> None:
+    package = __name__.rpartition(".")[0]
+    for module in iter_modules(import_module(package).__path__):
+        import_module(f"{package}.{module.name}")
+    for entry in entry_points(group=GROUP):
+        try:
+            register(entry.load())
+        except Exception as error:
+            raise ConfigError(
+                f"the ensemble {entry.name!r} of {entry.value} cannot be loaded: {error}"
+            ) from error
