@@ -17,6 +17,7 @@ import typer
 from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError
 from ase_atom.operator import load_operator
+from ase_atom.propagation import default_stride
 from ase_atom.units import PS
 from training.data.export import find_data
 from training.evaluate import parse_lags
@@ -88,7 +89,7 @@ def run(
         raise ConfigError(f"{output} holds an audit: give another --output, or remove it")
     if reference and not langevin:
         raise ConfigError("--reference is for --langevin: say how many ps to run")
-    stride = stride or model.card.stride_fs
+    stride = default_stride(model) if stride is None else stride
     if not 0 < stride <= model.horizon:
         raise ConfigError(f"--stride must lie in (0, {model.horizon:g}] fs, not {stride:g}")
     long = None

@@ -18,7 +18,7 @@ from ase_atom.analysis.measures.motion import (
 from ase_atom.analysis.statistics import LEAST_BLOCKS
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import Operator
-from ase_atom.propagation import NVE, Bussi, Ensemble, Langevin, Propagator, roll_out
+from ase_atom.propagation import Propagator, Settings, roll_out
 from ase_atom.state import PhaseState
 from ase_atom.units import format_time
 
@@ -118,8 +118,6 @@ def run_from(
         raise ConfigError(f"unknown ensemble {ensemble!r}: there are {', '.join(ENSEMBLES)}")
     card = operator.card
     name = card.name if card else type(operator).__name__
-    if stride is None:
-        stride = card.stride_fs if card else operator.horizon
     if duration is None:
         duration = reference.interval * (max(len(run) for run in reference) - 1)
     state = _states(reference)
@@ -130,12 +128,16 @@ def run_from(
     if ensemble != "nve" and temperature is None:
         temperature, said = _temperature(reference)
         notes.append(f"its thermostat is at {temperature:.4g} K, {said}")
-    shared = ensemble != "langevin" if reversible is None else reversible
-    made: Ensemble = {
-        "nve": lambda: NVE(energy_correction, shared),
-        "langevin": lambda: Langevin(temperature, friction, fix_com, energy_correction, shared),
-        "bussi": lambda: Bussi(temperature, 1 / friction, fix_com, energy_correction, shared),
-    }[ensemble]()
+    settings = Settings(
+        temperature=None if ensemble == "nve" else temperature,
+        friction=friction if ensemble == "langevin" else None,
+        taut=1 / friction if ensemble == "bussi" else None,
+        fix_com=None if ensemble == "nve" else fix_com,
+        energy_correction=energy_correction,
+        reversible=reversible,
+        stride=stride,
+    )
+    made, stride = settings.ensemble(), settings.choose_stride(operator)
     march = Propagator(
         operator, state, made, stride, reference.interval, seed=seed, drop_broken=True
     )
@@ -146,7 +148,7 @@ def run_from(
         times.append(frames.times.numpy())
         valid.append(frames.valid.numpy())
     runs = _runs(positions, velocities, times, valid, name)
-    theory = f"{name}, {'reversible ' if shared else ''}jumps of {format_time(stride)}"
+    theory = f"{name}, {'reversible ' if made.reversible else ''}jumps of {format_time(stride)}"
     facts = {
         "ensemble": ensemble,
         "theory": theory if energy_correction else f"{theory}, uncorrected",

@@ -14,6 +14,7 @@ from rich.console import Console
 from ase_atom.analysis.molecule.harmonic import HarmonicGuess
 from ase_atom.analysis.molecule.symmetry import bond_classes
 from ase_atom.coverage import temperature_warning
+from ase_atom.propagation import NVE, is_reversible
 from ase_atom.topology import canonical, perceive_bonds
 from ase_atom.units import PS
 from training.evaluation import plots, report
@@ -150,7 +151,7 @@ class Evaluation:
         lags = chain_lags(bursts, self.it.stride)
         repeated = None
         if lags:
-            reversible = self.it.settings.reversible is not False
+            reversible = is_reversible(NVE, self.it.settings.reversible)
             predictor = chained(operator, self.it.stride, reversible)
             repeated = self._errors_of(predictor, lags, guesses)
             repeated["stride_fs"] = self.it.stride

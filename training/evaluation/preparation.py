@@ -11,6 +11,7 @@ from ase.calculators.calculator import Calculator
 
 from ase_atom.errors import ConfigError, CoverageError, HorizonError
 from ase_atom.operator import Operator, load_operator
+from ase_atom.propagation import default_stride
 from ase_atom.topology import canonical
 from training.data.burst import Burst
 from training.evaluation.accuracy import (
@@ -124,7 +125,7 @@ def prepare(settings: Settings) -> Prepared:
     folder = settings.output or Path("evaluation") / card.name
     if (folder / REPORT).exists() and not settings.overwrite:
         raise ConfigError(f"{folder / REPORT} exists: pass --overwrite to replace it")
-    stride = card.stride_fs if settings.stride is None else settings.stride
+    stride = default_stride(operator) if settings.stride is None else settings.stride
     for name, asked in (("stride", stride), ("lag", max(settings.lags or (0.0,)))):
         if asked > operator.horizon:
             raise HorizonError(

@@ -13,7 +13,7 @@ from ase_atom.analysis.molecule.symmetry import BondClass
 from ase_atom.analysis.statistics import block_average, mean_and_error, slopes, to_list
 from ase_atom.errors import DataError
 from ase_atom.operator import Operator
-from ase_atom.propagation import NVE, Langevin
+from ase_atom.propagation import NVE, Langevin, is_reversible
 from ase_atom.state import PhaseState
 from ase_atom.units import PS
 from training.data.burst import Burst
@@ -41,7 +41,7 @@ def langevin_report(
         plan.temperature,
         plan.friction,
         energy_correction=plan.energy_correction,
-        reversible=bool(plan.reversible),
+        reversible=is_reversible(Langevin, plan.reversible),
     )
     run = observed_run(operator, state, ensemble, plan, engine, watch, settle, advance)
     report = _common(run, state, plan) | {
@@ -74,7 +74,7 @@ def nve_report(
     advance: Advance | None = None,
 ) -> tuple[dict[str, Any], Run]:
     """Microcanonical dynamics: drift of the total energy, conservation of momenta."""
-    ensemble = NVE(plan.energy_correction, plan.reversible is not False)
+    ensemble = NVE(plan.energy_correction, is_reversible(NVE, plan.reversible))
     run = observed_run(operator, state, ensemble, plan, engine, advance=advance)
     report = _common(run, state, plan) | {
         "ensemble": "NVE, angular momentum restored at the end of each jump",
