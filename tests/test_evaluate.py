@@ -175,9 +175,7 @@ def test_an_interrupted_rollout_keeps_what_it_has() -> None:
         if len(done) == 7:
             raise KeyboardInterrupt
 
-    run = observed_run(
-        springs, moving_along(2), NVE(False, False), plan, advance=stop_after_seven
-    )
+    run = observed_run(springs, moving_along(2), NVE(False, False), plan, advance=stop_after_seven)
     assert run.interrupted
     assert run.jumps == 7
     assert len(run.times) == 8

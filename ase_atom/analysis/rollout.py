@@ -129,9 +129,12 @@ def run_from(
         temperature, said = _temperature(reference)
         notes.append(f"its thermostat is at {temperature:.4g} K, {said}")
     settings = Settings(
+        kind=ensemble,
         temperature=None if ensemble == "nve" else temperature,
-        friction=friction if ensemble == "langevin" else None,
-        taut=1 / friction if ensemble == "bussi" else None,
+        own={
+            "friction": friction if ensemble == "langevin" else None,
+            "taut": (1 / friction if friction else math.inf) if ensemble == "bussi" else None,
+        },
         fix_com=None if ensemble == "nve" else fix_com,
         energy_correction=energy_correction,
         reversible=reversible,
