@@ -67,11 +67,15 @@ def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
     """
     known = list(known)
     for keyword in given:
-        if keyword in known:
-            continue
-        lower = {each.lower(): each for each in known}
-        near = get_close_matches(keyword.lower(), lower, n=1, cutoff=0.7) or [
-            each for each in lower if each.startswith(keyword.lower())
-        ]
-        hint = f"did you mean {lower[near[0]]!r}?" if near else f"it takes {', '.join(known)}"
-        raise UnknownKeywordError(f"{what} takes no {keyword!r}: {hint}")
+        if keyword not in known:
+            hint = nearest_keyword(keyword, known)
+            raise UnknownKeywordError(f"{what} takes no {keyword!r}: {hint}")
+
+
+def nearest_keyword(keyword: str, known: Iterable[str]) -> str:
+    """Return what to say to one who gave an unknown keyword: the nearest, or all there are."""
+    lower = {each.lower(): each for each in known}
+    near = get_close_matches(keyword.lower(), lower, n=1, cutoff=0.7) or [
+        each for each in lower if each.startswith(keyword.lower())
+    ]
+    return f"did you mean {lower[near[0]]!r}?" if near else f"it takes {', '.join(lower.values())}"

@@ -144,6 +144,8 @@ WAYS_IN: dict[str, Callable] = {
     "replicas": _replicas,
     "propagator": _propagator,
     "operator": _operator,
+    "ATOMIntegrator": _openmm_moves,
+    "ATOMForce": _openmm_force,
 }
 
 

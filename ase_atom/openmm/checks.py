@@ -12,7 +12,8 @@ from openmm.app import Topology
 
 from ase_atom.coverage import MASS_TOLERANCE, check_composition, wrong_size
 from ase_atom.errors import ConfigError, CoverageError, StateError
-from ase_atom.operator import Operator, OperatorCard
+from ase_atom.openmm.molecule import Molecule
+from ase_atom.operator import OperatorCard, OperatorLike
 from ase_atom.topology import atom_label
 from ase_atom.units import format_charge
 
@@ -60,8 +61,11 @@ MOST_NAMED = 3
 
 
 def check_molecule(
-    topology: Topology, operator: Operator, chosen: Sequence[int] | None = None
-) -> tuple[np.ndarray, np.ndarray]:
+    topology: Topology,
+    operator: OperatorLike,
+    chosen: Sequence[int] | None = None,
+    charge: int | None = None,
+) -> Molecule:
     """Check what a topology says about the molecule.
 
     Parameters
@@ -72,10 +76,13 @@ def check_molecule(
         One without a card is taken to cover everything.
     chosen
         Indices of the molecule's atoms in a larger topology.
+    charge
+        Total charge in e; by default the sum of the topology's formal charges, and where it has
+        none, 0 if the operator was trained for that, else what it was.
 
     Returns
     -------
-    Atomic numbers and masses in amu, ``[N]``. Masses are those that the operator was trained with.
+    The molecule, with the masses that the operator was trained with.
 
     Raises
     ------
@@ -107,8 +114,11 @@ def check_molecule(
             )
     numbers = np.array([atom.element.atomic_number for atom in atoms])
     card = getattr(operator, "card", None)
+    stated = [atom.formalCharge for atom in atoms if atom.formalCharge is not None]
+    if charge is None and stated:
+        charge = sum(stated)
     if card is None:
-        return numbers, atomic_masses[numbers]
+        return Molecule(numbers, atomic_masses[numbers], charge or 0)
     place = {atom.index: row for row, atom in enumerate(atoms)}
     bonds = [
         (place[a.index], place[b.index])
@@ -122,26 +132,26 @@ def check_molecule(
         raise CoverageError(reason)
     if bonds:
         _check_bonds(numbers, bonds, card)
-    charges = [atom.formalCharge for atom in atoms if atom.formalCharge is not None]
-    if charges and sum(charges) not in card.charges:
+    if charge is None:
+        charge = 0 if 0 in card.charges else card.charge
+    if charge not in card.charges:
+        what = "the topology's formal charges add up" if stated else "the molecule's charge is set"
         raise CoverageError(
-            f"the topology's formal charges add up to {sum(charges):+g}, and {card.name} was "
-            f"trained for a total charge of {format_charge(card.charges)}"
+            f"{what} to {charge:+g}, and {card.name} was trained for a total charge of "
+            f"{format_charge(card.charges)}"
         )
-    return numbers, trained
+    return Molecule(numbers, trained, charge)
 
 
-def check_system(
-    system: openmm.System, numbers: np.ndarray, masses: np.ndarray, system_forces: SystemForces
-) -> None:
+def check_system(system: openmm.System, molecule: Molecule, system_forces: SystemForces) -> None:
     """Check that a System is one free molecule whose forces need not act.
 
     Parameters
     ----------
     system
         The System.
-    numbers, masses
-        Of the topology, ``[N]``; masses in amu.
+    molecule
+        What the topology says of it.
     system_forces
         "refuse" for no forces at all, "report" to let a force field be there for reporters.
 
@@ -156,7 +166,7 @@ def check_system(
     """
     if system_forces not in ("refuse", "report"):
         raise ConfigError(f"system_forces is 'refuse' or 'report', not {system_forces!r}")
-    particles = system.getNumParticles()
+    numbers, particles = molecule.numbers, system.getNumParticles()
     if particles != len(numbers):
         raise StateError(
             f"the System has {particles} particles and the topology {len(numbers)} atoms: both "
@@ -172,12 +182,17 @@ def check_system(
             f"{atom_label(numbers, i)} and {atom_label(numbers, j)}; operators move all atoms "
             "freely: create the System with constraints=None and rigidWater=False"
         )
-    _check_masses(system, numbers, masses)
+    _check_masses(system, numbers, molecule.masses)
     _check_forces(system, system_forces)
     if system.usesPeriodicBoundaryConditions():
         raise CoverageError(
             "the System's force field is periodic, and operators are for isolated molecules: "
             "create it with nonbondedMethod=NoCutoff"
+        )
+    if system_forces == "report" and not any(_acts(force) for force in system.getForces()):
+        raise ConfigError(
+            'system_forces="report" is for a System with a force field to report, and this one has '
+            "no forces: leave it out, and reporters see the operator's energy"
         )
 
 
@@ -205,7 +220,7 @@ def _check_masses(system: openmm.System, numbers: np.ndarray, masses: np.ndarray
 
 
 def _check_forces(system: openmm.System, system_forces: SystemForces) -> None:
-    forces = [force for force in system.getForces() if type(force) is not openmm.CMMotionRemover]
+    forces = [force for force in system.getForces() if _acts(force)]
     if any(force.getName() == FORCE_NAME for force in forces):
         raise ConfigError(
             "the System already belongs to an ATOMIntegrator: make a new System for this one"
@@ -223,6 +238,10 @@ def _check_forces(system: openmm.System, system_forces: SystemForces) -> None:
             'not act on jumps: leave it out; with system_forces="report" too only plain terms of a '
             "force field may be there"
         )
+
+
+def _acts(force: openmm.Force) -> bool:
+    return type(force) is not openmm.CMMotionRemover
 
 
 def _kind(force: openmm.Force) -> str:

@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
+from dataclasses import replace
 from pathlib import Path
 
 import openmm
 from openmm import unit
 from openmm.app import Topology
 
-from ase_atom.coverage import temperature_warning
+from ase_atom.coverage import CoverageWarning
 from ase_atom.errors import ConfigError, StateError
-from ase_atom.openmm.bonds import molecule_bonds
+from ase_atom.keywords import known_keywords
 from ase_atom.openmm.checks import FORCE_NAME, SystemForces, check_molecule, check_system
 from ase_atom.openmm.jumps import JumpCallback, Plan
+from ase_atom.openmm.molecule import molecule_bonds
 from ase_atom.openmm.program import TARGET, parameters, write_program
+from ase_atom.openmm.quantities import PLAIN, Quantity, plain_number, settings_of
 from ase_atom.openmm.restart import (
     FORMAT,
     MADE_BY,
@@ -26,12 +28,11 @@ from ase_atom.openmm.restart import (
     record_of,
 )
 from ase_atom.openmm.source import OperatorSource
-from ase_atom.operator import Operator
-from ase_atom.propagation import NVE, Bussi, Ensemble, Langevin, Thermostat, steps_per_stride
+from ase_atom.operator import OperatorLike
+from ase_atom.propagation import Thermostat, check_abilities, reservations, steps_per_stride
+from ase_atom.torch_settings import own_torch
 from ase_atom.units import PS, fs_to_ps
-
-Quantity = unit.Quantity | float
-"""With a unit, or a plain number in OpenMM's: ps, K, 1/ps."""
+from ase_atom.warning import warn
 
 
 class ATOMIntegrator(openmm.CustomIntegrator):
@@ -94,11 +95,13 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         For a System and a topology that do not go together.
     """
 
+    @known_keywords()
+    @own_torch()
     def __init__(
         self,
         system: openmm.System,
         topology: Topology,
-        operator: str | Path | Operator,
+        operator: str | Path | OperatorLike,
         timestep: Quantity,
         stride: Quantity | None = None,
         temperature: Quantity | None = None,
@@ -109,54 +112,38 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         reversible: bool | None = None,
         system_forces: SystemForces = "refuse",
     ) -> None:
-        step_length = _value(timestep, unit.picosecond) * PS
-        removes = any(type(force) is openmm.CMMotionRemover for force in system.getForces())
-        if fix_com is None:
-            fix_com = removes or temperature is not None
-        elif removes and not fix_com:
-            raise ConfigError(
-                "the System has a CMMotionRemover, and fix_com=False asks for a free centre of "
-                "mass: leave one of them out"
-            )
-        ensemble = _ensemble(temperature, friction, taut, fix_com, energy_correction, reversible)
+        step_length = plain_number("timestep", timestep, unit.picosecond) * PS
+        settings = settings_of(
+            temperature, friction, taut, stride, fix_com, energy_correction, reversible
+        )
+        ensemble = settings.ensemble()
+        thermostatted = isinstance(ensemble, Thermostat)
+        held = _is_held(system, fix_com, thermostatted)
         source = OperatorSource(operator)
-        has_energy = getattr(source.operator, "has_energy", True)
-        if not getattr(source.operator, "predicts_velocities", True):
-            raise ConfigError("the operator predicts no velocities, so it moves no molecule")
-        if energy_correction and not has_energy:
-            raise ConfigError(
-                "the operator has no energy head to keep the energy with: give "
-                "energy_correction=False"
-            )
-        card = getattr(source.operator, "card", None)
-        if stride is None and card is None:
-            raise ConfigError("an operator without a card recommends no stride: give stride=")
-        length = card.stride_fs if stride is None else _value(stride, unit.picosecond) * PS
-        frames = steps_per_stride(length, step_length, source.operator.horizon)
-        numbers, masses = check_molecule(topology, source.operator)
-        check_system(system, numbers, masses, system_forces)
+        check_abilities(source.operator, energy_correction)
+        length = settings.choose_stride(source.operator)
+        frames = steps_per_stride(length, step_length, source.operator.horizon, PLAIN)
+        molecule = check_molecule(topology, source.operator)
+        check_system(system, molecule, system_forces)
         group = _free_group(system)
 
         super().__init__(fs_to_ps(step_length))
-        self._thermostatted = isinstance(ensemble, Thermostat)
-        target = ensemble.temperature_K if self._thermostatted else 0.0
-        if self._thermostatted and card and (warning := temperature_warning(target, card)):
-            warnings.warn(warning, stacklevel=2)
-        still = fix_com and not self._thermostatted  # thermostats see to it themselves
-        own_energy = has_energy and system_forces == "refuse"
+        target = ensemble.temperature_K if isinstance(ensemble, Thermostat) else 0.0
+        for line in reservations(source.operator.card, ensemble=ensemble):
+            warn(line, CoverageWarning)
+        own_energy = source.operator.has_energy and system_forces == "refuse"
+        still = held and not thermostatted  # thermostats see to it themselves
         plan = Plan(ensemble, step_length, frames, still, own_energy)
-        self._callback = JumpCallback(source, numbers, masses, plan)
+        self._callback = JumpCallback(source, molecule, plan)
+        self._record = record_of(plan, held, source.operator.fingerprint)
+        self._mark, self._target = mark_of(self._record, target), target
+        write_program(self, frames, group, target, self._record)
         force = openmm.PythonForce(self._callback, parameters())
         force.setForceGroup(group)
         force.setName(FORCE_NAME)
-        self._record = record_of(
-            ensemble, fix_com, step_length, frames * step_length, source.checksum
-        )
-        self._mark, self._target = mark_of(self._record, target), target
-        write_program(self, frames, group, target, self._record)
-        if fix_com and not removes:
+        if held and not _has_remover(system):
             system.addForce(openmm.CMMotionRemover())
-        system.addForce(molecule_bonds(range(len(numbers))))
+        system.addForce(molecule_bonds(range(len(molecule.numbers))))
         system.addForce(force)
         # Weak, and so shared with copies, which work with the same System's force.
         self._system, self._finished = weakref.ref(system), _contents(system)
@@ -218,11 +205,10 @@ class ATOMIntegrator(openmm.CustomIntegrator):
             If there is no thermostat, or for a temperature that is not above zero.
         """
         self._need_thermostat()
-        value = _value(temperature, unit.kelvin)
-        Langevin(value)  # which refuses impossible ones
-        card = getattr(self._callback.source.operator, "card", None)
-        if card and (warning := temperature_warning(value, card)):
-            warnings.warn(warning, stacklevel=2)
+        value = plain_number("temperature", temperature, unit.kelvin)
+        ensemble = replace(self._callback.plan.ensemble, temperature_K=value)
+        for line in reservations(self._callback.source.operator.card, ensemble=ensemble):
+            warn(line, CoverageWarning)
         self._target = value
         self.setGlobalVariableByName(TARGET, value)
 
@@ -234,7 +220,8 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         ConfigError
             For another time step.
         """
-        value, present = _value(size, unit.picosecond), self.getStepSize()._value
+        value = plain_number("the time step", size, unit.picosecond)
+        present = self.getStepSize()._value
         if abs(value - present) > 1e-9 * present:
             raise ConfigError(
                 f"jumps are divided into time steps of {present * PS:g} fs, not {value * PS:g} fs: "
@@ -263,10 +250,9 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         found = differences(self._record, self._target, loaded, target)
         self._keep(self._mark if loaded == self._record else RESTART)
         if found:
-            warnings.warn(
+            warn(
                 "the state that was loaded was written with other settings, and those of this "
-                f"integrator hold: {'; '.join(found)}",
-                stacklevel=3,
+                f"integrator hold: {'; '.join(found)}"
             )
 
     def _keep(self, mark: float) -> None:
@@ -277,52 +263,23 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         self.setGlobalVariableByName(MARK, mark)
 
     def _need_thermostat(self) -> None:
-        if not self._thermostatted:
+        if not isinstance(self._callback.plan.ensemble, Thermostat):
             raise ConfigError("the integrator is microcanonical and has no temperature to set")
 
 
-def _value(quantity: Quantity, wanted: unit.Unit) -> float:
-    """Return a number in OpenMM's unit.
-
-    Raises
-    ------
-    ConfigError
-        For a quantity of another dimension.
-    """
-    if not unit.is_quantity(quantity):
-        return float(quantity)
-    try:
-        return float(quantity.value_in_unit(wanted))
-    except TypeError as error:
-        raise ConfigError(f"{quantity} cannot be given in {wanted}") from error
+def _has_remover(system: openmm.System) -> bool:
+    return any(type(force) is openmm.CMMotionRemover for force in system.getForces())
 
 
-def _ensemble(
-    temperature: Quantity | None,
-    friction: Quantity | None,
-    taut: Quantity | None,
-    fix_com: bool,
-    energy_correction: bool,
-    reversible: bool | None,
-) -> Ensemble:
-    if friction is not None and taut is not None:
-        raise ConfigError("friction is Langevin's and taut is Bussi's: give one of them")
-    if temperature is None:
-        if friction is not None or taut is not None:
-            name = "friction" if taut is None else "taut"
-            raise ConfigError(f"{name} makes a thermostat, which needs a temperature as well")
-        return NVE(energy_correction, reversible is not False)
-    kelvin = _value(temperature, unit.kelvin)
-    if friction is not None:
-        rate = _value(friction, unit.picosecond**-1) / PS
-        return Langevin(kelvin, rate, fix_com, energy_correction, bool(reversible))
-    if taut is not None:
-        tau = _value(taut, unit.picosecond) * PS
-        return Bussi(kelvin, tau, fix_com, energy_correction, reversible is not False)
-    raise ConfigError(
-        f"a temperature of {kelvin:g} K needs a thermostat: friction= for Langevin dynamics, or "
-        "taut= for stochastic velocity rescaling"
-    )
+def _is_held(system: openmm.System, fix_com: bool | None, thermostatted: bool) -> bool:
+    """Say whether the centre of mass is held."""
+    removes = _has_remover(system)
+    if removes and fix_com is False:
+        raise ConfigError(
+            "the System has a CMMotionRemover, and fix_com=False asks for a free centre of mass: "
+            "leave one of them out"
+        )
+    return removes or thermostatted if fix_com is None else fix_com
 
 
 def _free_group(system: openmm.System) -> int:

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import openmm
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ase_atom.errors import BrokenStateError, StateError
-from ase_atom.openmm.potential import EnergyCallback, check_positions, positions_of
+from ase_atom.openmm.molecule import Molecule, positions_of
+from ase_atom.openmm.potential import EnergyCallback
 from ase_atom.openmm.program import (
     CHANGED,
     FIRST,
@@ -25,19 +26,13 @@ from ase_atom.openmm.program import (
     Phase,
 )
 from ase_atom.openmm.source import OperatorSource
-from ase_atom.propagation import (
-    CachedPotential,
-    Ensemble,
-    Guard,
-    Noise,
-    Step,
-    Thermostat,
-    advance,
-    carry_on,
-)
+from ase_atom.propagation import Ensemble, Noise, Path, Thermostat
 from ase_atom.state import PhaseState
-from ase_atom.threads import torch_threads
+from ase_atom.torch_settings import own_torch
 from ase_atom.units import NM, NM_PS, PS
+from ase_atom.warning import warn
+
+Array = NDArray[np.float64]
 
 # Plain numbers compare faster than members of an enumeration, and these are met in every step.
 POSITIONS, VELOCITIES, READY = int(Phase.POSITIONS), int(Phase.VELOCITIES), float(Answer.READY)
@@ -72,33 +67,26 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Jump:
-    """The frames of a jump from its start to the grid's next point.
+class Shifts:
+    """The frames of the jump under way, as differences from its start.
 
     Parameters
     ----------
     label
-        What tells it from any other jump.
+        What tells the jump from any other.
     first
         Index in the stride of its first frame.
-    positions, velocities
-        Å and Å/fs, ``[T, N, 3]``.
     good
         Number of frames before the first that the guard calls broken.
-    start
-        Where it began, after the ensemble's `enter`.
-    x_shifts, v_shifts
-        Differences from the start in nm and nm/ps, ``[T, N, 3]``.
+    x, v
+        nm and nm/ps, ``[T, N, 3]``.
     """
 
     label: float
     first: int
-    positions: Tensor
-    velocities: Tensor
     good: int
-    start: PhaseState
-    x_shifts: np.ndarray
-    v_shifts: np.ndarray
+    x: Array
+    v: Array
 
 
 class JumpCallback:
@@ -111,36 +99,30 @@ class JumpCallback:
     ----------
     source
         The operator.
-    numbers, masses
-        Of the atoms, ``[N]``; masses in amu.
+    molecule
+        What it moves.
     plan
         How jumps are made.
     """
 
-    def __init__(
-        self, source: OperatorSource, numbers: np.ndarray, masses: np.ndarray, plan: Plan
-    ) -> None:
-        self.source, self.numbers, self.masses, self.plan = source, numbers, masses, plan
+    def __init__(self, source: OperatorSource, molecule: Molecule, plan: Plan) -> None:
+        self.source, self.molecule, self.plan = source, molecule, plan
         self._raised: BaseException | None = None
         self._pending: BaseException | None = None
-        self._energy = EnergyCallback(source, numbers, masses)
-        self._potential: CachedPotential | None = None
-        self._guard: Guard | None = None
-        self._jump: Jump | None = None
-        self._start_velocities: np.ndarray | None = None
+        self._energy = EnergyCallback(source, molecule)
+        self._path: Path | None = None
+        self._shifts: Shifts | None = None
+        self._start_velocities: Array | None = None
         self._frame = 0  # of the positions handed out last, whose velocities are asked for next
-        self._ensemble = plan.ensemble
-        self._offsets = torch.arange(1, plan.frames + 1, dtype=torch.float64) * plan.timestep
-        self._atoms = torch.as_tensor(numbers)[None], torch.as_tensor(masses)[None]
-        self._zero = np.zeros((len(numbers), 3))
+        self._zero = np.zeros((len(molecule.numbers), 3))
 
-    def __reduce__(self) -> tuple:
-        return JumpCallback, (self.source, self.numbers, self.masses, self.plan)
+    def __reduce__(self) -> tuple[Any, ...]:
+        return JumpCallback, (self.source, self.molecule, self.plan)
 
-    def __deepcopy__(self, memo: dict) -> JumpCallback:
+    def __deepcopy__(self, memo: dict[int, Any]) -> JumpCallback:
         return self  # a copied integrator goes on working with the same System's force
 
-    def __call__(self, state: openmm.State) -> tuple[float, np.ndarray]:
+    def __call__(self, state: openmm.State) -> tuple[float, Array]:
         """Return an answer as energy and forces ``[N, 3]``, see `Phase`."""
         while True:
             try:
@@ -155,13 +137,13 @@ class JumpCallback:
         self._raised = self._pending = None
         return error
 
-    def _answer(self, state: openmm.State) -> tuple[float, np.ndarray]:
+    def _answer(self, state: openmm.State) -> tuple[float, Array]:
         values = state.getParameters()
         phase = int(values[PHASE])
         if phase >= POSITIONS:
             return self._answer_positions(phase - POSITIONS, values, state)
         if phase == VELOCITIES:
-            return 0.0, self._jump.v_shifts[self._frame]
+            return 0.0, self._shifts.v[self._frame]
         if phase == Phase.START:
             self._start_velocities = _real(state.getPositions(asNumpy=True)._value * NM_PS)
             return 0.0, self._zero
@@ -171,95 +153,76 @@ class JumpCallback:
         return self._energy(state) if self.plan.own_energy else (0.0, self._zero)
 
     def _answer_positions(
-        self, frame: int, values: dict, state: openmm.State
-    ) -> tuple[float, np.ndarray]:
+        self, frame: int, values: dict[str, float], state: openmm.State
+    ) -> tuple[float, Array]:
         if self._pending is not None:
             return Answer.FAILED, self._zero
-        if self._jump is None or values[LABEL] != self._jump.label:
+        if self._shifts is None or values[LABEL] != self._shifts.label:
             velocities, self._start_velocities = self._start_velocities, None
             if velocities is None:
                 return Answer.NEEDS_START, self._zero
             try:
-                self._jump = self._make(values, _real(positions_of(state)), velocities)
+                self._shifts = self._jump(values, _real(positions_of(state)), velocities)
             except Exception as error:
                 self._pending = error
                 return Answer.FAILED, self._zero
-        frame -= self._jump.first
-        if frame >= self._jump.good:
-            now = state.getTime()._value * PS - frame * self.plan.timestep
-            self._pending = self._explain(now + (self._jump.good + 1) * self.plan.timestep)
+        frame -= self._shifts.first
+        if frame >= self._shifts.good:
+            late = frame - self._shifts.good - 1  # the state's time is that before the step
+            time = state.getTime()._value * PS - late * self.plan.timestep
+            self._pending = self._path.broken(time)
             return Answer.FAILED, self._zero
         self._frame = frame
-        return READY, self._jump.x_shifts[frame]
+        return READY, self._shifts.x[frame]
 
-    def _make(self, values: dict, positions: np.ndarray, velocities: np.ndarray) -> Jump:
-        """Compute the frames from a start in Å and Å/fs, ``[N, 3]``, to the grid's next point."""
-        plan, operator = self.plan, self.source.operator
-        x, v = torch.from_numpy(positions)[None], torch.from_numpy(velocities)[None]
-        start = PhaseState(*self._atoms, x, v)
-        if not self._is_known(positions, velocities):
-            check_positions(operator, self.numbers, self.masses, positions, velocities)
-            self._watch(start)
-        ensemble = self._ensemble
-        if isinstance(ensemble, Thermostat) and ensemble.temperature_K != values[TEMPERATURE]:
-            ensemble = self._ensemble = replace(ensemble, temperature_K=values[TEMPERATURE])
-        if self._potential is None:
-            self._potential = CachedPotential(operator.energy)
-        if values[CHANGED] == Change.LOADED:
-            warnings.warn(
+    @own_torch(1)
+    @torch.no_grad()
+    def _jump(self, values: dict[str, float], positions: Array, velocities: Array) -> Shifts:
+        """Jump from a start in Å and Å/fs, ``[N, 3]``, to the grid's next point."""
+        start = self.molecule.state(positions, velocities)
+        changed, first = int(values[CHANGED]), int(values[FIRST])
+        path = self._path_for(start, values[TEMPERATURE])
+        if changed:
+            self.molecule.check_start(path.operator, path.ensemble, start)
+        if changed == Change.LOADED:
+            warn(
                 "the state that was loaded was written with other settings, and those of this "
-                "integrator hold",
-                stacklevel=2,
+                "integrator hold"
             )
-        first = int(values[FIRST])
-        offsets = self._offsets[: plan.frames - first]
-        noise = seeded_noise(int(values[SEED]))
-        step = Step(plan.frames * plan.timestep, noise, self._potential)
-        with torch_threads(1), torch.inference_mode():
-            if values[CHANGED]:
-                start = ensemble.prepare(start.without_drift() if plan.still else start)
-            if first == 0:
-                start = ensemble.enter(start, step)
-            elif values[CHANGED] and (left := self._left(first)) is not None:
-                start = carry_on(ensemble, start, left, self._jump.start, step)
-            x, v = advance(operator, ensemble, start, offsets, step, entered=True)
-            good = int(self._guard.first_broken(x, v)[0])
-        x_shifts = (x[0].numpy() - positions) / NM
-        v_shifts = (v[0].numpy() - velocities) / NM_PS
-        return Jump(values[LABEL], first, x[0], v[0], good, start, x_shifts, v_shifts)
+        if changed and self.plan.still:
+            start = start.without_drift()
+        path.begin(start, seeded_noise(int(values[SEED])), place=first, changed=bool(changed))
+        x_shifts = (path.positions.numpy() - positions) / NM
+        v_shifts = (path.velocities.numpy() - velocities) / NM_PS
+        return Shifts(values[LABEL], first, path.good, x_shifts, v_shifts)
 
-    def _left(self, first: int) -> PhaseState | None:
-        """Return what the jump before left at a step of the stride, if it is remembered."""
-        jump = self._jump
-        if jump is None or not 0 < first - jump.first <= len(jump.positions):
-            return None
-        frame = first - jump.first - 1
-        return jump.start.replace(
-            positions=jump.positions[frame][None], velocities=jump.velocities[frame][None]
-        )
+    def _path_for(self, start: PhaseState, temperature: float) -> Path:
+        """Return the path that goes on from a start, at the thermostat's temperature in K."""
+        plan, operator, path = self.plan, self.source.operator, self._path
+        if path is None or not self._is_known(path, start):
+            self.molecule.check(operator, start.positions[0].numpy(), start.velocities[0].numpy())
+        if path is None:
+            path = Path(operator, plan.ensemble, start, plan.timestep, plan.frames, threads=1)
+            self._path = path
+        elif not self._is_known(path, start):
+            path.watch(start)
+        ensemble = path.ensemble
+        if isinstance(ensemble, Thermostat) and ensemble.temperature_K != temperature:
+            path.ensemble = replace(ensemble, temperature_K=temperature)
+        return path
 
-    def _is_known(self, positions: np.ndarray, velocities: np.ndarray) -> bool:
+    @staticmethod
+    def _is_known(path: Path, start: PhaseState) -> bool:
         """Say whether a start is where the jump before passed."""
-        if self._jump is None or not np.isfinite(velocities).all():
+        if path.start is None or not bool(torch.isfinite(start.velocities).all()):
             return False
-        frames = self._jump.positions.numpy()
-        if np.abs(frames[-1] - positions).max() < SAME_PLACE:  # as always but after a change
+        apart = (path.positions - start.positions).abs()
+        if float(apart[-1].max()) < SAME_PLACE:  # as always but after a change
             return True
-        return bool(np.abs(frames - positions).max(axis=(1, 2)).min() < SAME_PLACE)
-
-    def _watch(self, start: PhaseState) -> None:
-        """Take the guard's limits from a state."""
-        guard = Guard.watch(start)
-        if int(guard.first_broken(start.positions[:, None], start.velocities[:, None])[0]) == 0:
-            raise StateError(str(guard.explain(0, 0.0, start.positions[0], start.velocities[0])))
-        self._guard = guard
-
-    def _explain(self, time: float) -> BrokenStateError:
-        jump = self._jump
-        return self._guard.explain(0, time, jump.positions[jump.good], jump.velocities[jump.good])
+        return float(apart.amax(dim=(1, 2)).min()) < SAME_PLACE
 
 
-def _real(values: np.ndarray) -> np.ndarray:
+def _real(values: Array) -> Array:
     """Put back the numbers that were not finite."""
     good = np.abs(values) < 1e-3 * NOT_FINITE
     return values if good.all() else np.where(good, values, np.nan)

@@ -14,10 +14,10 @@ import openmm
 from openmm.app import Topology
 from openmmml.mlpotential import MLPotentialImpl, MLPotentialImplFactory
 
-from ase_atom.errors import ConfigError, CoverageError
+from ase_atom.errors import ConfigError
+from ase_atom.keywords import nearest_keyword
 from ase_atom.openmm.potential import ATOMForce, Precision
-from ase_atom.operator import Operator, load_operator
-from ase_atom.units import format_charge
+from ase_atom.operator import OperatorLike
 
 
 class ATOMPotentialFactory(MLPotentialImplFactory):
@@ -32,11 +32,11 @@ class ATOMPotentialFactory(MLPotentialImplFactory):
             If none is named, or for any other argument.
         """
         operator = args.pop("operator", None)
-        if operator is None or args:
-            other = f", and takes no {next(iter(args))}" if args else ""
-            raise ConfigError(
-                f"the potential {name!r} needs operator=, an operator's name or file{other}"
-            )
+        for other in args:
+            hint = nearest_keyword(other, ("operator",))
+            raise ConfigError(f"the potential {name!r} takes no {other}: {hint}")
+        if operator is None:
+            raise ConfigError(f"the potential {name!r} needs operator=, an operator's name or file")
         return ATOMPotential(operator)
 
 
@@ -49,7 +49,7 @@ class ATOMPotential(MLPotentialImpl):
         A shipped operator's name, a checkpoint file, or an operator.
     """
 
-    def __init__(self, operator: str | Path | Operator) -> None:
+    def __init__(self, operator: str | Path | OperatorLike) -> None:
         self.operator = operator
 
     def addForces(
@@ -62,7 +62,7 @@ class ATOMPotential(MLPotentialImpl):
         charge: int | None = None,
         **others: Any,
     ) -> None:
-        """Add the force; see `ATOMForce` for ``precision`` and what is refused.
+        """Add the force; see `ATOMForce` for ``precision``, ``charge`` and what is refused.
 
         Raises
         ------
@@ -71,17 +71,10 @@ class ATOMPotential(MLPotentialImpl):
         ConfigError
             For an argument that this potential does not have.
         """
-        if others:
-            raise ConfigError(f"the potential of an operator takes no {next(iter(others))}")
-        if charge is not None:
-            operator = self.operator
-            card = (operator if isinstance(operator, Operator) else load_operator(operator)).card
-            if card is not None and charge not in card.charges:
-                raise CoverageError(
-                    f"{card.name} was trained for a total charge of "
-                    f"{format_charge(card.charges)}, not {charge}"
-                )
-        force = ATOMForce(self.operator, topology, atoms, precision)
+        for name in others:
+            hint = nearest_keyword(name, ("precision", "charge"))
+            raise ConfigError(f"the potential of an operator takes no {name}: {hint}")
+        force = ATOMForce(self.operator, topology, atoms, precision, charge)
         force.setForceGroup(forceGroup)
         system.addForce(force)
 

@@ -9,20 +9,18 @@ from typing import Any, Literal
 import numpy as np
 import openmm
 import torch
-from ase import Atoms
+from numpy.typing import NDArray
 from openmm.app import Topology
 from torch import Tensor
 
-from ase_atom.coverage import check_atoms
-from ase_atom.errors import ConfigError, StateError
-from ase_atom.openmm.bonds import molecule_bonds
+from ase_atom.errors import ConfigError
+from ase_atom.keywords import known_keywords
 from ase_atom.openmm.checks import POTENTIAL_NAME, check_molecule
+from ase_atom.openmm.molecule import Molecule, molecule_bonds, positions_of
 from ase_atom.openmm.source import OperatorSource
-from ase_atom.operator import Operator
+from ase_atom.operator import OperatorLike
 from ase_atom.propagation import Guard
-from ase_atom.state import PhaseState
-from ase_atom.threads import torch_threads
-from ase_atom.topology import atom_label
+from ase_atom.torch_settings import own_torch
 from ase_atom.units import KJ_MOL, NM
 
 Precision = Literal["single", "double"]
@@ -60,6 +58,9 @@ class ATOMForce(openmm.CustomCVForce):
         not wrapped into a periodic box.
     precision
         Of the energy head. In single precision, the faster, energies are smooth to about a µeV.
+    charge
+        Total charge of the molecule in e; by default the sum of the topology's formal charges, and
+        where it has none, neutral if the operator was trained for that.
 
     Raises
     ------
@@ -69,15 +70,18 @@ class ATOMForce(openmm.CustomCVForce):
         For a molecule that the operator was not trained for, or a periodic topology. What only
         positions can tell is checked when they are first seen.
     ConfigError
-        For another precision, or an operator without an energy head.
+        For another precision, an operator without an energy head, or a keyword that there is not.
     """
 
+    @known_keywords()
+    @own_torch()
     def __init__(
         self,
-        operator: str | Path | Operator,
+        operator: str | Path | OperatorLike,
         topology: Topology,
         atoms: Iterable[int] | None = None,
         precision: Precision = "single",
+        charge: int | None = None,
     ) -> None:
         if precision not in ("single", "double"):
             raise ConfigError(f"precision is 'single' or 'double', not {precision!r}")
@@ -85,13 +89,13 @@ class ATOMForce(openmm.CustomCVForce):
         if not getattr(source.operator, "has_energy", True):
             raise ConfigError("the operator has no energy head, and so no forces")
         chosen = None if atoms is None else [int(index) for index in atoms]
-        numbers, masses = check_molecule(topology, source.operator, chosen)
-        computed = openmm.PythonForce(EnergyCallback(source, numbers, masses, precision))
+        molecule = check_molecule(topology, source.operator, chosen, charge)
+        computed = openmm.PythonForce(EnergyCallback(source, molecule, precision))
         if chosen is not None:
             computed.setParticles(chosen)
         super().__init__("energy")
         self.addCollectiveVariable("energy", computed)
-        self.addCollectiveVariable("bonds", molecule_bonds(chosen or range(len(numbers))))
+        self.addCollectiveVariable("bonds", molecule_bonds(chosen or range(len(molecule.numbers))))
         self.setName(POTENTIAL_NAME)
 
 
@@ -102,49 +106,48 @@ class EnergyCallback:
     ----------
     source
         The operator.
-    numbers, masses
-        Of the atoms, ``[N]``; masses in amu.
+    molecule
+        What it is asked about.
     precision
         Of the energy head.
     """
 
     def __init__(
-        self,
-        source: OperatorSource,
-        numbers: np.ndarray,
-        masses: np.ndarray,
-        precision: Precision = "single",
+        self, source: OperatorSource, molecule: Molecule, precision: Precision = "single"
     ) -> None:
-        self.source, self.numbers, self.masses = source, numbers, masses
-        self.precision = precision
-        self._head: Operator | None = None
+        self.source, self.molecule, self.precision = source, molecule, precision
+        self._head: OperatorLike | None = None
         self._limits: Guard | None = None
 
-    def __reduce__(self) -> tuple:
+    def __reduce__(self) -> tuple[Any, ...]:
         # A Context computes with a copy of this that OpenMM makes by pickling.
-        return _unpickle, (*self.source.ticket(), self.numbers, self.masses, self.precision)
+        return _unpickle, (*self.source.ticket(), self.molecule, self.precision)
 
-    def __call__(self, state: openmm.State) -> tuple[float, np.ndarray]:
+    @own_torch(1)
+    @torch.no_grad()
+    def __call__(self, state: openmm.State) -> tuple[float, NDArray[np.float64]]:
         """Return energy and forces at the positions of a State."""
         positions = positions_of(state)
         if self._limits is None or not np.isfinite(positions).all():
-            check_positions(self.source.operator, self.numbers, self.masses, positions)
+            self.molecule.check(self.source.operator, positions)
         if self._head is None:
             self._head = self.source.operator
             if self.precision == "double":
                 self._head = self._head.in_double_precision()
-        molecule = molecule_state(self.numbers, self.masses, positions)
+        asked = self.molecule.state(positions)
         if self._limits is None:
-            self._limits = Guard.watch(molecule)
-        with torch_threads(1):
-            energy, forces = self._head.energy_and_forces(molecule)
-            wall, push = wall_energy_and_forces(self._limits, molecule.positions)
+            self._limits = Guard.watch(asked)
+        energy, forces = self._head.energy_and_forces(asked)
+        wall, push = wall_energy_and_forces(self._limits, asked.positions)
         energy, forces = energy + wall, forces + push
         return float(energy[0]) / KJ_MOL, forces[0].numpy() * (NM / KJ_MOL)
 
 
-def _unpickle(ticket: str, where: str | None, checksum: str, *others: Any) -> EnergyCallback:
-    return EnergyCallback(OperatorSource.of_ticket(ticket, where, checksum), *others)
+def _unpickle(
+    ticket: str, where: str | None, checksum: str, molecule: Molecule, precision: Precision
+) -> EnergyCallback:
+    source = OperatorSource.of_ticket(ticket, where, checksum)
+    return EnergyCallback(source, molecule, precision)
 
 
 def wall_energy_and_forces(limits: Guard, positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -171,55 +174,3 @@ def wall_energy_and_forces(limits: Guard, positions: Tensor) -> tuple[Tensor, Te
     forces = torch.zeros_like(positions)
     forces.index_add_(1, limits.first, pull).index_add_(1, limits.second, -pull)
     return WALL * excess.square().sum(dim=1), forces
-
-
-def positions_of(state: openmm.State) -> np.ndarray:
-    """Return the positions of a State in Å, ``[N, 3]``."""
-    return state.getPositions(asNumpy=True)._value * NM
-
-
-def molecule_state(
-    numbers: np.ndarray,
-    masses: np.ndarray,
-    positions: np.ndarray,
-    velocities: np.ndarray | None = None,
-) -> PhaseState:
-    """Return one molecule as a batch; positions in Å and velocities in Å/fs, zero by default."""
-    velocities = np.zeros_like(positions) if velocities is None else velocities
-    return PhaseState(*(torch.as_tensor(a)[None] for a in (numbers, masses, positions, velocities)))
-
-
-def check_positions(
-    operator: Operator,
-    numbers: np.ndarray,
-    masses: np.ndarray,
-    positions: np.ndarray,
-    velocities: np.ndarray | None = None,
-) -> None:
-    """Check what could not be known before there were positions.
-
-    Parameters
-    ----------
-    operator
-        The one that shall serve the molecule.
-    numbers, masses
-        ``[N]``; masses in amu.
-    positions, velocities
-        Å and Å/fs, ``[N, 3]``.
-
-    Raises
-    ------
-    StateError
-        For a number that is not finite.
-    CoverageError
-        For a molecule, by its bonds, that the operator was not trained for.
-    """
-    for name, values in (("position", positions), ("velocity", velocities)):
-        bad = [] if values is None else np.flatnonzero(~np.isfinite(values).all(axis=1))
-        if len(bad):
-            raise StateError(f"the {name} of atom {atom_label(numbers, bad[0])} is not finite")
-    card = getattr(operator, "card", None)
-    if card is not None:
-        atoms = Atoms(numbers, positions, masses=masses)
-        atoms.info["charge"] = card.charge
-        check_atoms(atoms, card)

@@ -9,15 +9,19 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from ase_atom.propagation import NVE, Bussi, Ensemble, Langevin
 from ase_atom.units import PS
+
+if TYPE_CHECKING:
+    from ase_atom.openmm.jumps import Plan
 
 FORMAT = 2611.0
 """Says that the variables are an `ATOMIntegrator`'s, which nothing else writes."""
 
 MARK = "settings"
-"""The variable that is a number of 52 bits for all settings, by which others are told at once."""
+"""The variable that is a number of 48 bits for all settings, by which others are told at once."""
 
 RESTART = -1.0
 """The mark by which `ATOMIntegrator` says that its own settings hold, whatever was loaded."""
@@ -29,40 +33,36 @@ Record = Mapping[str, float]
 """Values of the variables that hold the settings."""
 
 
-def record_of(
-    ensemble: Ensemble, fix_com: bool, timestep: float, stride: float, checksum: str
-) -> dict[str, float]:
+def record_of(plan: Plan, held: bool, fingerprint: str) -> dict[str, float]:
     """Return the settings as numbers.
 
     Parameters
     ----------
-    ensemble
-        With a thermostat's parameters; its temperature is a variable of its own.
-    fix_com
+    plan
+        How jumps are made; the temperature is a variable of its own.
+    held
         Whether the centre of mass is held.
-    timestep, stride
-        fs.
-    checksum
-        SHA-256 of the operator's file; empty for one in memory.
+    fingerprint
+        Of the operator.
     """
+    ensemble = plan.ensemble
     return {
         MADE_BY: FORMAT,
         "made_ensemble": float(ENSEMBLES.index(type(ensemble))),
         "made_friction": getattr(ensemble, "friction", 0.0) * PS,
         "made_taut": getattr(ensemble, "taut", 0.0),
-        "made_fix_com": float(fix_com),
+        "made_fix_com": float(held),
         "made_energy_correction": float(ensemble.energy_correction),
         "made_reversible": float(ensemble.reversible),
-        "made_timestep": timestep,
-        "made_stride": stride,
-        "made_operator": float(int(checksum[:12] or "0", 16)),
+        "made_timestep": plan.timestep,
+        "made_stride": plan.frames * plan.timestep,
+        "made_operator": _number_of(fingerprint),
     }
 
 
 def mark_of(record: Record, temperature: float) -> float:
     """Return the number of a record and a temperature in K, 0 without a thermostat."""
-    text = repr((sorted(record.items()), temperature))
-    return float(int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big"))
+    return _number_of(repr((sorted(record.items()), temperature)))
 
 
 def differences(
@@ -96,3 +96,7 @@ def differences(
 
 def _dynamics(ensemble: type[Ensemble]) -> str:
     return "microcanonical" if ensemble is NVE else ensemble.__name__
+
+
+def _number_of(text: str) -> float:
+    return float(int.from_bytes(hashlib.sha256(text.encode()).digest()[:6], "big"))

@@ -9,7 +9,7 @@ from weakref import WeakValueDictionary
 
 from ase_atom.errors import CheckpointError
 from ase_atom.files import digest_of
-from ase_atom.operator import Operator, load_operator
+from ase_atom.operator import OperatorLike, check_operator, load_operator
 from ase_atom.operator.checkpoint import find_operator
 
 
@@ -27,12 +27,14 @@ class OperatorSource:
     ------
     CheckpointError
         If there is no such operator, or its file is damaged.
+    ConfigError
+        For what is no operator.
     """
 
-    def __init__(self, given: str | Path | Operator) -> None:
+    def __init__(self, given: str | Path | OperatorLike) -> None:
         self.where: str | None = None
         self.checksum = ""
-        self._operator: Operator | None = None
+        self._operator: OperatorLike | None = None
         self._ticket = ""
         if isinstance(given, (str, Path)):
             path = find_operator(given)
@@ -41,10 +43,11 @@ class OperatorSource:
             self.checksum = digest_of(path)
             self._operator = load_operator(path)
         else:
+            check_operator(given)
             self._operator = given
 
     @property
-    def operator(self) -> Operator:
+    def operator(self) -> OperatorLike:
         """The operator, loaded when it is first asked for.
 
         Raises

@@ -1,0 +1,84 @@
+"""Numbers with OpenMM's units, or plain ones that are meant in them."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+from openmm import unit
+
+from ase_atom.errors import ConfigError
+from ase_atom.propagation import Settings
+from ase_atom.units import PS
+
+Quantity: TypeAlias = Any
+"""With a unit, or a plain number in OpenMM's: ps, K, 1/ps."""
+
+PLAIN = "numbers without a unit are in ps"
+"""What messages about times say of their units."""
+
+
+def plain_number(name: str, quantity: Quantity, wanted: unit.Unit) -> float:
+    """Return a number in OpenMM's unit.
+
+    Parameters
+    ----------
+    name
+        What it is, for the message.
+    quantity
+        With a unit, or a plain number.
+    wanted
+        OpenMM's unit.
+
+    Raises
+    ------
+    ConfigError
+        For a quantity of another dimension, or what is no number.
+    """
+    try:
+        if unit.is_quantity(quantity):
+            quantity = quantity.value_in_unit(wanted)
+        if isinstance(quantity, bool | str | bytes):
+            raise TypeError
+        return float(quantity)
+    except (TypeError, ValueError) as error:
+        given = quantity if unit.is_quantity(quantity) else repr(quantity)
+        raise ConfigError(
+            f"{name} is a number in {wanted.get_name()} or a quantity with a unit: {given} cannot "
+            f"be given in {wanted.get_name()}"
+        ) from error
+
+
+def settings_of(
+    temperature: Quantity | None,
+    friction: Quantity | None,
+    taut: Quantity | None,
+    stride: Quantity | None,
+    fix_com: bool | None,
+    energy_correction: bool,
+    reversible: bool | None,
+) -> Settings:
+    """Return what a script says, in OpenMM's units, as settings of propagation.
+
+    Raises
+    ------
+    ConfigError
+        For a quantity of another dimension, or what is no number.
+    """
+    rate = _optional("friction", friction, unit.picosecond**-1)
+    tau = _optional("taut", taut, unit.picosecond)
+    length = _optional("stride", stride, unit.picosecond)
+    return Settings(
+        temperature=_optional("temperature", temperature, unit.kelvin),
+        friction=None if rate is None else rate / PS,
+        taut=None if tau is None else tau * PS,
+        # Without a thermostat it is the integrator's to see to.
+        fix_com=None if temperature is None else fix_com,
+        energy_correction=energy_correction,
+        reversible=reversible,
+        stride=None if length is None else length * PS,
+        names={"temperature": "a temperature"},
+    )
+
+
+def _optional(name: str, quantity: Quantity | None, wanted: unit.Unit) -> float | None:
+    return None if quantity is None else plain_number(name, quantity, wanted)
