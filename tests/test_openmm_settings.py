@@ -37,7 +37,7 @@ def build(topology, operator, timestep=0.5 * FEMTO, **settings) -> ATOMIntegrato
         ("fixcm", "fix_com"),
         ("Friction", "friction"),
         ("energy_corection", "energy_correction"),
-        ("step", "timestep"),
+        ("time_step", "timestep"),
     ],
 )
 def test_unknown_keywords_are_refused_with_the_nearest(topology, tiny_checkpoint, given, nearest):
@@ -45,17 +45,17 @@ def test_unknown_keywords_are_refused_with_the_nearest(topology, tiny_checkpoint
     with pytest.raises(ConfigError, match=f"ATOMIntegrator takes no '{given}'.*{nearest!r}"):
         ATOMIntegrator(system, topology, tiny_checkpoint, timestep=0.0005, **{given: 300})
     assert system.getNumForces() == 0
-    with pytest.raises(ConfigError, match="ATOMForce takes no 'precison'.*'precision'"):
+    with pytest.raises(ConfigError, match=r"ATOMForce takes no 'precison'.*'precision'"):
         ATOMForce(tiny_checkpoint, topology, precison="double")
 
 
 @pytest.mark.filterwarnings("ignore")  # of other potentials, as openmmml loads them all
 def test_openmmml_refuses_unknown_keywords_with_the_nearest(topology):
     openmmml = pytest.importorskip("openmmml")
-    with pytest.raises(ConfigError, match="operater.*'operator'"):
+    with pytest.raises(ConfigError, match=r"operater.*'operator'"):
         openmmml.MLPotential("ase-atom", operator="ethanol-gfn2", operater="x")
     potential = openmmml.MLPotential("ase-atom", operator="ethanol-gfn2")
-    with pytest.raises(ConfigError, match="precison.*'precision'"):
+    with pytest.raises(ConfigError, match=r"precison.*'precision'"):
         potential.createSystem(topology, precison="double")
 
 
@@ -183,9 +183,7 @@ def test_velocities_that_are_too_hot_warn_once_at_the_users_line(
 
 
 def test_temperatures_warn_at_the_users_line(topology, tiny_checkpoint):
-    (said,) = caught(
-        lambda: build(topology, tiny_checkpoint, temperature=900, friction=1)
-    )
+    (said,) = caught(lambda: build(topology, tiny_checkpoint, temperature=900, friction=1))
     assert "900 K is outside the range 1 to 500 K" in str(said.message)
     assert said.filename == __file__
     integrator = build(topology, tiny_checkpoint, **LANGEVIN)
