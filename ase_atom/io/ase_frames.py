@@ -19,6 +19,8 @@ from ase_atom.units import parse_time, velocities_from_ase, velocities_to_ase
 TIME = "time_fs"
 """Where frames keep their time in ``atoms.info``."""
 
+_HELD = ("numbers", "positions", "momenta", "masses")
+
 
 def to_atoms(
     numbers: np.ndarray,
@@ -95,6 +97,37 @@ def results_at_hand(atoms: Atoms) -> tuple[np.ndarray | None, np.ndarray | None]
             value = atoms.calc.get_property(name, atoms, allow_calculation=False)
         found.append(None if value is None else np.asarray(value, dtype=np.float64)[None])
     return found[0], found[1]
+
+
+def with_results(atoms: Atoms, **more: Any) -> None:
+    """Add results, such as ``energy`` in eV, to those that the atoms carry."""
+    results = dict(getattr(atoms.calc, "results", {}))
+    atoms.calc = SinglePointCalculator(atoms, **results, **more)
+
+
+def left_out(atoms: Atoms, keys: bool = True) -> list[str]:
+    """Return names of what atoms carry and a block of frames has no place for.
+
+    Parameters
+    ----------
+    atoms
+        A frame as ASE reads it.
+    keys
+        Whether to look at ``atoms.info``, too.
+    """
+    names = [name for name in atoms.arrays if name not in _HELD]
+    results = getattr(atoms.calc, "results", {})
+    energy = results.get("energy")
+    names += [
+        name
+        for name in results
+        if name not in ("energy", "forces")
+        and not (name == "free_energy" and energy is not None and results[name] == energy)
+    ]
+    # A word without a value is part of a comment.
+    names += [str(k) for k, v in atoms.info.items() if keys and k != TIME and v is not True]
+    names += ["constraints"] * bool(atoms.constraints)
+    return names
 
 
 def to_block(frames: Sequence[Atoms], atom_count: int) -> FrameBlock:

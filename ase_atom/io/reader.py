@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import warnings
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -77,6 +77,7 @@ class TrajectoryReader(Guarded, ABC):
     def __init__(self, path: Path, topology: Atoms | str | Path | None = None) -> None:
         self.path = path
         self.lost = 0
+        self._left_out: set[str] = set()
         self._topology = topology
         self._atoms: Atoms | None = None
         try:
@@ -244,6 +245,18 @@ class TrajectoryReader(Guarded, ABC):
                 f"{lost} {'is' if lost == 1 else 'are'} lost",
                 TrajectoryWarning,
                 stacklevel=4,
+            )
+
+    def _report_left_out(self, names: Sequence[str]) -> None:
+        """Warn, once for each, of what frames also hold and is not read."""
+        new = [name for name in dict.fromkeys(names) if name not in self._left_out]
+        self._left_out.update(new)
+        if new:
+            more = f" and {len(new) - 8} more" if len(new) > 8 else ""
+            warnings.warn(
+                f"of {self.path} these are not read: {', '.join(new[:8])}{more}",
+                TrajectoryWarning,
+                stacklevel=5,
             )
 
     def _check_frame(self, atoms: Atoms, first: Atoms, index: int) -> None:

@@ -53,9 +53,9 @@ FORMATS = (
     Format((".trr",), "trr", "TRRReader", "TRRWriter", has_topology=False),
     Format((".nc",), "netcdf", "NetCDFReader", "NetCDFWriter", has_topology=False),
     Format((".h5",), "hdf5", "HDF5Reader", "HDF5Writer", has_topology=True),
-    Format((".xyz", ".extxyz"), "text", "XYZReader", "XYZWriter", has_topology=True),
+    Format((".xyz", ".extxyz"), "xyz", "XYZReader", "XYZWriter", has_topology=True),
     Format((".traj",), "traj", "ASEReader", "ASEWriter", has_topology=True),
-    Format((".pdb",), "text", "PDBReader", None, has_topology=True),
+    Format((".pdb",), "pdb", "PDBReader", None, has_topology=True),
 )
 
 

@@ -2,32 +2,131 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import ase.io
+import numpy as np
 from ase import Atoms
+from ase.io.formats import filetype
 
 from ase_atom.errors import FileFormatError, TrajectoryError
-from ase_atom.io.guard import reading
+from ase_atom.io.cells import without_placeholder
+from ase_atom.io.guard import reading, refusal
+from ase_atom.io.labels import element_of_name, with_masses
+from ase_atom.io.pdb import PDBReader
+from ase_atom.io.text import NotReadError, TextReader
+from ase_atom.io.xyz import VELOCITIES, XYZReader
+
+_ADVICE = "an .xyz, .extxyz, .pdb, .sdf or .traj file would do"
+
+
+class _XYZStructure(XYZReader):
+    """All that ASE finds stays with the atoms; nobody looks at velocities of an unknown unit."""
+
+    def _report_left_out(self, names: Sequence[str]) -> None:
+        super()._report_left_out([name for name in names if name in VELOCITIES])
+
+
+class _PDBStructure(PDBReader):
+    """Formal charges stay with the atoms."""
+
+    def _report_left_out(self, names: Sequence[str]) -> None:
+        super()._report_left_out([name for name in names if "charges" not in name])
+
+
+_OWN: dict[str, type[TextReader]] = {
+    "xyz": _XYZStructure,
+    "extxyz": _XYZStructure,
+    "proteindatabank": _PDBStructure,
+}
+"""Readers in the place of ASE's, by ASE's names of formats."""
 
 
 def read_structure(path: str | Path) -> Atoms:
     """Read one molecule; of a file with several frames the last, as ASE does.
+
+    Elements, units and cells are as in trajectories of the same format; a placeholder is no cell.
 
     Raises
     ------
     TrajectoryError
         If there is no such file, or the operating system does not give it.
     FileFormatError
-        If ASE finds no structure in it.
+        If ASE finds no structure in it, or it does not say which elements its atoms are.
     """
     path = Path(path)
     if not path.is_file():
         what = "is a folder, not a structure file" if path.is_dir() else "does not exist"
         raise TrajectoryError(f"the structure file {path} {what}")
-    advice = "an .xyz, .extxyz, .pdb, .sdf or .traj file would do"
-    with reading(path, what="is no structure that ASE can read", advice=advice):
-        atoms = ase.io.read(path, do_not_split_by_at_sign=True)
+    with reading(path, what="is no structure that ASE can read", advice=_ADVICE):
+        kind = filetype(str(path))
+        if kind in _OWN and path.suffix.lower() not in (".gz", ".bz2", ".xz"):
+            atoms = _last(_OWN[kind], path)
+        else:
+            atoms = ase.io.read(path, do_not_split_by_at_sign=True)
     if not isinstance(atoms, Atoms) or len(atoms) == 0:
         raise FileFormatError(f"{path} holds no atoms")
-    return atoms
+    _check_elements(path, kind, atoms)
+    return without_placeholder(atoms)
+
+
+def _last(reader_class: type[TextReader], path: Path) -> Atoms:
+    """Return the last frame of a file of text."""
+    try:
+        with reader_class(path) as reader:
+            return reader.last_atoms()
+    except FileFormatError as error:
+        if isinstance(error.__cause__, NotReadError):  # which says what is right
+            raise
+        reason = str(error).removeprefix(f"{path} cannot be read: ")
+        raise ValueError(reason) from error
+
+
+def _check_elements(path: Path, kind: str, atoms: Atoms) -> None:
+    """Put right, or refuse, elements that ASE guessed.
+
+    Raises
+    ------
+    FileFormatError
+        If the file does not say them.
+    """
+    if kind == "gromacs":
+        _take_names(path, atoms)
+    with path.open("rb") as file:
+        head = file.read(2**16)
+    guessed = (
+        (kind == "proteindatabank" and path.suffix.lower() in (".gz", ".bz2", ".xz"))
+        or kind == "gromos"
+        or (kind == "lammps-dump-text" and b" element" not in head)
+        or (kind == "lammps-data" and b"Masses" not in head)
+    )
+    if guessed:
+        raise refusal(path, f"ASE would guess its elements; {_ADVICE}")
+    if not atoms.numbers.all():
+        dummy = int(np.argmin(atoms.numbers)) + 1
+        raise refusal(path, f"atom {dummy} is a dummy or ghost atom: take it out of the file")
+
+
+def _take_names(path: Path, atoms: Atoms) -> None:
+    """Take elements from the names and residues of a GRO file."""
+    names, residues = atoms.arrays["atomtypes"], atoms.arrays["residuenames"]
+    places = atoms.arrays["residuenumbers"]
+    symbols = []
+    for index, (name, residue) in enumerate(zip(names, residues, strict=True)):
+        alone = len(set(names[(places == places[index]) & (residues == residue)])) == 1
+        try:
+            symbols.append(element_of_name(f"{name:4}", residue, alone, aligned=False))
+        except ValueError as error:
+            raise refusal(
+                path,
+                f"atom {index + 1}, {name!r} of residue {residue!r}, {error}: "
+                f"a GRO file does not say elements; {_ADVICE}",
+            ) from error
+    plain, masses = with_masses(symbols)
+    momenta = atoms.get_velocities() if atoms.has("momenta") else None
+    atoms.set_chemical_symbols(plain)
+    if masses is not None:
+        atoms.set_masses(masses)
+    if momenta is not None:
+        atoms.set_velocities(momenta)
