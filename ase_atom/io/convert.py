@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -17,6 +16,7 @@ from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader, TrajectoryWarning
 from ase_atom.io.registry import format_of, open_trajectory, output_files, read_trajectory
 from ase_atom.io.topology import topology_beside
+from ase_atom.warning import warn
 
 
 @dataclass(frozen=True)
@@ -143,19 +143,17 @@ def _spacing(reader: TrajectoryReader, given: float | None) -> tuple[bool, float
         times = reader.early_times()
         if times is None or len(times) < 2 or times[1] > times[0]:
             raise TrajectoryError(f"{reader.path} has times of its own: give no frame interval")
-        warnings.warn(
+        warn(
             f"the times of {reader.path} do not increase: its frames are taken to be {given:g} fs "
             "apart, as told",
             TrajectoryWarning,
-            stacklevel=3,
         )
         return True, given
     if given is None:
         given = 1.0
-        warnings.warn(
+        warn(
             f"{reader.path} has no times: its frames are taken to be 1 fs apart",
             TrajectoryWarning,
-            stacklevel=3,
         )
     return False, given
 
@@ -187,9 +185,8 @@ def _warn_of_losses(
         lost.append("directions without periodicity")
     lost = [name for name in lost if name not in warned]
     if lost:
-        warnings.warn(
+        warn(
             f"{writer.path} cannot hold the {' and '.join(lost)} of {source}: left out",
             TrajectoryWarning,
-            stacklevel=3,
         )
     return warned.union(lost)

@@ -82,7 +82,7 @@ def _hartree(text: str) -> float:
 
 def _of_ipi(text: str, kind: str, numbers: str) -> Comment:
     """Read i-PI's comment (i-PI manual, "xyz"), whose units stand in braces."""
-    units = dict(_IN_BRACES.findall(text))
+    units = dict(_IN_BRACES.findall(text[text.index(":") :]))  # CELL{H}: states none
     cell_unit = units.pop("cell", None)
     if len(units) != 1 or cell_unit is None:
         raise ValueError("its comment, as of i-PI, should state the units of positions and cell")

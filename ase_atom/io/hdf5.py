@@ -113,8 +113,11 @@ class HDF5Reader(TrajectoryReader):
 def _factor(array: h5py.Dataset, name: str) -> float:
     """Return what makes an array's unit the package's own."""
     kind, usual = _UNITS[name]
-    unit = attribute(array, "units")
-    return unit_factor(usual if unit is None else str(unit), kind)
+    stated = attribute(array, "units")
+    try:
+        return unit_factor(usual if stated is None else str(stated), kind)
+    except ValueError as error:
+        raise ValueError(f"its {name}: {error}") from error
 
 
 class HDF5Writer(TrajectoryWriter):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,6 +19,7 @@ from ase_atom.io.frames import FrameBlock
 from ase_atom.io.guard import Guarded, refusal
 from ase_atom.io.topology import find_topology
 from ase_atom.topology import atom_label
+from ase_atom.warning import warn
 
 COORDINATES = 2**18
 """About how many numbers the positions of one block hold: 2 MiB of them."""
@@ -240,11 +240,10 @@ class TrajectoryReader(Guarded, ABC):
         """Warn of frames that are not whole."""
         self.lost = lost
         if lost:
-            warnings.warn(
+            warn(
                 f"{self.path} is truncated: its {whole} whole frames are read, "
                 f"{lost} {'is' if lost == 1 else 'are'} lost",
                 TrajectoryWarning,
-                stacklevel=4,
             )
 
     def _report_left_out(self, names: Sequence[str]) -> None:
@@ -253,16 +252,18 @@ class TrajectoryReader(Guarded, ABC):
         self._left_out.update(new)
         if new:
             more = f" and {len(new) - 8} more" if len(new) > 8 else ""
-            warnings.warn(
+            warn(
                 f"of {self.path} these are not read: {', '.join(new[:8])}{more}",
                 TrajectoryWarning,
-                stacklevel=5,
             )
 
     def _check_frame(self, atoms: Atoms, first: Atoms, index: int) -> None:
         """Raise TrajectoryError for a frame of other atoms than the first."""
         if not np.array_equal(atoms.numbers, first.numbers):
             raise self._not_one(f"frame {index + 1} has other atoms than the first")
+        if not atoms.numbers.all():
+            dummy = int(np.argmin(atoms.numbers)) + 1
+            raise self._not_one(f"atom {dummy} is a dummy or ghost atom: take it out of the file")
         masses = atoms.get_masses()
         if not (masses > 0).all():
             atom = int(np.argmin(masses > 0))

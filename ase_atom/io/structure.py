@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -110,11 +111,14 @@ def _check_elements(path: Path, kind: str, atoms: Atoms) -> None:
 
 def _take_names(path: Path, atoms: Atoms) -> None:
     """Take elements from the names and residues of a GRO file."""
-    names, residues = atoms.arrays["atomtypes"], atoms.arrays["residuenames"]
-    places = atoms.arrays["residuenumbers"]
+    arrays = ("atomtypes", "residuenames", "residuenumbers")
+    members = list(zip(*(atoms.arrays[name].tolist() for name in arrays), strict=True))
+    names = defaultdict(set)
+    for name, *residue in members:
+        names[tuple(residue)].add(name)
     symbols = []
-    for index, (name, residue) in enumerate(zip(names, residues, strict=True)):
-        alone = len(set(names[(places == places[index]) & (residues == residue)])) == 1
+    for index, (name, residue, number) in enumerate(members):
+        alone = len(names[residue, number]) == 1
         try:
             symbols.append(element_of_name(f"{name:4}", residue, alone, aligned=False))
         except ValueError as error:

@@ -9,7 +9,7 @@ import numpy as np
 from ase import Atoms
 from ase.io.trajectory import Trajectory
 
-from ase_atom.io.ase_frames import stated_masses, to_atoms, to_block
+from ase_atom.io.ase_frames import left_out, stated_masses, to_atoms, to_block
 from ase_atom.io.base import TrajectoryWriter
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.guard import reading
@@ -62,6 +62,7 @@ class ASEReader(TrajectoryReader):
         for index in range(first, min(first + count, self._frames)):
             atoms = self._trajectory[index]
             self._check_frame(atoms, self._first, index)
+            self._report_left_out(left_out(atoms))
             frames.append(atoms)
         return to_block(frames, self.atom_count)
 
