@@ -72,7 +72,7 @@ CHANGES = {
         "timestep 1 fs, not 0.5 fs",
     ),
     "ensemble": (BUSSI, Bussi(300, 20.0, energy_correction=False), "Bussi, not Langevin"),
-    "no thermostat": ({}, NVE(False, True), "microcanonical, not Langevin"),
+    "no thermostat": ({}, NVE(False, True), "NVE, not Langevin"),
     "centre of mass": (
         {**LANGEVIN, "fix_com": False},
         Langevin(300, 0.01, fix_com=False, energy_correction=False),

@@ -78,7 +78,7 @@ def test_openmmml_refuses_unknown_keywords_with_the_nearest(topology):
         (0.0005, {"temperature": 300, "friction": 1 * unit.picosecond}, "friction is a number"),
         (0.0005, {"temperature": 300, "friction": 1e8}, "look at its unit"),
         (0.0005, {"temperature": 300, "taut": 1e-13}, "look at its unit"),
-        (0.0005, {"temperature": 300, "friction": 0}, "friction must be above zero"),
+        (0.0005, {"temperature": 300, "friction": 0}, "friction must be above 0"),
     ],
 )
 def test_numbers_that_cannot_be_meant(topology, tiny_checkpoint, timestep, settings, message):

@@ -69,8 +69,10 @@ def settings_of(
     length = _optional("stride", stride, unit.picosecond)
     return Settings(
         temperature=_optional("temperature", temperature, unit.kelvin),
-        friction=None if rate is None else rate / PS,
-        taut=None if tau is None else tau * PS,
+        own={
+            "friction": None if rate is None else rate / PS,
+            "taut": None if tau is None else tau * PS,
+        },
         # Without a thermostat it is the integrator's to see to.
         fix_com=None if temperature is None else fix_com,
         energy_correction=energy_correction,

@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from ase_atom.propagation import NVE, Bussi, Ensemble, Langevin
+from ase_atom.propagation.ensembles import Ensemble, ensembles
 from ase_atom.units import PS
 
 if TYPE_CHECKING:
@@ -27,7 +27,6 @@ RESTART = -1.0
 """The mark by which `ATOMIntegrator` says that its own settings hold, whatever was loaded."""
 
 MADE_BY = "made_by"
-ENSEMBLES: tuple[type[Ensemble], ...] = (NVE, Langevin, Bussi)
 
 Record = Mapping[str, float]
 """Values of the variables that hold the settings."""
@@ -46,11 +45,12 @@ def record_of(plan: Plan, held: bool, fingerprint: str) -> dict[str, float]:
         Of the operator.
     """
     ensemble = plan.ensemble
+    own = [float(getattr(ensemble, name)) for name in ensemble.parameters]
     return {
         MADE_BY: FORMAT,
-        "made_ensemble": float(ENSEMBLES.index(type(ensemble))),
-        "made_friction": getattr(ensemble, "friction", 0.0) * PS,
-        "made_taut": getattr(ensemble, "taut", 0.0),
+        "made_ensemble": _number_of(ensemble.name),
+        # The one setting that an ensemble has beside those of all, or what stands for several.
+        "made_own": own[0] if len(own) == 1 else _number_of(repr(own)),
         "made_fix_com": float(held),
         "made_energy_correction": float(ensemble.energy_correction),
         "made_reversible": float(ensemble.reversible),
@@ -72,19 +72,18 @@ def differences(
 
     Temperatures are in K and 0 without a thermostat.
     """
-    ours, theirs = (ENSEMBLES[int(each["made_ensemble"])] for each in (record, loaded))
+    ours, theirs = (_ensemble_of(each["made_ensemble"]) for each in (record, loaded))
     found = []
     if ours is not theirs:
-        found.append(f"{_dynamics(ours)}, not {_dynamics(theirs)}")
+        found.append(f"{_title(ours)}, not {_title(theirs)}")
     elif temperature != loaded_temperature:
         found.append(f"temperature {temperature:g} K, not {loaded_temperature:g} K")
-    units = {"timestep": " fs", "stride": " fs"}
-    if ours is theirs:
-        units = {"friction": "/ps", "taut": " fs", **units}
-    for name, unit in units.items():
+    if ours is theirs is not None and record["made_own"] != loaded["made_own"]:
+        found.append(_difference_of_own(ours, record["made_own"], loaded["made_own"]))
+    for name in ("timestep", "stride"):
         mine, other = record[f"made_{name}"], loaded[f"made_{name}"]
         if mine != other:
-            found.append(f"{name} {mine:g}{unit}, not {other:g}{unit}")
+            found.append(f"{name} {mine:g} fs, not {other:g} fs")
     for name in ("fix_com", "energy_correction", "reversible"):
         mine, other = bool(record[f"made_{name}"]), bool(loaded[f"made_{name}"])
         if mine != other:
@@ -94,8 +93,21 @@ def differences(
     return found
 
 
-def _dynamics(ensemble: type[Ensemble]) -> str:
-    return "microcanonical" if ensemble is NVE else ensemble.__name__
+def _ensemble_of(number: float) -> type[Ensemble] | None:
+    return next((e for e in ensembles().values() if _number_of(e.name) == number), None)
+
+
+def _title(ensemble: type[Ensemble] | None) -> str:
+    return "another ensemble" if ensemble is None else ensemble.title
+
+
+def _difference_of_own(ensemble: type[Ensemble], mine: float, other: float) -> str:
+    if len(ensemble.parameters) != 1:
+        return f"other settings of {ensemble.title}"
+    ((name, parameter),) = ensemble.parameters.items()
+    rate = parameter.unit == "1/fs"
+    factor, unit = (PS, "/ps") if rate else (1.0, " fs")
+    return f"{name} {factor * mine:g}{unit}, not {factor * other:g}{unit}"
 
 
 def _number_of(text: str) -> float:
