@@ -116,7 +116,10 @@ def ase_time(name: str, value: float) -> float:
     ConfigError
         If it is no number.
     """
-    return _times(value, 1 / FS, name)
+    time = _times(value, 1 / FS, name)
+    if time is None:
+        raise ConfigError(f"{name} is a number in ASE's units, not None")
+    return time
 
 
 def choose_potential(

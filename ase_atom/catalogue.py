@@ -7,9 +7,11 @@ from pathlib import Path
 from ase import Atoms
 
 from ase_atom.coverage import check_atoms, find_card
+from ase_atom.keywords import known_keywords
 from ase_atom.operator import OperatorLike, check_operator, list_operators, load_operator
 
 
+@known_keywords()
 def operator_for(
     atoms: Atoms, operator: str | Path | OperatorLike | None = None, *, force: bool = False
 ) -> OperatorLike:

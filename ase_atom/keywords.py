@@ -12,6 +12,7 @@ from ase_atom.errors import UnknownKeywordError
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
+Kind = TypeVar("Kind", bound=type)
 
 
 def known_keywords(
@@ -48,6 +49,12 @@ def known_keywords(
         return checked
 
     return decorate
+
+
+def known_fields(made: Kind) -> Kind:
+    """Make a data class refuse keywords that it does not have, as `known_keywords` does."""
+    made.__init__ = known_keywords()(made.__init__)  # type: ignore[misc]
+    return made
 
 
 def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> None:

@@ -263,7 +263,7 @@ class ATOMPropagator(MolecularDynamics):
                 f"the time step was {self._dt / FS:g} fs and is now {self.dt / FS:g} fs: make a "
                 "new propagator for another"
             )
-        if steps != int(steps) or steps < 0:
+        if not (steps >= 0 and float(steps).is_integer()):
             raise ConfigError(f"steps is a whole number from 0 on, not {steps!r}")
         self._state()  # raises for what has been done to the atoms that no jump can follow
         self.max_steps = self.nsteps + steps
@@ -400,8 +400,10 @@ class ATOMVerlet(ATOMPropagator):
 
     @known_keywords(*KEYWORDS)
     def __init__(self, atoms: Atoms, timestep: float, **kwargs: Any) -> None:
-        for name in ("temperature_K", "friction", "taut", "fixcm", "seed"):
+        for name in ("temperature_K", "friction", "taut", "fixcm", "rng", "seed"):
             if kwargs.get(name) is not None:
+                if name == "rng":
+                    choose_noise(kwargs[name], None, thermostatted=False)  # if it is none at all
                 raise ConfigError(f"ATOMVerlet is microcanonical and takes no {name}")
         super().__init__(atoms, timestep, **kwargs)
 

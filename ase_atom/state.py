@@ -13,10 +13,12 @@ from torch import Tensor
 
 from ase_atom.charge import total_charge
 from ase_atom.errors import StateError
+from ase_atom.keywords import known_fields
 from ase_atom.torch_settings import own_torch
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB, velocities_from_ase, velocities_to_ase
 
 
+@known_fields
 @dataclass(frozen=True, eq=False)
 class PhaseState:
     """Positions and velocities of a batch of molecules, padded to the largest one.

@@ -144,6 +144,8 @@ WAYS_IN: dict[str, Callable] = {
     "replicas": _replicas,
     "propagator": _propagator,
     "operator": _operator,
+    "OpenMM integrator": _openmm_moves,
+    "OpenMM force": _openmm_force,
     "ATOMIntegrator": _openmm_moves,
     "ATOMForce": _openmm_force,
 }

@@ -16,6 +16,7 @@ from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader, TrajectoryWarning
 from ase_atom.io.registry import format_of, open_trajectory, output_files, read_trajectory
 from ase_atom.io.topology import topology_beside
+from ase_atom.keywords import known_keywords
 from ase_atom.warning import warn
 
 
@@ -42,6 +43,7 @@ class Conversion:
     last_time: float
 
 
+@known_keywords()
 def convert_trajectory(
     source: str | Path,
     target: str | Path,

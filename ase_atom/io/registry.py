@@ -14,6 +14,7 @@ from ase_atom.errors import TrajectoryError
 from ase_atom.io.base import TrajectoryWriter, check_same_atoms, positive
 from ase_atom.io.reader import TrajectoryReader
 from ase_atom.io.topology import pdb_fits, read_elements, write_pdb
+from ase_atom.keywords import known_keywords
 
 
 @dataclass(frozen=True)
@@ -78,12 +79,14 @@ def format_of(path: str | Path, write: bool = False) -> Format:
     )
 
 
+@known_keywords()
 def output_files(path: str | Path) -> list[Path]:
     """Return the files that a trajectory makes: itself and, if it has none inside, its topology."""
     path = Path(path)
     return [path] if format_of(path, write=True).has_topology else [path, path.with_suffix(".pdb")]
 
 
+@known_keywords()
 def check_output(
     path: str | Path,
     overwrite: bool = False,
@@ -137,6 +140,7 @@ def check_topology_beside(path: str | Path, atoms: Atoms) -> None:
             )
 
 
+@known_keywords()
 def read_trajectory(
     path: str | Path, topology: Atoms | str | Path | None = None
 ) -> TrajectoryReader:
@@ -172,6 +176,7 @@ def read_trajectory(
     return kind.reader_class()(path, topology)
 
 
+@known_keywords()
 def open_trajectory(
     path: str | Path,
     atoms: Atoms,

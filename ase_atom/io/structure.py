@@ -18,6 +18,7 @@ from ase_atom.io.labels import element_of_name, with_masses
 from ase_atom.io.pdb import PDBReader
 from ase_atom.io.text import NotReadError, TextReader
 from ase_atom.io.xyz import VELOCITIES, XYZReader
+from ase_atom.keywords import known_keywords
 
 _ADVICE = "an .xyz, .extxyz, .pdb, .sdf or .traj file would do"
 
@@ -44,6 +45,7 @@ _OWN: dict[str, type[TextReader]] = {
 """Readers in the place of ASE's, by ASE's names of formats."""
 
 
+@known_keywords()
 def read_structure(path: str | Path) -> Atoms:
     """Read one molecule; of a file with several frames the last, as ASE does.
 

@@ -15,11 +15,13 @@ from scipy.spatial import KDTree
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.ase_frames import stated_masses
 from ase_atom.io.guard import reading
+from ase_atom.keywords import known_keywords
 from ase_atom.topology import BOND_FACTOR, perceive_bonds, radii
 
 _SMALL = 200  # up to so many atoms all pairs are looked at
 
 
+@known_keywords()
 def openmm_topology(atoms: Atoms, bonds: bool = True) -> Topology:
     """Return a topology of one residue, ``MOL``, with bonds perceived from the positions.
 
@@ -57,6 +59,7 @@ def find_bonds(atoms: Atoms) -> list[tuple[int, int]]:
     return [(int(i), int(j)) for i, j in np.unique(np.concatenate(found), axis=0)]
 
 
+@known_keywords()
 def write_pdb(path: Path, atoms: Atoms) -> None:
     """Write a PDB file with CONECT records, so that VMD and others draw the bonds at once.
 

@@ -27,6 +27,7 @@ FORMAT = "ase-atom-operator/1"
 SUFFIX = ".safetensors"
 
 
+@known_keywords()
 def save_operator(operator: Operator, path: str | Path) -> Path:
     """Write an operator with its card to one safetensors file, atomically.
 
@@ -140,11 +141,13 @@ def find_operator(name_or_path: str | Path) -> Path:
     )
 
 
+@known_keywords()
 def list_operators() -> list[OperatorCard]:
     """Cards of the shipped operators, by name."""
     return [read_card(path) for path in sorted(_shipped_files())]
 
 
+@known_keywords()
 def read_card(path: str | Path) -> OperatorCard:
     """The card in a checkpoint's header, without loading its weights.
 

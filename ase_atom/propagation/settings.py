@@ -14,6 +14,7 @@ from ase import Atoms
 
 from ase_atom.coverage import strange_molecule_warning, temperature_warning
 from ase_atom.errors import ConfigError
+from ase_atom.keywords import known_fields
 from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.protocol import OperatorLike
 from ase_atom.propagation.ensembles import (
@@ -41,6 +42,7 @@ def is_reversible(ensemble: type[Ensemble], asked: bool | None) -> bool:
     return ensemble.reversible_by_default if asked is None else bool(asked)
 
 
+@known_fields
 @dataclass(frozen=True, kw_only=True)
 class Settings:
     """What a user says of the dynamics.

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 
 from ase_atom.errors import ConfigError, StateError
+from ase_atom.keywords import known_fields
 from ase_atom.propagation.conservation import restore_angular_momentum
 from ase_atom.propagation.ensembles.base import Parameter, Step, Thermostat
 from ase_atom.propagation.ensembles.registry import register
@@ -18,6 +19,7 @@ from ase_atom.state import PhaseState
 
 
 @register
+@known_fields
 @dataclass(frozen=True)
 class Bussi(Thermostat):
     """Stochastic velocity rescaling (Bussi, Donadio and Parrinello 2007); see `Thermostat`.
