@@ -1,7 +1,8 @@
 """What `ATOMIntegrator` costs a step beside the operator: ``python benchmarks/openmm_overhead.py``.
 
 Runs of ethanol at a 0.5 fs time step and a 16 fs stride, one thread, no reporters, and the
-operator alone on the same jumps, in turn; the median of their differences. Times are the
+operator alone on the same jumps, in turn; the median of their differences. And runs with so many
+steps a stride that only what each step costs is left, not what each jump does. Times are the
 processor's, which other programs disturb less than the clock's. Then many steps in a row, and how
 much more memory is resident after them.
 """
@@ -28,6 +29,9 @@ from ase_atom.operator import Operator
 STEPS = 32
 """Steps a stride."""
 
+FINE = 50
+"""So many times more steps a stride, at which only what each step costs is left."""
+
 
 def main(
     operator: str = typer.Argument("ethanol-gfn2", help="Name or file of an operator for ethanol."),
@@ -39,9 +43,7 @@ def main(
     """Print the time of a step with and without the operator's part, and the growth of memory."""
     torch.set_num_threads(1)
     model = load_operator(operator)
-    atoms = molecule("CH3CH2OH")
-    topology = openmm_topology(atoms)
-    state = PhaseState.from_atoms(atoms)
+    state = PhaseState.from_atoms(molecule("CH3CH2OH"))
     times = torch.arange(1, STEPS + 1, dtype=torch.float64) * 0.5
     kinds = {
         "NVE": {},
@@ -49,38 +51,51 @@ def main(
         "Bussi": {"temperature": 300, "taut": 0.1 * unit.picosecond},
     }
     for name, settings in kinds.items():
-        system = openmm.System()
-        for atom in topology.atoms():
-            system.addParticle(atom.element.mass)
-        integrator = ATOMIntegrator(
-            system,
-            topology,
-            operator,
-            timestep=0.5 * unit.femtosecond,
-            stride=16 * unit.femtosecond,
-            energy_correction=False,
-            reversible=False,  # one pass of the operator a stride, as timed alone
-            **settings,
-        )
-        simulation = Simulation(
-            topology, system, integrator, openmm.Platform.getPlatformByName(platform)
-        )
-        simulation.context.setPositions(0.1 * atoms.positions)
-        simulation.context.setVelocitiesToTemperature(300, 1)
-        integrator.step(2 * STEPS)
-        whole, alone = [], []
+        integrator, _simulation = _begin(operator, platform, STEPS, settings)
+        fine, _other = _begin(operator, platform, FINE * STEPS, settings)
+        whole, alone, handing = [], [], []
         for _ in range(repeats):
             whole.append(_seconds(integrator.step, strides * STEPS) / strides / STEPS)
             alone.append(_seconds(_jumps, model, state, times, strides) / strides / STEPS)
+            handing.append(_seconds(fine.step, FINE * STEPS) / FINE / STEPS)
         beside = statistics.median(a - b for a, b in zip(whole, alone, strict=True))
         print(
             f"{platform}, {name}: {1e6 * statistics.median(whole):.0f} µs a step, of which the "
-            f"operator {1e6 * statistics.median(alone):.0f} µs and all else {1e6 * beside:.0f} µs"
+            f"operator {1e6 * statistics.median(alone):.0f} µs and all else {1e6 * beside:.0f} µs; "
+            f"at {FINE * STEPS} steps a stride {1e6 * statistics.median(handing):.0f} µs in all"
         )
     if steps:
         before = _resident()
         integrator.step(steps)
         print(f"{steps} steps: {_resident() - before:+.1f} MiB resident, of {before:.0f} MiB")
+
+
+def _begin(
+    operator: str, platform: str, steps: int, settings: dict[str, Any]
+) -> tuple[ATOMIntegrator, Simulation]:
+    """Return an integrator past its first strides, with so many steps in each of 16 fs."""
+    atoms = molecule("CH3CH2OH")
+    topology = openmm_topology(atoms)
+    system = openmm.System()
+    for atom in topology.atoms():
+        system.addParticle(atom.element.mass)
+    integrator = ATOMIntegrator(
+        system,
+        topology,
+        operator,
+        timestep=16 / steps * unit.femtosecond,
+        stride=16 * unit.femtosecond,
+        energy_correction=False,
+        reversible=False,  # one pass of the operator a stride, as timed alone
+        **settings,
+    )
+    simulation = Simulation(
+        topology, system, integrator, openmm.Platform.getPlatformByName(platform)
+    )
+    simulation.context.setPositions(0.1 * atoms.positions)
+    simulation.context.setVelocitiesToTemperature(300, 1)
+    integrator.step(2 * steps)
+    return integrator, simulation
 
 
 @torch.inference_mode()  # as the integrator's jumps

@@ -198,7 +198,7 @@ def check_system(system: openmm.System, molecule: Molecule, system_forces: Syste
 
 def _check_masses(system: openmm.System, numbers: np.ndarray, masses: np.ndarray) -> None:
     found = np.array([system.getParticleMass(i)._value for i in range(len(numbers))])
-    for index in np.flatnonzero(found == 0):
+    for index in np.flatnonzero(found == 0).tolist():
         raise CoverageError(
             f"particle {index} ({atom_label(numbers, index)}) has no mass: OpenMM would hold it in "
             "place, and operators move all atoms"

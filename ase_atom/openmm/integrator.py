@@ -5,6 +5,7 @@ from __future__ import annotations
 import weakref
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, cast
 
 import openmm
 from openmm import unit
@@ -206,7 +207,7 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         """
         self._need_thermostat()
         value = plain_number("temperature", temperature, unit.kelvin)
-        ensemble = replace(self._callback.plan.ensemble, temperature_K=value)
+        ensemble = replace(cast(Any, self._callback.plan.ensemble), temperature_K=value)
         for line in reservations(self._callback.source.operator.card, ensemble=ensemble):
             warn(line, CoverageWarning)
         self._target = value
@@ -291,7 +292,7 @@ def _free_group(system: openmm.System) -> int:
     return free[-1]
 
 
-def _contents(system: openmm.System) -> tuple:
+def _contents(system: openmm.System) -> tuple[Any, ...]:
     """Return what a jump cannot follow if it changes."""
     count = system.getNumParticles()
     masses = tuple(system.getParticleMass(index)._value for index in range(count))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import openmm
@@ -80,6 +80,8 @@ class Shifts:
         Number of frames before the first that the guard calls broken.
     x, v
         nm and nm/ps, ``[T, N, 3]``.
+    path
+        Where they are from.
     """
 
     label: float
@@ -87,6 +89,7 @@ class Shifts:
     good: int
     x: Array
     v: Array
+    path: Path
 
 
 class JumpCallback:
@@ -143,6 +146,7 @@ class JumpCallback:
         if phase >= POSITIONS:
             return self._answer_positions(phase - POSITIONS, values, state)
         if phase == VELOCITIES:
+            assert self._shifts is not None  # positions were asked for first
             return 0.0, self._shifts.v[self._frame]
         if phase == Phase.START:
             self._start_velocities = _real(state.getPositions(asNumpy=True)._value * NM_PS)
@@ -157,23 +161,24 @@ class JumpCallback:
     ) -> tuple[float, Array]:
         if self._pending is not None:
             return Answer.FAILED, self._zero
-        if self._shifts is None or values[LABEL] != self._shifts.label:
+        shifts = self._shifts
+        if shifts is None or values[LABEL] != shifts.label:
             velocities, self._start_velocities = self._start_velocities, None
             if velocities is None:
                 return Answer.NEEDS_START, self._zero
             try:
-                self._shifts = self._jump(values, _real(positions_of(state)), velocities)
+                self._shifts = shifts = self._jump(values, _real(positions_of(state)), velocities)
             except Exception as error:
                 self._pending = error
                 return Answer.FAILED, self._zero
-        frame -= self._shifts.first
-        if frame >= self._shifts.good:
-            late = frame - self._shifts.good - 1  # the state's time is that before the step
+        frame -= shifts.first
+        if frame >= shifts.good:
+            late = frame - shifts.good - 1  # the state's time is that before the step
             time = state.getTime()._value * PS - late * self.plan.timestep
-            self._pending = self._path.broken(time)
+            self._pending = shifts.path.broken(time)
             return Answer.FAILED, self._zero
         self._frame = frame
-        return READY, self._shifts.x[frame]
+        return READY, shifts.x[frame]
 
     @own_torch(1)
     @torch.no_grad()
@@ -194,7 +199,7 @@ class JumpCallback:
         path.begin(start, seeded_noise(int(values[SEED])), place=first, changed=bool(changed))
         x_shifts = (path.positions.numpy() - positions) / NM
         v_shifts = (path.velocities.numpy() - velocities) / NM_PS
-        return Shifts(values[LABEL], first, path.good, x_shifts, v_shifts)
+        return Shifts(values[LABEL], first, path.good, x_shifts, v_shifts, path)
 
     def _path_for(self, start: PhaseState, temperature: float) -> Path:
         """Return the path that goes on from a start, at the thermostat's temperature in K."""
@@ -208,7 +213,7 @@ class JumpCallback:
             path.watch(start)
         ensemble = path.ensemble
         if isinstance(ensemble, Thermostat) and ensemble.temperature_K != temperature:
-            path.ensemble = replace(ensemble, temperature_K=temperature)
+            path.ensemble = replace(cast(Any, ensemble), temperature_K=temperature)
         return path
 
     @staticmethod

@@ -77,9 +77,9 @@ class Molecule:
             For a molecule, by its bonds, that the operator was not trained for.
         """
         for name, values in (("position", positions), ("velocity", velocities)):
-            bad = [] if values is None else np.flatnonzero(~np.isfinite(values).all(axis=1))
-            if len(bad):
-                label = atom_label(self.numbers, int(bad[0]))
+            if values is not None and not np.isfinite(values).all():
+                bad = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
+                label = atom_label(self.numbers, bad)
                 raise StateError(f"the {name} of atom {label} is not finite")
         card = getattr(operator, "card", None)
         if card is None:

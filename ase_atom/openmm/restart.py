@@ -78,7 +78,7 @@ def differences(
         found.append(f"{_title(ours)}, not {_title(theirs)}")
     elif temperature != loaded_temperature:
         found.append(f"temperature {temperature:g} K, not {loaded_temperature:g} K")
-    if ours is theirs is not None and record["made_own"] != loaded["made_own"]:
+    if ours is not None and ours is theirs and record["made_own"] != loaded["made_own"]:
         found.append(_difference_of_own(ours, record["made_own"], loaded["made_own"]))
     for name in ("timestep", "stride"):
         mine, other = record[f"made_{name}"], loaded[f"made_{name}"]
