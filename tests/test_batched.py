@@ -13,18 +13,18 @@ from spring_ensemble import STIFFNESS, save_springs
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB, velocities_from_ase
-from training.aimnet2 import FILE, SHA256, EnsembleCalculator, load_ensemble
-from training.batched.bursts import run_bursts
-from training.batched.grouping import ATOMS, BLOCK, group
-from training.batched.motion import Batch, langevin, relax, velocity_verlet
-from training.burst import Burst
-from training.campaign import run_campaign
-from training.dynamics import Settings
-from training.engines import get_engine
+from training.data.burst import Burst
+from training.data.molecules import from_smiles
+from training.data.store import fingerprint, read_burst, read_bursts, write_burst
+from training.engines.aimnet2 import FILE, SHA256, EnsembleCalculator, load_ensemble
+from training.engines.factory import get_engine
 from training.generate import main
-from training.molecules import from_smiles
-from training.store import fingerprint, read_burst, read_bursts, write_burst
-from training.targets import Target
+from training.generation.batched.bursts import run_bursts
+from training.generation.batched.grouping import ATOMS, BLOCK, group
+from training.generation.batched.motion import Batch, langevin, relax, velocity_verlet
+from training.generation.campaign import run_campaign
+from training.generation.dynamics import Settings
+from training.generation.targets import Target
 
 BRIEF = {"thermalise": 10.0, "duration": 20.0, "temperatures": (300.0, 500.0)}
 
@@ -208,7 +208,7 @@ def test_a_file_that_is_not_installed_is_asked_for(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ASE_ATOM_DATA", str(tmp_path))
-    monkeypatch.setattr("training.aimnet2.PACKAGE", "no-such-package")
+    monkeypatch.setattr("training.engines.aimnet2.PACKAGE", "no-such-package")
     with pytest.raises(ConfigError, match=f"needs {FILE}, which is neither in"):
         load_ensemble()
     (tmp_path / "models").mkdir()

@@ -11,7 +11,7 @@ from rdkit import Chem
 from training.curation.general import BLOCK, ELEMENTS, LARGEST, SMALL
 from training.curation.protonation import ions_of
 from training.curation.scaffolds import identity, scaffold
-from training.presets import COMPOUNDS, get_preset
+from training.generation.presets import COMPOUNDS, get_preset
 
 Rows = list[dict[str, str]]
 

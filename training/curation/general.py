@@ -204,7 +204,7 @@ class _Pool:
             smiles,
             charge,
             "train",
-            "ion" if charge else kind,
+            "ion" if charge else "odd" if kind == "ion" else kind,
             0,
             Chem.AddHs(molecule).GetNumAtoms(),
             source,
