@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, fields, replace
 from itertools import pairwise
+from typing import Self
 
 import numpy as np
 
@@ -47,12 +48,13 @@ class FrameBlock:
         """Return the number of frames T."""
         return len(self.positions)
 
-    def __getitem__(self, frames: slice) -> FrameBlock:
+    def __getitem__(self, frames: slice | np.ndarray) -> Self:
         """Return some of the frames."""
-        parts = {field.name: getattr(self, field.name) for field in fields(self)}
-        return FrameBlock(**{k: None if v is None else v[frames] for k, v in parts.items()})
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        parts = {name: v[frames] for name, v in held.items() if isinstance(v, np.ndarray)}
+        return replace(self, **parts)
 
-    def divided(self) -> list[FrameBlock]:
+    def divided(self) -> list[Self]:
         """Return the frames in blocks that hold the same, of frames that may differ.
 
         A frame has no cell where its vectors are zero, a placeholder or repeat along none, and no
@@ -88,7 +90,7 @@ class FrameBlock:
                 count = min(count, int(bad.argmax()))
         return count
 
-    def aligned(self, reference: np.ndarray) -> FrameBlock:
+    def aligned(self, reference: np.ndarray) -> Self:
         """Return the frames moved and turned onto a reference, velocities and forces turned too.
 
         The rotation minimises the unweighted root-mean-square distance from the reference;

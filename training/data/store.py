@@ -27,19 +27,10 @@ import h5py
 
 from ase_atom.errors import DataError
 from ase_atom.files import replacing
-from ase_atom.io.bounds import Budget
+from ase_atom.io.bursts import FORMAT, BurstFile
 from ase_atom.io.guard import reading
-from ase_atom.io.plain_hdf5 import (
-    attribute,
-    children,
-    dataset,
-    open_plain,
-    read_whole,
-    subgroup,
-)
 from training.data.burst import ARRAYS, EXTRAS, SCALARS, Burst
 
-FORMAT = "ase-atom bursts 1"
 DATA_VARIABLE = "ASE_ATOM_DATA"
 
 
@@ -132,17 +123,13 @@ def keys(path: Path) -> list[str]:
         If the file is missing, damaged or of another kind.
     """
     with _open(path) as file:
-        return sorted(
-            f"{molecule}/{index}"
-            for molecule in children(file)
-            for index in children(subgroup(file, molecule))
-        )
+        return file.keys()
 
 
 def file_attributes(path: Path) -> dict[str, Any]:
     """Return the attributes of a whole file."""
     with _open(path) as file:
-        return {name: attribute(file, name) for name in file.attrs}
+        return file.attributes()
 
 
 def read_burst(path: Path, key: str | None = None) -> Burst:
@@ -162,8 +149,7 @@ def read_burst(path: Path, key: str | None = None) -> Burst:
         if key not in file:
             raise DataError(f"{path}: has no burst {key}")
         with reading(path, DataError, what=f"is damaged: burst {key}"):
-            molecule, _, index = key.rpartition("/")
-            return _read_group(subgroup(subgroup(file, molecule), index), key)
+            return _read(file, key)
 
 
 def iterate_bursts(path: str | Path) -> Iterator[Burst]:
@@ -229,18 +215,13 @@ def _files(path: Path) -> list[Path]:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[h5py.File]:
+def _open(path: Path) -> Iterator[BurstFile]:
     if not Path(path).is_file():
         raise DataError(f"{path}: there is no such file")
     with (
         reading(path, DataError, what="is truncated, damaged or no HDF5 file"),
-        open_plain(path) as file,
+        BurstFile(path) as file,
     ):
-        found = attribute(file, "format")
-        if found != FORMAT:
-            raise DataError(
-                f"{path}: is no file of reference bursts (format {found!r}, not {FORMAT!r})"
-            )
         yield file
 
 
@@ -260,11 +241,8 @@ def _write_group(file: h5py.File, burst: Burst) -> None:
     group.attrs["checksum"] = burst.checksum()
 
 
-def _read_group(group: h5py.Group, key: str) -> Burst:
-    budget = Budget(group.file.id.get_filesize())
-    names = [*ARRAYS, *(name for name in EXTRAS if name in group)]
-    arrays = {name: read_whole(dataset(group, name), budget) for name in names}
-    attrs = {name: attribute(group, name) for name in group.attrs}
+def _read(file: BurstFile, key: str) -> Burst:
+    arrays, attrs = file.arrays(key, ARRAYS, EXTRAS), file.attributes(key)
     checksum = attrs.pop("checksum")
     own = {name: attrs.pop(name) for name in SCALARS} | {"charge": attrs.pop("charge", 0)}
     burst = Burst(key=key, **own, **arrays, attrs=attrs)

@@ -78,9 +78,11 @@ def _trajectory(
         positions,
         None if velocities is None else np.asarray(velocities, dtype=np.float64),
         times,
-        energies,
-        None if found["dipoles"] is None else np.asarray(found["dipoles"], dtype=np.float64),
-        str(path),
+        energies=energies,
+        dipoles=None
+        if found["dipoles"] is None
+        else np.asarray(found["dipoles"], dtype=np.float64),
+        name=str(path),
     )[order]
     Trajectory(str(path), numbers, atomic_masses[numbers], (whole,)).checked()
     runs, more = split_runs(whole)

@@ -4,96 +4,87 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import h5py
 import numpy as np
 
 from ase_atom.analysis.inputs.trajectory import Segment, Trajectory
 from ase_atom.errors import DataError
 from ase_atom.io.bounds import Budget
+from ase_atom.io.bursts import Attributes, BurstFile
 from ase_atom.io.guard import reading
-from ase_atom.io.plain_hdf5 import attribute, children, dataset, open_plain, read_whole, subgroup
 
-BURST_FORMAT = "ase-atom bursts 1"
+_ARRAYS = ("masses", "positions", "velocities", "energies")
 _FACTS = ("ensemble", "theory", "friction_per_fs", "timestep_fs")
 
 
-def is_bursts(path: Path) -> bool:
-    if not h5py.is_hdf5(path):
-        return False
-    with reading(path), open_plain(path) as file:
-        return attribute(file, "format") == BURST_FORMAT
-
-
 def read_bursts(path: Path, molecule: str | None, temperature: float | None) -> Trajectory:
-    with reading(path), open_plain(path) as file:
-        return _read(file, path, molecule, temperature)
+    """Read the bursts of a molecule, those of one temperature in K or all, as runs."""
+    with reading(path), BurstFile(path) as file:
+        chosen = _choose(path, file.molecules(), molecule)
+        every = {key: file.attributes(key) for key in file.keys()}  # noqa: SIM118
+        own = {key: about for key, about in every.items() if key.rpartition("/")[0] == chosen}
+        warmth = {key: float(about["temperature_K"]) for key, about in own.items()}
+        kept = [key for key in own if temperature is None or abs(warmth[key] - temperature) <= 0.5]
+        if not kept:
+            known = ", ".join(f"{value:g}" for value in sorted(set(warmth.values())))
+            raise DataError(f"{path} holds no burst at {temperature:g} K, but at {known} K")
+        runs, numbers, masses = [], None, None
+        budget = Budget(path.stat().st_size)
+        for key in kept:
+            arrays = file.arrays(key, ("numbers", *_ARRAYS), budget=budget)
+            if numbers is not None and not np.array_equal(arrays["numbers"], numbers):
+                raise DataError(f"bursts of {chosen} in {path} hold different atoms")
+            numbers = arrays["numbers"].astype(np.int64)
+            masses, *rest = (arrays[name].astype(np.float64) for name in _ARRAYS)
+            runs.append(_segment(path, key, own[key], *rest))
+    facts, note = _facts([own[key] for key in kept], {warmth[key] for key in kept})
+    return Trajectory(
+        str(path),
+        numbers,
+        masses,
+        tuple(runs),
+        facts,
+        (note,) if note else (),
+        checksums={k: str(about["checksum"]) for k, about in every.items() if "checksum" in about},
+    )
 
 
-def _read(
-    file: h5py.File, path: Path, molecule: str | None, temperature: float | None
-) -> Trajectory:
-    runs, facts, present, temperatures = [], [], [], set()
-    numbers = masses = None
-    names = children(file)
+def _choose(path: Path, names: list[str], molecule: str | None) -> str:
     if molecule is None and len(names) > 1:
         raise DataError(f"{path} holds bursts of {', '.join(names)}: choose one by its name")
     if not names:
         raise DataError(f"{path} holds no bursts")
-    chosen = names[0] if molecule is None else molecule
-    if chosen not in names:
-        raise DataError(f"{path} holds no bursts of {chosen!r}, but of {', '.join(names)}")
-    parent = subgroup(file, chosen)
-    budget = Budget(file.id.get_filesize())
-    for key in children(parent):
-        group = subgroup(parent, key)
-        about = {name: attribute(group, name) for name in group.attrs}
-        present.append(float(about["temperature_K"]))
-        if temperature is not None and abs(present[-1] - temperature) > 0.5:
-            continue
-        temperatures.add(present[-1])
-        arrays = {
-            name: read_whole(dataset(group, name), budget).astype(np.float64)
-            for name in ("masses", "positions", "velocities", "energies")
-        }
-        own = read_whole(dataset(group, "numbers"), budget).astype(np.int64)
-        if numbers is not None and not np.array_equal(own, numbers):
-            raise DataError(f"bursts of {chosen} in {path} hold different atoms")
-        numbers, masses = own, arrays["masses"]
-        runs.append(
-            Segment(
-                arrays["positions"],
-                arrays["velocities"],
-                float(about["interval"]) * np.arange(len(arrays["energies"])),
-                arrays["energies"],
-                name=f"{chosen}/{key} of {path.name}",
-                key=f"{chosen}/{key}",
-                theory=str(about.get("theory", "unknown")),
-            )
-        )
-        facts.append({name: str(about[name]) for name in _FACTS if name in about})
-    checksums = _checksums(file)
-    if not runs:
-        known = ", ".join(f"{value:g}" for value in sorted(set(present)))
-        raise DataError(f"{path} holds no burst at {temperature:g} K, but at {known} K")
-    shared = {k: v for k, v in facts[0].items() if all(f.get(k) == v for f in facts)}
-    notes = []
-    if len(temperatures) == 1:
-        shared["temperature_K"] = f"{temperatures.pop():g}"
-    else:
-        listed = ", ".join(f"{value:g}" for value in sorted(temperatures))
-        notes.append(f"it mixes bursts of {listed} K; choose one by its temperature")
-    return Trajectory(
-        str(path), numbers, masses, tuple(runs), shared, tuple(notes), checksums=checksums
+    if molecule not in (None, *names):
+        raise DataError(f"{path} holds no bursts of {molecule!r}, but of {', '.join(names)}")
+    return names[0] if molecule is None else molecule
+
+
+def _segment(
+    path: Path,
+    key: str,
+    about: Attributes,
+    positions: np.ndarray,
+    velocities: np.ndarray,
+    energies: np.ndarray,
+) -> Segment:
+    return Segment(
+        positions,
+        velocities,
+        float(about["interval"]) * np.arange(len(energies)),
+        energies=energies,
+        name=f"{key} of {path.name}",
+        key=key,
+        theory=str(about.get("theory", "unknown")),
     )
 
 
-def _checksums(file: h5py.File) -> dict[str, str]:
-    """Checksums of all bursts of a file by key."""
-    found = {}
-    for molecule in children(file):
-        parent = subgroup(file, molecule)
-        for key in children(parent):
-            checksum = attribute(subgroup(parent, key), "checksum")
-            if checksum is not None:
-                found[f"{molecule}/{key}"] = str(checksum)
-    return found
+def _facts(bursts: list[Attributes], temperatures: set[float]) -> tuple[dict[str, str], str]:
+    """What all bursts have in common, and a note where their temperatures differ."""
+    facts = {
+        name: str(bursts[0][name])
+        for name in _FACTS
+        if name in bursts[0] and all(about.get(name) == bursts[0][name] for about in bursts)
+    }
+    if len(temperatures) == 1:
+        return facts | {"temperature_K": f"{temperatures.pop():g}"}, ""
+    listed = ", ".join(f"{value:g}" for value in sorted(temperatures))
+    return facts, f"it mixes bursts of {listed} K; choose one by its temperature"

@@ -12,10 +12,11 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from ase_atom.analysis.inputs.archives import read_npz
-from ase_atom.analysis.inputs.bursts import is_bursts, read_bursts
+from ase_atom.analysis.inputs.bursts import read_bursts
 from ase_atom.analysis.inputs.trajectory import EVEN, Segment, Trajectory, split_runs
 from ase_atom.coverage import MASS_TOLERANCE
 from ase_atom.errors import DataError, TrajectoryError
+from ase_atom.io.bursts import is_bursts
 
 
 def load_trajectory(
@@ -159,7 +160,10 @@ def _read_frames(path: Path, topology: Atoms | str | Path | None) -> Trajectory:
             "its periodic cell was not looked at: the molecule must be whole in each frame"
         )
     whole = Segment(
-        *(_concatenated(blocks, name) for name in ("positions", "velocities", "times", "energies")),
+        **{
+            part: _concatenated(blocks, part)
+            for part in ("positions", "velocities", "times", "energies")
+        },
         name=str(path),
     )
     runs, more = split_runs(whole)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from typing import Self
 
 import numpy as np
 from ase import Atoms
@@ -12,6 +13,7 @@ from ase.data import atomic_masses
 from numpy.typing import ArrayLike, NDArray
 
 from ase_atom.errors import DataError
+from ase_atom.io.frames import FrameBlock
 from ase_atom.units import AMU_A2_FS2_IN_EV
 
 EVEN = 2e-3
@@ -20,19 +22,14 @@ single precision round times."""
 
 
 @dataclass(frozen=True)
-class Segment:
+class Segment(FrameBlock):
     """One continuous run.
+
+    Times are evenly spaced, or None where the order or the spacing of frames is unknown; energies
+    are there for every frame, or None.
 
     Attributes
     ----------
-    positions
-        Å, ``[T, N, 3]``.
-    velocities
-        Å/fs, ``[T, N, 3]``, or None.
-    times
-        fs, ``[T]``, evenly spaced, or None where the order or the spacing of frames is unknown.
-    energies
-        Potential energies in eV, ``[T]``, or None.
     dipoles
         e Å, ``[T, 3]``, or None.
     name
@@ -41,26 +38,14 @@ class Segment:
         Of a reference burst: its name in the store, and its level of theory. Else empty.
     """
 
-    positions: NDArray
-    velocities: NDArray | None = None
-    times: NDArray | None = None
-    energies: NDArray | None = None
     dipoles: NDArray | None = None
     name: str = ""
     key: str = ""
     theory: str = ""
 
-    def __len__(self) -> int:
-        """Return the number of frames T."""
-        return len(self.positions)
-
-    def __getitem__(self, frames: slice | NDArray) -> Segment:
-        """Return some of the frames."""
-        parts = {
-            name: None if (value := getattr(self, name)) is None else value[frames]
-            for name in ("positions", "velocities", "times", "energies", "dipoles")
-        }
-        return replace(self, **parts)
+    def aligned(self, reference: NDArray) -> Self:
+        """As `FrameBlock.aligned`, without dipoles."""
+        return replace(super().aligned(reference), dipoles=None)
 
 
 @dataclass(frozen=True)
@@ -144,7 +129,7 @@ class Trajectory:
                     run,
                     None if velocities is None else np.asarray(velocities[index], np.float64),
                     None if times is None else np.asarray(times, np.float64),
-                    None if energies is None else np.asarray(energies[index], np.float64),
+                    energies=None if energies is None else np.asarray(energies[index], np.float64),
                     name=f"{name} {index}",
                 )
             )

@@ -18,7 +18,6 @@ from ase_atom.analysis.statistics import (
     paired_difference,
     width,
 )
-from ase_atom.io.frames import FrameBlock
 
 _SAME_PLACE = 2e-3  # Å; text and compressed formats round
 _SAME_SPEED = 2e-2  # relative
@@ -125,9 +124,7 @@ def have_common_starts(trajectory: Trajectory, reference: Trajectory) -> bool:
         return False
     for ours, theirs in zip(trajectory.segments, reference.segments, strict=True):
         target = theirs.positions[0]
-        first = FrameBlock(
-            ours.positions[:1], None if ours.velocities is None else ours.velocities[:1]
-        ).aligned(target)
+        first = ours[:1].aligned(target)
         if np.abs(first.positions[0] - target).max() > _SAME_PLACE:
             return False
         if first.velocities is not None and theirs.velocities is not None:

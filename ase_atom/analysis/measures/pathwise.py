@@ -8,12 +8,11 @@ from dataclasses import replace
 import numpy as np
 from numpy.typing import NDArray
 
-from ase_atom.analysis.inputs.trajectory import Trajectory
+from ase_atom.analysis.inputs.trajectory import Segment, Trajectory
 from ase_atom.analysis.lines import Line, Missing
 from ase_atom.analysis.measures.pair import Pair
 from ase_atom.analysis.plots import Curve, Mark, Panel, Plot, Section
 from ase_atom.analysis.statistics import Estimate, draw_counts, resampled
-from ase_atom.io.frames import FrameBlock
 from ase_atom.units import format_time
 
 _SAME_TIME = 2e-3  # fs, plus as much of the time itself
@@ -149,9 +148,9 @@ def path_errors(
     moving = pair.trajectory.has_velocities and pair.reference.has_velocities
     for mine, other in zip(pair.trajectory, pair.reference, strict=True):
         target = other.positions[theirs]
-        block = FrameBlock(mine.positions[ours], mine.velocities[ours] if moving else None)
-        plain.append(((block.positions - target) ** 2).mean((1, 2)))
-        superposed = block.aligned(target)
+        run = mine[ours]
+        plain.append(((run.positions - target) ** 2).mean((1, 2)))
+        superposed = run.aligned(target)
         positions.append(np.sqrt(((superposed.positions - target) ** 2).sum(2).mean(1)))
         if moving:
             there = other.velocities[theirs]
@@ -175,7 +174,7 @@ def climate(reference: Trajectory, random: np.random.Generator) -> tuple[float, 
         apart = labels[first] != labels[second]
         first, second = first[apart], second[apart]
     first, second = first[:_PAIRS], second[:_PAIRS]
-    superposed = FrameBlock(frames[first]).aligned(frames[second])
+    superposed = Segment(frames[first]).aligned(frames[second])
     squares = ((superposed.positions - frames[second]) ** 2).sum(2).mean(1)
     if len(reference.segments) < _FEW:
         labels = np.arange(len(frames)) * 10 // len(frames)

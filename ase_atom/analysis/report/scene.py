@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.molecule.coordinates import Coordinates
 from ase_atom.analysis.report.figures import COLOURS
-from ase_atom.io.frames import FrameBlock
 
 _MOST_FRAMES = 300
 _LEAST_FRAMES = 60
@@ -36,7 +35,7 @@ def make_scene(
     target = reference.segments[0].positions[picks[1][0]]
     target = target - target.mean(0)
     paths = [
-        FrameBlock(side.segments[0].positions[frames]).aligned(target).positions
+        side.segments[0][frames].aligned(target).positions
         for side, frames in zip((trajectory, reference), picks, strict=True)
     ]
     radius = max(float(np.linalg.norm(path, axis=-1).max()) for path in paths)
