@@ -11,7 +11,6 @@ import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
 
-from ase_atom.analysis.engines import make_calculator
 from ase_atom.analysis.inputs.checks import check_alone, check_pair, with_masses_noted
 from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.inputs.velocities import with_velocities
@@ -38,6 +37,7 @@ from ase_atom.analysis.parts import (
 from ase_atom.analysis.plots import Section
 from ase_atom.analysis.statistics import LEAST_BLOCKS
 from ase_atom.errors import ConfigError
+from ase_atom.reference_engines import make_calculator
 
 if TYPE_CHECKING:
     from ase_atom.operator import Operator

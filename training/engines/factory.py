@@ -20,12 +20,9 @@ from ase.calculators.calculator import Calculator, PropertyNotImplementedError, 
 from ase.data import chemical_symbols
 
 from ase_atom.errors import ConfigError, DataError
+from ase_atom.reference_engines import ACCURACY, XTB, functional_and_basis, load_class
 from training.data.molecules import Molecule
 from training.engines.potential import Potential
-
-XTB = {"gfn2": "GFN2-xTB", "gfn1": "GFN1-xTB"}
-ACCURACY = 0.1
-"""tblite's accuracy: ten times tighter than its default, for forces smooth enough for bursts."""
 
 WHEREABOUTS = {"aimnet2": ("path",)}
 """Options that say where an engine's files lie, which is no matter of what it computes."""
@@ -184,7 +181,9 @@ def recorded_options(name: str, options: str) -> str:
 
 
 def _xtb(name: str, keywords: dict[str, Any]) -> Engine:
-    calculator = _load("training.engines.xtb", "EnergyAndForces", name, "pip install tblite")
+    calculator = load_class(
+        "training.engines.xtb", "EnergyAndForces", f"engine {name}", "pip install tblite"
+    )
     _known(name, keywords, *calculator.default_parameters)
     settings = {"method": XTB[name], "verbosity": 0, "accuracy": ACCURACY} | keywords
     release = version("tblite")
@@ -193,15 +192,16 @@ def _xtb(name: str, keywords: dict[str, Any]) -> Engine:
 
 
 def _aimnet2(name: str, keywords: dict[str, Any]) -> Engine:
-    load = _load("training.engines.aimnet2", "load_ensemble", name, "pip install torch")
-    ensemble = load(**_known(name, keywords, "path", "sha256"))
-    calculator = _load("training.engines.aimnet2", "EnsembleCalculator", name, "pip install torch")
+    # Torch takes a second or two to import.
+    from training.engines.aimnet2 import EnsembleCalculator, load_ensemble
+
+    ensemble = load_ensemble(**_known(name, keywords, "path", "sha256"))
     return Engine(
         name,
         "aimnet2",
         ensemble.version,
         ensemble.theory,
-        lambda: calculator(ensemble),
+        lambda: EnsembleCalculator(ensemble),
         ensemble.charges,
         ensemble.elements,
         lambda: ensemble,
@@ -218,12 +218,10 @@ def _known(name: str, keywords: dict[str, Any], *options: str) -> dict[str, Any]
 
 
 def _pyscf(name: str, keywords: dict[str, Any]) -> Engine:
-    functional, slash, basis = name.removeprefix("pyscf:").partition("/")
-    if not (functional and slash and basis):
-        raise ConfigError(
-            f"engine {name!r} should be pyscf:<functional>/<basis>, such as pyscf:pbe/def2-svp"
-        )
-    calculator = _load("training.engines.dft", "DensityFunctional", name, "pip install pyscf")
+    functional, basis = functional_and_basis(name, "engine")
+    calculator = load_class(
+        "training.engines.dft", "DensityFunctional", f"engine {name}", "pip install pyscf"
+    )
     release = version("pyscf")
     settings = {"functional": functional, "basis": basis} | keywords
     stated = _stated(calculator.default_parameters | keywords)
@@ -233,7 +231,7 @@ def _pyscf(name: str, keywords: dict[str, Any]) -> Engine:
 
 def _dotted(name: str, keywords: dict[str, Any]) -> Engine:
     module, _, attribute = name.partition(":")
-    calculator = _load(module, attribute, name, "check the module's name")
+    calculator = load_class(module, attribute, f"engine {name}", "check the module's name")
     package = module.partition(".")[0]
     try:
         release = version(package)
@@ -245,15 +243,6 @@ def _dotted(name: str, keywords: dict[str, Any]) -> Engine:
 
 def _stated(keywords: dict[str, Any]) -> str:
     return "".join(f", {name}={value}" for name, value in keywords.items())
-
-
-def _load(module: str, attribute: str, name: str, remedy: str) -> Any:
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        raise ConfigError(f"engine {name} cannot be imported ({error}): {remedy}") from error
-    except AttributeError as error:
-        raise ConfigError(f"engine {name}: {module} has no {attribute}") from error
 
 
 def _parse(options: str) -> dict[str, Any]:

@@ -1,17 +1,19 @@
-"""Calculators by name, for ``--energy``."""
+"""ASE calculators by name: ``gfn2``, ``pyscf:pbe/def2-svp``, or any class of any module."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Sequence
+from typing import Any
 
 from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 
 from ase_atom.errors import ConfigError
 
-_XTB = {"gfn2": "GFN2-xTB", "gfn1": "GFN1-xTB"}
-_ACCURACY = 0.1  # of tblite: ten times tighter than its default
+XTB = {"gfn2": "GFN2-xTB", "gfn1": "GFN1-xTB"}
+ACCURACY = 0.1
+"""tblite's accuracy: ten times tighter than its default, for forces smooth enough for dynamics."""
 
 
 def make_calculator(name: str) -> Calculator:
@@ -28,28 +30,57 @@ def make_calculator(name: str) -> Calculator:
     ConfigError
         If there is no such calculator or its program is not installed.
     """
-    if name in _XTB:
-        tblite = _load("tblite.ase", "TBLite", name, "pip install tblite")
-        return tblite(method=_XTB[name], verbosity=0, accuracy=_ACCURACY)
+    if name in XTB:
+        tblite = load_class("tblite.ase", "TBLite", f"energy {name}", "pip install tblite")
+        return tblite(method=XTB[name], verbosity=0, accuracy=ACCURACY)
     if name.startswith("pyscf:"):
-        functional, _, basis = name.removeprefix("pyscf:").partition("/")
-        if not (functional and basis):
-            raise ConfigError(
-                f"energy {name!r} should be pyscf:<functional>/<basis>, such as pyscf:pbe/def2-svp"
-            )
-        _load("pyscf", "gto", name, "pip install pyscf")
+        functional, basis = functional_and_basis(name, "energy")
+        load_class("pyscf", "gto", f"energy {name}", "pip install pyscf")
         return KohnSham(functional, basis)
     module, colon, attribute = name.partition(":")
     if not (colon and module and attribute):
         raise ConfigError(
-            f"unknown energy {name!r}: there are {', '.join(_XTB)}, pyscf:<functional>/<basis>, "
+            f"unknown energy {name!r}: there are {', '.join(XTB)}, pyscf:<functional>/<basis>, "
             "and any ASE calculator as <module>:<class>"
         )
-    kind = _load(module, attribute, name, "check its name")
+    kind = load_class(module, attribute, f"energy {name}", "check its name")
     try:
         return kind()
     except Exception as error:  # calculators raise whatever they miss, a program's path for one
         raise ConfigError(f"energy {name} cannot be made without arguments ({error})") from error
+
+
+def functional_and_basis(name: str, what: str) -> tuple[str, str]:
+    """Functional and basis of a name such as ``pyscf:pbe/def2-svp``; what it names is told."""
+    functional, _, basis = name.removeprefix("pyscf:").partition("/")
+    if not (functional and basis):
+        raise ConfigError(
+            f"{what} {name!r} should be pyscf:<functional>/<basis>, such as pyscf:pbe/def2-svp"
+        )
+    return functional, basis
+
+
+def load_class(module: str, attribute: str, what: str, remedy: str) -> Any:
+    """Whatever a module has under a name.
+
+    Parameters
+    ----------
+    module, attribute
+        Of Python.
+    what, remedy
+        What is missing if it cannot be had, and what helps.
+
+    Raises
+    ------
+    ConfigError
+        If the module cannot be imported, or has nothing of that name.
+    """
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except ImportError as error:
+        raise ConfigError(f"{what} cannot be imported ({error}): {remedy}") from error
+    except AttributeError as error:
+        raise ConfigError(f"{what}: {module} has no {attribute}") from error
 
 
 class KohnSham(Calculator):
@@ -106,12 +137,3 @@ class KohnSham(Calculator):
             gradient = field.nuc_grad_method()
             gradient.grid_response = True
             self.results["forces"] = -gradient.kernel() * units.Hartree / units.Bohr
-
-
-def _load(module: str, attribute: str, name: str, remedy: str):
-    try:
-        return getattr(importlib.import_module(module), attribute)
-    except ImportError as error:
-        raise ConfigError(f"energy {name} cannot be imported ({error}): {remedy}") from error
-    except AttributeError as error:
-        raise ConfigError(f"energy {name}: {module} has no {attribute}") from error
