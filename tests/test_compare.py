@@ -15,7 +15,7 @@ from springs import SpringOperator
 from ase_atom.analysis import Segment, Tolerances, Trajectory, Verdict, compare
 from ase_atom.analysis.comparison import Comparison
 from ase_atom.analysis.measures.infrared import infrared_spectrum
-from ase_atom.analysis.parts import run_operator
+from ase_atom.analysis.rollout import run_operator
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import AMU_A2_FS2_IN_EV, FS
 

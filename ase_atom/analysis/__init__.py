@@ -13,11 +13,13 @@ if TYPE_CHECKING:
     from ase_atom.analysis.inputs.sources import load_trajectory
     from ase_atom.analysis.inputs.trajectory import Segment, Trajectory
     from ase_atom.analysis.lines import Line, Tolerances, Verdict
+    from ase_atom.analysis.options import Options
 
 _HOMES = {
     "Comparison": "comparison",
     "compare": "comparison",
     "Line": "lines",
+    "Options": "options",
     "Tolerances": "lines",
     "Verdict": "lines",
     "load_trajectory": "inputs.sources",
@@ -28,6 +30,7 @@ _HOMES = {
 __all__ = [
     "Comparison",
     "Line",
+    "Options",
     "Segment",
     "Tolerances",
     "Trajectory",

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from ase import Atoms
 
+from ase_atom.analysis.inputs.learned import unseen
 from ase_atom.analysis.inputs.trajectory import Segment, Trajectory
+from ase_atom.analysis.inputs.velocities import with_velocities
 from ase_atom.analysis.measures.motion import (
     nominal_temperature,
     rotational_freedom,
     split_motion,
     temperatures,
 )
+from ase_atom.analysis.measures.thermodynamics import ensemble_of
+from ase_atom.analysis.molecule.coordinates import typical_frame
 from ase_atom.analysis.statistics import LEAST_BLOCKS
+from ase_atom.catalogue import operator_for
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import Operator
 from ase_atom.propagation import Propagator, Settings, roll_out
@@ -25,6 +32,14 @@ from ase_atom.units import format_time
 ENSEMBLES = ("nve", "langevin", "bussi")
 _STARTS = 32
 _LEAST_FRAMES = 20  # of one start's reference path
+
+
+class OperatorRun(NamedTuple):
+    """A reference cut into runs, the operator's runs from their starts, and the operator."""
+
+    reference: Trajectory
+    trajectory: Trajectory
+    operator: Operator
 
 
 def cut_runs(reference: Trajectory, starts: int | None, length: float) -> Trajectory:
@@ -61,6 +76,56 @@ def cut_runs(reference: Trajectory, starts: int | None, length: float) -> Trajec
         size = len(run) // here
         pieces += [run[k * size : (k + 1) * size] for k in range(here)]
     return replace(reference, segments=tuple(pieces))
+
+
+def run_operator(
+    operator: str | Operator, reference: Trajectory, starts: int | None, settings: dict[str, Any]
+) -> OperatorRun:
+    """Start an operator from frames of a reference.
+
+    Parameters
+    ----------
+    operator
+        Name, file or operator.
+    reference
+        As it was read.
+    starts
+        How many, see `cut_runs`.
+    settings
+        Of `run_from`, None standing for not said; the ensemble is the reference's by default.
+
+    Raises
+    ------
+    AtomError
+        If the reference lacks velocities or times, the operator has learned from all of it or does
+        not cover the molecule, or the settings are impossible.
+    """
+    reference, lack = with_velocities(reference)
+    if lack:
+        raise ConfigError(f"no operator can start from frames of the reference: {lack}")
+    model = operator_for(_typical(reference), operator)
+    reference = unseen(reference, model)
+    cut = cut_runs(reference, starts, 4 * model.horizon)
+    kind = ensemble_of(reference, reference.kinetic_energies())
+    chosen = {name: value for name, value in settings.items() if value is not None}
+    chosen.setdefault("ensemble", "langevin" if kind == "canonical" else "nve")
+    if chosen["ensemble"] == "nve":
+        _check_nve(reference, chosen)
+    else:
+        turning = rotational_freedom(reference)
+        motions = [split_motion(run, reference.masses, turning) for run in reference]
+        chosen = {
+            "friction": float(reference.facts.get("friction_per_fs", 0.01)),
+            "fix_com": temperatures(reference, motions).com_fixed,
+        } | chosen
+    return OperatorRun(cut, run_from(model, cut, **chosen), model)
+
+
+def with_notes_of_run(reference: Trajectory, run: OperatorRun) -> Trajectory:
+    """The reference with what is to be said of the operator's runs beside a trajectory's."""
+    own = [note for note in run.reference.notes if note not in reference.notes]
+    about = (f"of {run.trajectory.name}: {note}" for note in run.trajectory.notes)
+    return reference.noting(*own, *about)
 
 
 def run_from(
@@ -166,6 +231,23 @@ def run_from(
         name, reference.numbers, reference.masses, tuple(runs), facts, tuple(notes)
     )
     return made_of.checked()
+
+
+def _check_nve(reference: Trajectory, chosen: dict[str, Any]) -> None:
+    """Refuse a thermostat's settings, but for a temperature that may have chosen among bursts."""
+    of_bursts = any(run.key for run in reference)
+    for name in ("friction", *(() if of_bursts else ("temperature",))):
+        if name in chosen:
+            raise ConfigError(
+                f"a {name} goes with ensemble langevin or bussi, and the operator's run is nve"
+            )
+
+
+def _typical(reference: Trajectory) -> Atoms:
+    """The molecule as in a typical frame, from which its bonds are perceived."""
+    atoms = reference.atoms()
+    atoms.positions = typical_frame(reference.pooled("positions", 200))
+    return atoms
 
 
 def _temperature(reference: Trajectory) -> tuple[float, str]:
