@@ -1,6 +1,6 @@
 """Structures and trajectories as files.
 
-A format is a line in `ase_atom.io.registry.FORMATS`, a reader and a writer. The names below are
+A format is a line in `ase_atom.io.formats.FORMATS`, a reader and a writer. The names below are
 loaded on first use: ASE imports this package whenever it is imported itself, to learn of the
 formats in `ase_atom.io.ase_plugin`.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from ase_atom.io.topology import openmm_topology, write_pdb
 
 _HOMES = {
-    "FORMATS": "registry",
+    "FORMATS": "formats",
     "check_output": "registry",
     "open_trajectory": "registry",
     "output_files": "registry",

@@ -16,6 +16,7 @@ from ase_atom.coverage import MASS_TOLERANCE
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.ase_frames import results_at_hand
 from ase_atom.io.cells import check_cells
+from ase_atom.io.formats import FORMATS
 from ase_atom.io.frames import FrameBlock
 from ase_atom.topology import atom_label
 from ase_atom.units import velocities_from_ase
@@ -314,8 +315,6 @@ class TrajectoryWriter(ABC):
 
     def _refused(self, block: FrameBlock, why: str, need: str) -> TrajectoryError:
         """Return the error for a frame that does not go with those before, and what would do."""
-        from ase_atom.io.registry import FORMATS
-
         able = [
             ending
             for one in FORMATS

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,7 +17,6 @@ from ase_atom.errors import FileFormatError, TrajectoryError
 from ase_atom.io.ase_frames import to_atoms
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.guard import Guarded, refusal
-from ase_atom.io.topology import find_topology
 from ase_atom.topology import atom_label
 from ase_atom.warning import warn
 
@@ -27,6 +26,10 @@ COORDINATES = 2**18
 
 class TrajectoryWarning(UserWarning):
     """A trajectory that is read, but not to the end that it should have."""
+
+
+FindTopology = Callable[[], tuple[np.ndarray, np.ndarray | None, str]]
+"""Returns atomic numbers, masses if they are stated, and where they come from."""
 
 
 class TrajectoryReader(Guarded, ABC):
@@ -42,9 +45,10 @@ class TrajectoryReader(Guarded, ABC):
     ----------
     path
         The file; see `ase_atom.io.read_trajectory`, which makes readers.
-    topology
-        Elements of the atoms, for formats that do not say: atoms, or a file; by default the PDB or
-        PSF file beside the trajectory, if there is one.
+    find_topology
+        Says which elements the atoms are, for formats that do not.
+    given
+        Whether what it finds was named by the user: then it must fit, also where the file says.
 
     Attributes
     ----------
@@ -74,15 +78,17 @@ class TrajectoryReader(Guarded, ABC):
     atom_count: int
     whole_size: int
 
-    def __init__(self, path: Path, topology: Atoms | str | Path | None = None) -> None:
+    def __init__(
+        self, path: Path, find_topology: FindTopology | None = None, given: bool = False
+    ) -> None:
         self.path = path
         self.lost = 0
         self._left_out: set[str] = set()
-        self._topology = topology
+        self._find_topology, self._given = find_topology, given
         self._atoms: Atoms | None = None
         try:
             self._open()
-            if topology is not None:
+            if given:
                 _ = self.numbers  # refuse one that does not fit before anything is read
         except BaseException:
             with contextlib.suppress(TrajectoryError):  # of a file that was not opened
@@ -163,9 +169,11 @@ class TrajectoryReader(Guarded, ABC):
     def _identity(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Return atomic numbers, and masses if they are stated."""
         own = self.own_numbers
-        if own is not None and self._topology is None:
+        if own is not None and not self._given:
             return own, self.own_masses
-        numbers, masses, name = find_topology(self.path, self._topology)
+        if self._find_topology is None:
+            raise TrajectoryError(f"{self.path} does not say which elements its atoms are")
+        numbers, masses, name = self._find_topology()
         if len(numbers) != self.atom_count or (
             own is not None and not np.array_equal(numbers, own)
         ):

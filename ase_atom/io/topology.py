@@ -15,6 +15,7 @@ from scipy.spatial import KDTree
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.ase_frames import stated_masses
 from ase_atom.io.guard import reading
+from ase_atom.io.structure import read_structure
 from ase_atom.keywords import known_keywords
 from ase_atom.topology import BOND_FACTOR, perceive_bonds, radii
 
@@ -74,8 +75,6 @@ def write_pdb(path: Path, atoms: Atoms) -> None:
 
 def pdb_fits(path: Path, atoms: Atoms) -> bool:
     """Return whether a PDB file has the same elements and bonds as the atoms."""
-    from ase_atom.io.structure import read_structure
-
     try:
         there = read_structure(path)
     except TrajectoryError:
@@ -133,8 +132,6 @@ def read_elements(path: Path) -> np.ndarray:
 
 
 def _read(path: Path) -> Atoms:
-    from ase_atom.io.structure import read_structure
-
     is_psf = path.suffix.lower() == ".psf"
     atoms = Atoms(_psf_elements(path)) if is_psf else read_structure(path)
     if not atoms.numbers.all():

@@ -15,8 +15,9 @@ from ase_atom.coverage import CoverageWarning
 from ase_atom.errors import ConfigError, StateError
 from ase_atom.keywords import known_keywords
 from ase_atom.openmm.checks import FORCE_NAME, SystemForces, check_molecule, check_system
-from ase_atom.openmm.jumps import JumpCallback, Plan
+from ase_atom.openmm.jumps import JumpCallback
 from ase_atom.openmm.molecule import molecule_bonds
+from ase_atom.openmm.plan import Plan
 from ase_atom.openmm.program import TARGET, parameters, write_program
 from ase_atom.openmm.quantities import PLAIN, Quantity, plain_number, settings_of
 from ase_atom.openmm.restart import (

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ase_atom.openmm.molecule import Molecule, positions_of
+from ase_atom.openmm.plan import Plan
 from ase_atom.openmm.potential import EnergyCallback
 from ase_atom.openmm.program import (
     CHANGED,
@@ -26,7 +27,7 @@ from ase_atom.openmm.program import (
     Phase,
 )
 from ase_atom.openmm.source import OperatorSource
-from ase_atom.propagation import Ensemble, Noise, Path, Thermostat
+from ase_atom.propagation import Noise, Path, Thermostat
 from ase_atom.state import PhaseState
 from ase_atom.torch_settings import own_torch
 from ase_atom.units import NM, NM_PS, PS
@@ -39,31 +40,6 @@ POSITIONS, VELOCITIES, READY = int(Phase.POSITIONS), int(Phase.VELOCITIES), floa
 
 SAME_PLACE = 1e-6
 """Å within which a jump's start is a frame of the jump before, and needs no second look."""
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How jumps are made.
-
-    Parameters
-    ----------
-    ensemble
-        The ensemble; its temperature is only that at the start of a simulation.
-    timestep
-        fs.
-    frames
-        Time steps of a stride.
-    still
-        Take the drift of the centre of mass out of velocities that were set from outside.
-    own_energy
-        Answer with the operator's energy and forces when these are asked for; else with zero.
-    """
-
-    ensemble: Ensemble
-    timestep: float
-    frames: int
-    still: bool
-    own_energy: bool
 
 
 @dataclass(frozen=True)

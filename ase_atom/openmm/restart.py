@@ -9,13 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
+from ase_atom.openmm.plan import Plan
 from ase_atom.propagation.ensembles import Ensemble, ensembles
 from ase_atom.units import PS
-
-if TYPE_CHECKING:
-    from ase_atom.openmm.jumps import Plan
 
 FORMAT = 2611.0
 """Says that the variables are an `ATOMIntegrator`'s, which nothing else writes."""
