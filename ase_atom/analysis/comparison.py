@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ase_atom.analysis.plots import Section
 from ase_atom.analysis.sections import Energies, Kinetics, add_infrared, paths, thermodynamics
 from ase_atom.analysis.sides import Sides, load_sides
 from ase_atom.analysis.statistics import LEAST_BLOCKS
+from ase_atom.keywords import known_keywords
 
 SHORT = 1000.0
 """fs; few runs that together are shorter are one sample of soft modes."""
@@ -41,6 +42,7 @@ class Comparison(Outcome):
         return write_report(self, Path(folder), command=command, overwrite=overwrite)
 
 
+@known_keywords(*(each.name for each in fields(Options)))
 def compare(
     trajectory: str | Path | Trajectory | None,
     reference: str | Path | Trajectory,
