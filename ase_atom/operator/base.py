@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from ase_atom.errors import ConfigError, CoverageError, HorizonError
 from ase_atom.operator.config import ArchitectureConfig
+from ase_atom.operator.engine.network import Network
 from ase_atom.operator.memory import keep_freed_memory
 from ase_atom.operator.protocol import OperatorBase
 from ase_atom.state import PhaseState
@@ -29,8 +30,8 @@ class Operator(OperatorBase, nn.Module, ABC):
     x + V t exactly, so the map is Galilean invariant. A horizon longer than one segment is
     covered by chained segments with the same weights, all inside one call.
 
-    An architecture supplies `segment` and, if it has an energy head, `energy_output`. Propagation
-    calls the operator itself, `energy` and `energy_and_forces`; training calls `segment`,
+    An architecture supplies `segment` and, if it has an energy head, `energy_output`; with
+    `network` it can be evaluated by other engines. Propagation calls the operator itself, `energy` and `energy_and_forces`; training calls `segment`,
     `energy_output`, `species_of` and `set_energy_scale` as well.
 
     Attributes
@@ -125,6 +126,10 @@ class Operator(OperatorBase, nn.Module, ABC):
             "(--uncorrected), and take energies and forces from another source"
         )
 
+    def network(self) -> Network | None:
+        """The operator for engines other than torch, or None if it has no graph."""
+        return None
+
     # -- the map -----------------------------------------------------------------------------------
 
     @property
@@ -188,28 +193,18 @@ class Operator(OperatorBase, nn.Module, ABC):
         self, state: PhaseState, times: Tensor, graph: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
         times = torch.as_tensor(times, dtype=torch.float64).reshape(-1)
-        instants = times.tolist()
-        self._check_times(instants)
-        self._check_charge(state.charge)
+        pieces = self.pieces(times)
+        species = self.species(state)
         mask = state.mask.unsqueeze(-1).to(state.positions.dtype)
         centre, drift = self._frame(state)
         x = (state.positions - centre[:, None]) * mask
         v = (state.velocities - drift[:, None]) * mask
-        species = self._species(state.numbers)
         graph = x if graph is None else graph
-        # A time on a boundary belongs to the segment that ends there.
-        length = self.config.segment
-        index = [max(0, math.ceil(instant / length - 1e-9) - 1) for instant in instants]
-        out_x = x.new_empty(x.shape[0], len(instants), *x.shape[1:])
+        out_x = x.new_empty(x.shape[0], len(times), *x.shape[1:])
         out_v = torch.empty_like(out_x) if self.predicts_velocities else None
-        last = max(index, default=-1)
-        for piece in range(last + 1):
-            here = [place for place, found in enumerate(index) if found == piece]
-            asked = times[here] - piece * length
-            if piece < last:
-                asked = torch.cat([asked, asked.new_tensor([length])])
+        for here, asked in pieces:
             path_x, path_v = self.segment(species, state.masses, x, v, asked, graph)
-            if last == 0:
+            if len(pieces) == 1:
                 out_x, out_v = path_x, path_v
                 break
             assert path_v is not None  # a path in pieces goes on from the velocities
@@ -223,6 +218,39 @@ class Operator(OperatorBase, nn.Module, ABC):
         if out_v is not None:
             out_v = (out_v + drift[:, None, None]) * frame_mask
         return out_x, out_v
+
+    def pieces(self, times: Tensor) -> list[tuple[list[int], Tensor]]:
+        """Which times fall into each piece of the path, and what to ask of it.
+
+        Parameters
+        ----------
+        times
+            fs from the state, ``[T]``.
+
+        Returns
+        -------
+        For each piece the places of its times and these from the piece's start in fs, with the
+        piece's end as one more where another follows.
+
+        Raises
+        ------
+        HorizonError
+            For a time below 0 or beyond the horizon.
+        """
+        instants = times.tolist()
+        self._check_times(instants)
+        # A time on a boundary belongs to the segment that ends there.
+        length = self.config.segment
+        index = [max(0, math.ceil(instant / length - 1e-9) - 1) for instant in instants]
+        last = max(index, default=-1)
+        found = []
+        for piece in range(last + 1):
+            here = [place for place, at in enumerate(index) if at == piece]
+            asked = times[here] - piece * length
+            if piece < last:
+                asked = torch.cat([asked, asked.new_tensor([length])])
+            found.append((here, asked))
+        return found
 
     def _frame(self, state: PhaseState) -> tuple[Tensor, Tensor]:
         """Origin and velocity of the frame that the network works in, each ``[B, 3]``."""
@@ -255,8 +283,7 @@ class Operator(OperatorBase, nn.Module, ABC):
         CoverageError
             For an element or a total charge that the operator does not know.
         """
-        self._check_charge(state.charge)
-        species = self._species(state.numbers)
+        species = self.species(state)
         working = next(self.parameters()).dtype
         centre, _ = state.center_of_mass()
         x = (state.positions - centre[:, None]).to(working)
@@ -270,8 +297,16 @@ class Operator(OperatorBase, nn.Module, ABC):
 
     # -- checks ------------------------------------------------------------------------------------
 
-    def _species(self, numbers: Tensor) -> Tensor:
-        known = self.species_of
+    def species(self, state: PhaseState) -> Tensor:
+        """Index of each atom among the operator's elements, 0 for padding, ``[B, N]``.
+
+        Raises
+        ------
+        CoverageError
+            For an element or a total charge that the operator does not know.
+        """
+        self._check_charge(state.charge)
+        numbers, known = state.numbers, self.species_of
         inside = numbers.clamp(max=len(known) - 1)
         species = known[inside]
         strange = (numbers > 0) & ((species == 0) | (numbers != inside))

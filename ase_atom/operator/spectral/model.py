@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 
 from ase_atom.operator.base import Operator
+from ase_atom.operator.engine.network import Network
 from ase_atom.operator.scaling import thermal_speeds
 from ase_atom.operator.spectral.config import SpectralConfig
 from ase_atom.operator.spectral.temporal import SpectralDecoder
@@ -27,6 +28,12 @@ class SpectralOperator(Operator):
         self.trunk = Trunk(config)
         self.decoder = self.make_decoder(config)
         self.energy_atoms, self.energy_pairs = readouts(config)
+
+    def network(self) -> Network:
+        """The operator as graphs; see `Operator.network`."""
+        from ase_atom.operator.spectral.graph import SpectralNetwork
+
+        return SpectralNetwork(self)
 
     def make_decoder(self, config: SpectralConfig) -> SpectralDecoder:
         """The untrained decoder; a derived architecture may have another."""

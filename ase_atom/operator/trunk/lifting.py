@@ -12,7 +12,11 @@ from ase_atom.operator.trunk.config import TrunkConfig
 # Bonds deviate from their length by hundredths of an ångström, so the near basis is narrow.
 _NEAR = (0.8, 2.8, 24, 0.1)
 _FAR = (3.0, 6.0, 8, 0.5)
-_RELATIVE_SPEED_SCALE = 0.02  # Å/fs, about a hydrogen's thermal speed
+RELATIVE_SPEED_SCALE = 0.02
+"""Å/fs, about a hydrogen's thermal speed."""
+
+SPEED_FLOOR = 1e-4
+"""Square of the least relative speed, in those units; without it the root has no gradient."""
 
 
 @dataclass
@@ -46,6 +50,13 @@ class Features:
     atom_mask: Tensor
 
 
+def gaussians() -> tuple[Tensor, Tensor]:
+    """Centres in Å and inverse widths in 1/Å of the Gaussians of the distance, each ``[32]``."""
+    near, far = torch.linspace(*_NEAR[:3]), torch.linspace(*_FAR[:3])
+    widths = [torch.full_like(near, 1 / _NEAR[3]), torch.full_like(far, 1 / _FAR[3])]
+    return torch.cat([near, far]), torch.cat(widths)
+
+
 class Lift(nn.Module):
     """Lift a phase-space point (positions and velocities about the centre of mass).
 
@@ -61,13 +72,9 @@ class Lift(nn.Module):
         self.velocity_gate = nn.Embedding(count + 1, config.vector_channels)
         self.receiver = nn.Embedding(count + 1, 2 * config.pair_width)
         self.sender = nn.Embedding(count + 1, 2 * config.pair_width)
-        near = torch.linspace(*_NEAR[:3])
-        far = torch.linspace(*_FAR[:3])
-        self.register_buffer("centres", torch.cat([near, far]), persistent=False)
-        inverse = torch.cat(
-            [torch.full_like(near, 1 / _NEAR[3]), torch.full_like(far, 1 / _FAR[3])]
-        )
-        self.register_buffer("inverse_widths", inverse, persistent=False)
+        centres, inverse_widths = gaussians()
+        self.register_buffer("centres", centres, persistent=False)
+        self.register_buffer("inverse_widths", inverse_widths, persistent=False)
         features = len(self.centres) + 3
         self.pair_in = nn.Linear(features, 2 * config.pair_width)
         self.pair_out = nn.Linear(2 * config.pair_width, config.pair_width)
@@ -104,9 +111,9 @@ class Lift(nn.Module):
         distance = squared.sqrt()
         directions = separation / distance * pair_mask
 
-        relative = (velocities[:, :, None] - velocities[:, None, :]) / _RELATIVE_SPEED_SCALE
+        relative = (velocities[:, :, None] - velocities[:, None, :]) / RELATIVE_SPEED_SCALE
         radial = (relative * directions).sum(-1, keepdim=True)
-        speed = ((relative * relative).sum(-1, keepdim=True) + 1e-4).sqrt()
+        speed = ((relative * relative).sum(-1, keepdim=True) + SPEED_FLOOR).sqrt()
         gaussians = torch.exp(-0.5 * ((distance - self.centres) * self.inverse_widths) ** 2)
         invariants = torch.cat([gaussians, 1 / (distance + 0.5), radial, speed], dim=-1)
         hidden = (

@@ -1,0 +1,269 @@
+"""An operator evaluated by ONNX Runtime."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ase_atom.errors import ConfigError
+from ase_atom.operator.base import Operator
+from ase_atom.operator.protocol import OperatorBase
+from ase_atom.state import PhaseState
+
+TOLERANCE = 1e-5
+"""Largest difference from torch on the first state: Å, eV/atom and eV/Å, or relative above one."""
+
+Arrays = dict[str, NDArray[Any]]
+
+
+class EngineWarning(UserWarning):
+    """An operator is evaluated by torch, since ONNX Runtime did not give the same answer."""
+
+
+class OnnxEngine(OperatorBase):
+    """An operator whose network runs in ONNX Runtime: on the CPU, in single precision.
+
+    The graphs are written from the operator's weights when they are first needed, in some tenths
+    of a second, so that none can be stale, damaged or another operator's. The first answer of each
+    is compared with torch's. Gradients of states that require them, and double precision, are
+    torch's.
+
+    Parameters
+    ----------
+    operator
+        What is evaluated; it answers itself where the runtime cannot.
+    strict
+        Raise where the runtime cannot, instead of going on with torch.
+
+    Attributes
+    ----------
+    operator
+        The operator in torch.
+    reason
+        Why torch evaluates instead, or None.
+
+    Raises
+    ------
+    ConfigError
+        If the architecture has no graph, or the operator is not in single precision on the CPU.
+    """
+
+    def __init__(self, operator: Operator, strict: bool = False) -> None:
+        network = operator.network()
+        if network is None:
+            raise ConfigError(
+                f"{operator.name} has no graph for ONNX Runtime, as its architecture is "
+                f"{operator.config.architecture}: use engine='torch'"
+            )
+        weight = next(operator.parameters())
+        if weight.dtype != torch.float32 or weight.device.type != "cpu":
+            raise ConfigError(
+                f"{operator.name} is in {weight.dtype} on {weight.device}: ONNX Runtime computes "
+                "in torch.float32 on cpu; use engine='torch'"
+            )
+        self.operator, self.strict = operator, strict
+        self.horizon, self.card = operator.horizon, operator.card
+        self.has_energy = operator.has_energy
+        self.predicts_velocities = operator.predicts_velocities
+        self.reason: str | None = None
+        self._network = network
+        self._forget()
+
+    @property
+    def engine(self) -> str:
+        """What evaluates: ``onnx``, or ``torch`` where that failed."""
+        return "onnx" if self.reason is None else "torch"
+
+    @property
+    def fingerprint(self) -> str:
+        """That of the operator."""
+        return self.operator.fingerprint
+
+    def __call__(self, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Decode the state at ``times``; see `Operator.forward`."""
+        return self._answer(
+            "path", state, lambda: self._path(state, times), lambda: self.operator(state, times)
+        )
+
+    def energy(self, state: PhaseState) -> Tensor:
+        """Potential energy in eV, ``[B]``; see `Operator.energy`."""
+        return self._answer(
+            "energy", state, lambda: self._energy(state, forces=False)[:1],
+            lambda: (self.operator.energy(state),),
+        )[0]  # fmt: skip
+
+    def energy_and_forces(self, state: PhaseState) -> tuple[Tensor, Tensor]:
+        """Potential energy in eV, ``[B]``, and forces −∇E in eV/Å, ``[B, N, 3]``."""
+        return self._answer(
+            "forces", state, lambda: self._energy(state, forces=True),
+            lambda: self.operator.energy_and_forces(state),
+        )  # fmt: skip
+
+    def in_double_precision(self) -> Operator:
+        """The operator in torch, in double precision."""
+        return self.operator.in_double_precision()
+
+    # -- evaluation --------------------------------------------------------------------------------
+
+    def _path(self, state: PhaseState, times: Tensor) -> tuple[Tensor, ...]:
+        times = torch.as_tensor(times, dtype=torch.float64).reshape(-1)
+        pieces = self.operator.pieces(times)
+        feed = self._molecule(state)
+        x, v = _double(state.positions), _double(state.velocities)
+        session = self._session("path")
+        out: list[NDArray[Any]] = []
+        for here, asked in pieces:
+            feed.update(self._instants(asked), x=x, v=v)
+            found = session(feed)
+            if len(pieces) == 1:
+                out = found
+                break
+            out = out or [np.empty((len(x), len(times), *x.shape[1:])) for _ in range(2)]
+            for side, path in zip(out, found, strict=True):
+                side[:, here] = path[:, : len(here)]
+            x, v = (path[:, -1] for path in found)
+        out = out or [np.empty((len(x), 0, *x.shape[1:])) for _ in range(2)]
+        return tuple(torch.from_numpy(side).to(state.dtype) for side in out)
+
+    def _energy(self, state: PhaseState, forces: bool) -> tuple[Tensor, ...]:
+        feed = self._molecule(state)
+        feed.update(x=_double(state.positions))
+        output, *gradient = self._session("forces" if forces else "energy")(feed)
+        scale = self.operator.energy_scale.double()
+        energy = torch.from_numpy(output[:, 0, 0]) * scale + self._offsets
+        return energy, *(torch.from_numpy(each).mul_(-scale).to(state.dtype) for each in gradient)
+
+    def _molecule(self, state: PhaseState) -> Arrays:
+        """Inputs of the molecules, worked out anew where these are others than before."""
+        last = self._known
+        if last is not None:
+            numbers, masses, charge, feed = last
+            same = (
+                (numbers is state.numbers or torch.equal(numbers, state.numbers))
+                and (masses is state.masses or torch.equal(masses, state.masses))
+                and (charge is state.charge or torch.equal(charge, state.charge))
+            )
+            if same:
+                return feed
+        species = self.operator.species(state)
+        found = self._network.molecule(species, state.masses.double())
+        feed = {name: each.contiguous().numpy() for name, each in found.items()}
+        self._offsets = self.operator.energy_offsets[state.numbers].sum(1)
+        self._known = (state.numbers, state.masses, state.charge, feed)
+        return feed
+
+    def _instants(self, times: Tensor) -> Arrays:
+        key = tuple(times.tolist())
+        if key not in self._times:
+            if len(self._times) >= _MOST_TIMES:
+                self._times.clear()
+            found = self._network.instants(times)
+            self._times[key] = {name: each.numpy() for name, each in found.items()}
+        return self._times[key]
+
+    def _session(self, kind: str) -> Callable[[Arrays], list[NDArray[Any]]]:
+        """Session of a graph, with as many threads as torch has now."""
+        threads = torch.get_num_threads()
+        if (kind, threads) not in self._sessions:
+            network = self._network
+            model = network.path() if kind == "path" else network.energy(kind == "forces")
+            self._sessions[kind, threads] = _open(model, threads)
+        return self._sessions[kind, threads]
+
+    # -- trust -------------------------------------------------------------------------------------
+
+    def _answer(
+        self,
+        kind: str,
+        state: PhaseState,
+        engine: Callable[[], tuple[Tensor, ...]],
+        torch_itself: Callable[[], tuple[Tensor, ...]],
+    ) -> Any:
+        """The engine's answer, if the first of its kind is torch's."""
+        graded = state.positions.requires_grad or state.velocities.requires_grad
+        if self.reason is not None or (graded and torch.is_grad_enabled()):
+            return torch_itself()
+        if kind in self._trusted:
+            return engine()
+        with torch.no_grad():
+            expected = torch_itself()  # refuses first what is to be refused
+        try:
+            found = engine()
+            wrong = _differs(found, expected, state)
+        except Exception as error:  # whatever a runtime of another build or processor raises
+            wrong = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        if wrong is None:
+            if all(bool(torch.isfinite(side).all()) for side in expected):
+                self._trusted.add(kind)
+            return found
+        message = f"{self.operator.name} cannot be evaluated by ONNX Runtime: {wrong}"
+        if self.strict:
+            raise ConfigError(f"{message}; use engine='torch'")
+        self.reason = wrong
+        warnings.warn(f"{message}; torch evaluates it", EngineWarning, stacklevel=3)
+        return expected
+
+    def _forget(self) -> None:
+        self._sessions: dict[tuple[str, int], Callable[[Arrays], list[NDArray[Any]]]] = {}
+        self._trusted: set[str] = set()
+        self._known: tuple[Tensor, Tensor, Tensor, Arrays] | None = None
+        self._times: dict[tuple[float, ...], Arrays] = {}
+        self._offsets = torch.zeros(0)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Sessions stay in their process.
+        return {key: self.__dict__[key] for key in ("operator", "strict")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(**state)  # type: ignore[misc]
+
+
+_MOST_TIMES = 64
+"""Sets of times whose basis is kept."""
+
+
+def _open(model: bytes, threads: int) -> Callable[[Arrays], list[NDArray[Any]]]:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 3  # errors, which are raised
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    names = [each.name for each in session.get_inputs()]
+
+    def run(feed: Arrays) -> list[NDArray[Any]]:
+        found: list[NDArray[Any]] = session.run(None, {name: feed[name] for name in names})
+        return found
+
+    return run
+
+
+def _double(values: Tensor) -> NDArray[Any]:
+    return values.detach().double().contiguous().numpy()
+
+
+def _differs(
+    found: tuple[Tensor, ...], expected: tuple[Tensor, ...], state: PhaseState
+) -> str | None:
+    """How answers differ by more than the tolerance, if they do."""
+    for ours, theirs in zip(found, expected, strict=True):
+        finite = torch.isfinite(theirs)
+        if not torch.equal(finite, torch.isfinite(ours)):
+            return "it gives numbers that are not finite"
+        largest = float(theirs[finite].abs().max()) if bool(finite.any()) else 0.0
+        allowed = TOLERANCE * max(1.0, largest)
+        if theirs.ndim == 1:
+            # Energies are thousands of eV, of which an operator knows the part per atom.
+            allowed = TOLERANCE * state.numbers.shape[1]
+        off = float((ours - theirs)[finite].abs().max()) if bool(finite.any()) else 0.0
+        if off > allowed:
+            return f"its first answer differs from torch's by {off:.1e}, more than {allowed:.0e}"
+    return None
