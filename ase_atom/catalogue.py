@@ -8,12 +8,23 @@ from ase import Atoms
 
 from ase_atom.coverage import check_atoms, find_card
 from ase_atom.keywords import known_keywords
-from ase_atom.operator import OperatorLike, check_operator, list_operators, load_operator
+from ase_atom.operator import (
+    Engine,
+    OperatorLike,
+    check_operator,
+    list_operators,
+    load_operator,
+)
 
 
 @known_keywords()
 def operator_for(
-    atoms: Atoms, operator: str | Path | OperatorLike | None = None, *, force: bool = False
+    atoms: Atoms,
+    operator: str | Path | OperatorLike | None = None,
+    *,
+    force: bool = False,
+    engine: Engine = "torch",
+    device: str = "cpu",
 ) -> OperatorLike:
     """Return an operator, checked to be trained for the molecule.
 
@@ -26,6 +37,8 @@ def operator_for(
         that lists the molecule, or else one for molecules in general.
     force
         Warn of a charge, a size or a molecule for which a named operator was not trained.
+    engine, device
+        What evaluates one that is loaded, see `load_operator`.
 
     Raises
     ------
@@ -34,12 +47,12 @@ def operator_for(
     CoverageError
         If it was not trained for the molecule, or none that is shipped was.
     ConfigError
-        For what is no operator.
+        For what is no operator, an unknown engine, or a device that is not there.
     """
     if operator is None:
-        return load_operator(find_card(atoms, list_operators()).name)
+        return load_operator(find_card(atoms, list_operators()).name, engine, device)
     if isinstance(operator, str | Path):
-        operator = load_operator(operator)
+        operator = load_operator(operator, engine, device)
     check_operator(operator)
     if operator.card is not None:  # one without a card is its maker's to answer for
         check_atoms(atoms, operator.card, force)

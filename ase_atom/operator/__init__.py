@@ -4,6 +4,8 @@ from ase_atom.operator.base import Operator
 from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.checkpoint import list_operators, load_operator, read_card, save_operator
 from ase_atom.operator.config import ArchitectureConfig
+from ase_atom.operator.engine.choice import Engine
+from ase_atom.operator.engine.runtime import EngineWarning, OnnxEngine
 from ase_atom.operator.paper import EnergyConfig, PaperConfig
 from ase_atom.operator.protocol import OperatorBase, OperatorLike, check_operator
 from ase_atom.operator.registry import (
@@ -21,6 +23,9 @@ __all__ = [
     "Architecture",
     "ArchitectureConfig",
     "EnergyConfig",
+    "Engine",
+    "EngineWarning",
+    "OnnxEngine",
     "Operator",
     "OperatorBase",
     "OperatorCard",

@@ -31,8 +31,10 @@ class Operator(OperatorBase, nn.Module, ABC):
     covered by chained segments with the same weights, all inside one call.
 
     An architecture supplies `segment` and, if it has an energy head, `energy_output`; with
-    `network` it can be evaluated by other engines. Propagation calls the operator itself, `energy` and `energy_and_forces`; training calls `segment`,
-    `energy_output`, `species_of` and `set_energy_scale` as well.
+    `network` it can be evaluated by other engines. Propagation calls the operator itself, `energy`
+    and `energy_and_forces`; training calls `segment`, `energy_output`, `species_of` and
+    `set_energy_scale` as well. States may be on another device than the weights: answers come back
+    to where they are.
 
     Attributes
     ----------
@@ -56,6 +58,7 @@ class Operator(OperatorBase, nn.Module, ABC):
         each atomic number, ``[largest number + 1]``.
     """
 
+    engine = "torch"
     equivariant: bool = True
     has_energy: bool = True
     stochastic: bool = False
@@ -192,6 +195,11 @@ class Operator(OperatorBase, nn.Module, ABC):
     def _path(
         self, state: PhaseState, times: Tensor, graph: Tensor | None
     ) -> tuple[Tensor, Tensor | None]:
+        device = self.species_of.device
+        if state.device != device:
+            graph = None if graph is None else graph.to(device)
+            x, v = self._path(state.to(device), times, graph)
+            return x.to(state.device), None if v is None else v.to(state.device)
         times = torch.as_tensor(times, dtype=torch.float64).reshape(-1)
         pieces = self.pieces(times)
         species = self.species(state)
@@ -283,6 +291,9 @@ class Operator(OperatorBase, nn.Module, ABC):
         CoverageError
             For an element or a total charge that the operator does not know.
         """
+        device = self.species_of.device
+        if state.device != device:
+            return self.energy(state.to(device)).to(state.device)
         species = self.species(state)
         working = next(self.parameters()).dtype
         centre, _ = state.center_of_mass()

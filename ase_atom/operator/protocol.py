@@ -58,6 +58,11 @@ class OperatorLike(Protocol):
         ...
 
     @property
+    def engine(self) -> str:
+        """What evaluates the map, for the record of a run."""
+        ...
+
+    @property
     def error_estimate(self) -> ErrorEstimate | None:
         """Expected error of a jump, or None."""
         ...
@@ -97,12 +102,15 @@ class OperatorBase:
         True where a derived class defines `energy`.
     predicts_velocities
         True.
+    engine
+        ``python``.
     error_estimate, leaps
         None.
     """
 
     horizon: float
     card: OperatorCard | None = None
+    engine: str = "python"
     has_energy: bool = False
     predicts_velocities: bool = True
     error_estimate: ErrorEstimate | None = None

@@ -144,11 +144,9 @@ class Graph:
         return a / size * self.constant(gain)
 
     def cast(self, a: Value, dtype: Any) -> Value:
-        """In another precision."""
-        return self._apply(
-            "Cast", (a,), a.shape, lambda g: [(a, self.cast(g, a.dtype))], dtype,
-            to=protobuf.tensor_type(dtype),
-        )  # fmt: skip
+        """In another precision; without gradients."""
+        kind = protobuf.tensor_type(dtype)
+        return self._apply("Cast", (a,), a.shape, None, dtype, to=kind)
 
     # -- sums and products -------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from ase_atom.errors import ConfigError
 from ase_atom.operator.base import Operator
 from ase_atom.operator.protocol import OperatorBase
 from ase_atom.state import PhaseState
+from ase_atom.torch_settings import own_torch
 
 TOLERANCE = 1e-5
 """Largest difference from torch on the first state: Å, eV/atom and eV/Å, or relative above one."""
@@ -76,7 +77,7 @@ class OnnxEngine(OperatorBase):
         self._forget()
 
     @property
-    def engine(self) -> str:
+    def engine(self) -> str:  # type: ignore[override]
         """What evaluates: ``onnx``, or ``torch`` where that failed."""
         return "onnx" if self.reason is None else "torch"
 
@@ -85,12 +86,14 @@ class OnnxEngine(OperatorBase):
         """That of the operator."""
         return self.operator.fingerprint
 
+    @own_torch()
     def __call__(self, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
         """Decode the state at ``times``; see `Operator.forward`."""
         return self._answer(
             "path", state, lambda: self._path(state, times), lambda: self.operator(state, times)
         )
 
+    @own_torch()
     def energy(self, state: PhaseState) -> Tensor:
         """Potential energy in eV, ``[B]``; see `Operator.energy`."""
         return self._answer(
@@ -98,6 +101,7 @@ class OnnxEngine(OperatorBase):
             lambda: (self.operator.energy(state),),
         )[0]  # fmt: skip
 
+    @own_torch()
     def energy_and_forces(self, state: PhaseState) -> tuple[Tensor, Tensor]:
         """Potential energy in eV, ``[B]``, and forces −∇E in eV/Å, ``[B, N, 3]``."""
         return self._answer(
