@@ -16,7 +16,6 @@ from ase_atom.calculator import ATOMCalculator
 from ase_atom.catalogue import operator_for
 from ase_atom.coverage import fixes_centre_of_mass
 from ase_atom.errors import ConfigError
-from ase_atom.operator import Operator
 from ase_atom.propagation import Noise, OperatorLike, Potential, Settings, check_abilities
 from ase_atom.state import PhaseState
 from ase_atom.units import FS
@@ -25,7 +24,7 @@ ASE_TIME = "ASE's unit of time is not the fs: half a femtosecond is 0.5 * ase.un
 """For messages about times that cannot be meant."""
 
 
-def choose_operator(atoms: Atoms, operator: str | Path | Operator | None) -> Operator:
+def choose_operator(atoms: Atoms, operator: str | Path | OperatorLike | None) -> OperatorLike:
     """Return the operator that moves the atoms, checked to be trained for them.
 
     Parameters
@@ -52,7 +51,7 @@ def choose_operator(atoms: Atoms, operator: str | Path | Operator | None) -> Ope
                 "that moves them with operator="
             )
         operator = atoms.calc.operator
-    found = operator_for(bare, operator)
+    found = operator_for(bare, operator, engine="auto")
     check_abilities(found, energy_correction=False)
     return found
 

@@ -20,7 +20,7 @@ from ase_atom.catalogue import operator_for
 from ase_atom.coverage import STATED, CoverageWarning, check_atoms, fixes_centre_of_mass
 from ase_atom.errors import ConfigError
 from ase_atom.keywords import known_keywords, refuse_unknown
-from ase_atom.operator import Operator, load_operator
+from ase_atom.operator import OperatorLike, check_operator, load_operator
 from ase_atom.propagation import Guard, jump, reservations
 from ase_atom.state import PhaseState
 from ase_atom.torch_settings import own_torch
@@ -70,25 +70,27 @@ class ATOMCalculator(Calculator):
     @known_keywords()
     def __init__(
         self,
-        operator: str | Path | Operator | None = None,
+        operator: str | Path | OperatorLike | None = None,
         precision: Literal["single", "double"] = "single",
         threads: int | None = 1,
         atoms: Atoms | None = None,
     ) -> None:
-        self._operator = operator if isinstance(operator, Operator | None) else None
-        self._head: Operator | None = None
+        self._operator = None if isinstance(operator, str | Path) else operator
+        self._head: OperatorLike | None = None
         self._checked: Atoms | None = None
         self._limits: Guard | None = None
         self.said: set[str] = set()
         super().__init__(atoms=atoms)
-        if not isinstance(operator, Operator | None):
-            self._operator = load_operator(operator)
+        if isinstance(operator, str | Path):
+            self._operator = load_operator(operator, engine="auto")
+        elif operator is not None:
+            check_operator(operator)
         self.set(precision=precision, threads=threads)
         if operator is not None:
             self.parameters["operator"] = self._name_of(operator)
 
     @property
-    def operator(self) -> Operator | None:
+    def operator(self) -> OperatorLike | None:
         """The operator; None until the first molecule if none was given."""
         return self._operator
 
@@ -216,7 +218,7 @@ class ATOMCalculator(Calculator):
         fixed = fixes_centre_of_mass(atoms)
         free = atoms.copy()
         free.set_constraint()
-        self._operator = operator_for(free, self._operator)
+        self._operator = operator_for(free, self._operator, engine="auto")
         with own_torch(self.threads):
             state = PhaseState.from_atoms(atoms)
             instants = torch.as_tensor(np.fromiter(times, dtype=float) / FS)
@@ -242,24 +244,24 @@ class ATOMCalculator(Calculator):
             if int(still[0]):
                 return
         if self._operator is None:
-            self._operator = operator_for(bare)
+            self._operator = operator_for(bare, engine="auto")
             self.parameters["operator"] = self._name_of(None)
-        elif getattr(self._operator, "card", None) is not None:
+        elif self._operator.card is not None:
             check_atoms(bare, self._operator.card)
-        for line in reservations(getattr(self._operator, "card", None), [bare]):
+        for line in reservations(self._operator.card, [bare]):
             if line not in self.said:
                 self.said.add(line)
                 warn(line, CoverageWarning)
         self._checked, self._limits = bare, Guard.watch(state)
 
-    def _name_of(self, given: str | Path | Operator | None) -> str:
+    def _name_of(self, given: str | Path | OperatorLike | None) -> str:
         """Return what stands for the operator in files that note the calculator."""
         if isinstance(given, str | Path):
             return str(given)
-        card = getattr(self._operator, "card", None)
+        card = self._operator.card
         return card.name if card else "unnamed"
 
-    def _energy_head(self) -> Operator:
+    def _energy_head(self) -> OperatorLike:
         if self._head is None:
             self._head = self._operator
             if self.precision == "double":

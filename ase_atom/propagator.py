@@ -30,7 +30,7 @@ from ase_atom.charge import total_charge
 from ase_atom.coverage import STATED, CoverageWarning, fixes_centre_of_mass
 from ase_atom.errors import ConfigError, StateError
 from ase_atom.keywords import known_keywords
-from ase_atom.operator import Operator, OperatorCard
+from ase_atom.operator import OperatorCard, OperatorLike
 from ase_atom.propagation import Langevin, Thermostat, reservations, steps_per_stride
 from ase_atom.propagation import Path as JumpPath
 from ase_atom.state import PhaseState
@@ -136,7 +136,7 @@ class ATOMPropagator(MolecularDynamics):
         timestep: float,
         *,
         stride: float | None = None,
-        operator: str | Path | Operator | None = None,
+        operator: str | Path | OperatorLike | None = None,
         temperature_K: float | None = None,
         friction: float | None = None,
         taut: float | None = None,
@@ -308,7 +308,7 @@ class ATOMPropagator(MolecularDynamics):
 
     @property
     def _card(self) -> OperatorCard | None:
-        return getattr(self.operator, "card", None)
+        return self.operator.card
 
     def _warn(self, lines: list[str], atoms: Atoms) -> None:
         """Warn, also for the atoms' calculator, if it is of the same operator."""

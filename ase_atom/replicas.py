@@ -26,7 +26,7 @@ from ase_atom.coverage import CoverageWarning, fixes_centre_of_mass
 from ase_atom.errors import BrokenStateError, ConfigError
 from ase_atom.io import TrajectoryWriter, check_output, open_trajectory
 from ase_atom.keywords import known_keywords
-from ase_atom.operator import Operator
+from ase_atom.operator import OperatorLike
 from ase_atom.propagation import (
     NVE,
     Frames,
@@ -137,7 +137,7 @@ def propagate_replicas(
     steps: int,
     *,
     stride: float | None = None,
-    operator: str | Path | Operator | None = None,
+    operator: str | Path | OperatorLike | None = None,
     temperature_K: float | None = None,
     friction: float | None = None,
     taut: float | None = None,
@@ -228,7 +228,7 @@ def propagate_replicas(
     state = PhaseState.from_atoms(replicas)
     if isinstance(ensemble, NVE):
         _check_different(state)
-    for line in reservations(getattr(model, "card", None), replicas, ensemble, state):
+    for line in reservations(model.card, replicas, ensemble, state):
         warn(line, CoverageWarning)
     # A grid of frames with both the written ones and the last on it.
     grid = math.gcd(interval, steps) if trajectory is not None else math.gcd(count, steps)

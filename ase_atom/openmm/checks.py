@@ -113,7 +113,7 @@ def check_molecule(
                 "atoms only, no extra particles or beads"
             )
     numbers = np.array([atom.element.atomic_number for atom in atoms])
-    card = getattr(operator, "card", None)
+    card = operator.card
     stated = [atom.formalCharge for atom in atoms if atom.formalCharge is not None]
     if charge is None and stated:
         charge = sum(stated)

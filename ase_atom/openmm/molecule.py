@@ -81,7 +81,7 @@ class Molecule:
                 bad = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
                 label = atom_label(self.numbers, bad)
                 raise StateError(f"the {name} of atom {label} is not finite")
-        card = getattr(operator, "card", None)
+        card = operator.card
         if card is None:
             return
         atoms = Atoms(self.numbers, positions, masses=self.masses, info={"charge": self.charge})
@@ -97,7 +97,7 @@ class Molecule:
 
     def check_start(self, operator: OperatorLike, ensemble: Ensemble, start: PhaseState) -> None:
         """Warn, once, of velocities that the operator was not trained for."""
-        card = getattr(operator, "card", None)
+        card = operator.card
         if card is None or self._started:
             return
         known = reservations(card, [], ensemble)

@@ -86,7 +86,7 @@ class ATOMForce(openmm.CustomCVForce):
         if precision not in ("single", "double"):
             raise ConfigError(f"precision is 'single' or 'double', not {precision!r}")
         source = OperatorSource(operator)
-        if not getattr(source.operator, "has_energy", True):
+        if not source.operator.has_energy:
             raise ConfigError("the operator has no energy head, and so no forces")
         chosen = None if atoms is None else [int(index) for index in atoms]
         molecule = check_molecule(topology, source.operator, chosen, charge)

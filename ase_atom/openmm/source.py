@@ -41,7 +41,7 @@ class OperatorSource:
             # A path that is relative would mean another file elsewhere.
             self.where = str(given) if str(given) == path.stem else str(path.resolve())
             self.checksum = digest_of(path)
-            self._operator = load_operator(path)
+            self._operator = load_operator(path, engine="auto")
         else:
             check_operator(given)
             self._operator = given
@@ -69,7 +69,7 @@ class OperatorSource:
                     f"with (SHA-256 {found[:12]}… instead of {self.checksum[:12]}…): install that "
                     "one, or build the System again"
                 )
-            self._operator = load_operator(path)
+            self._operator = load_operator(path, engine="auto")
         return self._operator
 
     def ticket(self) -> tuple[str, str | None, str]:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from ase.data import chemical_symbols
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 MOST_SEGMENTS = 1024
 """Pieces of the path that one call decodes, at most."""
 
-Element = Annotated[int, Field(ge=1, lt=len(chemical_symbols))]
+Element = Annotated[int, Field(ge=1, le=118)]
 """An atomic number."""
 
 

@@ -171,7 +171,7 @@ def default_stride(operator: OperatorLike) -> float:
 
     No longer than the horizon.
     """
-    card: OperatorCard | None = getattr(operator, "card", None)
+    card = operator.card
     return card.stride_fs if card is not None else min(DEFAULT_STRIDE, operator.horizon)
 
 
@@ -183,9 +183,9 @@ def check_abilities(operator: OperatorLike, energy_correction: bool) -> None:
     ConfigError
         If it predicts positions alone, or has no energy head.
     """
-    if not getattr(operator, "predicts_velocities", True):
+    if not operator.predicts_velocities:
         raise ConfigError("the operator predicts no velocities, so it cannot propagate a molecule")
-    if energy_correction and not getattr(operator, "has_energy", True):
+    if energy_correction and not operator.has_energy:
         raise ConfigError(
             "the operator has no energy head to keep the energy with: give energy_correction=False"
         )
