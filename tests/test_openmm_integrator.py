@@ -35,7 +35,7 @@ def springs(ethanol) -> Springs:
 
 @pytest.mark.parametrize("correction", [False, True])
 def test_the_trajectory_is_the_propagators(ethanol, platform, correction):
-    operator = load_operator("ethanol-gfn2")
+    operator = load_operator("ethanol-gfn2", engine="auto")
     state = PhaseState.from_atoms(ethanol)
     state = sample_velocities(state, 300.0, torch.Generator().manual_seed(1))
     propagator = Propagator(operator, state, NVE(correction, reversible=True), 16.0, 0.5)
