@@ -11,7 +11,7 @@ _ATOMIC_TIME = float(units._aut * units.s) / FS
 
 _FACTORS = {
     "length": {
-        "angstrom angstroms a å": 1.0,
+        "angstrom angstroms ang a å": 1.0,
         "nanometer nanometers nanometre nanometres nm": NM,
         "picometer picometers picometre picometres pm": 0.01,
         "bohr bohrs atomic_unit au a.u.": _BOHR,

@@ -5,14 +5,15 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-from ase.data import atomic_masses
-from ase.units import kcal, mol
+from ase.data import atomic_masses, atomic_numbers
 from numpy.typing import NDArray
 
 from ase_atom.analysis.inputs.trajectory import Segment, Trajectory, split_runs
 from ase_atom.errors import DataError
 from ase_atom.io.guard import reading
+from ase_atom.io.labels import symbols_of
 from ase_atom.io.npz import PlainArchive
+from ase_atom.io.stated_units import unit_factor
 
 MD17_INTERVAL = 0.5
 """fs, of the trajectories that MD17 and rMD17 are taken from (Chmiela et al., Sci. Adv. 3,
@@ -21,15 +22,13 @@ e1603015 (2017))."""
 _FAR = 0.5  # of the spread of frames: a step as long as this is no step of one path
 
 _NAMES = {
-    "numbers": ("numbers", "atomic_numbers", "nuclear_charges", "z"),
+    "numbers": ("numbers", "atomic_numbers", "nuclear_charges", "z", "symbols", "elements"),
     "positions": ("positions", "coords", "R"),
     "velocities": ("velocities",),
     "times": ("times",),
     "energies": ("energies", "E"),
     "dipoles": ("dipoles",),
 }
-_ENERGY_UNITS = {"ev": 1.0, "kcal/mol": kcal / mol}
-_LENGTH_UNITS = {"ang": 1.0, "angstrom": 1.0, "å": 1.0, "nm": 10.0, "bohr": 0.529177210903}
 
 
 def read_npz(path: Path, assume_times: bool = True) -> Trajectory:
@@ -50,14 +49,12 @@ def _trajectory(
             f"coords), and holds {', '.join(sorted(held)) or 'nothing'}"
             + (f"; {', '.join(objects)}, of Python objects, cannot be read" if objects else "")
         )
-    numbers = np.asarray(found["numbers"], dtype=np.int64)
-    if numbers.ndim == 2:  # one row a frame, in some archives
-        if (numbers != numbers[0]).any():
-            raise DataError(f"{path} holds different molecules")
-        numbers = numbers[0]
+    if not len(found["positions"]):
+        raise DataError(f"{path} holds no frame")
+    numbers, masses = _identity(path, np.asarray(found["numbers"]))
     is_md17 = "R" in held or "coords" in held
-    length = _unit(held.get("r_unit"), _LENGTH_UNITS, "ang", path)
-    energy = _unit(held.get("e_unit"), _ENERGY_UNITS, "kcal/mol" if is_md17 else "ev", path)
+    length = _factor(held.get("r_unit"), "length", "angstrom", path)
+    energy = _factor(held.get("e_unit"), "energy", "kcal/mol" if is_md17 else "ev", path)
     positions = np.asarray(found["positions"], dtype=np.float64) * length
     energies = None
     if found["energies"] is not None:
@@ -84,11 +81,37 @@ def _trajectory(
         else np.asarray(found["dipoles"], dtype=np.float64),
         name=str(path),
     )[order]
-    Trajectory(str(path), numbers, atomic_masses[numbers], (whole,)).checked()
+    Trajectory(str(path), numbers, masses, (whole,)).checked()
     runs, more = split_runs(whole)
-    return Trajectory(
-        str(path), numbers, atomic_masses[numbers], tuple(runs), facts, (*notes, *more)
-    )
+    return Trajectory(str(path), numbers, masses, tuple(runs), facts, (*notes, *more))
+
+
+def _identity(path: Path, found: NDArray) -> tuple[NDArray, NDArray]:
+    """Return atomic numbers and masses in amu, ``[N]``, from numbers or symbols.
+
+    Raises
+    ------
+    DataError
+        If frames differ, or there are no such elements.
+    """
+    if found.ndim == 2:  # one row a frame, in some archives
+        if (found != found[0]).any():
+            raise DataError(f"{path} holds different molecules")
+        found = found[0]
+    if found.dtype.kind in "US":
+        labels = [str(label) for label in found.astype("U").reshape(-1)]
+        try:
+            symbols, masses = symbols_of(labels)
+        except ValueError as error:
+            raise DataError(f"{path}: {error}") from error
+        numbers = np.array([atomic_numbers[symbol] for symbol in symbols], dtype=np.int64)
+        return numbers, atomic_masses[numbers] if masses is None else masses
+    numbers = found.astype(np.int64)
+    wrong = (numbers != found) | (numbers < 1) | (numbers >= len(atomic_masses))
+    if wrong.any():
+        atom = int(np.argmax(wrong))
+        raise DataError(f"{path}: atom {atom + 1} has the atomic number {found[atom]}")
+    return numbers, atomic_masses[numbers]
 
 
 def _md17_times(positions: NDArray, indices: NDArray | None) -> tuple[NDArray | None, str]:
@@ -107,8 +130,9 @@ def _md17_times(positions: NDArray, indices: NDArray | None) -> tuple[NDArray | 
     )
 
 
-def _unit(stated: NDArray | None, known: dict[str, float], default: str, path: Path) -> float:
-    name = default if stated is None else str(np.asarray(stated).item()).strip().lower()
-    if name not in known:
-        raise DataError(f"{path} has the unit {name!r}; one of {', '.join(known)} is understood")
-    return known[name]
+def _factor(stated: NDArray | None, kind: str, default: str, path: Path) -> float:
+    """Return what makes a unit that an archive states, or its kind has, the package's own."""
+    try:
+        return unit_factor(default if stated is None else str(np.asarray(stated).item()), kind)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error

@@ -159,6 +159,12 @@ def _read_frames(path: Path, topology: Atoms | str | Path | None) -> Trajectory:
         notes.append(
             "its periodic cell was not looked at: the molecule must be whole in each frame"
         )
+    for name in ("velocities", "times"):
+        held = [getattr(block, name) is not None for block in blocks]
+        if any(held) and not all(held):
+            notes.append(f"only some of its frames have {name}, which were not used")
+    if any(b.energies is not None and not np.isfinite(b.energies).all() for b in blocks):
+        notes.append("only some of its frames have energies, which were not used")
     whole = Segment(
         **{
             part: _concatenated(blocks, part)
