@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import errno
 import sys
+import warnings
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import Any
 
 import typer
 from typer import TyperException
 
-from ase_atom.errors import AtomError
+from ase_atom.errors import AtomError, TrajectoryWarning
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
@@ -51,7 +54,11 @@ def run_command(
     result: object = None
     try:
         words = None if arguments is None else list(arguments)
-        result = app(args=words, prog_name=program, standalone_mode=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("always", TrajectoryWarning)
+            prefix = "" if name == "error" else f"{name}: "
+            warnings.showwarning = partial(_show, prefix, warnings.showwarning)
+            result = app(args=words, prog_name=program, standalone_mode=False)
     except tuple(known) as error:
         message = reword(_message(error, program, can_go_on=stopped is not None))
         print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
@@ -64,6 +71,16 @@ def run_command(
     if result == INTERRUPTED and stopped is not None:
         print(f"\nstopped; {stopped}", file=sys.stderr)
     return result if isinstance(result, int) else 0
+
+
+def _show(
+    prefix: str, other: Callable[..., None], message: Warning, category: type, *place: Any
+) -> None:
+    """Print a warning of a file as a line of the command, and any other as it would be."""
+    if issubclass(category, TrajectoryWarning):
+        print(f"{prefix}warning: {message}", file=sys.stderr)
+    else:
+        other(message, category, *place)
 
 
 def _message(error: Exception, program: str, can_go_on: bool) -> str:

@@ -31,6 +31,10 @@ class TrajectoryError(AtomError):
     """A structure or trajectory file that cannot be read or written."""
 
 
+class TrajectoryWarning(UserWarning):
+    """A trajectory that is read or written, but not all that it should hold or is given."""
+
+
 class FileFormatError(TrajectoryError):
     """A file whose contents are damaged, or not what its name says."""
 

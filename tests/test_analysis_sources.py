@@ -248,3 +248,68 @@ def test_the_start_can_be_discarded():
     bare = replace(given, segments=tuple(replace(run, times=None) for run in given))
     with pytest.raises(DataError, match="times of springs are unknown"):
         bare.discarding(50.0)
+
+
+@pytest.mark.parametrize(
+    ("labels", "masses"),
+    [("OHH", None), (["8", "1", "1"], None), (["o", "H1", "D"], [15.999, 1.008, 2.014])],
+)
+@pytest.mark.parametrize("name", ["z", "symbols"])
+@pytest.mark.parametrize("as_bytes", [True, False])
+def test_element_symbols_of_an_archive(tmp_path, labels, masses, name, as_bytes):
+    x = molecule("H2O").positions + np.zeros((5, 1, 1))
+    given = np.array(list(labels), dtype="S2" if as_bytes else "U2")
+    np.savez(tmp_path / "t.npz", R=x, **{name: given})
+    found = load_trajectory(tmp_path / "t.npz")
+    assert found.numbers.tolist() == [8, 1, 1]
+    expected = atomic_masses[[8, 1, 1]] if masses is None else masses
+    np.testing.assert_allclose(found.masses, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "message"),
+    [
+        (["O", "H", "Q"], "atom 3 is called 'Q'"),
+        ([8, 1, 0], "atom 3 has the atomic number 0"),
+        ([8, 1, 1.5], r"atom 3 has the atomic number 1\.5"),
+        ([8, 1, 300], "atom 3 has the atomic number 300"),
+    ],
+)
+def test_what_are_no_elements_of_an_archive_is_one_line(tmp_path, numbers, message):
+    np.savez(tmp_path / "t.npz", z=numbers, R=np.zeros((5, 3, 3)))
+    with pytest.raises(DataError, match=message):
+        load_trajectory(tmp_path / "t.npz")
+
+
+def test_an_archive_without_frames_is_one_line(tmp_path):
+    np.savez(tmp_path / "t.npz", z=[8, 1, 1], R=np.zeros((0, 3, 3)), E=np.zeros(0))
+    with pytest.raises(DataError, match=r"t\.npz holds no frame$"):
+        load_trajectory(tmp_path / "t.npz")
+
+
+@pytest.mark.parametrize("missing", ["velocities", "energies"])
+def test_what_only_some_frames_hold_is_noted_and_not_filled_in(tmp_path, missing):
+    given = harmonic_ethanol(1, 10)
+    run = given.segments[0]
+    with open_trajectory(tmp_path / "t.traj", given.atoms()) as writer:
+        for frame in range(10):
+            part = slice(frame, frame + 1)
+            held = frame < 5
+            writer.write_frames(
+                run.positions[part],
+                run.velocities[part] if held or missing == "energies" else None,
+                run.times[part],
+                energies=np.zeros(1) if held or missing == "velocities" else None,
+            )
+    found = load_trajectory(tmp_path / "t.traj")
+    assert getattr(found.segments[0], missing) is None
+    assert any(f"only some of its frames have {missing}" in note for note in found.notes)
+
+
+def test_an_interval_where_stored_times_do_not_increase(tmp_path):
+    given = harmonic_ethanol(1, 10)
+    for ending in (".nc", ".xyz", ".traj"):
+        with open_trajectory(tmp_path / f"t{ending}", given.atoms()) as writer:
+            writer.write_frames(given.segments[0].positions, times=np.zeros(10))
+        found = load_trajectory(tmp_path / f"t{ending}", frame_interval=0.5)
+        assert found.interval == pytest.approx(0.5)

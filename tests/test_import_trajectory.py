@@ -14,7 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from harmonic_bursts import WATER, Springs
 
-from ase_atom.errors import ConfigError, DataError
+from ase_atom.errors import ConfigError, DataError, TrajectoryWarning
 from ase_atom.units import velocities_to_ase
 from training import import_trajectory as command
 from training.data.store import Burst, read_bursts
@@ -135,6 +135,120 @@ def test_cp2ks_files_are_read_in_its_units(burst: Burst, tmp_path: Path) -> None
     (tmp_path / "w-frc-1.xyz").unlink()
     with pytest.raises(DataError, match=r"needs w-frc-1\.xyz beside it"):
         import_trajectory(tmp_path / "w-pos-1.xyz", name="water")
+
+
+def cp2k(folder: Path, burst: Burst, labels: Sequence[str]) -> Path:
+    """Write positions and forces as CP2K does, and return the file of positions."""
+    bohr, hartree = units.Bohr, units.Hartree
+    for kind, values in (("pos", burst.positions), ("frc", burst.forces * bohr / hartree)):
+        lines = []
+        for step, frame in enumerate(values):
+            head = (
+                f"i = {step}, time = {step * STEP:.3f}, E = {burst.energies[step] / hartree:.10f}"
+            )
+            rows = [
+                f"{label:>3} {x:.10f} {y:.10f} {z:.10f}"
+                for label, (x, y, z) in zip(labels, frame, strict=True)
+            ]
+            lines += [str(len(labels)), f" {head}", *rows]
+        (folder / f"w-{kind}-1.xyz").write_text("\n".join([*lines, ""]))
+    return folder / "w-pos-1.xyz"
+
+
+@pytest.mark.parametrize("labels", [["O1", "H", "H"], ["O_w", "H_w", "H2"], ["8", "1", "h"]])
+def test_kinds_of_cp2k_are_their_elements(burst: Burst, tmp_path: Path, labels: list) -> None:
+    found = import_trajectory(cp2k(tmp_path, burst, labels), name="water")
+    assert found.numbers.tolist() == [8, 1, 1]
+    np.testing.assert_allclose(found.forces, burst.forces[1:-1:2], atol=1e-6)
+
+
+@pytest.mark.parametrize("label", ["OW", "X", "Gh"])
+def test_kinds_that_are_no_elements_are_refused(burst: Burst, tmp_path: Path, label: str) -> None:
+    with pytest.raises(DataError, match=rf"w-pos-1\.xyz: atom 1 is called '{label}'"):
+        import_trajectory(cp2k(tmp_path, burst, [label, "H", "H"]), name="water")
+
+
+@pytest.mark.parametrize(("time", "prefix"), [("{} fs", ""), ("{}", "REF_"), ("{:.4f}ps", "dft_")])
+def test_times_as_text_and_names_of_training_sets(
+    burst: Burst, tmp_path: Path, time: str, prefix: str
+) -> None:
+    frames = frames_of(burst, velocities=False)
+    for step, frame in enumerate(frames):
+        value = step * STEP / (1000 if "ps" in time else 1)
+        frame.info["time_fs"] = time.format(value)
+        frame.info[f"{prefix}energy"] = frame.get_potential_energy()
+        frame.set_array(f"{prefix}forces", frame.get_forces())
+        frame.calc = None
+    found = import_trajectory(save(tmp_path / "md.extxyz", frames), name="water")
+    assert found.attrs["source_interval_fs"] == pytest.approx(STEP)
+    np.testing.assert_allclose(found.energies, burst.energies[1:-1:2], atol=1e-6)
+
+
+@pytest.mark.parametrize("time", ["soon", None])
+def test_a_time_that_is_none_is_one_line(burst: Burst, tmp_path: Path, time: str | None) -> None:
+    frames = frames_of(burst)
+    for step, frame in enumerate(frames):
+        frame.info["time_fs"] = step * STEP
+    del frames[5].info["time_fs"]
+    if time:
+        frames[5].info["time_fs"] = time
+    message = "frame 6 .*'soon', and should be" if time else "frame 5 has no time, and others have"
+    with pytest.raises(DataError, match=message):
+        import_trajectory(save(tmp_path / "md.extxyz", frames), name="water")
+
+
+def vasprun(burst: Burst, edge: float = 20.0) -> str:
+    """Return a run as VASP writes it, as far as anybody reads it."""
+
+    def rows(name: str, values: np.ndarray) -> str:
+        lines = "".join("<v> {:.10f} {:.10f} {:.10f} </v>\n".format(*row) for row in values)
+        return f'<varray name="{name}">\n{lines}</varray>\n'
+
+    def structure(positions: np.ndarray, name: str = "") -> str:
+        cell = f"<crystal>{rows('basis', edge * np.eye(3))}</crystal>"
+        return f"<structure{name}>{cell}{rows('positions', positions / edge + 0.5)}</structure>\n"
+
+    atoms = "".join(f"<rc><c>{s}</c><c>1</c></rc>" for s in ("O", "H", "H"))
+    text = '<?xml version="1.0"?>\n<modeling>\n<incar><i name="POTIM"> 0.5</i></incar>\n'
+    text += '<kpoints><varray name="kpointlist"><v>0 0 0</v></varray>'
+    text += '<varray name="weights"><v>1</v></varray></kpoints>'
+    text += f'<atominfo><array name="atoms"><set>{atoms}</set></array></atominfo>\n'
+    text += structure(burst.positions[0], ' name="initialpos"')
+    for x, f, e in zip(burst.positions, burst.forces, burst.energies, strict=True):
+        energy = "".join(f'<i name="{n}"> {e:.8f} </i>' for n in ("e_fr_energy", "e_0_energy"))
+        text += f"<calculation>\n<scstep><energy>{energy}</energy></scstep>\n{structure(x)}"
+        text += f"{rows('forces', f)}<energy>{energy}</energy>\n</calculation>\n"
+    return f"{text}</modeling>\n"
+
+
+def test_a_vasprun_that_is_cut_gives_its_whole_steps(burst: Burst, tmp_path: Path) -> None:
+    text = vasprun(burst)
+    path = tmp_path / "vasprun.xml"
+    path.write_text(text)
+    whole = import_trajectory(path, name="water")
+    np.testing.assert_allclose(whole.energies, burst.energies[1:-1:2], atol=1e-7)
+    last = text.rindex("<calculation>")
+    steps = len(burst.energies) - 1
+    end = text.rindex("</calculation>")
+    for place in range(last + 14, end, (end - last) // 5):
+        path.write_text(text[:place])
+        with pytest.warns(TrajectoryWarning, match=f"in the next step: its {steps} whole steps"):
+            found = import_trajectory(path, name="water")
+        np.testing.assert_allclose(found.energies, whole.energies[: len(found.energies)])
+        assert len(found.energies) >= len(whole.energies) - 1
+
+
+def test_a_vasprun_without_a_whole_step_is_one_line(burst: Burst, tmp_path: Path) -> None:
+    text = vasprun(burst)
+    (tmp_path / "vasprun.xml").write_text(text[: text.index("</calculation>")])
+    with pytest.raises(DataError, match=r"vasprun\.xml"):
+        import_trajectory(tmp_path / "vasprun.xml", name="water")
+
+
+def test_a_run_shorter_than_a_jump_is_one_line(tmp_path: Path) -> None:
+    path = save(tmp_path / "md.traj", frames_of(reference(duration=8.0)))
+    with pytest.raises(DataError, match="17 frames span 8 fs, hardly one jump"):
+        import_trajectory(path, name="water", interval=STEP)
 
 
 def bohr(frames: list[Atoms]) -> None:

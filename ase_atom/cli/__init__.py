@@ -5,10 +5,7 @@ Nothing heavy is imported here, so that ``ase-atom --help`` answers at once.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable, Sequence
-from functools import partial
-from typing import Any
+from collections.abc import Sequence
 
 import typer
 
@@ -55,16 +52,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     0 if all went well, 2 for a bad input or a file that cannot be read or written, 3 for a
     simulation that broke, 130 if interrupted; but for the first with one line on standard error.
     """
-    with warnings.catch_warnings():
-        warnings.showwarning = partial(_show, warnings.showwarning)
-        return run_command(
-            app, "ase-atom", arguments, name="ase-atom", codes={BrokenStateError: BROKEN}
-        )
-
-
-def _show(other: Callable[..., None], message: Warning, category: type, *place: Any) -> None:
-    """Print a warning of a file as a line of this command, and any other as it would be."""
-    if category.__name__ == "TrajectoryWarning":
-        typer.echo(f"ase-atom: warning: {message}", err=True)
-    else:
-        other(message, category, *place)
+    return run_command(
+        app, "ase-atom", arguments, name="ase-atom", codes={BrokenStateError: BROKEN}
+    )

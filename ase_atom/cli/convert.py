@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-import warnings
 from pathlib import Path
 
 import typer
@@ -33,7 +31,7 @@ def convert(
     """
     from ase_atom.cli.report import print_table
     from ase_atom.errors import ConfigError
-    from ase_atom.io import TrajectoryWarning, convert_trajectory, output_files
+    from ase_atom.io import convert_trajectory, output_files
     from ase_atom.units import format_time, parse_time
 
     interval = None
@@ -46,12 +44,9 @@ def convert(
             ) from error
     if every < 1:
         raise ConfigError(f"--every must be at least 1, not {every}")
-    with warnings.catch_warnings():
-        warnings.simplefilter("always", TrajectoryWarning)
-        warnings.showwarning = _say
-        done = convert_trajectory(
-            source, target, every, align, topology, overwrite, frame_interval=interval
-        )
+    done = convert_trajectory(
+        source, target, every, align, topology, overwrite, frame_interval=interval
+    )
     span = f"{format_time(done.first_time)} to {format_time(done.last_time)}"
     rows = [
         ("molecule", f"{done.atoms.get_chemical_formula()}, {len(done.atoms)} atoms"),
@@ -61,7 +56,3 @@ def convert(
     rows.append(("trajectory", str(trajectory)))
     rows += [("topology", str(file)) for file in beside]
     print_table(rows)
-
-
-def _say(message: Warning | str, *_: object, **__: object) -> None:
-    print(f"ase-atom: warning: {message}", file=sys.stderr)

@@ -13,7 +13,7 @@ from ase_atom.io.stated_units import unit_factor
 _NUMBER = r"[-+]?(?:\d+\.?\d*|\.\d+)(?:[EeDd][-+]?\d+)?"
 _IPI = re.compile(r"CELL\W?(abcABC|GENH|H)\W?:((?:\s+" + _NUMBER + r")+)")
 _IN_BRACES = re.compile(r"([\w.]+)\{(\w*)\}")
-_CP2K = re.compile(rf"i\s*=\s*\d+,(?:\s*time\s*=\s*({_NUMBER}),)?\s*E\s*=\s*({_NUMBER})")
+_CP2K = re.compile(rf"i\s*=\s*(\d+),(?:\s*time\s*=\s*({_NUMBER}),)?\s*E\s*=\s*({_NUMBER})")
 _ORCA_MD = re.compile(rf"ORCA AIMD (\w+) Step .*?t\s*=\s*({_NUMBER})\s*fs")
 _ORCA_ENERGY = re.compile(rf"E_Pot\s*=\s*({_NUMBER})\s*([A-Za-z/]+)")
 _ORCA_UNIT = re.compile(r"Unit is ([\w/]+)")
@@ -56,9 +56,9 @@ def understood(text: str) -> Comment:
         return Comment(text)
     if found := _IPI.search(text):
         return _of_ipi(text, found[1], found[2])
-    if found := _CP2K.search(text):
-        time = None if found[1] is None else float(found[1])
-        return Comment(time=time, energy=_hartree(found[2]))
+    if found := step_of_cp2k(text):
+        _, time, energy = found
+        return Comment(time=time, energy=energy)
     if found := _ORCA_MD.search(text):
         return _of_orca(text, found[1], float(found[2]))
     if found := _ORCA.search(text) or _XTB.search(text):
@@ -71,9 +71,16 @@ def is_of_lammps(text: str) -> bool:
     return text.startswith("Atoms. Timestep:")
 
 
-def is_of_cp2k(text: str) -> bool:
-    """Return whether a comment is that of CP2K."""
-    return _CP2K.search(text) is not None
+def step_of_cp2k(text: str) -> tuple[int, float | None, float] | None:
+    """Return step, time in fs and energy in eV of a comment of CP2K, None if it is another's.
+
+    A geometry optimisation has no times.
+    """
+    found = _CP2K.search(text)
+    if found is None:
+        return None
+    time = None if found[2] is None else float(found[2])
+    return int(found[1]), time, _hartree(found[3])
 
 
 def _hartree(text: str) -> float:

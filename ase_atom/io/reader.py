@@ -13,7 +13,7 @@ from ase import Atoms
 from ase.data import atomic_masses
 
 from ase_atom.coverage import MASS_TOLERANCE
-from ase_atom.errors import FileFormatError, TrajectoryError
+from ase_atom.errors import FileFormatError, TrajectoryError, TrajectoryWarning
 from ase_atom.io.ase_frames import to_atoms
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.guard import Guarded, refusal
@@ -22,10 +22,6 @@ from ase_atom.warning import warn
 
 COORDINATES = 2**18
 """About how many numbers the positions of one block hold: 2 MiB of them."""
-
-
-class TrajectoryWarning(UserWarning):
-    """A trajectory that is read, but not to the end that it should have."""
 
 
 FindTopology = Callable[[], tuple[np.ndarray, np.ndarray | None, str]]

@@ -17,17 +17,10 @@ from ase_atom.io.guard import reading, refusal
 from ase_atom.io.labels import element_of_name, with_masses
 from ase_atom.io.pdb import PDBReader
 from ase_atom.io.text import NotReadError, TextReader
-from ase_atom.io.xyz import VELOCITIES, XYZReader
+from ase_atom.io.xyz import XYZImages
 from ase_atom.keywords import known_keywords
 
 _ADVICE = "an .xyz, .extxyz, .pdb, .sdf or .traj file would do"
-
-
-class _XYZStructure(XYZReader):
-    """All that ASE finds stays with the atoms; nobody looks at velocities of an unknown unit."""
-
-    def _report_left_out(self, names: Sequence[str]) -> None:
-        super()._report_left_out([name for name in names if name in VELOCITIES])
 
 
 class _PDBStructure(PDBReader):
@@ -38,8 +31,8 @@ class _PDBStructure(PDBReader):
 
 
 _OWN: dict[str, type[TextReader]] = {
-    "xyz": _XYZStructure,
-    "extxyz": _XYZStructure,
+    "xyz": XYZImages,
+    "extxyz": XYZImages,
     "proteindatabank": _PDBStructure,
 }
 """Readers in the place of ASE's, by ASE's names of formats."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Iterator
 from typing import BinaryIO
 
 import numpy as np
@@ -59,6 +60,25 @@ class TextReader(TrajectoryReader):
         times = self.early_times()
         even = times is not None and len(times) == 2 and times[1] > times[0]
         return float(times[1] - times[0]) if even else None
+
+    def images(self) -> Iterator[Atoms]:
+        """Return the frames with all that ASE finds in them.
+
+        Raises
+        ------
+        FileFormatError
+            If a frame cannot be read, or is of other atoms than the first.
+        """
+        index = 0
+        self._file.seek(0)
+        while text := self._frame(self._file, index):
+            atoms = self._parse(text, index)
+            self._check_frame(atoms, self._first or atoms, index)
+            yield atoms
+            index += 1
+        self._next = index
+        if text is None and self._length is None:
+            self._report_lost(index, 1)
 
     def last_atoms(self) -> Atoms:
         """Return the last frame with all that ASE finds in it.

@@ -15,13 +15,13 @@ from ase.io import extxyz
 
 from ase_atom.io.appending import AppendingWriter
 from ase_atom.io.ase_frames import TIME, isotope_masses, left_out, to_atoms, with_results
-from ase_atom.io.dialects import is_of_cp2k, is_of_lammps, understood
+from ase_atom.io.dialects import is_of_lammps, step_of_cp2k, understood
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.labels import symbols_of
 from ase_atom.io.reader import TrajectoryReader
 from ase_atom.io.text import END, NotReadError, TextReader
 
-VELOCITIES = ("vel", "velo", "vels", "velocity", "velocities")
+_VELOCITIES = ("vel", "velo", "vels", "velocity", "velocities")
 """Columns whose unit differs between the programs that write them, and so is not known."""
 _ENERGIES = ("REF_energy", "ref_energy", "dft_energy", "DFT_energy", "MACE_energy")
 _FORCES = ("force", "REF_forces", "ref_forces", "dft_forces", "dft_force", "DFT_forces")
@@ -55,7 +55,7 @@ class XYZReader(TextReader):
 
     def _build(self, lines: list[str]) -> Atoms:
         text = lines[1].strip()
-        if is_of_cp2k(text) and re.search(r"-(vel|frc)-\d+\.xyz$", self.path.name):
+        if step_of_cp2k(text) and re.search(r"-(vel|frc)-\d+\.xyz$", self.path.name):
             raise NotReadError("by its name it holds velocities or forces of CP2K, not positions")
         try:
             comment = understood(text)
@@ -116,6 +116,13 @@ class XYZReader(TextReader):
             fields[place] = symbol
             named.append(" ".join(fields))
         return named, masses
+
+
+class XYZImages(XYZReader):
+    """Frames as atoms that keep all that ASE finds; velocities of an unknown unit are of no use."""
+
+    def _report_left_out(self, names: Sequence[str]) -> None:
+        super()._report_left_out([name for name in names if name in _VELOCITIES])
 
 
 def _properties(comment: str) -> list[tuple[str, int]]:

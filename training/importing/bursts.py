@@ -84,8 +84,14 @@ def import_trajectory(
     temperature = check_temperature(str(path), velocities, frames.masses)
     if given is not None:
         velocities = _compared(frames, given[1:-1], velocities)
+    lag = max(1, round(16 / interval))
+    if len(velocities) <= lag:
+        raise DataError(
+            f"{path}: its {len(velocities) + 2} frames span {(len(velocities) + 1) * interval:g} "
+            "fs, hardly one jump of 16 fs: give a longer trajectory"
+        )
     kinetic = 0.5 * AMU_A2_FS2_IN_EV * (velocities**2 * frames.masses[:, None]).sum((1, 2))
-    share = thermostat_share(frames.energies, kinetic, max(1, round(16 / interval)))
+    share = thermostat_share(frames.energies, kinetic, lag)
     if share > WEAK:
         raise DataError(
             f"{path}: its total energy changes by {share:.2f} of the kinetic energy's own change "

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,10 +16,14 @@ from ase.io import read
 from numpy.typing import NDArray
 
 from ase_atom.coverage import total_charge
-from ase_atom.errors import CoverageError, DataError
+from ase_atom.errors import CoverageError, DataError, TrajectoryError, TrajectoryWarning
+from ase_atom.io.ase_frames import time_of
+from ase_atom.io.dialects import step_of_cp2k
+from ase_atom.io.labels import symbols_of
+from ase_atom.io.xyz import XYZImages
 from ase_atom.units import velocities_from_ase
+from ase_atom.warning import warn
 
-_CP2K = re.compile(r"i =\s*(\d+), time =\s*([\d.Ee+-]+), E =\s*([\d.Ee+-]+)")
 _POTIM = re.compile(r'<i name="POTIM">\s*([\d.Ee+-]+)\s*</i>')
 # Times in atomic units of velocity: bohr over ħ/hartree, in Å/fs.
 _CP2K_VELOCITY = units.Bohr / (units._hbar / units._e / units.Hartree * 1e15)
@@ -78,11 +83,7 @@ def read_frames(path: Path, format: str | None = None) -> Frames:
         raise DataError(f"there is no trajectory {path}")
     if format is None and (found := _cp2k(path)) is not None:
         return found
-    try:
-        frames = read(path, index=":", format=format)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path} cannot be read by ASE: {reason}") from error
+    frames = _frames(path, format)
     if len(frames) < 3:
         raise DataError(f"{path} holds {len(frames)} frames: a trajectory has at least three")
     numbers = frames[0].numbers
@@ -104,6 +105,42 @@ def read_frames(path: Path, format: str | None = None) -> Frames:
         interval=_interval(path, frames),
         charge=charge,
     )
+
+
+def _frames(path: Path, format: str | None) -> list[Atoms]:
+    """Frames by the package's reader of XYZ files, by ASE of others."""
+    if format is None and path.suffix.lower() in (".xyz", ".extxyz"):
+        try:
+            with XYZImages(path) as reader:
+                return list(reader.images())
+        except TrajectoryError as error:
+            raise DataError(str(error)) from error
+    try:
+        if path.suffix == ".xml" and format in (None, "vasp-xml"):
+            return read(_whole_steps(path), index=":", format="vasp-xml")
+        return read(path, index=":", format=format)
+    except Exception as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise DataError(f"{path} cannot be read by ASE: {reason}") from error
+
+
+def _whole_steps(path: Path) -> io.StringIO:
+    """The text of a ``vasprun.xml``, without a step in which it is cut.
+
+    Warns
+    -----
+    TrajectoryWarning
+        If it is cut.
+    """
+    text = path.read_text(errors="replace")
+    if "</modeling>" in text:
+        return io.StringIO(text)
+    whole, end, rest = text.rpartition("</calculation>")
+    if end:
+        count = whole.count("</calculation>") + 1
+        where = "in the next step" if "<calculation>" in rest else "after them"
+        warn(f"{path} is cut {where}: its {count} whole steps are read", TrajectoryWarning)
+    return io.StringIO(f"{whole}{end}</modeling>")
 
 
 def _energy(path: Path, frame: int, atoms: Atoms) -> float:
@@ -142,9 +179,14 @@ def _interval(path: Path, frames: Sequence[Atoms]) -> float | None:
     if path.suffix == ".xml":
         found = _POTIM.search(path.read_text(errors="replace"))
         return float(found.group(1)) if found else None
-    times = [atoms.info.get("time_fs") for atoms in frames]
-    if any(time is None for time in times):
+    try:
+        times = [time_of(atoms) for atoms in frames]
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+    if all(time is None for time in times):
         return None
+    if any(time is None for time in times):
+        raise DataError(f"{path}: frame {times.index(None)} has no time, and others have")
     steps = np.diff(np.array(times, float))
     if np.ptp(steps) > 1e-3 * abs(steps).max() or steps.min() <= 0:
         raise DataError(f"{path}: its times do not rise evenly")
@@ -197,7 +239,11 @@ def _cp2k(path: Path) -> Frames | None:
     steps = np.diff(heads[:, 1])
     if len(heads) < 3 or np.ptp(steps) > 1e-3 * abs(steps).max():
         raise DataError(f"{path}: its times do not rise evenly, or there are fewer than three")
-    atoms = Atoms(symbols)
+    try:
+        elements, masses = symbols_of(symbols)
+    except ValueError as error:
+        raise DataError(f"{path}: {error}") from error
+    atoms = Atoms(elements, masses=masses)
     velocities = others.get("vel")
     return Frames(
         name=str(path),
@@ -205,7 +251,7 @@ def _cp2k(path: Path) -> Frames | None:
         masses=atoms.get_masses(),
         positions=positions,
         forces=others["frc"] * units.Hartree / units.Bohr,
-        energies=heads[:, 2] * units.Hartree,
+        energies=heads[:, 2],
         velocities=None if velocities is None else velocities * _CP2K_VELOCITY,
         interval=float(steps.mean()),
         charge=0,
@@ -213,16 +259,19 @@ def _cp2k(path: Path) -> Frames | None:
 
 
 def _blocks(path: Path) -> tuple[list[str], NDArray, NDArray | None]:
-    """Symbols, values ``[T, N, 3]``, and step, time and energy ``[T, 3]`` of a file of CP2K."""
+    """Labels, values ``[T, N, 3]``, and step, fs and eV ``[T, 3]`` of a file of CP2K.
+
+    The last are None for a file of another program, or without times.
+    """
     lines = path.read_text().splitlines()
     try:
         count = int(lines[0])
         blocks = [lines[n : n + count + 2] for n in range(0, len(lines) - count - 1, count + 2)]
         symbols = [line.split()[0] for line in blocks[0][2:]]
         values = [[line.split()[1:4] for line in block[2:]] for block in blocks]
-        heads = [_CP2K.search(block[1]) for block in blocks]
-        if any(head is None for head in heads):
+        heads = [step_of_cp2k(block[1]) for block in blocks]
+        if any(head is None or head[1] is None for head in heads):
             return symbols, np.array(values, float), None
-        return symbols, np.array(values, float), np.array([h.groups() for h in heads], float)
+        return symbols, np.array(values, float), np.array(heads, float)
     except (ValueError, IndexError) as error:
         raise DataError(f"{path} is damaged, or no XYZ file of CP2K") from error
