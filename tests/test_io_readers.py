@@ -213,6 +213,23 @@ def test_elements_from_a_psf(tmp_path, ethanol):
     (tmp_path / "t.psf").write_text("\n".join(psf))
     with read_trajectory(path) as reader:
         assert list(reader.atoms.symbols) == list(ethanol.symbols)
+    for index, mass, symbol in ((0, 2.014, "H"), (2, 35.45, "Cl"), (2, 79.904, "Br")):
+        other = [
+            f"{row[:50]}{mass:14.4f}{row[64:]}" if i == index else row
+            for i, row in enumerate(lines)
+        ]
+        (tmp_path / "t.psf").write_text("\n".join([*psf[:6], *other, "", f"{0:8d} !NBOND: bonds"]))
+        with read_trajectory(path) as reader:
+            assert reader.atoms.symbols[index] == symbol
+            assert reader.masses[index] == pytest.approx(mass, abs=1e-2)
+    for mass in (3.024, 0.0, 0.4):  # repartitioned; a lone pair; a Drude particle
+        other = [f"{row[:50]}{mass:14.4f}{row[64:]}" for row in lines]
+        (tmp_path / "t.psf").write_text("\n".join([*psf[:6], *other, ""]))
+        with (
+            read_trajectory(path) as reader,
+            pytest.raises(TrajectoryError, match="atom 1 of .* amu, that of no element"),
+        ):
+            _ = reader.atoms
     (tmp_path / "t.psf").write_text("PSF\n\nrubbish\n")
     with read_trajectory(path) as reader, pytest.raises(TrajectoryError, match="no PSF file"):
         _ = reader.atoms

@@ -273,6 +273,19 @@ def test_columns_without_a_name_are_mentioned(xyz):
     assert "not read: columns that its comment does not name" in notes[0]
 
 
+@pytest.mark.parametrize("key", ['lattice="9 0 0 0 9 0 0 0 9"', "charge=1", "time=2.0"])
+def test_keys_of_a_plain_comment_that_mean_something_are_named(xyz, key):
+    _, notes = block_of(xyz(frame(f"mine {key}")))
+    assert len(notes) == 1
+    assert f"not read: {key.partition('=')[0]}" in notes[0]
+
+
+def test_a_lattice_beside_a_dialect(xyz):
+    block, _ = block_of(xyz(frame('i = 1, time = 0.5, E = -17.1, Lattice="9 0 0 0 9 0 0 0 9"')))
+    np.testing.assert_allclose(block.cells[0], 9 * np.eye(3))
+    assert list(block.times) == [0.5]
+
+
 def test_an_energy_of_a_plain_comment_has_no_unit(xyz):
     block, notes = block_of(xyz(frame("energy=-76.3 time_fs=2")))
     assert block.energies is None

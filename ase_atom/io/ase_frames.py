@@ -105,16 +105,8 @@ def with_results(atoms: Atoms, **more: Any) -> None:
     atoms.calc = SinglePointCalculator(atoms, **results, **more)
 
 
-def left_out(atoms: Atoms, keys: bool = True) -> list[str]:
-    """Return names of what atoms carry and a block of frames has no place for.
-
-    Parameters
-    ----------
-    atoms
-        A frame as ASE reads it.
-    keys
-        Whether to look at ``atoms.info``, too.
-    """
+def left_out(atoms: Atoms) -> list[str]:
+    """Return names of what atoms carry and a block of frames has no place for."""
     names = [name for name in atoms.arrays if name not in _HELD]
     results = getattr(atoms.calc, "results", {})
     energy = results.get("energy")
@@ -125,7 +117,7 @@ def left_out(atoms: Atoms, keys: bool = True) -> list[str]:
         and not (name == "free_energy" and energy is not None and results[name] == energy)
     ]
     # A word without a value is part of a comment.
-    names += [str(k) for k, v in atoms.info.items() if keys and k != TIME and v is not True]
+    names += [str(k) for k, v in atoms.info.items() if k != TIME and v is not True]
     names += ["constraints"] * bool(atoms.constraints)
     return names
 

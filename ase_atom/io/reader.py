@@ -65,7 +65,6 @@ class TrajectoryReader(Guarded, ABC):
         "atoms",
         "numbers",
         "masses",
-        "pbc",
         "own_numbers",
         "own_masses",
         "last_time",

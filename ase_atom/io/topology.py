@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.data import atomic_masses
 from openmm import unit
 from openmm.app import Element, PDBFile, Topology
 from scipy.spatial import KDTree
@@ -15,10 +16,12 @@ from scipy.spatial import KDTree
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.ase_frames import stated_masses
 from ase_atom.io.guard import reading
+from ase_atom.io.labels import HEAVY_HYDROGEN
 from ase_atom.io.structure import read_structure
 from ase_atom.keywords import known_keywords
 from ase_atom.topology import BOND_FACTOR, perceive_bonds, radii
 
+_MASS_ROUNDING = 0.06  # amu, between what force fields and IUPAC take for one element
 _SMALL = 200  # up to so many atoms all pairs are looked at
 
 
@@ -101,7 +104,7 @@ def find_topology(
     path
         The trajectory, beside which a topology is looked for.
     given
-        Atoms, or a file that ASE or, for ``.psf``, mdtraj reads; None looks beside.
+        Atoms, or a structure or PSF file; None looks beside.
 
     Raises
     ------
@@ -133,7 +136,7 @@ def read_elements(path: Path) -> np.ndarray:
 
 def _read(path: Path) -> Atoms:
     is_psf = path.suffix.lower() == ".psf"
-    atoms = Atoms(_psf_elements(path)) if is_psf else read_structure(path)
+    atoms = _psf_atoms(path) if is_psf else read_structure(path)
     if not atoms.numbers.all():
         raise TrajectoryError(
             f"atom {int(np.argmin(atoms.numbers)) + 1} of the topology {path} has no element"
@@ -141,11 +144,37 @@ def _read(path: Path) -> Atoms:
     return atoms
 
 
-def _psf_elements(path: Path) -> np.ndarray:
-    from mdtraj import load_psf
+def _psf_atoms(path: Path) -> Atoms:
+    """Return the atoms of a PSF file, all at the origin, with elements by their masses.
 
+    A PSF file says no elements, but names, types and masses. Masses differ from the standard ones
+    by rounding, or are deuterium's; repartitioned ones do not say what an atom is.
+    """
     if not path.is_file():
         raise TrajectoryError(f"the structure file {path} does not exist")
     with reading(path, what="is no PSF file"):
-        topology = load_psf(str(path))
-    return np.array([0 if a.element is None else a.element.atomic_number for a in topology.atoms])
+        lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+        if not lines or not lines[0].startswith("PSF"):
+            raise ValueError("it does not begin with PSF")
+        start = next((n for n, line in enumerate(lines) if "!NATOM" in line), None)
+        if start is None:
+            raise ValueError("it has no list of atoms")
+        rows = [line.split() for line in lines[start + 1 :][: int(lines[start].split()[0])]]
+        masses = np.array([float(row[7]) for row in rows])
+        if len(masses) != int(lines[start].split()[0]):
+            raise ValueError("its list of atoms is cut off")
+    # Nearest standard masses; isotopes that have names of their own stand behind.
+    known = np.append(atomic_masses[1:], HEAVY_HYDROGEN["D"])
+    nearest = np.abs(masses[:, None] - known).argmin(axis=1)
+    off = np.abs(masses - known[nearest]) > _MASS_ROUNDING
+    if off.any():
+        atom = int(np.argmax(off))
+        raise TrajectoryError(
+            f"atom {atom + 1} of {path}, {rows[atom][4]!r}, has a mass of {masses[atom]:g} amu, "
+            "that of no element: give a .pdb file with elements as the topology"
+        )
+    is_heavy = nearest == len(known) - 1
+    atoms = Atoms(np.where(is_heavy, 1, nearest + 1))
+    if is_heavy.any():
+        atoms.set_masses(np.where(is_heavy, HEAVY_HYDROGEN["D"], atoms.get_masses()))
+    return atoms

@@ -30,6 +30,9 @@ _FORCES += ("MACE_forces",)
 
 _LONGEST_COUNT = 18  # digits
 _UNIT_OF_TIME = re.compile(r"\s*[-+.\deE]+\s*(?:fs|ps|ns)\s*")
+_LATTICE = re.compile(r'Lattice\s*=\s*"[^"]*"(?:\s+pbc\s*=\s*"[^"]*")?')
+_KEYS = {"lattice", "cell", "pbc", "properties", "charge", "spin", "mult", "multiplicity", "time"}
+"""Of plain comments, what is taken for more than prose."""
 _PROPERTIES = re.compile(r'Properties\s*=\s*"?([^\s"]+)')
 
 
@@ -63,6 +66,8 @@ class XYZReader(TextReader):
             raise NotReadError(str(error)) from error
         is_extended = "Properties=" in text or "Lattice=" in text
         left = comment.text if is_extended or _is_keys(comment.text) else ""
+        if not comment.text and (lattice := _LATTICE.search(text)):
+            left = lattice[0]
         rows, masses = self._with_symbols(lines, text)
         atoms = next(extxyz.read_extxyz(io.StringIO("\n".join([lines[0], left, *rows])), 0))
         if not atoms.numbers.all():
@@ -80,7 +85,9 @@ class XYZReader(TextReader):
             with_results(atoms, energy=comment.energy)
         _take_time(atoms)
         _take_results(atoms)
-        names = left_out(atoms, keys=is_extended)
+        names = left_out(atoms)
+        if not is_extended:  # what looks like a key may be prose
+            names = [name for name in names if name.lower() in _KEYS]
         if not is_extended and comment.energy is None and atoms.calc is not None:
             names += list(atoms.calc.results)  # whose units a plain comment does not say
             atoms.calc = None
