@@ -19,11 +19,11 @@ from ase.calculators.calculator import (
 from ase_atom.catalogue import operator_for
 from ase_atom.coverage import STATED, CoverageWarning, check_atoms, fixes_centre_of_mass
 from ase_atom.errors import ConfigError
-from ase_atom.keywords import known_keywords, refuse_unknown
+from ase_atom.errors.keywords import known_keywords, refuse_unknown
 from ase_atom.operator import OperatorLike, check_operator, load_operator
+from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import Guard, jump, reservations
 from ase_atom.state import PhaseState
-from ase_atom.torch_settings import own_torch
 from ase_atom.units import FS, velocities_to_ase
 from ase_atom.warning import warn
 

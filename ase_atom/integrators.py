@@ -9,7 +9,7 @@ from ase import Atoms
 
 from ase_atom.ase_terms import choose_noise
 from ase_atom.errors import ConfigError
-from ase_atom.keywords import known_keywords
+from ase_atom.errors.keywords import known_keywords
 from ase_atom.propagator import OF_ASE, ATOMPropagator
 
 KEYWORDS = (*OF_ASE, *list(signature(ATOMPropagator).parameters)[2:-1])

@@ -28,13 +28,13 @@ from ase_atom.calculator import ATOMCalculator
 from ase_atom.charge import total_charge
 from ase_atom.coverage import STATED, CoverageWarning, fixes_centre_of_mass
 from ase_atom.errors import ConfigError, StateError
-from ase_atom.keywords import known_keywords
+from ase_atom.errors.keywords import known_keywords
 from ase_atom.operator import OperatorCard, OperatorLike
+from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import Langevin, Thermostat, reservations, steps_per_stride
 from ase_atom.propagation import Path as JumpPath
 from ase_atom.state import PhaseState
 from ase_atom.topology import atom_label
-from ase_atom.torch_settings import own_torch
 from ase_atom.units import FS
 from ase_atom.warning import warn
 

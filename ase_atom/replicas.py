@@ -24,9 +24,10 @@ from ase_atom.ase_terms import (
 )
 from ase_atom.coverage import CoverageWarning, fixes_centre_of_mass
 from ase_atom.errors import BrokenStateError, ConfigError
+from ase_atom.errors.keywords import known_keywords
 from ase_atom.io import TrajectoryWriter, check_output, open_trajectory
-from ase_atom.keywords import known_keywords
 from ase_atom.operator import OperatorLike
+from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import (
     NVE,
     Frames,
@@ -36,7 +37,6 @@ from ase_atom.propagation import (
     steps_per_stride,
 )
 from ase_atom.state import PhaseState
-from ase_atom.torch_settings import own_torch
 from ase_atom.units import velocities_to_ase
 from ase_atom.warning import warn
 

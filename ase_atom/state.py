@@ -13,8 +13,7 @@ from torch import Tensor
 
 from ase_atom.charge import total_charge
 from ase_atom.errors import StateError
-from ase_atom.keywords import known_fields
-from ase_atom.torch_settings import own_torch
+from ase_atom.errors.keywords import known_fields
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB, velocities_from_ase, velocities_to_ase
 
 
@@ -81,7 +80,6 @@ class PhaseState:
     # -- conversions ---------------------------------------------------------------------------
 
     @classmethod
-    @own_torch()
     def from_atoms(
         cls,
         atoms: Atoms | Sequence[Atoms],
@@ -122,13 +120,12 @@ class PhaseState:
             velocities[row, :n] = velocities_from_ase(molecule.get_velocities())
         return cls(
             torch.as_tensor(numbers, device=device),
-            torch.as_tensor(masses).to(device=device, dtype=dtype),
-            torch.as_tensor(positions).to(device=device, dtype=dtype),
-            torch.as_tensor(velocities).to(device=device, dtype=dtype),
+            torch.as_tensor(masses, device=device, dtype=dtype),
+            torch.as_tensor(positions, device=device, dtype=dtype),
+            torch.as_tensor(velocities, device=device, dtype=dtype),
             torch.tensor([total_charge(molecule) for molecule in batch], device=device),
         )
 
-    @own_torch()
     def to_atoms(self) -> list[Atoms]:
         """Return one `ase.Atoms` per molecule, with velocities in ASE's unit and no padding.
 

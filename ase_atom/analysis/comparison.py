@@ -23,7 +23,7 @@ from ase_atom.analysis.plots import Section
 from ase_atom.analysis.sections import Energies, Kinetics, add_infrared, paths, thermodynamics
 from ase_atom.analysis.sides import Sides, load_sides
 from ase_atom.analysis.statistics import LEAST_BLOCKS
-from ase_atom.keywords import known_keywords
+from ase_atom.errors.keywords import known_keywords
 
 SHORT = 1000.0
 """fs; few runs that together are shorter are one sample of soft modes."""

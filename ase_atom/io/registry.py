@@ -10,11 +10,11 @@ import numpy as np
 from ase import Atoms
 
 from ase_atom.errors import TrajectoryError
+from ase_atom.errors.keywords import known_keywords
 from ase_atom.io.base import TrajectoryWriter, check_same_atoms, positive
 from ase_atom.io.formats import format_of
 from ase_atom.io.reader import TrajectoryReader
 from ase_atom.io.topology import find_topology, pdb_fits, read_elements, write_pdb
-from ase_atom.keywords import known_keywords
 
 
 @known_keywords()

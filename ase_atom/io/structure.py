@@ -12,13 +12,13 @@ from ase import Atoms
 from ase.io.formats import filetype
 
 from ase_atom.errors import FileFormatError, TrajectoryError
+from ase_atom.errors.keywords import known_keywords
 from ase_atom.io.cells import without_placeholder
 from ase_atom.io.guard import reading, refusal
 from ase_atom.io.labels import element_of_name, with_masses
 from ase_atom.io.pdb import PDBReader
 from ase_atom.io.text import NotReadError, TextReader
 from ase_atom.io.xyz import XYZImages
-from ase_atom.keywords import known_keywords
 
 _ADVICE = "an .xyz, .extxyz, .pdb, .sdf or .traj file would do"
 

@@ -14,11 +14,11 @@ from openmm.app import Element, PDBFile, Topology
 from scipy.spatial import KDTree
 
 from ase_atom.errors import TrajectoryError
+from ase_atom.errors.keywords import known_keywords
 from ase_atom.io.ase_frames import stated_masses
 from ase_atom.io.guard import reading
 from ase_atom.io.labels import HEAVY_HYDROGEN
 from ase_atom.io.structure import read_structure
-from ase_atom.keywords import known_keywords
 from ase_atom.topology import BOND_FACTOR, perceive_bonds, radii
 
 _MASS_ROUNDING = 0.06  # amu, between what force fields and IUPAC take for one element

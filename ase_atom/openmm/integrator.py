@@ -13,7 +13,7 @@ from openmm.app import Topology
 
 from ase_atom.coverage import CoverageWarning
 from ase_atom.errors import ConfigError, StateError
-from ase_atom.keywords import known_keywords
+from ase_atom.errors.keywords import known_keywords
 from ase_atom.openmm.checks import FORCE_NAME, SystemForces, check_molecule, check_system
 from ase_atom.openmm.jumps import JumpCallback
 from ase_atom.openmm.molecule import molecule_bonds
@@ -31,8 +31,8 @@ from ase_atom.openmm.restart import (
 )
 from ase_atom.openmm.source import OperatorSource
 from ase_atom.operator import OperatorLike
+from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import Thermostat, check_abilities, reservations, steps_per_stride
-from ase_atom.torch_settings import own_torch
 from ase_atom.units import PS, fs_to_ps
 from ase_atom.warning import warn
 

@@ -27,9 +27,9 @@ from ase_atom.openmm.program import (
     Phase,
 )
 from ase_atom.openmm.source import OperatorSource
+from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import Noise, Path, Thermostat
 from ase_atom.state import PhaseState
-from ase_atom.torch_settings import own_torch
 from ase_atom.units import NM, NM_PS, PS
 from ase_atom.warning import warn
 

@@ -15,7 +15,7 @@ from openmm.app import Topology
 from openmmml.mlpotential import MLPotentialImpl, MLPotentialImplFactory
 
 from ase_atom.errors import ConfigError
-from ase_atom.keywords import nearest_keyword
+from ase_atom.errors.keywords import nearest_keyword
 from ase_atom.openmm.potential import ATOMForce, Precision
 from ase_atom.operator import OperatorLike
 

@@ -14,13 +14,13 @@ from openmm.app import Topology
 from torch import Tensor
 
 from ase_atom.errors import ConfigError
-from ase_atom.keywords import known_keywords
+from ase_atom.errors.keywords import known_keywords
 from ase_atom.openmm.checks import POTENTIAL_NAME, check_molecule
 from ase_atom.openmm.molecule import Molecule, molecule_bonds, positions_of
 from ase_atom.openmm.source import OperatorSource
 from ase_atom.operator import OperatorLike
+from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import Guard
-from ase_atom.torch_settings import own_torch
 from ase_atom.units import KJ_MOL, NM
 
 Precision = Literal["single", "double"]

@@ -18,8 +18,8 @@ from ase_atom.operator.config import ArchitectureConfig
 from ase_atom.operator.engine.network import Network
 from ase_atom.operator.memory import keep_freed_memory
 from ase_atom.operator.protocol import OperatorBase
+from ase_atom.operator.torch_settings import own_torch
 from ase_atom.state import PhaseState
-from ase_atom.torch_settings import own_torch
 from ase_atom.units import format_charge
 
 

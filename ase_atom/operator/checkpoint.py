@@ -15,16 +15,16 @@ from safetensors.torch import save
 from torch import Tensor
 
 from ase_atom.errors import CheckpointError
+from ase_atom.errors.keywords import known_keywords
 from ase_atom.files import replace_file
 from ase_atom.io.guard import reading
-from ase_atom.keywords import known_keywords
 from ase_atom.operator.base import Operator, checksum
 from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.config import ArchitectureConfig
 from ase_atom.operator.engine.choice import Engine, check_engine, evaluated_by
 from ase_atom.operator.engine.runtime import OnnxEngine
 from ase_atom.operator.registry import build_operator, parse_config
-from ase_atom.torch_settings import own_torch
+from ase_atom.operator.torch_settings import own_torch
 
 FORMAT = "ase-atom-operator/1"
 SUFFIX = ".safetensors"

@@ -12,8 +12,9 @@ import torch
 
 from ase_atom.coverage import check_state
 from ase_atom.errors import BrokenStateError, ConfigError, HorizonError, StateError
-from ase_atom.keywords import known_keywords
+from ase_atom.errors.keywords import known_keywords
 from ase_atom.operator.protocol import OperatorLike, check_operator
+from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation.ensembles import NVE, CachedPotential, Ensemble, Potential, Step
 from ase_atom.propagation.frames import Frames, exact
 from ase_atom.propagation.grid import check_time
@@ -22,7 +23,6 @@ from ase_atom.propagation.settings import check_abilities, default_stride
 from ase_atom.propagation.steps import advance, choose
 from ase_atom.propagation.stochastic import KeepableNoise, Noise, torch_noise
 from ase_atom.state import PhaseState
-from ase_atom.torch_settings import own_torch
 
 SIMPLE = 10**4
 """Largest denominator of a fraction that one grid is of another."""

@@ -14,7 +14,7 @@ from ase import Atoms
 
 from ase_atom.coverage import strange_molecule_warning, temperature_warning
 from ase_atom.errors import ConfigError
-from ase_atom.keywords import known_fields
+from ase_atom.errors.keywords import known_fields
 from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.protocol import OperatorLike
 from ase_atom.propagation.ensembles import (

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from ase_atom.errors import ConfigError
+from ase_atom.operator.torch_settings import own_torch
 from ase_atom.state import PhaseState
-from ase_atom.torch_settings import own_torch
 from ase_atom.units import KB, thermal_speed
 
 Noise = Callable[[torch.Size], Tensor]

@@ -14,8 +14,8 @@ from torch import Tensor
 from ase_atom.errors import ConfigError
 from ase_atom.operator.base import Operator
 from ase_atom.operator.protocol import OperatorBase
+from ase_atom.operator.torch_settings import own_torch
 from ase_atom.state import PhaseState
-from ase_atom.torch_settings import own_torch
 
 TOLERANCE = 1e-5
 """Largest difference from torch on the first state: Å, eV/atom and eV/Å, or relative above one."""

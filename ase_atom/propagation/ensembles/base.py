@@ -16,10 +16,10 @@ import torch
 from torch import Tensor
 
 from ase_atom.errors import ConfigError
+from ase_atom.operator.torch_settings import users_torch
 from ase_atom.propagation.conservation import restore_energy
 from ase_atom.propagation.stochastic import Noise
 from ase_atom.state import PhaseState
-from ase_atom.torch_settings import users_torch
 
 Potential = Callable[[PhaseState], Tensor]
 """Gives potential energies in eV, ``[B]``."""

@@ -10,7 +10,7 @@ from typing import ClassVar
 import torch
 
 from ase_atom.errors import ConfigError, StateError
-from ase_atom.keywords import known_fields
+from ase_atom.errors.keywords import known_fields
 from ase_atom.propagation.conservation import restore_angular_momentum
 from ase_atom.propagation.ensembles.base import Parameter, Step, Thermostat
 from ase_atom.propagation.ensembles.registry import register

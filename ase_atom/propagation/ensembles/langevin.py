@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from ase_atom.errors import ConfigError
-from ase_atom.keywords import known_fields
+from ase_atom.errors.keywords import known_fields
 from ase_atom.propagation.ensembles.base import Parameter, Thermostat
 from ase_atom.propagation.ensembles.registry import register
 from ase_atom.propagation.stochastic import Noise, ornstein_uhlenbeck

@@ -8,7 +8,7 @@ from typing import ClassVar
 
 from torch import Tensor
 
-from ase_atom.keywords import known_fields
+from ase_atom.errors.keywords import known_fields
 from ase_atom.propagation.conservation import restore_angular_momentum
 from ase_atom.propagation.ensembles.base import Parameter, Step, keep_energy
 from ase_atom.propagation.ensembles.registry import register
