@@ -227,7 +227,7 @@ def test_elements_from_a_psf(tmp_path, ethanol):
         (tmp_path / "t.psf").write_text("\n".join([*psf[:6], *other, ""]))
         with (
             read_trajectory(path) as reader,
-            pytest.raises(TrajectoryError, match="atom 1 of .* amu, that of no element"),
+            pytest.raises(TrajectoryError, match=r"atom 1 of .* amu, that of no element"),
         ):
             _ = reader.atoms
     (tmp_path / "t.psf").write_text("PSF\n\nrubbish\n")
