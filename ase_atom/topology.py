@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from functools import cache
 from itertools import combinations
 
 import numpy as np
 from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
+from numpy.typing import ArrayLike
 
 from ase_atom.errors import CoverageError
 from ase_atom.lewis import build, draw, lewis_structure, separated_charges
@@ -46,9 +48,32 @@ def fragments(atoms: Atoms) -> list[list[int]]:
     return list(found.values())
 
 
-def atom_label(numbers: np.ndarray, index: int) -> str:
-    """Return a name for messages, the element and the index from zero: ``C0``."""
-    return f"{chemical_symbols[int(numbers[index])]}{index}"
+def atom_names(atoms: Atoms) -> list[str]:
+    """Return the atoms' names, as they stand in a PDB file of the molecule.
+
+    Those of the PDB file that it was read from, if they are distinct; else the element and a count:
+    C1, C2, O1, H1, …
+    """
+    own = [str(name).strip() for name in atoms.arrays.get("atomtypes", ())]
+    if own and all(own) and len(set(own)) == len(own):
+        return own
+    return numbered_names(atoms.numbers)
+
+
+def numbered_names(numbers: ArrayLike) -> list[str]:
+    """Name atoms by element and count: C1, C2, O1, H1, …"""
+    counts: Counter[str] = Counter()
+    names = []
+    for number in np.asarray(numbers).tolist():
+        symbol = chemical_symbols[number]
+        counts[symbol] += 1
+        names.append(f"{symbol}{counts[symbol]}")
+    return names
+
+
+def atom_label(numbers: ArrayLike, index: int) -> str:
+    """Return an atom's name for messages, see `numbered_names`."""
+    return numbered_names(numbers)[index]
 
 
 def canonical(smiles: str) -> str:

@@ -68,7 +68,7 @@ def test_isotopes_are_loaded(tmp_path):
     bare = load_trajectory(tmp_path / "t.nc")
     np.testing.assert_allclose(bare.masses, atomic_masses[atoms.numbers])
     told = with_masses_noted(bare, found).notes[-1]
-    assert "atom H3 has 1.008 amu, and 2.014 amu there" in told
+    assert "atom H1 has 1.008 amu, and 2.014 amu there" in told
     assert with_masses_noted(found, found) is found
     with pytest.raises(DataError, match="hold different isotopes"):
         load_trajectory(tmp_path)

@@ -240,7 +240,7 @@ def test_the_guard_takes_its_limits_from_where_an_observer_put_the_atoms(warm, s
     dynamics = ATOMPropagator(warm, 0.5 * FS, operator=springs, stride=8 * FS)
     dynamics.run(3)
     warm.positions[3] = warm.positions[2] + 0.1
-    with pytest.raises(StateError, match=r"O2 and H3 are 0\.173 Å apart"):
+    with pytest.raises(StateError, match=r"O1 and H1 are 0\.173 Å apart"):
         dynamics.run(1)
 
 

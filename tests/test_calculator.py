@@ -83,7 +83,7 @@ def test_deuterium_changes_no_energy_but_has_no_path(warm):
     masses[3] = 2.014
     warm.set_masses(masses)
     assert calc.get_potential_energy(warm) == plain
-    with pytest.raises(CoverageError, match=r"H3 has a mass of 2\.014"):
+    with pytest.raises(CoverageError, match=r"H1 has a mass of 2\.014"):
         calc.propagate(warm, [units.fs])
 
 

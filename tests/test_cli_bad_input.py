@@ -60,11 +60,11 @@ BAD_STRUCTURES = {
     "molecule": (lambda f: _saved(f, molecule("CH3OCH3")), "not trained for COC (C2H6O)"),
     "radical": (lambda f: _saved(f, molecule("CH3CH2O")), "no closed-shell molecule"),
     "several molecules": (lambda f: _saved(f, _two()), "2 molecules (C2H6O, C2H6O)"),
-    "mass": (lambda f: _saved(f, _deuterated()), "H3 has a mass of 2.014 amu"),
+    "mass": (lambda f: _saved(f, _deuterated()), "H1 has a mass of 2.014 amu"),
     "charge": (lambda f: _saved(f, _ethanol(charge=-1)), "total charge of -1"),
     "no charge": (lambda f: _saved(f, _ethanol(charge=float("nan"))), "is nan, no whole number"),
     "periodic": (lambda f: _saved(f, _periodic()), "periodic cell"),
-    "overlapping": (lambda f: _saved(f, _overlapping()), "H7 and H8 are 0.173 Å apart"),
+    "overlapping": (lambda f: _saved(f, _overlapping()), "H5 and H6 are 0.173 Å apart"),
 }
 
 

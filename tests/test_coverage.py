@@ -144,7 +144,7 @@ def _sulphur(atoms):
     ("change", "message"),
     [
         (_periodic, "periodic cell"),
-        (_deuterated, r"H3 has a mass of 2\.014 amu.*1\.008"),
+        (_deuterated, r"H1 has a mass of 2\.014 amu.*1\.008"),
         (_charged, r"total charge of \+1.*trained for 0"),
         (_partial_charges, "total charge of -1"),
         (_strangely_charged, "total charge is 'none', no number"),
@@ -156,7 +156,7 @@ def _sulphur(atoms):
         (_constrained, "the constraint FixAtoms cannot be kept"),
         (_doubled, r"2 molecules \(C2H6O, C2H6O\)"),
         (_nan, "position of atom O2 is not finite"),
-        (_fast, "velocity of atom C0 is not finite"),
+        (_fast, "velocity of atom C1 is not finite"),
         (_sulphur, "not trained for element S; it knows H, C, O"),
     ],
 )
@@ -185,7 +185,7 @@ def test_no_atoms_and_unknown_elements_are_refused():
 
 def test_masses_of_a_batch_are_checked(ethanol):
     _deuterated(ethanol)
-    with pytest.raises(CoverageError, match="H3 has a mass"):
+    with pytest.raises(CoverageError, match="H1 has a mass"):
         check_state(PhaseState.from_atoms(ethanol), make_card())
 
 

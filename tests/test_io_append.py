@@ -121,7 +121,7 @@ def test_append_other_isotopes(tmp_path, ethanol, ending):
     masses[-1] = 2.014
     ethanol.set_masses(masses)
     with pytest.raises(
-        TrajectoryError, match=r"atom H8 has a mass of 1\.008 amu in .* with 2\.014 amu cannot be"
+        TrajectoryError, match=r"atom H6 has a mass of 1\.008 amu in .* with 2\.014 amu cannot be"
     ):
         open_trajectory(path, ethanol, "a")
     assert path.read_bytes() == before

@@ -117,7 +117,7 @@ def test_bad_input_to_the_force(ethanol, topology):
     system.addForce(ATOMForce(OPERATOR, topology))
     context = context_of(system)
     ethanol.positions[3, 1] = np.nan
-    with pytest.raises(openmm.OpenMMException, match="the position of atom H3 is not finite"):
+    with pytest.raises(openmm.OpenMMException, match="the position of atom H1 is not finite"):
         energy_of(context, ethanol.positions)
 
 

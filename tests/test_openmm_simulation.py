@@ -136,7 +136,7 @@ def test_serialised_systems_and_integrators_run_as_before(ethanol, tiny_checkpoi
     assert np.array_equal(march(loaded, 12), expected)
     # An ordinary integrator's error is as clear.
     loaded.context.setPositions(np.full((9, 3), np.nan))
-    with pytest.raises(openmm.OpenMMException, match="the position of atom C0 is not finite"):
+    with pytest.raises(openmm.OpenMMException, match="the position of atom C1 is not finite"):
         loaded.step(1)
 
 
@@ -178,7 +178,7 @@ def test_a_copied_integrator_serves_another_context(ethanol, springs):
     copied.step(9)
     assert np.array_equal(10 * context.getState(positions=True).getPositions(True)._value, expected)
     context.setPositions(np.full((9, 3), np.inf))
-    with pytest.raises(StateError, match="the position of atom C0 is not finite"):
+    with pytest.raises(StateError, match="the position of atom C1 is not finite"):
         copied.step(1)
 
 

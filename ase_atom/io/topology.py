@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from itertools import product
 from pathlib import Path
 
@@ -19,7 +18,7 @@ from ase_atom.io.ase_frames import stated_masses
 from ase_atom.io.guard import reading
 from ase_atom.io.labels import HEAVY_HYDROGEN
 from ase_atom.io.structure import read_structure
-from ase_atom.topology import BOND_FACTOR, perceive_bonds, radii
+from ase_atom.topology import BOND_FACTOR, atom_names, perceive_bonds, radii
 
 _MASS_ROUNDING = 0.06  # amu, between what force fields and IUPAC take for one element
 _SMALL = 200  # up to so many atoms all pairs are looked at
@@ -29,14 +28,12 @@ _SMALL = 200  # up to so many atoms all pairs are looked at
 def openmm_topology(atoms: Atoms, bonds: bool = True) -> Topology:
     """Return a topology of one residue, ``MOL``, with bonds perceived from the positions.
 
-    Atoms are named by element and count: C1, C2, O1, H1, … Periodic atoms give the cell too.
+    Atoms are named as `ase_atom.topology.atom_names` has them. Periodic atoms give the cell too.
     """
     topology = Topology()
     residue = topology.addResidue("MOL", topology.addChain("A"))
-    counts: Counter[str] = Counter()
-    for symbol in atoms.get_chemical_symbols():
-        counts[symbol] += 1
-        topology.addAtom(f"{symbol}{counts[symbol]}", Element.getBySymbol(symbol), residue)
+    for name, symbol in zip(atom_names(atoms), atoms.get_chemical_symbols(), strict=True):
+        topology.addAtom(name, Element.getBySymbol(symbol), residue)
     members = list(topology.atoms())
     for i, j in find_bonds(atoms) if bonds else ():
         topology.addBond(members[i], members[j])
@@ -83,6 +80,14 @@ def pdb_fits(path: Path, atoms: Atoms) -> bool:
     except TrajectoryError:
         return False
     return np.array_equal(there.numbers, atoms.numbers) and find_bonds(there) == find_bonds(atoms)
+
+
+def names_beside(path: Path, atoms: Atoms) -> list[str]:
+    """Return the atoms' names in the PDB file beside a trajectory, or as one would be written."""
+    beside = path.with_suffix(".pdb")
+    if beside != path and beside.is_file() and pdb_fits(beside, atoms):
+        return atom_names(read_structure(beside))
+    return atom_names(atoms)
 
 
 def topology_beside(path: Path) -> Path | None:

@@ -50,18 +50,29 @@ class Motion:
 
 
 def rotational_freedom(trajectory: Trajectory) -> int:
+    """Return the degrees of freedom of rotation, see `rotational_freedom_of`."""
+    return rotational_freedom_of(trajectory.numbers, trajectory.pooled("positions", 200))
+
+
+def rotational_freedom_of(numbers: NDArray, frames: NDArray) -> int:
     """Return the degrees of freedom of rotation: 0 of an atom, 2 of a linear molecule, else 3.
 
     Linear is a chain of atoms, in one typical frame, whose angles are near 180° in the median of
     frames: at no instant is it straight.
+
+    Parameters
+    ----------
+    numbers
+        Atomic numbers, ``[N]``.
+    frames
+        Positions in Å, ``[T, N, 3]``.
     """
     from ase_atom.analysis.molecule.coordinates import connectivity, typical_frame
 
-    atoms = len(trajectory.numbers)
+    atoms = len(numbers)
     if atoms < 3:
         return 2 * (atoms - 1)
-    frames = trajectory.pooled("positions", 200)
-    bonds = connectivity(trajectory.numbers, typical_frame(frames))
+    bonds = connectivity(numbers, typical_frame(frames))
     neighbours = [
         np.concatenate([bonds[bonds[:, 0] == n, 1], bonds[bonds[:, 1] == n, 0]])
         for n in range(atoms)
@@ -195,6 +206,20 @@ def nominal_temperature(trajectory: Trajectory) -> float | None:
         return None
 
 
+def part_temperatures(motion: Motion, masses: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+    """Kinetic temperatures of translation, rotation and vibration, K, each ``[T]``.
+
+    Zero where a part has no degrees of freedom.
+    """
+    unit = AMU_A2_FS2_IN_EV / KB
+    inner = 3 * len(masses) - 3 - motion.turning
+    return (
+        unit * masses.sum() * (motion.drift**2).sum(1) / 3,
+        2 * motion.rotational_energy / (KB * max(motion.turning, 1)),
+        unit * (masses * (motion.vibration**2).sum(2)).sum(1) / max(inner, 1),
+    )
+
+
 def temperatures(trajectory: Trajectory, motions: list[Motion]) -> Temperatures:
     """Kinetic temperatures of a trajectory with velocities.
 
@@ -202,13 +227,11 @@ def temperatures(trajectory: Trajectory, motions: list[Motion]) -> Temperatures:
     mean temperatures beside that of the vibration.
     """
     masses, numbers = trajectory.masses, trajectory.numbers
-    unit = AMU_A2_FS2_IN_EV / KB
     turning = motions[0].turning
     inner = 3 * len(numbers) - 3 - turning
-    translation = [unit * masses.sum() * (m.drift**2).sum(1) / 3 for m in motions]
-    rotation = [2 * m.rotational_energy / (KB * max(turning, 1)) for m in motions]
-    by_atom = [unit * masses * (m.vibration**2).sum(2) for m in motions]
-    vibration = [square.sum(1) / max(inner, 1) for square in by_atom]
+    parts = [part_temperatures(m, masses) for m in motions]
+    translation, rotation, vibration = ([*part] for part in zip(*parts, strict=True))
+    by_atom = [AMU_A2_FS2_IN_EV / KB * masses * (m.vibration**2).sum(2) for m in motions]
     elements = {
         int(number): [
             square[:, numbers == number].sum(1) / m.freedom[:, numbers == number].sum(1)
