@@ -1,27 +1,51 @@
-"""What a run amounted to: temperature and bond lengths, gathered as its frames pass."""
+"""What a run amounted to: temperatures and bond lengths, gathered as its frames pass."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import combinations
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from ase_atom.propagation import Ensemble, Frames
+from ase_atom.analysis.inputs.trajectory import Segment
+from ase_atom.analysis.measures.motion import (
+    part_temperatures,
+    rotational_freedom_of,
+    split_motion,
+)
+from ase_atom.analysis.statistics import Blocks, Estimate, mean_of_blocks
+from ase_atom.propagation import Ensemble, Frames, Thermostat
 from ase_atom.state import PhaseState
 from ase_atom.topology import perceive_bonds
+
+SETTLING = 10.0
+"""Relaxation times of the thermostat in which a start out of equilibrium is forgotten."""
+
+ERRORS_APART = 3.0
+"""Errors by which temperatures of vibration, rotation and translation may differ by chance."""
+
+TOLERANCE = 0.05
+"""Part of the thermostat's temperature that a mean may be off, for the operator's error."""
+
+CHANCE = 5.7e-7
+"""Probability of five standard errors: how seldom a sound run is called off its temperature."""
 
 
 @dataclass(frozen=True)
 class BondDeviation:
-    """The bond that strayed furthest from its length at the start.
+    """The bond that strayed furthest from its length in the structure.
 
     Parameters
     ----------
     atoms
         Indices of the two atoms.
     start, length
-        Length at the start and at the furthest, in Å.
+        Length in the structure and at the furthest, in Å.
     time
         When, in fs.
     replica
@@ -34,6 +58,140 @@ class BondDeviation:
     time: float
     replica: int
 
+    @property
+    def size(self) -> float:
+        """How far it strayed, in Å."""
+        return abs(self.length - self.start)
+
+
+@dataclass(frozen=True)
+class Departure:
+    """A mean temperature that is not the thermostat's.
+
+    Parameters
+    ----------
+    temperature
+        The mean, K.
+    target
+        The thermostat's, K.
+    errors
+        Standard errors between them.
+    """
+
+    temperature: Estimate
+    target: float
+    errors: float
+
+
+@dataclass
+class MoleculeSummary:
+    """Running totals over the replicas of one molecule.
+
+    Attributes
+    ----------
+    rows
+        Its replicas' places in the batch.
+    degrees_of_freedom
+        N_f.
+    time
+        Time that is covered by the temperatures, over all replicas, fs.
+    settling
+        Time at the start, fs, that the temperatures leave out.
+    largest
+        The furthest bond, or None for molecules without bonds or before any frame.
+    """
+
+    rows: list[int]
+    degrees_of_freedom: int
+    masses: NDArray
+    turning: int
+    settling: float
+    time: float = 0.0
+    largest: BondDeviation | None = None
+    _overall: list[Blocks] = field(default_factory=list)
+    _parts: dict[str, list[Blocks]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        atoms = len(self.masses)
+        freedom = {
+            "vibration": 3 * atoms - 3 - self.turning,
+            "rotation": self.turning,
+            "translation": self.degrees_of_freedom - (3 * atoms - 3),
+        }
+        self._overall = [Blocks() for _ in self.rows]
+        self._parts = {
+            name: [Blocks() for _ in self.rows] for name, count in freedom.items() if count > 0
+        }
+
+    @property
+    def temperature(self) -> Estimate:
+        """Mean kinetic temperature over good frames after the first, in K; NaN before any.
+
+        Its standard error is corrected for autocorrelation.
+        """
+        return mean_of_blocks(self._overall)
+
+    @property
+    def parts(self) -> dict[str, Estimate]:
+        """Mean temperatures of vibration, rotation and, if it counts, translation, in K."""
+        return {name: mean_of_blocks(runs) for name, runs in self._parts.items()}
+
+    @property
+    def parts_differ(self) -> bool:
+        """Whether two of the parts' temperatures are further apart than `ERRORS_APART`."""
+        return any(
+            abs(one.value - other.value) > ERRORS_APART * math.hypot(one.error, other.error)
+            for one, other in combinations(self.parts.values(), 2)
+        )
+
+    def add(self, frames: Frames, overall: NDArray, later: NDArray, step: float) -> None:
+        """Take in frames ``[B, T]`` of all molecules, those that are ``later`` than the start."""
+        size = len(self.masses)
+        chosen = later[self.rows]
+        positions, velocities = (
+            values[self.rows][:, :, :size].double().cpu().numpy()[chosen]
+            for values in (frames.positions, frames.velocities)
+        )
+        self.time += step * int(chosen.sum())
+        if not len(positions):
+            return
+        motion = split_motion(Segment(positions, velocities), self.masses, self.turning)
+        parts = dict(
+            zip(
+                ("translation", "rotation", "vibration"),
+                part_temperatures(motion, self.masses),
+                strict=True,
+            )
+        )
+        ends = np.cumsum(chosen.sum(1))[:-1]
+        _share(self._overall, overall[self.rows][chosen], ends)
+        for name, runs in self._parts.items():
+            _share(runs, parts[name], ends)
+
+    def departure(self, ensemble: Ensemble) -> Departure | None:
+        """Say whether the mean temperature is off the thermostat's, by more than chance explains.
+
+        By more than `TOLERANCE`, and by more than five standard errors. Of a short run the error
+        found from its own scatter is itself uncertain. So the same is asked of what would be a
+        sound run's: over a time t the mean kinetic energy follows a chi-square of N_f t/τ degrees
+        of freedom, with τ the thermostat's relaxation time, and N_f at the least for each replica.
+        """
+        if not isinstance(ensemble, Thermostat):
+            return None
+        from scipy.special import chdtr, chdtrc
+
+        found, target = self.temperature, ensemble.temperature_K
+        if not math.isfinite(found.error) or abs(found.value - target) <= TOLERANCE * target:
+            return None
+        errors = abs(found.value - target) / found.error if found.error > 0 else math.inf
+        replicas, frames = (sum(f(run.count) for run in self._overall) for f in (bool, int))
+        samples = min(frames, max(replicas, self.time / ensemble.relaxation_time))
+        freedom = self.degrees_of_freedom * samples
+        tail = chdtrc if found.value > target else chdtr
+        if errors <= 5.0 or 2 * tail(freedom, freedom * found.value / target) > CHANCE:
+            return None
+        return Departure(found, target, errors)
+
 
 class RunSummary:
     """Running totals over the frames of a batch of molecules.
@@ -41,28 +199,45 @@ class RunSummary:
     Parameters
     ----------
     state
-        The molecules at the start, ``[B, N]``.
+        The molecules as in their structures, ``[B, N]``.
     ensemble
         Counts the degrees of freedom and measures the temperature.
+    molecules
+        The rows of each molecule's replicas; by default, rows of the same atoms are one's.
+    duration
+        Length of the run in fs, if it starts out of equilibrium: the time that a thermostat takes
+        to forget that is left out of temperatures, and a run that is no longer has none to judge.
 
     Attributes
     ----------
-    degrees_of_freedom
-        Each N_f that occurs, rising.
+    molecules
+        A `MoleculeSummary` for each.
     frames
         Number of frames seen.
     last_time
         Time of the last frame in fs.
-    largest
-        The furthest bond, or None for molecules without bonds or before any frame.
+    settled
+        Whether temperatures are those of equilibrium.
     """
 
-    def __init__(self, state: PhaseState, ensemble: Ensemble) -> None:
+    def __init__(
+        self,
+        state: PhaseState,
+        ensemble: Ensemble,
+        molecules: Sequence[Sequence[int]] | None = None,
+        duration: float | None = None,
+    ) -> None:
         self.ensemble = ensemble
-        self.degrees_of_freedom = sorted(set(ensemble.degrees_of_freedom(state).tolist()))
         self.frames = 0
         self.last_time = 0.0
-        self.largest: BondDeviation | None = None
+        settling = 0.0
+        if isinstance(ensemble, Thermostat) and duration is not None:
+            settling = SETTLING * ensemble.relaxation_time
+        self.settled = duration is None or settling < duration
+        self.molecules = [
+            _summary_of(state, ensemble, list(rows), settling if self.settled else 0.0)
+            for rows in (_alike(state) if molecules is None else molecules)
+        ]
         bonds = [
             (row, i, j)
             for row, atoms in enumerate(state.to_atoms())
@@ -70,45 +245,73 @@ class RunSummary:
         ]
         self._bonds = torch.tensor(bonds, dtype=torch.int64, device=state.device).view(-1, 3)
         self._start = self._lengths(state.positions[:, None])
-        self._sum = 0.0
-        self._count = 0
 
-    @property
-    def mean_temperature(self) -> float:
-        """Mean kinetic temperature over good frames after the first, in K; NaN before any."""
-        return self._sum / self._count if self._count else float("nan")
+    def departure(self, molecule: MoleculeSummary) -> Departure | None:
+        """Say whether a molecule's mean temperature is off the thermostat's."""
+        return molecule.departure(self.ensemble) if self.settled else None
 
     def add(self, frames: Frames) -> None:
         """Take in consecutive frames."""
         valid = frames.valid.to(frames.positions.device)
-        later = valid & (frames.times.to(valid.device) > 0)
-        temperature = self.ensemble.temperature(frames.flat()).view(valid.shape)
-        self._sum += float(temperature[later].sum())
-        self._count += int(later.sum())
+        overall = self.ensemble.temperature(frames.flat()).view(valid.shape).cpu().numpy()
+        good, times = frames.valid.cpu().numpy(), frames.times.cpu().numpy()
+        step = (float(times[-1]) - self.last_time) / max(int((times > 0).sum()), 1)
+        for one in self.molecules:
+            one.add(frames, overall, good & (times > one.settling), step)
         self.frames += len(frames)
-        self.last_time = float(frames.times[-1])
+        self.last_time = float(times[-1])
         if len(self._bonds):
             self._add_bonds(frames, valid)
 
     def _add_bonds(self, frames: Frames, valid: Tensor) -> None:
         lengths = self._lengths(frames.positions)
         bad = ~valid[self._bonds[:, 0]]
-        deviation = (lengths - self._start).abs().masked_fill(bad, -1.0)
-        bond, frame = divmod(int(deviation.argmax()), len(frames))
-        known = -1.0
-        if self.largest is not None:
-            known = abs(self.largest.length - self.largest.start)
-        if float(deviation[bond, frame]) > known:
-            replica, i, j = self._bonds[bond].tolist()
-            self.largest = BondDeviation(
-                (i, j),
-                float(self._start[bond, 0]),
-                float(lengths[bond, frame]),
-                float(frames.times[frame]),
-                replica,
-            )
+        deviation, at = (lengths - self._start).abs().masked_fill(bad, -1.0).max(dim=1)
+        for one in self.molecules:
+            mine = torch.isin(self._bonds[:, 0].cpu(), torch.tensor(one.rows))
+            if not bool(mine.any()):
+                continue
+            bond = int(deviation.cpu().masked_fill(~mine, -2.0).argmax())
+            known = -1.0 if one.largest is None else one.largest.size
+            if float(deviation[bond]) > known:
+                replica, i, j = self._bonds[bond].tolist()
+                frame = int(at[bond])
+                one.largest = BondDeviation(
+                    (i, j),
+                    float(self._start[bond, 0]),
+                    float(lengths[bond, frame]),
+                    float(frames.times[frame]),
+                    replica,
+                )
 
     def _lengths(self, positions: Tensor) -> Tensor:
         """Return bond lengths in Å, ``[bonds, T]``, from positions ``[B, T, N, 3]``."""
         row, i, j = self._bonds.unbind(dim=1)
         return (positions[row, :, i] - positions[row, :, j]).norm(dim=-1)
+
+
+def _alike(state: PhaseState) -> list[list[int]]:
+    """Rows of the same atoms, in the order of their first."""
+    rows: dict[bytes, list[int]] = {}
+    for row, numbers in enumerate(state.numbers.cpu().numpy()):
+        rows.setdefault(numbers.tobytes(), []).append(row)
+    return list(rows.values())
+
+
+def _summary_of(
+    state: PhaseState, ensemble: Ensemble, rows: list[int], settling: float
+) -> MoleculeSummary:
+    atoms = state.select(torch.tensor(rows[:1])).to_atoms()[0]
+    return MoleculeSummary(
+        rows,
+        int(ensemble.degrees_of_freedom(state)[rows[0]]),
+        atoms.get_masses(),
+        rotational_freedom_of(atoms.numbers, atoms.positions[None]),
+        settling,
+    )
+
+
+def _share(runs: list[Blocks], values: NDArray, ends: NDArray) -> None:
+    """Hand out values of consecutive frames, replica by replica."""
+    for run, part in zip(runs, np.split(values, ends), strict=True):
+        run.add(part)

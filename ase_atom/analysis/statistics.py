@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -109,6 +109,70 @@ def _levels(runs: Sequence[NDArray], least_blocks: int) -> Iterator[tuple[int, N
         centre = (sizes * means).sum() / sizes.sum()
         # Runs weigh by their lengths: scaled so that the plain scatter gives the weighted error.
         yield longest, centre + (means - centre) * sizes / sizes.mean()
+
+
+class Blocks:
+    """A series that is averaged over ever longer blocks as it grows, so that memory does not.
+
+    Parameters
+    ----------
+    most
+        Blocks that are kept; beyond, neighbours become one.
+
+    Attributes
+    ----------
+    size
+        Values in each block.
+    count
+        Values taken in.
+    """
+
+    def __init__(self, most: int = 1024) -> None:
+        self.most = most
+        self.size = 1
+        self.count = 0
+        self._sum = 0.0
+        self._blocks = np.empty(0)
+        self._rest = np.empty(0)  # of the block under way
+
+    def add(self, values: NDArray) -> None:
+        """Take in the next values, ``[T]``."""
+        self.count += len(values)
+        self._sum += float(np.sum(values))
+        self._rest = np.concatenate([self._rest, values])
+        while True:
+            whole = len(self._rest) // self.size * self.size
+            means = self._rest[:whole].reshape(-1, self.size).mean(1)
+            self._blocks = np.concatenate([self._blocks, means])
+            self._rest = self._rest[whole:]
+            if len(self._blocks) <= self.most:
+                return
+            if len(self._blocks) % 2:
+                self._rest = np.concatenate([np.full(self.size, self._blocks[-1]), self._rest])
+            self._blocks = self._blocks[: len(self._blocks) // 2 * 2].reshape(-1, 2).mean(1)
+            self.size *= 2
+
+    @property
+    def mean(self) -> float:
+        """Mean of all values; NaN before any."""
+        return self._sum / self.count if self.count else math.nan
+
+    @property
+    def blocks(self) -> NDArray:
+        """Means of the whole blocks; of fewer values than make a block, their mean."""
+        if self.count and not len(self._blocks):
+            return np.array([self.mean])
+        return self._blocks
+
+
+def mean_of_blocks(runs: Sequence[Blocks]) -> Estimate:
+    """Mean of runs of correlated values, each in blocks, with the error of `correlated_mean`."""
+    runs = [run for run in runs if run.count]
+    if not runs:
+        return correlated_mean([])
+    found = correlated_mean([run.blocks for run in runs])
+    mean = sum(run.mean * run.count for run in runs) / sum(run.count for run in runs)
+    return replace(found, value=mean)
 
 
 def paired_difference(ours: Sequence[ArrayLike], theirs: Sequence[ArrayLike]) -> Estimate:

@@ -12,9 +12,10 @@ from ase_atom.propagation.ensembles import (
     Step,
     Thermostat,
 )
+from ase_atom.propagation.equilibration import equilibrate
 from ase_atom.propagation.frames import Frames
 from ase_atom.propagation.grid import check_time, steps_per_stride
-from ase_atom.propagation.guard import Guard
+from ase_atom.propagation.guard import Guard, Label
 from ase_atom.propagation.path import Path
 from ase_atom.propagation.propagator import Propagator, roll_out
 from ase_atom.propagation.settings import (
@@ -40,6 +41,7 @@ __all__ = [
     "Ensemble",
     "Frames",
     "Guard",
+    "Label",
     "Langevin",
     "Noise",
     "OperatorLike",
@@ -54,6 +56,7 @@ __all__ = [
     "check_abilities",
     "check_time",
     "default_stride",
+    "equilibrate",
     "is_reversible",
     "jump",
     "ornstein_uhlenbeck",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 
 from ase_atom.errors import BrokenStateError
 from ase_atom.state import PhaseState
-from ase_atom.topology import atom_label, perceive_bonds, radii
+from ase_atom.topology import numbered_names, perceive_bonds, radii
 from ase_atom.units import format_time
 
 CLOSEST = 0.5
@@ -19,6 +20,22 @@ CLOSEST = 0.5
 
 LONGEST = 1.5
 """Greatest length of a bond, as a multiple of its length at the start."""
+
+
+@dataclass(frozen=True)
+class Label:
+    """What a molecule and its atoms are called in messages.
+
+    Parameters
+    ----------
+    molecule
+        Such as ``caffeine.xyz``.
+    atoms
+        A name for each atom.
+    """
+
+    molecule: str
+    atoms: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -31,23 +48,26 @@ class Guard:
 
     Parameters
     ----------
-    numbers
-        Atomic numbers, ``[B, N]``.
+    start
+        The state that they are taken from, ``[B, N]``.
     first, second
         The two atoms of each pair, ``[P]``.
     lower, upper
         Allowed distances of each pair in Å, ``[B, P]``; `upper` is infinite without a bond, and
         `lower` is below zero for padding.
+    labels
+        What the molecules are called, by default ``replica 0`` and so on, or ``the molecule``.
     """
 
-    numbers: np.ndarray
+    start: PhaseState
     first: Tensor
     second: Tensor
     lower: Tensor
     upper: Tensor
+    labels: Sequence[Label]
 
     @classmethod
-    def watch(cls, state: PhaseState) -> Guard:
+    def watch(cls, state: PhaseState, labels: Sequence[Label] | None = None) -> Guard:
         """Take the limits from a batch's first state."""
         size = state.numbers.shape[1]
         first, second = torch.triu_indices(size, size, offset=1, device=state.device)
@@ -62,7 +82,7 @@ class Guard:
                     bonded[row, i, j] = True
         lengths = _distances(state.positions, first, second)
         upper = torch.where(bonded.to(state.device)[:, first, second], LONGEST * lengths, math.inf)
-        return cls(numbers, first, second, lower, upper)
+        return cls(state, first, second, lower, upper, labels or _counted(numbers))
 
     def first_broken(self, positions: Tensor, velocities: Tensor) -> Tensor:
         """Return the index of each molecule's first broken frame, T where all are good.
@@ -98,13 +118,12 @@ class Guard:
         positions, velocities
             That molecule's frame in Å and Å/fs, ``[N, 3]``.
         """
-        numbers = self.numbers[row]
-        who = f"replica {row}" if len(self.numbers) > 1 else "the molecule"
+        who, named = self.labels[row].molecule, self.labels[row].atoms
         when = f"{who} broke at {format_time(time)}" if time > 0 else f"{who} starts out broken"
         finite = (torch.isfinite(positions) & torch.isfinite(velocities)).all(dim=1)
         if not bool(finite.all()):
             atoms = tuple(torch.nonzero(~finite).flatten().tolist())
-            names = ", ".join(atom_label(numbers, i) for i in atoms[:4])
+            names = ", ".join(named[i] for i in atoms[:4])
             what = f"position or velocity of {names}{', …' * (len(atoms) > 4)} is not finite"
             return BrokenStateError(f"{when}: {what}", replica=row, time=time, atoms=atoms)
         distance = _distances(positions, self.first, self.second)
@@ -113,7 +132,7 @@ class Guard:
         stretch = (distance / self.upper[row]).nan_to_num()
         pair = int(torch.maximum(short, stretch).argmax())
         i, j = int(self.first[pair]), int(self.second[pair])
-        names = f"{atom_label(numbers, i)} and {atom_label(numbers, j)}"
+        names = f"{named[i]} and {named[j]}"
         length = float(distance[pair])
         if float(short[pair]) >= float(stretch[pair]):
             what = (
@@ -127,6 +146,13 @@ class Guard:
                 f"{start:.3f} Å at the start"
             )
         return BrokenStateError(f"{when}: {what}", replica=row, time=time, atoms=(i, j))
+
+
+def _counted(numbers: np.ndarray) -> list[Label]:
+    return [
+        Label(f"replica {row}" if len(numbers) > 1 else "the molecule", tuple(names))
+        for row, names in enumerate(map(numbered_names, numbers))
+    ]
 
 
 def _distances(positions: Tensor, first: Tensor, second: Tensor) -> Tensor:

@@ -64,6 +64,8 @@ class Propagator:
     potential
         Gives the potential energy in eV, ``[B]``, that ensembles with ``energy_correction`` keep;
         the operator's own by default.
+    guard
+        Says when a molecule is broken; by default by its distances in ``state``.
 
     Attributes
     ----------
@@ -99,6 +101,7 @@ class Propagator:
         seed: int | Noise = 0,
         drop_broken: bool = False,
         potential: Potential | None = None,
+        guard: Guard | None = None,
     ) -> None:
         check_operator(operator)
         stride = default_stride(operator) if stride is None else stride
@@ -123,8 +126,8 @@ class Propagator:
         self._potential = CachedPotential(operator.energy if potential is None else potential)
         self._noise = seed if callable(seed) else torch_noise(seed)
         self._step_of_grid = Step(stride, self._noise, self._potential)
-        self.state = self._first = self.ensemble.prepare(state)
-        self._guard = Guard.watch(self._first)
+        self.state = self.ensemble.prepare(state)
+        self._guard = Guard.watch(self.state) if guard is None else guard
         self._alive = torch.ones(state.batch_size, dtype=torch.bool)
         self._end = Fraction(0)
         self._jumps = 0
@@ -191,7 +194,7 @@ class Propagator:
             "settings": self._settings(),
             "numbers": self.state.numbers,
             "masses": self.state.masses,
-            "first": self._first.positions,
+            "first": self._guard.start.positions,
             "positions": self.state.positions,
             "velocities": self.state.velocities,
             "alive": self._alive,
@@ -254,14 +257,14 @@ class Propagator:
                 )
 
     def _load(self, saved: Mapping[str, Any]) -> None:
-        first = self.state.replace(positions=saved["first"])
+        first = self._guard.start.replace(positions=saved["first"])
         state = self.state.replace(positions=saved["positions"], velocities=saved["velocities"])
         pending = replace(
             Frames.single(state), **{name: saved["pending"][name] for name in _PENDING}
         )
         self._keepable_noise().load_state_dict(saved["noise"])
         self._potential.load_state_dict(saved["potential"], state)
-        self.state, self._first, self._guard = state, first, Guard.watch(first)
+        self.state, self._guard = state, Guard.watch(first, self._guard.labels)
         self._pending = pending
         self._alive = saved["alive"]
         self._jumps, self.frames_given = int(saved["jumps"]), int(saved["frames_given"])

@@ -216,6 +216,14 @@ class Thermostat(ABC):
         if not (self.temperature_K > 0 and math.isfinite(self.temperature_K)):
             raise ConfigError(f"the temperature must be above 0 K, not {self.temperature_K:g}")
 
+    @property
+    @abstractmethod
+    def relaxation_time(self) -> float:
+        """Time in fs after which the total energy has come nearer to its mean by a factor of e.
+
+        Of harmonic vibrations, half of whose energy is kinetic.
+        """
+
     @abstractmethod
     def thermalise(self, state: PhaseState, duration: float, noise: Noise) -> PhaseState:
         """Apply the thermostat's map T over a time in fs, and hold the centre of mass if fixed."""

@@ -87,6 +87,11 @@ class Bussi(Thermostat):
         end = restore_angular_momentum(end, start.angular_momentum())
         return super().conserve(end, start, step)
 
+    @property
+    def relaxation_time(self) -> float:
+        """2 τ in fs."""
+        return 2.0 * self.taut
+
     def thermalise(self, state: PhaseState, duration: float, noise: Noise) -> PhaseState:
         """Scale the velocities by the random factor that belongs to a time in fs."""
         if self.fix_com:

@@ -67,6 +67,11 @@ class Langevin(Thermostat):
                 "without friction the ensemble is NVE"
             )
 
+    @property
+    def relaxation_time(self) -> float:
+        """1/γ in fs."""
+        return 1.0 / self.friction
+
     def thermalise(self, state: PhaseState, duration: float, noise: Noise) -> PhaseState:
         """Apply the Ornstein-Uhlenbeck map over a time in fs."""
         kicks = noise(state.velocities.shape).to(state.velocities)
