@@ -114,8 +114,11 @@ def go(
         folder = tmp_path / "out"
         folder.mkdir(exist_ok=True)
         arguments = ["run", structure, "--output", folder / output]
-        # A random operator's energy has nothing to do with its paths.
+        # A random operator's energy has nothing to do with its paths, nor have these with a thermal
+        # molecule's.
         arguments += ["--operator", operator or tiny_checkpoint, "--uncorrected", *options]
+        if "--equilibration" not in options:
+            arguments.append("--no-equilibration")
         code = main([str(argument) for argument in arguments])
         captured = capsys.readouterr()
         return code, captured.out, captured.err.strip().splitlines()

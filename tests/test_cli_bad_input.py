@@ -200,7 +200,7 @@ def test_force_turns_a_refusal_into_a_warning(tmp_path, capsys):
     file = save_operator(make_operator(strength=0.003), tmp_path / "mine.safetensors")
     structure = _saved(tmp_path / "ether.xyz", molecule("CH3OCH3"))
     words = ["run", str(structure), "-o", str(tmp_path / "t.xyz"), "--time", "16fs"]
-    words += ["--uncorrected"]
+    words += ["--uncorrected", "--no-equilibration"]
     assert main([*words, "--operator", str(file)]) == 2
     assert "was not trained for COC" in capsys.readouterr().err
     assert not (tmp_path / "t.xyz").exists()
@@ -217,7 +217,8 @@ def test_of_several_structures_the_one_at_fault_is_named(tmp_path, capsys):
     radical = molecule("CH3CH2OH")
     del radical[-1]
     structures = [str(ETHANOL), str(_saved(tmp_path / "radical.xyz", radical))]
-    assert main(["run", *structures, "-o", str(tmp_path / "t.dcd"), "--operator", str(file)]) == 2
+    words = ["run", *structures, "-o", str(tmp_path / "t.dcd"), "--operator", str(file)]
+    assert main([*words, "--stop-on-error"]) == 2
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{structures[1]}: no closed-shell molecule" in line
     assert "an ion, or a radical, or an atom is missing" in line

@@ -224,9 +224,13 @@ def test_run_several_molecules(tmp_path, capsys):
         "2",
         "--ensemble",
         "bussi",
+        "--no-equilibration",
     ]
     assert main([str(each) for each in arguments]) == 0
-    assert "N_f = 6, 24 degrees" in capsys.readouterr().out
+    heading, ethanol, water = capsys.readouterr().out.strip().splitlines()[-3:]
+    assert heading.split()[:2] == ["molecule", "N_f"]
+    assert re.match(r"ethanol\.xyz +24 +\d\S* ± \d\S* K, .* t-0\.xtc to t-1\.xtc$", ethanol)
+    assert re.match(r"water\.xyz +6 +\d\S* ± \d\S* K, .* t-2\.xtc to t-3\.xtc$", water)
     sizes = [
         mdtraj.load(tmp_path / f"t-{n}.xtc", top=tmp_path / f"t-{n}.pdb").n_atoms for n in range(4)
     ]

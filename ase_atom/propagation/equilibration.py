@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from ase_atom.errors import BrokenStateError
 from ase_atom.propagation.ensembles import Langevin
 from ase_atom.propagation.guard import Guard
-from ase_atom.propagation.propagator import Propagator
+from ase_atom.propagation.propagator import Propagator, roll_out
 from ase_atom.propagation.steps import OperatorLike
 from ase_atom.propagation.stochastic import Noise
 from ase_atom.state import PhaseState
@@ -92,9 +92,6 @@ def equilibrate(
         drop_broken=True,
         guard=guard,
     )
-    try:
-        for _ in propagator.run(steps * stride):
-            pass
-    except BrokenStateError:
-        pass  # the last of them broke; all are listed
+    for _ in roll_out(propagator, steps * stride):
+        pass
     return Equilibrated(propagator.state, propagator.broken)

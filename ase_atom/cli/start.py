@@ -1,0 +1,203 @@
+"""Where a run starts: velocities where there are none, and thermal equilibrium."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from ase_atom.cli.messages import say, say_warning
+from ase_atom.cli.report import Row
+from ase_atom.cli.request import EnsembleName, RunRequest
+from ase_atom.coverage import as_covered, temperature_warning
+from ase_atom.errors import BrokenStateError, ConfigError
+from ase_atom.operator import Operator
+from ase_atom.propagation import Ensemble, Guard, equilibrate, reservations, sample_velocities
+from ase_atom.propagation.equilibration import DURATION, FRICTION
+from ase_atom.state import PhaseState
+from ase_atom.units import PS, format_time
+
+_MOVING = 1e-6  # K, below which a molecule's atoms stand still beside each other
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How the molecules are to move.
+
+    Parameters
+    ----------
+    operator, name
+        Moves them, and what it is called.
+    ensemble
+        Dynamics.
+    stride, interval, duration
+        Of a jump, between frames, and up to the last frame, fs.
+    """
+
+    operator: Operator
+    name: str
+    ensemble: Ensemble
+    stride: float
+    interval: float
+    duration: float
+
+
+@dataclass(frozen=True)
+class Start:
+    """Where the rows of a run start.
+
+    Parameters
+    ----------
+    rows
+        Those that start, without any that broke before.
+    structures
+        As in their files, ``[B, N]``.
+    state
+        Where the run starts, ``[B, N]``.
+    equilibrated
+        Whether all of them are in equilibrium.
+    broken
+        Errors of those that broke on the way there.
+    """
+
+    rows: list[Row]
+    structures: PhaseState
+    state: PhaseState
+    equilibrated: bool
+    broken: list[BrokenStateError]
+
+
+def prepare(request: RunRequest, plan: Plan, rows: list[Row]) -> Start:
+    """Return where the rows start, with velocities and in equilibrium as the request has it.
+
+    Raises
+    ------
+    ConfigError
+        For a temperature that nothing takes, or replicas that would be one trajectory.
+    BrokenStateError
+        If every row breaks before equilibrium.
+    """
+    structures = PhaseState.from_atoms([row.atoms for row in rows])
+    if request.force and plan.operator.card:
+        structures = as_covered(structures, plan.operator.card)
+    resting = ~structures.velocities.flatten(1).any(dim=1)
+    if request.keep_zero_velocities:
+        resting[:] = False
+    chosen = resting.clone()
+    if request.no_equilibration:
+        chosen[:] = False
+    elif request.equilibration is not None:
+        chosen[:] = True
+    if request.ensemble is EnsembleName.nve:
+        _check_nve(request, resting | chosen, rows)
+    _warn(request, plan, structures, resting, rows)
+    if bool(resting.any()) and request.no_equilibration:
+        say(f"velocities are drawn at {request.kelvin:g} K, and nothing is equilibrated")
+    noise = torch.Generator().manual_seed(seeds(request)[0])
+    sampled = sample_velocities(structures, request.kelvin, noise)
+    velocities = torch.where(resting[:, None, None], sampled.velocities, structures.velocities)
+    state = structures.replace(velocities=velocities)
+    broken: dict[int, BrokenStateError] = {}
+    if bool(chosen.any()):
+        state, broken = _equilibrate(request, plan, structures, state, chosen, rows)
+    alive = [row for row in range(len(rows)) if row not in broken]
+    picked = torch.tensor(alive)
+    return Start(
+        [rows[row] for row in alive],
+        structures.select(picked),
+        state.select(picked),
+        bool(chosen.all()),
+        list(broken.values()),
+    )
+
+
+def seeds(request: RunRequest) -> list[int]:
+    """Of first velocities, the run and the equilibration, so that none correlates with another."""
+    found: list[int] = np.random.SeedSequence(request.seed).generate_state(3).tolist()
+    return found
+
+
+def _check_nve(request: RunRequest, drawn: torch.Tensor, rows: Sequence[Row]) -> None:
+    """Refuse a temperature that nothing takes, and replicas that nothing tells apart."""
+    if request.temperature is not None and not bool(drawn.any()):
+        kept = request.keep_zero_velocities
+        start = "--keep-zero-velocities" if kept else "velocities in the structures"
+        raise ConfigError(
+            f"--temperature {request.temperature:g} goes with a thermostat, or with structures at "
+            f"rest, which get velocities, not with --ensemble nve and {start}"
+        )
+    if request.replicas > 1 and not bool(drawn.all()):
+        which = request.structures[rows[drawn.tolist().index(False)].molecule.place]
+        raise ConfigError(
+            f"--replicas {request.replicas} of {which} would be one trajectory "
+            f"{request.replicas} times: it holds velocities, and NVE adds no noise"
+        )
+
+
+def _warn(
+    request: RunRequest,
+    plan: Plan,
+    structures: PhaseState,
+    resting: torch.Tensor,
+    rows: Sequence[Row],
+) -> None:
+    """Say what the operator was not trained for."""
+    card = plan.operator.card
+    lines = []
+    moving = ~resting & (plan.ensemble.temperature(structures) > _MOVING)
+    for index in range(0, len(rows), request.replicas):
+        start = structures.select(torch.tensor([index])) if moving[index] else None
+        for line in reservations(card, [rows[index].atoms], plan.ensemble, start):
+            several = len(request.structures) > 1 and line.startswith("the molecule")
+            name = rows[index].molecule.name
+            lines.append(line.replace("the molecule", name, 1) if several else line)
+    if card and bool(resting.any()):
+        lines.append(temperature_warning(request.kelvin, card))
+    for line in dict.fromkeys(lines):
+        say_warning(line)
+
+
+def _equilibrate(
+    request: RunRequest,
+    plan: Plan,
+    structures: PhaseState,
+    state: PhaseState,
+    chosen: torch.Tensor,
+    rows: Sequence[Row],
+) -> tuple[PhaseState, dict[int, BrokenStateError]]:
+    """Return the state with the chosen rows in equilibrium, and the errors of those that broke."""
+    duration = DURATION if request.equilibration is None else request.equilibration
+    duration = math.ceil(round(duration / plan.stride, 6)) * plan.stride
+    say(
+        f"equilibration: {format_time(duration)} of Langevin at {request.kelvin:g} K and "
+        f"{FRICTION * PS:g} per ps, which no file or mean contains (--no-equilibration leaves it "
+        "out)"
+    )
+    picked = chosen.nonzero().flatten()
+    places: list[int] = picked.tolist()
+    done = equilibrate(
+        plan.operator,
+        state.select(picked),
+        request.kelvin,
+        duration=duration,
+        stride=plan.stride,
+        energy_correction=not request.uncorrected,
+        seed=seeds(request)[2],
+        guard=Guard.watch(structures.select(picked), [rows[row].label for row in places]),
+    )
+    broken = {
+        places[error.replica]: BrokenStateError(
+            f"in equilibration, {error}; nothing of it is written",
+            time=error.time,
+            atoms=error.atoms,
+        )
+        for error in done.broken
+    }
+    if len(broken) == len(rows):
+        raise next(iter(broken.values()))
+    positions, velocities = state.positions.clone(), state.velocities.clone()
+    positions[picked], velocities[picked] = done.state.positions, done.state.velocities
+    return state.replace(positions=positions, velocities=velocities), broken
