@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import combinations
 
 import numpy as np
@@ -34,6 +34,9 @@ TOLERANCE = 0.05
 
 CHANCE = 5.7e-7
 """Probability of five standard errors: how seldom a sound run is called off its temperature."""
+
+
+_TOGETHER = 64  # frames that are measured at once, so that measuring costs little
 
 
 @dataclass(frozen=True)
@@ -97,6 +100,8 @@ class MoleculeSummary:
         Time that is covered by the temperatures, over all replicas, fs.
     settling
         Time at the start, fs, that the temperatures leave out.
+    ensemble
+        Of the run.
     largest
         The furthest bond, or None for molecules without bonds or before any frame.
     """
@@ -106,6 +111,7 @@ class MoleculeSummary:
     masses: NDArray
     turning: int
     settling: float
+    ensemble: Ensemble
     time: float = 0.0
     largest: BondDeviation | None = None
     _overall: list[Blocks] = field(default_factory=list)
@@ -118,23 +124,35 @@ class MoleculeSummary:
             "rotation": self.turning,
             "translation": self.degrees_of_freedom - (3 * atoms - 3),
         }
+        self._freedom = {name: count for name, count in freedom.items() if count > 0}
         self._overall = [Blocks() for _ in self.rows]
-        self._parts = {
-            name: [Blocks() for _ in self.rows] for name, count in freedom.items() if count > 0
-        }
+        self._parts = {name: [Blocks() for _ in self.rows] for name in self._freedom}
+
+    @property
+    def samples(self) -> float:
+        """Independent samples of the kinetic energy, at the most, in a sound thermostatted run.
+
+        Over a time t, t/τ with the thermostat's relaxation time τ, and one at the least for each
+        replica.
+        """
+        replicas, frames = (sum(kind(run.count) for run in self._overall) for kind in (bool, int))
+        if not isinstance(self.ensemble, Thermostat):
+            return frames
+        return min(frames, max(replicas, self.time / self.ensemble.relaxation_time))
 
     @property
     def temperature(self) -> Estimate:
         """Mean kinetic temperature over good frames after the first, in K; NaN before any.
 
-        Its standard error is corrected for autocorrelation.
+        Its standard error is corrected for autocorrelation: from the scatter of blocks, and no
+        less than that of so many `samples`, of which a short run's own scatter knows too little.
         """
-        return mean_of_blocks(self._overall)
+        return self._mean(self._overall, self.degrees_of_freedom)
 
     @property
     def parts(self) -> dict[str, Estimate]:
         """Mean temperatures of vibration, rotation and, if it counts, translation, in K."""
-        return {name: mean_of_blocks(runs) for name, runs in self._parts.items()}
+        return {name: self._mean(runs, self._freedom[name]) for name, runs in self._parts.items()}
 
     @property
     def parts_differ(self) -> bool:
@@ -143,6 +161,11 @@ class MoleculeSummary:
             abs(one.value - other.value) > ERRORS_APART * math.hypot(one.error, other.error)
             for one, other in combinations(self.parts.values(), 2)
         )
+
+    def _mean(self, runs: Sequence[Blocks], freedom: int) -> Estimate:
+        found = mean_of_blocks(runs)
+        least = found.value * math.sqrt(2 / (freedom * self.samples)) if self.samples else math.nan
+        return replace(found, error=max(found.error, least))
 
     def add(self, frames: Frames, overall: NDArray, later: NDArray, step: float) -> None:
         """Take in frames ``[B, T]`` of all molecules, those that are ``later`` than the start."""
@@ -168,25 +191,23 @@ class MoleculeSummary:
         for name, runs in self._parts.items():
             _share(runs, parts[name], ends)
 
-    def departure(self, ensemble: Ensemble) -> Departure | None:
-        """Say whether the mean temperature is off the thermostat's, by more than chance explains.
+    @property
+    def departure(self) -> Departure | None:
+        """How the mean temperature is off the thermostat's, if by more than chance explains.
 
-        By more than `TOLERANCE`, and by more than five standard errors. Of a short run the error
-        found from its own scatter is itself uncertain. So the same is asked of what would be a
-        sound run's: over a time t the mean kinetic energy follows a chi-square of N_f t/τ degrees
-        of freedom, with τ the thermostat's relaxation time, and N_f at the least for each replica.
+        By more than `TOLERANCE`, by more than five standard errors, and by more than a sound run's
+        can be: its mean kinetic energy follows a chi-square of N_f times `samples` degrees of
+        freedom.
         """
-        if not isinstance(ensemble, Thermostat):
+        if not isinstance(self.ensemble, Thermostat):
             return None
         from scipy.special import chdtr, chdtrc
 
-        found, target = self.temperature, ensemble.temperature_K
+        found, target = self.temperature, self.ensemble.temperature_K
         if not math.isfinite(found.error) or abs(found.value - target) <= TOLERANCE * target:
             return None
-        errors = abs(found.value - target) / found.error if found.error > 0 else math.inf
-        replicas, frames = (sum(f(run.count) for run in self._overall) for f in (bool, int))
-        samples = min(frames, max(replicas, self.time / ensemble.relaxation_time))
-        freedom = self.degrees_of_freedom * samples
+        errors = abs(found.value - target) / found.error
+        freedom = self.degrees_of_freedom * self.samples
         tail = chdtrc if found.value > target else chdtr
         if errors <= 5.0 or 2 * tail(freedom, freedom * found.value / target) > CHANCE:
             return None
@@ -210,12 +231,8 @@ class RunSummary:
 
     Attributes
     ----------
-    molecules
-        A `MoleculeSummary` for each.
     frames
         Number of frames seen.
-    last_time
-        Time of the last frame in fs.
     settled
         Whether temperatures are those of equilibrium.
     """
@@ -229,12 +246,13 @@ class RunSummary:
     ) -> None:
         self.ensemble = ensemble
         self.frames = 0
-        self.last_time = 0.0
+        self._waiting: list[Frames] = []
+        self._done = 0.0
         settling = 0.0
         if isinstance(ensemble, Thermostat) and duration is not None:
             settling = SETTLING * ensemble.relaxation_time
         self.settled = duration is None or settling < duration
-        self.molecules = [
+        self._molecules = [
             _summary_of(state, ensemble, list(rows), settling if self.settled else 0.0)
             for rows in (_alike(state) if molecules is None else molecules)
         ]
@@ -248,18 +266,38 @@ class RunSummary:
 
     def departure(self, molecule: MoleculeSummary) -> Departure | None:
         """Say whether a molecule's mean temperature is off the thermostat's."""
-        return molecule.departure(self.ensemble) if self.settled else None
+        return molecule.departure if self.settled else None
+
+    @property
+    def molecules(self) -> list[MoleculeSummary]:
+        """One for each molecule, of all frames so far."""
+        self._take_in()
+        return self._molecules
 
     def add(self, frames: Frames) -> None:
         """Take in consecutive frames."""
+        self.frames += len(frames)
+        self._waiting.append(frames)
+        if sum(map(len, self._waiting)) >= _TOGETHER:
+            self._take_in()
+
+    @property
+    def last_time(self) -> float:
+        """Time of the last frame in fs."""
+        return float(self._waiting[-1].times[-1]) if self._waiting else self._done
+
+    def _take_in(self) -> None:
+        """Measure the frames that wait, all at once."""
+        if not self._waiting:
+            return
+        frames, self._waiting = Frames.joined(self._waiting), []
         valid = frames.valid.to(frames.positions.device)
         overall = self.ensemble.temperature(frames.flat()).view(valid.shape).cpu().numpy()
         good, times = frames.valid.cpu().numpy(), frames.times.cpu().numpy()
-        step = (float(times[-1]) - self.last_time) / max(int((times > 0).sum()), 1)
-        for one in self.molecules:
+        step = (float(times[-1]) - self._done) / max(int((times > 0).sum()), 1)
+        for one in self._molecules:
             one.add(frames, overall, good & (times > one.settling), step)
-        self.frames += len(frames)
-        self.last_time = float(times[-1])
+        self._done = float(times[-1])
         if len(self._bonds):
             self._add_bonds(frames, valid)
 
@@ -267,7 +305,7 @@ class RunSummary:
         lengths = self._lengths(frames.positions)
         bad = ~valid[self._bonds[:, 0]]
         deviation, at = (lengths - self._start).abs().masked_fill(bad, -1.0).max(dim=1)
-        for one in self.molecules:
+        for one in self._molecules:
             mine = torch.isin(self._bonds[:, 0].cpu(), torch.tensor(one.rows))
             if not bool(mine.any()):
                 continue
@@ -308,6 +346,7 @@ def _summary_of(
         atoms.get_masses(),
         rotational_freedom_of(atoms.numbers, atoms.positions[None]),
         settling,
+        ensemble,
     )
 
 

@@ -47,7 +47,7 @@ def test_from_structure_to_trajectory(go, out):
         str(out / "t.pdb"),
     ):
         assert fact in text
-    # The bond named in the summary, as in the PDB file, is the one that strayed furthest in the file.
+    # The bond named in the summary, as in the PDB file, is the one that strayed furthest.
     name = text.split("largest bond deviation")[1].split(" Å, ")[1].split()[0]
     names = [atom.name for atom in trajectory.topology.atoms]
     i, j = (names.index(part) for part in name.split("-"))

@@ -6,10 +6,10 @@ import math
 from dataclasses import dataclass
 
 from ase_atom.errors import BrokenStateError
+from ase_atom.operator.protocol import OperatorLike
 from ase_atom.propagation.ensembles import Langevin
 from ase_atom.propagation.guard import Guard
 from ase_atom.propagation.propagator import Propagator, roll_out
-from ase_atom.propagation.steps import OperatorLike
 from ase_atom.propagation.stochastic import Noise
 from ase_atom.state import PhaseState
 

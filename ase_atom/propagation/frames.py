@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
 
@@ -91,6 +92,19 @@ class Frames:
             frames,
             positions=frames.positions.masked_fill(bad, math.nan),
             velocities=frames.velocities.masked_fill(bad, math.nan),
+        )
+
+    @classmethod
+    def joined(cls, parts: Sequence[Frames]) -> Frames:
+        """Return consecutive parts as one."""
+        if len(parts) == 1:
+            return parts[0]
+        return replace(
+            parts[0],
+            times=torch.cat([part.times for part in parts]),
+            positions=torch.cat([part.positions for part in parts], dim=1),
+            velocities=torch.cat([part.velocities for part in parts], dim=1),
+            valid=torch.cat([part.valid for part in parts], dim=1),
         )
 
     @classmethod
