@@ -32,16 +32,16 @@ def test_potential_and_kinetic_energy_come_to_the_temperature(springs, ethanol):
 def test_bussi_needs_it(ethanol):
     """Scaling all velocities leaves rotation hot and vibration cold, at the right total."""
     operator = load_operator("ethanol-gfn2")
-    start = from_rest(ethanol, 32)
-    ensemble = Bussi(KELVIN, 100.0, energy_correction=True)
+    start = from_rest(ethanol, 24)
+    ensemble = Bussi(KELVIN, 100.0, reversible=False)
     parts = {}
     for name in ("as drawn", "equilibrated"):
         state = start if name == "as drawn" else equilibrate(operator, start, KELVIN, seed=3).state
         summary = RunSummary(start, ensemble)
-        for frames in Propagator(operator, state, ensemble, 16.0, seed=4).run(1600.0):
+        for frames in Propagator(operator, state, ensemble, 16.0, seed=4).run(960.0):
             summary.add(frames)
         (molecule,) = summary.molecules
-        assert molecule.temperature.value == pytest.approx(KELVIN, abs=30.0)
+        assert molecule.temperature.value == pytest.approx(KELVIN, abs=45.0)
         assert list(molecule.parts) == ["vibration", "rotation"]
         parts[name] = {part: found.value for part, found in molecule.parts.items()}
         assert molecule.parts_differ == (name == "as drawn")

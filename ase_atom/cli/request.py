@@ -93,11 +93,14 @@ class RunRequest:
 
         friction = FRICTION if self.friction is None else self.friction
         taut = TAUT if self.taut is None else self.taut
-        langevin = self.ensemble is EnsembleName.langevin
+        own = {
+            EnsembleName.langevin: {"friction": friction / PS},
+            EnsembleName.bussi: {"taut": taut},
+        }.get(self.ensemble, {})
         return Settings(
+            kind=self.ensemble.value,
             temperature=None if self.ensemble is EnsembleName.nve else self.kelvin,
-            friction=friction / PS if langevin else None,
-            taut=taut if self.ensemble is EnsembleName.bussi else None,
+            own=own,
             energy_correction=not self.uncorrected,
             reversible=self.reversible,
             stride=self.stride,

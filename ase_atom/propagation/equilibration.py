@@ -80,7 +80,9 @@ def equilibrate(
     ConfigError, HorizonError, CoverageError, StateError
         As `Propagator`.
     """
-    ensemble = Langevin(temperature_K, friction, energy_correction=energy_correction)
+    ensemble = Langevin(
+        temperature_K, friction, energy_correction=energy_correction, reversible=False
+    )
     steps = math.ceil(round(duration / stride, 6))
     propagator = Propagator(
         operator,
