@@ -155,7 +155,7 @@ def _sulphur(atoms):
         (_charges_of(0.3), r"is 0\.3, no whole number"),
         (_constrained, "the constraint FixAtoms cannot be kept"),
         (_doubled, r"2 molecules \(C2H6O, C2H6O\)"),
-        (_nan, "position of atom O2 is not finite"),
+        (_nan, "position of atom O1 is not finite"),
         (_fast, "velocity of atom C1 is not finite"),
         (_sulphur, "not trained for element S; it knows H, C, O"),
     ],

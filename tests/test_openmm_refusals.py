@@ -111,9 +111,9 @@ def charged(system, topology):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (with_constraint, CoverageError, "1 constraints, the first between C0 and C1.*None"),
+        (with_constraint, CoverageError, "1 constraints, the first between C1 and C2.*None"),
         (with_site, CoverageError, "particle 2 is a virtual site"),
-        (without_mass, CoverageError, r"particle 4 \(H4\) has no mass"),
+        (without_mass, CoverageError, r"particle 4 \(H2\) has no mass"),
         (with_heavy_hydrogen, CoverageError, "particle 4 .* 4.000 amu.* without hydrogenMass"),
         (in_other_order, StateError, "must have the same order of atoms"),
         (with_one_more, StateError, "has 10 particles and the topology 9 atoms"),
