@@ -102,6 +102,22 @@ def test_quantities_of_any_unit_and_plain_numbers_mean_the_same(topology, tiny_c
     assert len(texts) == 1
 
 
+@pytest.mark.parametrize(
+    "settings", [{"fix_com": "yes"}, {"energy_correction": None}, {"reversible": 1}]
+)
+def test_flags_are_true_or_false(topology, tiny_checkpoint, settings):
+    (name,) = settings
+    with pytest.raises(ConfigError, match=f"{name} is True or False, not"):
+        build(topology, tiny_checkpoint, temperature=300, friction=1, **settings)
+
+
+def test_arguments_in_another_order(topology, tiny_checkpoint):
+    with pytest.raises(ConfigError, match="system is an OpenMM System, not a Topology"):
+        ATOMIntegrator(topology, bare_system(topology), tiny_checkpoint, 0.0005)
+    with pytest.raises(ConfigError, match="NoneType is no operator"):
+        build(topology, None)
+
+
 def test_a_force_field_that_is_not_there_cannot_report(topology, tiny_checkpoint):
     with pytest.raises(ConfigError, match="this one has no forces"):
         build(topology, tiny_checkpoint, system_forces="report")

@@ -60,6 +60,24 @@ MOST_NAMED = 3
 """Atoms, bonds or forces that a message names before it says "and others"."""
 
 
+def check_kinds(system: object, topology: object) -> None:
+    """Check that a System is one, and a topology.
+
+    Raises
+    ------
+    ConfigError
+        If one is something else, as where they are given in another order.
+    """
+    for name, given, wanted in (
+        ("system", system, openmm.System),
+        ("topology", topology, Topology),
+    ):
+        if not isinstance(given, wanted):
+            raise ConfigError(
+                f"{name} is an OpenMM {wanted.__name__}, not a {type(given).__name__}"
+            )
+
+
 def check_molecule(
     topology: Topology,
     operator: OperatorLike,

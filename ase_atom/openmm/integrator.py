@@ -14,7 +14,13 @@ from openmm.app import Topology
 from ase_atom.coverage import CoverageWarning
 from ase_atom.errors import ConfigError, StateError
 from ase_atom.errors.keywords import known_keywords
-from ase_atom.openmm.checks import FORCE_NAME, SystemForces, check_molecule, check_system
+from ase_atom.openmm.checks import (
+    FORCE_NAME,
+    SystemForces,
+    check_kinds,
+    check_molecule,
+    check_system,
+)
 from ase_atom.openmm.jumps import JumpCallback
 from ase_atom.openmm.molecule import molecule_bonds
 from ase_atom.openmm.plan import Plan
@@ -114,6 +120,7 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         reversible: bool | None = None,
         system_forces: SystemForces = "refuse",
     ) -> None:
+        check_kinds(system, topology)
         step_length = plain_number("timestep", timestep, unit.picosecond) * PS
         settings = settings_of(
             temperature, friction, taut, stride, fix_com, energy_correction, reversible

@@ -62,8 +62,12 @@ def settings_of(
     Raises
     ------
     ConfigError
-        For a quantity of another dimension, or what is no number.
+        For a quantity of another dimension, what is no number, or a flag that is none.
     """
+    flags = {"fix_com": fix_com, "energy_correction": energy_correction, "reversible": reversible}
+    for name, flag in flags.items():
+        if not (isinstance(flag, bool) or (flag is None and name != "energy_correction")):
+            raise ConfigError(f"{name} is True or False, not {flag!r}")
     rate = _optional("friction", friction, unit.picosecond**-1)
     tau = _optional("taut", taut, unit.picosecond)
     length = _optional("stride", stride, unit.picosecond)
