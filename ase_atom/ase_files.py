@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from weakref import WeakValueDictionary
 
 from ase import Atoms
 from ase.md.md import MolecularDynamics
@@ -34,11 +36,15 @@ def is_for_ase(trajectory: Any) -> bool:
     return False
 
 
+_WRITERS: WeakValueDictionary[str, TrajectoryWriter] = WeakValueDictionary()
+
+
 class ObservedTrajectory:
     """A file in one of the package's formats in the place of an ASE trajectory.
 
     The first frame of a new file has the time of the step at which it is written. A file that is
-    appended to already holds the state of step 0, which is not written once more.
+    appended to already holds the state of step 0, which is not written once more. Of two
+    integrators in one process with the same file, the first writes no more.
 
     Parameters
     ----------
@@ -73,9 +79,13 @@ class ObservedTrajectory:
     ) -> None:
         if not append:
             check_topology_beside(path, atoms)
+        # In a notebook, the integrator of a cell that is run again is still there.
+        if (before := _WRITERS.get(os.path.realpath(path))) is not None:
+            before.close()
         self.writer: TrajectoryWriter = open_trajectory(
             path, atoms, "a" if append else "w", frame_interval=max(interval, 1) * timestep / FS
         )
+        _WRITERS[os.path.realpath(path)] = self.writer
         self._dynamics = dynamics
         self._begun = self.writer.frames > 0
 

@@ -18,8 +18,9 @@ class AppendingWriter(TrajectoryWriter):
 
     def _open(self, reader: TrajectoryReader | None) -> None:
         # Unbuffered: a frame is either with the operating system or not yet written at all.
-        self._file = self.path.open("w+b" if reader is None else "r+b", buffering=0)
+        self._file = self._output
         if reader is None:
+            self._file.truncate(0)
             self._end = self._start()
         else:
             self._end = reader.whole_size
@@ -34,20 +35,19 @@ class AppendingWriter(TrajectoryWriter):
         try:
             while done < len(data):
                 done += self._file.write(rest[done:])
-            self._torn = False
-        finally:  # also when the user interrupts
+        finally:  # also where something breaks in
             whole = int(np.searchsorted(ends, done, side="right"))
             if whole:
                 self.frames += whole
                 self._end = begin + int(ends[whole - 1])
                 self._count()
+        self._torn = False
 
     def _close(self) -> None:
-        try:
-            if self._torn:
-                self._file.truncate(self._end)
-        finally:
-            self._file.close()
+        if self._torn:
+            self._file.truncate(self._end)
+            if self.frames:
+                self._count()
 
     def _start(self) -> int:
         """Write what comes before the first frame, and return how long it is."""

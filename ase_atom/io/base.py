@@ -6,6 +6,7 @@ import contextlib
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from io import FileIO
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar
 
@@ -18,6 +19,8 @@ from ase_atom.io.ase_frames import results_at_hand
 from ase_atom.io.cells import check_cells
 from ase_atom.io.formats import FORMATS
 from ase_atom.io.frames import FrameBlock
+from ase_atom.io.interrupts import Uninterrupted
+from ase_atom.io.output import lock_output
 from ase_atom.topology import atom_label
 from ase_atom.units import velocities_from_ase
 
@@ -44,6 +47,9 @@ class TrajectoryWriter(ABC):
         Time between frames in fs, for frames that come without their times.
     start_time
         Time of the first frame to be written, in fs.
+    file
+        The file, opened by `ase_atom.io.output.lock_output`; by default it is opened here. Nobody
+        else writes it until the writer is closed.
 
     Attributes
     ----------
@@ -73,6 +79,7 @@ class TrajectoryWriter(ABC):
         reader: TrajectoryReader | None = None,
         frame_interval: float | None = None,
         start_time: float | None = None,
+        file: FileIO | None = None,
     ) -> None:
         self.path = path
         self.atoms = atoms
@@ -92,10 +99,13 @@ class TrajectoryWriter(ABC):
         if reader is not None:
             self._continue(reader, start_time)
         try:
-            self._open(reader)
+            with Uninterrupted():
+                self._output = lock_output(path) if file is None else file
+                self._open(reader)
         except (OSError, TrajectoryError) as error:
             with contextlib.suppress(AttributeError, OSError):  # of a file that was not opened
                 self._close()
+                self._output.close()
             if isinstance(error, TrajectoryError):
                 raise
             raise self._failed(error) from error
@@ -232,11 +242,12 @@ class TrajectoryWriter(ABC):
             raise TrajectoryError(f"frames for {self.path} need times")
         good = block.finite()
         if good:
-            self._put(block[:good] if good < len(block) else block)
-            if counted:
-                self._since_origin += good
-            else:
-                self._origin, self._since_origin = float(block.times[good - 1]), 1
+            with Uninterrupted():
+                self._put(block[:good] if good < len(block) else block)
+                if counted:
+                    self._since_origin += good
+                else:
+                    self._origin, self._since_origin = float(block.times[good - 1]), 1
         if good < len(block):
             raise TrajectoryError(
                 f"the frame at {block.times[good]:g} fs for {self.path} is not finite"
@@ -252,15 +263,23 @@ class TrajectoryWriter(ABC):
     def close(self) -> None:
         """Close the file; a second call does nothing."""
         if not self._closed:
-            self._closed = True
-            self._close()
+            with Uninterrupted():
+                self._closed = True
+                try:
+                    self._close()
+                finally:
+                    self._output.close()
 
     def remove(self) -> None:
         """Close the file, and remove it and the files that go with it."""
-        with contextlib.suppress(OSError, RuntimeError):
-            self.close()
-        for file in (self.path, *self.beside):
-            file.unlink(missing_ok=True)
+        with Uninterrupted():
+            if not self._closed:
+                self._closed = True
+                with contextlib.suppress(OSError, RuntimeError):
+                    self._close()
+            for file in (self.path, *self.beside):  # before others may write them
+                file.unlink(missing_ok=True)
+            self._output.close()
 
     def set_description(self, description: dict) -> None:  # noqa: B027 - as it says
         """Take ASE's description of a run, which it offers to files given as ``trajectory=``.
@@ -288,7 +307,7 @@ class TrajectoryWriter(ABC):
 
     @abstractmethod
     def _close(self) -> None:
-        """Close the file, cut back to its whole frames."""
+        """Cut the file back to its whole frames, and close what was opened beside it."""
 
     def _put(self, block: FrameBlock) -> None:
         if block.cells is not None and not self.holds_any_cell:
@@ -303,10 +322,10 @@ class TrajectoryWriter(ABC):
         try:
             self._append(block)
         except (OSError, RuntimeError) as error:
-            self._closed = True
-            with contextlib.suppress(OSError, RuntimeError):
-                self._close()
-            if not self.frames:
+            if self.frames:
+                with contextlib.suppress(OSError, RuntimeError):
+                    self.close()
+            else:
                 self.remove()
             raise self._failed(error) from error
 

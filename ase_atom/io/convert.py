@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -87,7 +88,7 @@ def convert_trajectory(
         raise TrajectoryError(f"every first, second, … frame can be taken, but not every {every}")
     if frame_interval is not None:
         positive(frame_interval, "the frame interval")
-    if source.resolve() in (file.resolve() for file in output_files(target)):
+    if os.path.realpath(source) in map(os.path.realpath, output_files(target)):
         raise TrajectoryError(f"the output {target} would replace {source}; choose another name")
     with read_trajectory(source, topology) as reader:
         atoms = reader.atoms

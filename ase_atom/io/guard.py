@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import errno
 import functools
+import os
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -64,6 +66,34 @@ def reading(
         kind = FileFormatError if error is None else error
         after = f"; {advice}" if advice else ""
         raise kind(f"{path} {what}: {_reason(caught)}{after}") from caught
+
+
+def check_file(path: str | Path, what: str) -> None:
+    """Check that there is a file to read.
+
+    Parameters
+    ----------
+    path
+        The file.
+    what
+        What it should be, for the message: ``trajectory``, ``structure file``.
+
+    Raises
+    ------
+    TrajectoryError
+        If there is none, or a folder, a pipe, a device or links that go in a circle.
+    """
+    try:
+        mode = os.stat(path).st_mode
+    except FileNotFoundError as error:
+        raise TrajectoryError(f"the {what} {path} does not exist") from error
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or str(error)
+        raise TrajectoryError(f"cannot read {path}: {reason}") from error
+    if stat.S_ISDIR(mode):
+        raise TrajectoryError(f"the {what} {path} is a folder, not a {what}")
+    if not stat.S_ISREG(mode):
+        raise TrajectoryError(f"the {what} {path} is a pipe or a device: save it to a file first")
 
 
 def refusal(path: str | Path, reason: str) -> FileFormatError:

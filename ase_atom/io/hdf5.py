@@ -236,13 +236,11 @@ class HDF5Writer(TrajectoryWriter):
         atoms = len(self.numbers)
         numbers = 6 * atoms + 7
         needed = 4 * (frames + self._rows) * numbers + _METADATA
-        used, size = self._file.id.get_filesize(), os.path.getsize(self.path)
+        used, size = self._file.id.get_filesize(), self._output.seek(0, os.SEEK_END)
         if used + needed > size:
-            with self.path.open("r+b", buffering=0) as file:
-                file.seek(size)
-                rest = used + 2 * needed - size
-                while rest > 0:
-                    rest -= file.write(bytes(min(rest, 2**20)))
+            rest = used + 2 * needed - size
+            while rest > 0:
+                rest -= self._output.write(bytes(min(rest, 2**20)))
 
     def _close(self) -> None:
         for array in self._arrays.values():  # an interrupt may leave some longer than others
@@ -251,4 +249,4 @@ class HDF5Writer(TrajectoryWriter):
         self._file.flush()
         used = self._file.id.get_filesize()
         self._file.close()
-        os.truncate(self.path, used)
+        self._output.truncate(used)

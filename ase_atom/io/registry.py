@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -13,6 +14,8 @@ from ase_atom.errors import TrajectoryError
 from ase_atom.errors.keywords import known_keywords
 from ase_atom.io.base import TrajectoryWriter, check_same_atoms, positive
 from ase_atom.io.formats import format_of
+from ase_atom.io.guard import check_file
+from ase_atom.io.output import KEPT, check_no_special, lock_output
 from ase_atom.io.reader import TrajectoryReader
 from ase_atom.io.topology import find_topology, pdb_fits, read_elements, write_pdb
 
@@ -50,12 +53,12 @@ def check_output(
     TrajectoryError
         For an unknown ending, a missing folder, a file that exists, or one that is an input.
     """
-    sources = [Path(source).resolve() for source in inputs]
+    sources = [os.path.realpath(source) for source in inputs]
     trajectory, *beside = output_files(path)
     if atoms is not None:
         beside = [file for file in beside if not _same_topology(file, atoms, None)]
     for file in (trajectory, *beside):
-        if file.resolve() in sources:
+        if os.path.realpath(file) in sources:
             raise TrajectoryError(
                 f"the output {file} would replace the input structure; choose another name"
             )
@@ -108,9 +111,7 @@ def read_trajectory(
     """
     path = Path(path)
     kind = format_of(path)
-    if not path.is_file():
-        what = "is a folder, not a trajectory" if path.is_dir() else "does not exist"
-        raise TrajectoryError(f"the trajectory {path} {what}")
+    check_file(path, "trajectory")
     find = partial(find_topology, path, topology)
     return kind.reader_class()(path, find, given=topology is not None)
 
@@ -172,28 +173,32 @@ def open_trajectory(
         for file in (path, *made):
             _check_free(file, replace=mode != "x")
     new = [] if append else [file for file in (path, *made) if not file.exists()]
-    reader = read_trajectory(path) if append else None
-    writer = None
+    reader = writer = file = None
     try:
+        file = lock_output(path, new=mode == "x")
+        reader = read_trajectory(path) if append else None
         if reader is not None:
             check_same_atoms(reader, atoms)
-            for file in beside:  # bonds may by now look different
-                if file not in made and not np.array_equal(read_elements(file), atoms.numbers):
-                    raise TrajectoryError(f"{file} describes other atoms than are to be appended")
-        writer = kind.writer_class()(path, atoms, reader, frame_interval, start_time)
-        for file in made:
+            for other in beside:  # bonds may by now look different
+                if other not in made and not np.array_equal(read_elements(other), atoms.numbers):
+                    raise TrajectoryError(f"{other} describes other atoms than are to be appended")
+        writer = kind.writer_class()(path, atoms, reader, frame_interval, start_time, file)
+        for other in made:
             if topology is None:
-                write_pdb(file, atoms)
+                write_pdb(other, atoms)
             else:
-                shutil.copyfile(topology, file)
-    except (TrajectoryError, OSError) as error:
+                shutil.copyfile(topology, other)
+    except BaseException as error:
         if writer is not None:
             writer.close()
-        for file in new:
-            file.unlink(missing_ok=True)
-        if isinstance(error, TrajectoryError):
+        if file is not None:
+            for other in new:
+                other.unlink(missing_ok=True)
+            file.close()
+        if not isinstance(error, OSError):
             raise
-        raise TrajectoryError(f"cannot write {made[0]}: {error.strerror}") from error
+        failed = path if writer is None else made[0]
+        raise TrajectoryError(f"cannot write {failed}: {error.strerror}") from error
     finally:
         if reader is not None:
             reader.close()
@@ -210,7 +215,6 @@ def _same_topology(file: Path, atoms: Atoms, topology: str | Path | None) -> boo
 def _check_free(file: Path, replace: bool) -> None:
     if not file.parent.is_dir():
         raise TrajectoryError(f"the folder {file.parent} of the output {file} does not exist")
-    if file.is_dir():
-        raise TrajectoryError(f"the output {file} is a folder; name a file")
+    check_no_special(file)
     if file.exists() and not replace:
-        raise TrajectoryError(f"{file} exists and is kept; --overwrite (mode='w') replaces it")
+        raise TrajectoryError(KEPT.format(file))

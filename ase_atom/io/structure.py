@@ -11,10 +11,10 @@ import numpy as np
 from ase import Atoms
 from ase.io.formats import filetype
 
-from ase_atom.errors import FileFormatError, TrajectoryError
+from ase_atom.errors import FileFormatError
 from ase_atom.errors.keywords import known_keywords
 from ase_atom.io.cells import without_placeholder
-from ase_atom.io.guard import reading, refusal
+from ase_atom.io.guard import check_file, reading, refusal
 from ase_atom.io.labels import element_of_name, with_masses
 from ase_atom.io.pdb import PDBReader
 from ase_atom.io.text import NotReadError, TextReader
@@ -52,19 +52,17 @@ def read_structure(path: str | Path) -> Atoms:
         If ASE finds no structure in it, or it does not say which elements its atoms are.
     """
     path = Path(path)
-    if not path.is_file():
-        what = "is a folder, not a structure file" if path.is_dir() else "does not exist"
-        raise TrajectoryError(f"the structure file {path} {what}")
+    check_file(path, "structure file")
     with reading(path, what="is no structure that ASE can read", advice=_ADVICE):
         kind = filetype(str(path))
         if kind in _OWN and path.suffix.lower() not in (".gz", ".bz2", ".xz"):
             atoms = _last(_OWN[kind], path)
         else:
             atoms = ase.io.read(path, do_not_split_by_at_sign=True)
-    if not isinstance(atoms, Atoms) or len(atoms) == 0:
-        raise FileFormatError(f"{path} holds no atoms")
-    _check_elements(path, kind, atoms)
-    return without_placeholder(atoms)
+        if not isinstance(atoms, Atoms) or len(atoms) == 0:
+            raise FileFormatError(f"{path} holds no atoms")
+        _check_elements(path, kind, atoms)
+        return without_placeholder(atoms)
 
 
 def _last(reader_class: type[TextReader], path: Path) -> Atoms:

@@ -15,7 +15,7 @@ from scipy.spatial import KDTree
 from ase_atom.errors import TrajectoryError
 from ase_atom.errors.keywords import known_keywords
 from ase_atom.io.ase_frames import stated_masses
-from ase_atom.io.guard import reading
+from ase_atom.io.guard import check_file, reading
 from ase_atom.io.labels import HEAVY_HYDROGEN
 from ase_atom.io.structure import read_structure
 from ase_atom.topology import BOND_FACTOR, atom_names, perceive_bonds, radii
@@ -155,8 +155,7 @@ def _psf_atoms(path: Path) -> Atoms:
     A PSF file says no elements, but names, types and masses. Masses differ from the standard ones
     by rounding, or are deuterium's; repartitioned ones do not say what an atom is.
     """
-    if not path.is_file():
-        raise TrajectoryError(f"the structure file {path} does not exist")
+    check_file(path, "structure file")
     with reading(path, what="is no PSF file"):
         lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
         if not lines or not lines[0].startswith("PSF"):
@@ -171,7 +170,7 @@ def _psf_atoms(path: Path) -> Atoms:
     # Nearest standard masses; isotopes that have names of their own stand behind.
     known = np.append(atomic_masses[1:], HEAVY_HYDROGEN["D"])
     nearest = np.abs(masses[:, None] - known).argmin(axis=1)
-    off = np.abs(masses - known[nearest]) > _MASS_ROUNDING
+    off = ~(np.abs(masses - known[nearest]) <= _MASS_ROUNDING)
     if off.any():
         atom = int(np.argmax(off))
         raise TrajectoryError(

@@ -15,7 +15,7 @@ from ase_atom.io.frames import FrameBlock
 from ase_atom.io.guard import reading
 from ase_atom.io.reader import TrajectoryReader
 
-_COUNT = 32  # where ASE's file has the number of frames
+_COUNT = 32  # where ASE's file has the number of frames, and then the place of their table
 
 
 class ASEReader(TrajectoryReader):
@@ -84,11 +84,11 @@ class ASEWriter(TrajectoryWriter):
 
     def _open(self, reader: ASEReader | None) -> None:
         if reader is not None and reader.lost:
-            with self.path.open("r+b") as file:
-                file.seek(_COUNT)
-                file.write(struct.pack("<q", len(reader)))
+            self._output.seek(_COUNT)
+            self._output.write(struct.pack("<q", len(reader)))
         self._trajectory = Trajectory(self.path, "w" if reader is None else "a")
-        self._end = os.path.getsize(self.path)
+        self._whole = (self.frames, os.path.getsize(self.path))  # frames, and where the last ends
+        self._torn = False
 
     def set_description(self, description: dict) -> None:
         """Store ASE's description of a run with the first frame."""
@@ -96,14 +96,27 @@ class ASEWriter(TrajectoryWriter):
 
     def _append(self, block: FrameBlock) -> None:
         for frame in range(len(block)):
+            self._torn = True
             # ASE flushes every frame, and counts it last.
             self._trajectory.write(to_atoms(self.numbers, block, frame, self.masses))
             self.frames += 1
-            self._end = os.path.getsize(self.path)
+            self._whole = (self.frames, os.path.getsize(self.path))
+            self._torn = False
 
     def _close(self) -> None:
-        try:
+        if self._torn:
+            # ASE would count what there is of a frame as a whole one.
+            self._trajectory.backend.fd.close()
+            self._cut()
+        else:
             self._trajectory.close()
-        finally:
-            if os.path.getsize(self.path) > self._end > 0:
-                os.truncate(self.path, self._end)
+
+    def _cut(self) -> None:
+        """Cut off what there is of a frame, unless ASE has counted it."""
+        self._output.seek(_COUNT)
+        numbers = self._output.read(16)
+        self.frames, table = struct.unpack("<qq", numbers) if len(numbers) == 16 else (0, 0)
+        frames, end = self._whole
+        # Where ASE keeps the places of frames: it moves as they get more.
+        if frames == self.frames and table < end:
+            self._output.truncate(end)

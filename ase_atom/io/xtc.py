@@ -127,12 +127,8 @@ class XTCWriter(TrajectoryWriter):
     holds_missing_cells = True
 
     def _open(self, reader: XTCReader | None) -> None:
-        if reader is None:
-            self.path.write_bytes(b"")
-            self._end = 0
-        else:
-            self._end = reader.whole_size
-            os.truncate(self.path, self._end)
+        self._end = 0 if reader is None else reader.whole_size
+        self._output.truncate(self._end)
         self._name = os.fsencode(self.path)
 
     def _check(self, block: FrameBlock) -> None:
@@ -148,15 +144,13 @@ class XTCWriter(TrajectoryWriter):
         for position, box, time in zip(positions, boxes, times, strict=True):
             xtc_write_frame(self._name, position, box, time, np.int32(self.frames))
             # OpenMM says nothing when the disk takes only part of a frame.
-            end = os.path.getsize(self.path)
-            with self.path.open("rb", buffering=0) as file:
-                file.seek(self._end)
-                length = _frame_length(file.read(_LENGTH + 4), len(self.numbers))
+            end = self._output.seek(0, os.SEEK_END)
+            self._output.seek(self._end)
+            length = _frame_length(self._output.read(_LENGTH + 4), len(self.numbers))
             if length is None or end != self._end + length:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             self.frames, self._end = self.frames + 1, end
 
     def _close(self) -> None:
         # OpenMM opens and closes the file for every frame.
-        if os.path.getsize(self.path) > self._end:
-            os.truncate(self.path, self._end)
+        self._output.truncate(self._end)

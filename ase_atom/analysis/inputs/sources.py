@@ -15,8 +15,9 @@ from ase_atom.analysis.inputs.archives import read_npz
 from ase_atom.analysis.inputs.bursts import read_bursts
 from ase_atom.analysis.inputs.trajectory import EVEN, Segment, Trajectory, split_runs
 from ase_atom.coverage import MASS_TOLERANCE
-from ase_atom.errors import DataError, TrajectoryError
+from ase_atom.errors import DataError
 from ase_atom.io.bursts import is_bursts
+from ase_atom.io.guard import check_file
 
 
 def load_trajectory(
@@ -63,8 +64,7 @@ def load_trajectory(
             raise DataError(f"the folder {path} holds no trajectory")
         trajectory = _joined(path, found)
     else:
-        if not path.is_file():
-            raise TrajectoryError(f"the trajectory {path} does not exist")
+        check_file(path, "trajectory")
         trajectory = _read(path, topology, molecule, temperature, frame_interval)
     if frame_interval is not None and not _has_times(trajectory, frame_interval):
         runs = tuple(
