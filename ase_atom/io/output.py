@@ -5,12 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-import warnings
 from io import FileIO
 from pathlib import Path
 
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.reader import TrajectoryWarning
+from ase_atom.warning import warn
 
 try:
     import fcntl
@@ -102,11 +102,8 @@ def _lock(file: FileIO, path: Path) -> None:
             ) from error
         if error.errno not in _NO_LOCKS:
             raise
-        warnings.warn(
-            f"the file system of {path} locks no files: see to it that nobody else writes it",
-            TrajectoryWarning,
-            stacklevel=4,
-        )
+        text = f"the file system of {path} locks no files: see to it that nobody else writes it"
+        warn(text, TrajectoryWarning)
         return
     if not os.path.samestat(os.fstat(file.fileno()), os.stat(path)):
         raise TrajectoryError(f"{path} was replaced by another process meanwhile")
