@@ -5,87 +5,132 @@ from __future__ import annotations
 import shlex
 import sys
 from pathlib import Path
+from typing import Annotated, Any
 
 import typer
+from typer import Argument, Option
 
 from ase_atom.cli.options import read_time
+from ase_atom.errors import ConfigError
+from ase_atom.units import PS
 
-
-def compare(
-    trajectory: Path = typer.Argument(
+TrajectoryFile = Annotated[
+    Path,
+    Argument(
         metavar="TRAJECTORY",
         help="Left out, an --operator started from frames of the reference takes its place.",
     ),
-    reference: Path | None = typer.Argument(
-        None,
+]
+ReferenceFile = Annotated[
+    Path | None,
+    Argument(
         metavar="REFERENCE",
         help="Any trajectory that ase-atom convert reads, MD17's or rMD17's .npz, reference bursts "
         "(.h5), or a folder of such, each a run of its own.",
     ),
-    report: Path = typer.Option(..., metavar="FOLDER", help="Where the report goes."),
-    operator: str | None = typer.Option(
-        None, help="Start this operator, by name or file, from frames of the reference."
-    ),
-    topology: Path | None = typer.Option(
-        None,
+]
+Report = Annotated[Path, Option(metavar="FOLDER", help="Where the report goes.")]
+OperatorName = Annotated[
+    str | None, Option(help="Start this operator, by name or file, from frames of the reference.")
+]
+Topology = Annotated[
+    Path | None,
+    Option(
         help="Structure or PSF file of the atoms, for formats that do not say.",
         show_default="the .pdb or .psf beside",
     ),
-    energy: str | None = typer.Option(
-        None,
+]
+Energy = Annotated[
+    str | None,
+    Option(
         help="What computes energies and normal modes: gfn2, gfn1, pyscf:FUNCTIONAL/BASIS, or an "
         "ASE calculator as MODULE:CLASS.",
         show_default="the operator, or the files",
     ),
-    energy_frames: int = typer.Option(400, min=20, help="Frames of either that get energies."),
-    infrared: bool = typer.Option(
-        False, "--infrared", help="Compute the dipole of every frame with --energy, for a spectrum."
-    ),
-    reorder: bool = typer.Option(
-        False, "--reorder", help="Put the atoms into the reference's order, as bonds tell."
-    ),
-    discard: str = typer.Option("0fs", help="Time left out at the start of every run."),
-    frame_interval: str | None = typer.Option(
-        None, help="Time between frames of TRAJECTORY, if it has no times of its own."
-    ),
-    reference_interval: str | None = typer.Option(None, help="The same of REFERENCE."),
-    molecule: str | None = typer.Option(None, help="Which one, of bursts of several molecules."),
-    temperature: float | None = typer.Option(
-        None,
+]
+EnergyFrames = Annotated[int, Option(min=20, help="Frames of either that get energies.")]
+Infrared = Annotated[
+    bool,
+    Option("--infrared", help="Compute the dipole of every frame with --energy, for a spectrum."),
+]
+Reorder = Annotated[
+    bool, Option("--reorder", help="Put the atoms into the reference's order, as bonds tell.")
+]
+Discard = Annotated[str, Option(help="Time left out at the start of every run.")]
+FrameInterval = Annotated[
+    str | None, Option(help="Time between frames of TRAJECTORY, if it has no times of its own.")
+]
+ReferenceInterval = Annotated[str | None, Option(help="The same of REFERENCE.")]
+Molecule = Annotated[str | None, Option(help="Which one, of bursts of several molecules.")]
+Temperature = Annotated[
+    float | None,
+    Option(
         help="Take only bursts at this temperature in K; also of an operator's thermostat, by "
         "default at the temperature that the reference states, else at its mean.",
     ),
-    ensemble: str | None = typer.Option(
-        None,
-        help="nve, langevin or bussi, of the operator's run.",
-        show_default="the reference's",
-    ),
-    friction: float | None = typer.Option(
-        None, help="1/ps, of the operator's thermostat.", show_default="the reference's, or 10"
-    ),
-    stride: str | None = typer.Option(
-        None, help="Length of the operator's jumps.", show_default="recommended"
-    ),
-    time: str | None = typer.Option(
-        None, help="Length of the operator's runs.", show_default="the reference's"
-    ),
-    starts: int | None = typer.Option(
-        None, min=1, help="Frames to start the operator from.", show_default="the reference's runs"
-    ),
-    uncorrected: bool = typer.Option(
-        False, "--uncorrected", help="Do not restore the energy after the operator's jumps."
-    ),
-    reversible: bool | None = typer.Option(
-        None,
+]
+Ensemble = Annotated[
+    str | None,
+    Option(help="nve, langevin or bussi, of the operator's run.", show_default="the reference's"),
+]
+Friction = Annotated[
+    float | None,
+    Option(help="1/ps, of the operator's thermostat.", show_default="the reference's, or 10"),
+]
+Stride = Annotated[
+    str | None, Option(help="Length of the operator's jumps.", show_default="recommended")
+]
+Time = Annotated[
+    str | None, Option(help="Length of the operator's runs.", show_default="the reference's")
+]
+Starts = Annotated[
+    int | None,
+    Option(min=1, help="Frames to start the operator from.", show_default="the reference's runs"),
+]
+Uncorrected = Annotated[
+    bool, Option("--uncorrected", help="Do not restore the energy after the operator's jumps.")
+]
+Reversible = Annotated[
+    bool | None,
+    Option(
         "--reversible/--single-pass",
         help="Make the operator's jumps reversible in time, as ase-atom run does.",
         show_default="reversible for nve and bussi",
     ),
-    tolerance: list[str] = typer.Option(
-        [], metavar="NAME=VALUE", help="Difference that counts as none, such as bond_mean=0.01."
-    ),
-    seed: int = typer.Option(0, min=0, help="Of the bootstrap and the operator's noise."),
-    overwrite: bool = typer.Option(False, "--overwrite", help="Replace a report."),
+]
+Tolerance = Annotated[
+    list[str],
+    Option(metavar="NAME=VALUE", help="Difference that counts as none, such as bond_mean=0.01."),
+]
+Seed = Annotated[int, Option(min=0, help="Of the bootstrap and the operator's noise.")]
+Overwrite = Annotated[bool, Option("--overwrite", help="Replace a report.")]
+
+
+def compare(
+    trajectory: TrajectoryFile,
+    report: Report,
+    reference: ReferenceFile = None,
+    operator: OperatorName = None,
+    topology: Topology = None,
+    energy: Energy = None,
+    energy_frames: EnergyFrames = 400,
+    infrared: Infrared = False,
+    reorder: Reorder = False,
+    discard: Discard = "0fs",
+    frame_interval: FrameInterval = None,
+    reference_interval: ReferenceInterval = None,
+    molecule: Molecule = None,
+    temperature: Temperature = None,
+    ensemble: Ensemble = None,
+    friction: Friction = None,
+    stride: Stride = None,
+    time: Time = None,
+    starts: Starts = None,
+    uncorrected: Uncorrected = False,
+    reversible: Reversible = None,
+    tolerance: Tolerance = [],  # noqa: B006 - Typer reads it
+    seed: Seed = 0,
+    overwrite: Overwrite = False,
 ) -> None:
     """Compare a trajectory with a reference, or an operator with where it starts from.
 
@@ -96,31 +141,12 @@ def compare(
     from ase_atom.analysis import Tolerances
     from ase_atom.analysis import compare as compare_trajectories
     from ase_atom.analysis.report import check_folder, print_comparison
-    from ase_atom.errors import ConfigError
-    from ase_atom.units import PS
 
-    given: Path | None = trajectory
-    if reference is None:
-        if operator is None:
-            raise ConfigError("name a trajectory and a reference, or a reference and an --operator")
-        given, reference = None, trajectory
-        if frame_interval is not None:
-            raise ConfigError(
-                "--frame-interval is of TRAJECTORY, and a reference alone is named: give "
-                "--reference-interval"
-            )
-    choices = {
-        "--ensemble": ensemble,
-        "--friction": friction,
-        "--stride": stride,
-        "--time": time,
-        "--starts": starts,
-        "--uncorrected": uncorrected or None,
-        "--single-pass" if reversible is False else "--reversible": reversible,
-    }
-    vain = [option for option, value in choices.items() if value is not None]
-    if operator is None and vain:
-        raise ConfigError(f"{vain[0]} goes with --operator, whose run it is about: name one")
+    given, reference = _sides(trajectory, reference, operator, frame_interval)
+    way = "--single-pass" if reversible is False else "--reversible"
+    choices = {"--ensemble": ensemble, "--friction": friction, "--stride": stride, "--time": time}
+    choices |= {"--starts": starts, "--uncorrected": uncorrected or None, way: reversible}
+    _check_belongs_to_operator(choices, operator)
     check_folder(report, overwrite)
     rollout = None
     if operator is not None:
@@ -152,10 +178,31 @@ def compare(
         temperature=temperature,
         seed=seed,
     )
-    command = shlex.join(["ase-atom", *sys.argv[1:]])
-    page = found.write(report, command=command, overwrite=overwrite)
+    page = found.write(report, command=shlex.join(["ase-atom", *sys.argv[1:]]), overwrite=overwrite)
     print_comparison(found)
     typer.echo(f"report  {page}")
+
+
+def _sides(
+    first: Path, second: Path | None, operator: str | None, frame_interval: str | None
+) -> tuple[Path | None, Path]:
+    """Trajectory and reference: of one file alone, an operator's starts are taken from it."""
+    if second is not None:
+        return first, second
+    if operator is None:
+        raise ConfigError("name a trajectory and a reference, or a reference and an --operator")
+    if frame_interval is not None:
+        raise ConfigError(
+            "--frame-interval is of TRAJECTORY, and a reference alone is named: give "
+            "--reference-interval"
+        )
+    return None, first
+
+
+def _check_belongs_to_operator(choices: dict[str, Any], operator: str | None) -> None:
+    given = [option for option, value in choices.items() if value is not None]
+    if operator is None and given:
+        raise ConfigError(f"{given[0]} goes with --operator, whose run it is about: name one")
 
 
 def _time(text: str | None, option: str) -> float | None:
