@@ -29,6 +29,7 @@ from training.auditing.others import Comparison, Files, Other, compare_all, meas
 from training.auditing.similarity import Likeness, compare, embed
 from training.auditing.theory import difference
 from training.curation.scaffolds import identity
+from training.data.burst import Burst
 from training.evaluation.rollouts import Plan
 from training.evaluation.verdicts import check_reference
 
@@ -167,6 +168,91 @@ def audit(
     DataError
         If the operator was trained on one of the compounds, or there are no bursts of them.
     """
+    material = _gather(operator, data, table, part, others or {})
+    # What can be refused is refused before the first error is measured.
+    for each in material.files:
+        each.check(material.bursts, lags)
+    runs = thermostatted(long.reference, material.wanted) if long else {}
+    for several in runs.values():
+        check_reference(several, long.plan.temperature)
+    for name, reason in material.left_out.items():
+        say(f"left out: {name}: {reason}")
+    theories, warnings = _theories(operator, material)
+    for line in warnings:
+        say(f"warning: {line}")
+    likeness = _likeness(operator, material)
+    rows = []
+    for name, bursts in material.bursts.items():
+        smiles = material.smiles[name]
+        rng = np.random.default_rng(0)
+        errors = relative(squares(operator, bursts, lags, starts), DRAWS, rng)
+        say(f"{name}: " + ", ".join(written(e.value) for e in errors))
+        run = None
+        if long:
+            of_it = bursts, long.plan, long.replicas, runs.get(smiles, ())
+            run = roll_once(long.folder, name, operator, *of_it)
+            heat = "" if run.temperature is None else f", {run.temperature:.0f} K"
+            say(f"{name}: {run.unbroken} of {run.replicas} unbroken{heat}")
+        atoms = len(bursts[0].numbers)
+        rows.append(Row(name, smiles, atoms, len(bursts), errors, likeness[smiles], run))
+    audited = {row.name: [error.value for error in row.errors] for row in rows}
+    beside = []
+    for each in material.files:
+        say(f"{each.label}: {len(each.compounds)} compounds")
+        beside.append(measure(each, material.bursts, lags, starts, audited))
+    return Audit(
+        operator=operator.name,
+        command=command,
+        training=len(material.training),
+        lags=list(lags),
+        rows=rows,
+        correlations=_correlated(rows, np.array(list(audited.values()))),
+        others=beside,
+        comparisons=compare_all(operator.name, audited, beside),
+        plan=long and long.plan,
+        theory=operator.card.level_of_theory,
+        theories=theories,
+        warnings=warnings,
+        left_out=material.left_out,
+    )
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What is measured, and on what.
+
+    Attributes
+    ----------
+    wanted
+        Names of the part's compounds by SMILES.
+    smiles, bursts
+        Of those that there are bursts of, by name.
+    training
+        SMILES of the compounds that the operator has learned from.
+    frames
+        Atomic numbers and a few structures of each compound, by SMILES.
+    files
+        The operators to compare with.
+    left_out
+        Compounds that are not measured, each with the reason.
+    """
+
+    wanted: dict[str, str]
+    smiles: dict[str, str]
+    bursts: dict[str, list[Burst]]
+    training: list[str]
+    frames: dict[str, tuple]
+    files: list[Files]
+    left_out: dict[str, str]
+
+
+def _gather(
+    operator: Operator,
+    data: Sequence[Path],
+    table: Path,
+    part: str,
+    others: Mapping[str, Sequence[Path]],
+) -> _Material:
     wanted, left_out = read_part(table, part)
     training = sorted({canonical(smiles) for smiles in operator.card.smiles})
     known = {identity(smiles) for smiles in training}
@@ -178,68 +264,38 @@ def audit(
     bursts, frames = collect(data, wanted, set(training))
     if not bursts:
         raise DataError(f"{', '.join(map(str, data))} holds no bursts of a {part} compound")
-    order = sorted(bursts, key=lambda one: wanted[one])
-    names = [wanted[smiles] for smiles in order]
-    if operator.name in (others or {}):
+    smiles = {wanted[each]: each for each in sorted(bursts, key=lambda one: wanted[one])}
+    if operator.name in others:
         raise ConfigError(f"{operator.name} is audited: give the operator beside it another label")
-    # What can be refused is refused before the first error is measured.
-    by_name = {name: bursts[smiles] for smiles, name in zip(order, names, strict=True)}
-    files = [Files(label, paths, names) for label, paths in (others or {}).items()]
-    for each in files:
-        each.check(by_name, lags)
-    runs = thermostatted(long.reference, wanted) if long else {}
-    for several in runs.values():
-        check_reference(several, long.plan.temperature)
-    left_out |= without_data(wanted, bursts)
-    for name, reason in left_out.items():
-        say(f"left out: {name}: {reason}")
-    measured = [burst for several in by_name.values() for burst in several]
+    return _Material(
+        wanted,
+        smiles,
+        {name: bursts[each] for name, each in smiles.items()},
+        training,
+        frames,
+        [Files(label, paths, list(smiles)) for label, paths in others.items()],
+        left_out | without_data(wanted, bursts),
+    )
+
+
+def _theories(operator: Operator, material: _Material) -> tuple[list[str], list[str]]:
+    """Levels of theory of the bursts, and warnings of operators that learned from another."""
+    measured = [burst for several in material.bursts.values() for burst in several]
     theories = sorted({str(burst.attrs.get("theory", "unknown")) for burst in measured})
     taught = {operator.name: {operator.card.level_of_theory}}
-    taught |= {each.label: each.theories for each in files}
+    taught |= {each.label: each.theories for each in material.files}
     lines = [difference(one, theory, theories) for one in taught for theory in sorted(taught[one])]
-    warnings = [line for line in lines if line is not None]
-    for line in warnings:
-        say(f"warning: {line}")
+    return theories, [line for line in lines if line is not None]
+
+
+def _likeness(operator: Operator, material: _Material) -> dict[str, Likeness]:
+    """How near each measured compound is to the training set, by SMILES."""
     embeddings = {}
-    for smiles, (numbers, positions) in frames.items():
+    for smiles, (numbers, positions) in material.frames.items():
         state = PhaseState.from_atoms([Atoms(numbers, place) for place in positions])
         if (found := embed(operator, state)) is not None:
             embeddings[smiles] = found
-    likeness = compare(sorted(bursts), training, embeddings)
-    rows = []
-    for smiles, name in zip(order, names, strict=True):
-        rng = np.random.default_rng(0)
-        errors = relative(squares(operator, bursts[smiles], lags, starts), DRAWS, rng)
-        atoms = len(bursts[smiles][0].numbers)
-        say(f"{name}: " + ", ".join(written(e.value) for e in errors))
-        run = None
-        if long:
-            of_it = bursts[smiles], long.plan, long.replicas, runs.get(smiles, ())
-            run = roll_once(long.folder, name, operator, *of_it)
-            heat = "" if run.temperature is None else f", {run.temperature:.0f} K"
-            say(f"{name}: {run.unbroken} of {run.replicas} unbroken{heat}")
-        rows.append(Row(name, smiles, atoms, len(bursts[smiles]), errors, likeness[smiles], run))
-    audited = {row.name: [error.value for error in row.errors] for row in rows}
-    beside = []
-    for each in files:
-        say(f"{each.label}: {len(each.compounds)} compounds")
-        beside.append(measure(each, by_name, lags, starts, audited))
-    return Audit(
-        operator=operator.name,
-        command=command,
-        training=len(training),
-        lags=list(lags),
-        rows=rows,
-        correlations=_correlated(rows, np.array([audited[name] for name in names])),
-        others=beside,
-        comparisons=compare_all(operator.name, audited, beside),
-        plan=long and long.plan,
-        theory=operator.card.level_of_theory,
-        theories=theories,
-        warnings=warnings,
-        left_out=left_out,
-    )
+    return compare(sorted(material.smiles.values()), material.training, embeddings)
 
 
 def _correlated(rows: Sequence[Row], errors: np.ndarray) -> dict[str, list[Correlation | None]]:
