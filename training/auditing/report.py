@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms
 
-from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import Operator
 from ase_atom.state import PhaseState
-from ase_atom.topology import canonical
 from training.auditing.canonical import CanonicalRun, roll_once
-from training.auditing.compounds import collect, read_part, thermostatted, without_data
+from training.auditing.compounds import thermostatted
 from training.auditing.errors import (
     Correlation,
     Error,
@@ -25,11 +23,10 @@ from training.auditing.errors import (
     squares,
     written,
 )
-from training.auditing.others import Comparison, Files, Other, compare_all, measure
+from training.auditing.material import Material, gather
+from training.auditing.others import Comparison, Other, compare_all, measure
 from training.auditing.similarity import Likeness, compare, embed
 from training.auditing.theory import difference
-from training.curation.scaffolds import identity
-from training.data.burst import Burst
 from training.evaluation.rollouts import Plan
 from training.evaluation.verdicts import check_reference
 
@@ -168,7 +165,7 @@ def audit(
     DataError
         If the operator was trained on one of the compounds, or there are no bursts of them.
     """
-    material = _gather(operator, data, table, part, others or {})
+    material = gather(operator, data, table, part, others or {})
     # What can be refused is refused before the first error is measured.
     for each in material.files:
         each.check(material.bursts, lags)
@@ -217,68 +214,7 @@ def audit(
     )
 
 
-@dataclass(frozen=True)
-class _Material:
-    """What is measured, and on what.
-
-    Attributes
-    ----------
-    wanted
-        Names of the part's compounds by SMILES.
-    smiles, bursts
-        Of those that there are bursts of, by name.
-    training
-        SMILES of the compounds that the operator has learned from.
-    frames
-        Atomic numbers and a few structures of each compound, by SMILES.
-    files
-        The operators to compare with.
-    left_out
-        Compounds that are not measured, each with the reason.
-    """
-
-    wanted: dict[str, str]
-    smiles: dict[str, str]
-    bursts: dict[str, list[Burst]]
-    training: list[str]
-    frames: dict[str, tuple]
-    files: list[Files]
-    left_out: dict[str, str]
-
-
-def _gather(
-    operator: Operator,
-    data: Sequence[Path],
-    table: Path,
-    part: str,
-    others: Mapping[str, Sequence[Path]],
-) -> _Material:
-    wanted, left_out = read_part(table, part)
-    training = sorted({canonical(smiles) for smiles in operator.card.smiles})
-    known = {identity(smiles) for smiles in training}
-    if seen := sorted(smiles for smiles in wanted if identity(smiles) in known):
-        raise DataError(
-            f"{operator.name} was trained on {wanted[seen[0]]} ({seen[0]}), a {part} compound: "
-            "an audit is of molecules that it has not seen"
-        )
-    bursts, frames = collect(data, wanted, set(training))
-    if not bursts:
-        raise DataError(f"{', '.join(map(str, data))} holds no bursts of a {part} compound")
-    smiles = {wanted[each]: each for each in sorted(bursts, key=lambda one: wanted[one])}
-    if operator.name in others:
-        raise ConfigError(f"{operator.name} is audited: give the operator beside it another label")
-    return _Material(
-        wanted,
-        smiles,
-        {name: bursts[each] for name, each in smiles.items()},
-        training,
-        frames,
-        [Files(label, paths, list(smiles)) for label, paths in others.items()],
-        left_out | without_data(wanted, bursts),
-    )
-
-
-def _theories(operator: Operator, material: _Material) -> tuple[list[str], list[str]]:
+def _theories(operator: Operator, material: Material) -> tuple[list[str], list[str]]:
     """Levels of theory of the bursts, and warnings of operators that learned from another."""
     measured = [burst for several in material.bursts.values() for burst in several]
     theories = sorted({str(burst.attrs.get("theory", "unknown")) for burst in measured})
@@ -288,7 +224,7 @@ def _theories(operator: Operator, material: _Material) -> tuple[list[str], list[
     return theories, [line for line in lines if line is not None]
 
 
-def _likeness(operator: Operator, material: _Material) -> dict[str, Likeness]:
+def _likeness(operator: Operator, material: Material) -> dict[str, Likeness]:
     """How near each measured compound is to the training set, by SMILES."""
     embeddings = {}
     for smiles, (numbers, positions) in material.frames.items():
