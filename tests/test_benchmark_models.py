@@ -23,7 +23,7 @@ from training.benchmarks.scoring import equivariance_error, score
 from training.benchmarks.significance import clusters_of, paired_test
 from training.benchmarks.suites import Row
 from training.benchmarks.trajectories import Trajectory
-from training.benchmarks.trivial import TRIVIAL, Trivial, centres, framed, masked_mse
+from training.benchmarks.trivial import TRIVIAL, Trivial, centres, frame_of, masked_mse
 
 LAGS = torch.arange(1, 9, dtype=torch.float64) * 10
 
@@ -126,7 +126,7 @@ def test_what_is_linear_in_a_turning_frame_is_found_by_least_squares(heavy: bool
     bent = replace(
         given, positions=shape + 1e-3 * torch.as_tensor(rng.normal(size=given.first.shape))
     )
-    turn, centre = framed(bent, shape[0], "right-handed mean pose")
+    turn, centre = frame_of(bent, shape[0], "right-handed mean pose")
     u = ((bent.positions - centre) @ turn.double() - shape).numpy()
     v = rng.normal(scale=1e-3, size=u.shape)
     mix = rng.normal(size=(2, 8, u[0].size, u[0].size)) / u[0].size ** 0.5

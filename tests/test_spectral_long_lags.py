@@ -11,7 +11,7 @@ from torch import Tensor
 from ase_atom import PhaseState
 from ase_atom.errors import ConfigError, CoverageError
 from ase_atom.operator import build_operator
-from training.benchmarks.long_lag import LongLagConfig, laid, orientation
+from training.benchmarks.long_lag import LongLagConfig, best_rotation, rotate
 
 SIZES = {
     "width": 16,
@@ -133,18 +133,18 @@ def test_the_mean_path_passes_through_the_given_structures(ethanol):
     assert torch.allclose(x[0], structures + centre, atol=1e-5)
 
 
-def test_orientation_finds_a_known_turn_and_ignores_padding(ethanol):
+def test_best_rotation_finds_a_known_turn_and_ignores_padding(ethanol):
     structure = torch.as_tensor(ethanol.positions - ethanol.get_center_of_mass())
     masses = torch.as_tensor(ethanol.get_masses())[None]
     for sign in (1.0, -1.0):
         turn = orthogonal(sign)
         pose = (structure @ turn.T)[None]
-        assert torch.allclose(orientation(structure, pose, masses)[0], turn, atol=1e-10)
-        assert torch.allclose(laid(structure, turn[None]), pose, atol=1e-10)
+        assert torch.allclose(best_rotation(structure, pose, masses)[0], turn, atol=1e-10)
+        assert torch.allclose(rotate(structure, turn[None]), pose, atol=1e-10)
         padded = torch.cat([pose, torch.full((1, 2, 3), 9.0, dtype=torch.float64)], dim=1)
         longer = torch.cat([structure, torch.zeros(2, 3, dtype=torch.float64)])
         none = torch.cat([masses, torch.zeros(1, 2, dtype=torch.float64)], dim=1)
-        assert torch.allclose(orientation(longer, padded, none)[0], turn, atol=1e-10)
+        assert torch.allclose(best_rotation(longer, padded, none)[0], turn, atol=1e-10)
 
 
 def test_another_molecule_is_refused(ethanol):

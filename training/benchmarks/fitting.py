@@ -168,7 +168,7 @@ class Fit:
     def _train_step(self) -> bool:
         self.model.train()
         batch = self.train.select(self._rows())
-        loss = masked_mse(self.model(self._shaken(batch)), batch, self.heavy).mean()
+        loss = masked_mse(self.model(self._with_noise(batch)), batch, self.heavy).mean()
         self.optimiser.zero_grad(set_to_none=True)
         loss.backward()
         if self.settings.clip:
@@ -191,7 +191,7 @@ class Fit:
             torch._foreach_lerp_(self.average, weights, rate)
         return True
 
-    def _shaken(self, batch: Samples) -> Samples:
+    def _with_noise(self, batch: Samples) -> Samples:
         """The batch with noise on its states; targets stay."""
         if not self.noise:
             return batch

@@ -27,12 +27,12 @@ def fit_response(operator: LongLagOperator, train: Samples, lags: Tensor) -> Non
     state = PhaseState(train.numbers, train.masses, train.positions, train.velocities)
     with torch.no_grad():
         missed = train.targets - operator.positions(state, lags, train.first)
-        pose = operator.rest.pose(train.masses, train.positions)
-        seen = operator.rest.seen(pose, train.positions, train.velocities)
+        alignment = operator.rest.alignment(train.masses, train.positions)
+        seen = operator.rest.seen(alignment, train.positions, train.velocities)
     # The frames' answers do not mix, nor do their slopes.
     slopes = sum(
-        ridge(rows.double(), (missed @ turn[:, None]).flatten(1).double())
-        for rows, turn in zip(seen, pose.turns, strict=True)
+        ridge(rows.double(), (missed @ rotation[:, None]).flatten(1).double())
+        for rows, rotation in zip(seen, alignment.rotations, strict=True)
     )
     operator.set_response(slopes.unflatten(1, (len(lags), -1)).transpose(0, 1), lags)
 

@@ -111,13 +111,15 @@ def equivariance_error(
     real = samples.mask[:, None].to(plain)
     targets = samples.targets[:, -plain.shape[1] :]
     moved = ((targets - samples.positions[:, None]).norm(dim=-1) * real).sum()
-    turns = special_ortho_group.rvs(3, size=rotations, random_state=seed).reshape(-1, 3, 3)
+    drawn = special_ortho_group.rvs(3, size=rotations, random_state=seed).reshape(-1, 3, 3)
     changed = 0.0
-    for turn in torch.as_tensor(turns).to(plain):
-        turned = replace(
-            samples, positions=samples.positions @ turn.T, velocities=samples.velocities @ turn.T
+    for rotation in torch.as_tensor(drawn).to(plain):
+        rotated = replace(
+            samples,
+            positions=samples.positions @ rotation.T,
+            velocities=samples.velocities @ rotation.T,
         )
-        back = predictor(turned).detach() @ turn
+        back = predictor(rotated).detach() @ rotation
         changed += float(((back - plain).norm(dim=-1) * real).sum()) / rotations
     return changed / float(moved)
 

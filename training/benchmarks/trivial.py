@@ -9,7 +9,7 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from training.benchmarks.long_lag import orientation
+from training.benchmarks.long_lag import best_rotation
 from training.benchmarks.samples import Samples
 
 _NEIGHBOURS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
@@ -18,7 +18,7 @@ _SHORT = 20.0  # fs, that make velocities displacements as large as those of pos
 _CHUNK = 256
 
 FRAMES = ("laboratory", "mean pose", "right-handed mean pose")
-"""Of states: laid on the mean pose by rotation or reflection, or by rotation alone.
+"""Of states: aligned with the mean structure by rotation or reflection, or by rotation alone.
 
 By rotation alone even a planar molecule, as any three atoms are, has an axis across the plane."""
 
@@ -72,9 +72,9 @@ class Ballistic(Trivial):
 class MeanStructure(Trivial):
     """The mean of the training targets at each lag, whatever the start.
 
-    With ``aligned``, targets are averaged in the frame of their start, into which a mean pose is
-    laid by `orientation` about the centre of mass, and the mean is laid into the frame of each
-    start asked about: the least-squares answer among structures that turn with the molecule.
+    With ``aligned``, starts are aligned with their mean structure by `best_rotation` about the
+    centre of mass, targets are averaged in that frame, and the mean is rotated into the frame of
+    each start asked about: the least-squares answer among structures that turn with the molecule.
     Without, in the laboratory frame.
 
     Molecules that were not in training have no mean; they stay where they are.
@@ -87,15 +87,17 @@ class MeanStructure(Trivial):
     def prepare(self, train: Samples, validation: Samples, lags: Tensor) -> None:
         super().prepare(train, validation, lags)
         self.means: dict[int, Tensor] = {}
-        self.poses: dict[int, Tensor] = {}
+        self.structures: dict[int, Tensor] = {}
         for molecule in train.molecule.unique().tolist():
             own = train.select(train.molecule == molecule)
             targets = own.targets
             if self.aligned:
                 centre = centres(own)
-                self.poses[molecule] = mean_pose(own.positions - centre, own.masses)
-                turn = orientation(self.poses[molecule], own.positions - centre, own.masses)
-                targets = (targets - centre[:, None]) @ turn[:, None]
+                self.structures[molecule] = mean_structure(own.positions - centre, own.masses)
+                rotation = best_rotation(
+                    self.structures[molecule], own.positions - centre, own.masses
+                )
+                targets = (targets - centre[:, None]) @ rotation[:, None]
             self.means[molecule] = targets.mean(0)
 
     def __call__(self, samples: Samples) -> Tensor:
@@ -108,8 +110,10 @@ class MeanStructure(Trivial):
             if self.aligned:
                 own = samples.select(rows)
                 centre = centres(own)
-                turn = orientation(self.poses[molecule], own.positions - centre, own.masses)
-                found[rows] = mean @ turn[:, None].transpose(-1, -2) + centre[:, None]
+                rotation = best_rotation(
+                    self.structures[molecule], own.positions - centre, own.masses
+                )
+                found[rows] = mean @ rotation[:, None].transpose(-1, -2) + centre[:, None]
             else:
                 found[rows] = mean.expand(int(rows.sum()), *mean.shape)
         return found
@@ -145,23 +149,23 @@ class Neighbours(Trivial):
     def _remember(self, train: Samples, frame: str, velocities: bool) -> None:
         self.frame, self.velocities = frame, velocities
         self.stored: dict[int, tuple[Tensor, Tensor]] = {}
-        self.poses: dict[int, Tensor] = {}
+        self.structures: dict[int, Tensor] = {}
         self.scales: dict[int, tuple[Tensor, Tensor]] = {}
         for molecule in train.molecule.unique().tolist():
             own = train.select(train.molecule == molecule)
-            self.poses[molecule] = mean_pose(own.positions - centres(own), own.masses)
-            x, v, turn, centre = self._features(own, molecule)
+            self.structures[molecule] = mean_structure(own.positions - centres(own), own.masses)
+            x, v, rotation, centre = self._features(own, molecule)
             self.scales[molecule] = tuple(
                 side.var(0).sum().clamp(min=1e-12).sqrt() for side in (x, v)
             )
-            targets = (own.targets - centre[:, None]) @ turn[:, None]
+            targets = (own.targets - centre[:, None]) @ rotation[:, None]
             self.stored[molecule] = self._joined(x, v, molecule), targets
 
     def _features(self, own: Samples, molecule: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        turn, centre = framed(own, self.poses[molecule], self.frame)
+        rotation, centre = frame_of(own, self.structures[molecule], self.frame)
         roots = own.masses.sqrt().unsqueeze(-1)
-        x, v = (own.positions - centre) @ turn, own.velocities @ turn
-        return (x * roots).flatten(1), (v * roots).flatten(1), turn, centre
+        x, v = (own.positions - centre) @ rotation, own.velocities @ rotation
+        return (x * roots).flatten(1), (v * roots).flatten(1), rotation, centre
 
     def _joined(self, x: Tensor, v: Tensor, molecule: int) -> Tensor:
         of_x, of_v = self.scales[molecule]
@@ -176,11 +180,11 @@ class Neighbours(Trivial):
             keys, targets = self.stored[molecule]
             for some in rows.split(_CHUNK):
                 own = samples.select(some)
-                x, v, turn, centre = self._features(own, molecule)
+                x, v, rotation, centre = self._features(own, molecule)
                 gaps = torch.cdist(self._joined(x, v, molecule), keys)
                 near = gaps.topk(min(self.count, len(keys)), largest=False).indices
                 mean = targets[near].mean(1)
-                found[some] = mean @ turn[:, None].transpose(-1, -2) + centre[:, None]
+                found[some] = mean @ rotation[:, None].transpose(-1, -2) + centre[:, None]
         return found
 
 
@@ -209,13 +213,13 @@ class Linear(Trivial):
         self.choice = f"ridge of {self.ridge:g} of the mean variance in the {self.frame} frame"
 
     def _fit(self, train: Samples) -> None:
-        self.poses: dict[int, Tensor] = {}
+        self.structures: dict[int, Tensor] = {}
         self.maps: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         for molecule in train.molecule.unique().tolist():
             own = train.select(train.molecule == molecule)
-            self.poses[molecule] = mean_pose(own.positions - centres(own), own.masses)
-            rows, turn = self._rows(own, molecule)
-            moved = ((own.targets - own.positions[:, None]) @ turn[:, None]).flatten(1).double()
+            self.structures[molecule] = mean_structure(own.positions - centres(own), own.masses)
+            rows, rotation = self._rows(own, molecule)
+            moved = ((own.targets - own.positions[:, None]) @ rotation[:, None]).flatten(1).double()
             middle, mean = rows.mean(0), moved.mean(0)
             rows = rows - middle
             squares = rows.T @ rows
@@ -225,9 +229,9 @@ class Linear(Trivial):
             self.maps[molecule] = slopes, middle, mean
 
     def _rows(self, own: Samples, molecule: int) -> tuple[Tensor, Tensor]:
-        turn, centre = framed(own, self.poses[molecule], self.frame)
-        x, v = (own.positions - centre) @ turn, own.velocities @ turn * _SHORT
-        return torch.cat([x.flatten(1), v.flatten(1)], dim=1).double(), turn
+        rotation, centre = frame_of(own, self.structures[molecule], self.frame)
+        x, v = (own.positions - centre) @ rotation, own.velocities @ rotation * _SHORT
+        return torch.cat([x.flatten(1), v.flatten(1)], dim=1).double(), rotation
 
     def __call__(self, samples: Samples) -> Tensor:
         found = samples.positions[:, None].expand(-1, len(self.lags), -1, -1).clone()
@@ -235,10 +239,10 @@ class Linear(Trivial):
             if molecule not in self.maps:
                 continue
             chosen = samples.molecule == molecule
-            rows, turn = self._rows(samples.select(chosen), molecule)
+            rows, rotation = self._rows(samples.select(chosen), molecule)
             slopes, middle, mean = self.maps[molecule]
             moved = ((rows - middle) @ slopes + mean).to(found).view_as(found[chosen])
-            found[chosen] += moved @ turn[:, None].transpose(-1, -2)
+            found[chosen] += moved @ rotation[:, None].transpose(-1, -2)
         return found
 
 
@@ -253,14 +257,14 @@ TRIVIAL: dict[str, Callable[..., Trivial]] = {
 """By the names of their rows; no result is printed without them."""
 
 
-def framed(samples: Samples, pose: Tensor, frame: str) -> tuple[Tensor, Tensor]:
+def frame_of(samples: Samples, structure: Tensor, frame: str) -> tuple[Tensor, Tensor]:
     """One of the `FRAMES`: rotation of row vectors, ``[B, 3, 3]``, and origin, ``[B, 1, 3]``."""
     if frame == "laboratory":
         count = len(samples)
         return torch.eye(3).expand(count, 3, 3), torch.zeros(count, 1, 3)
     centre = centres(samples)
     places = samples.positions - centre
-    return orientation(pose, places, samples.masses, handed="handed" in frame), centre
+    return best_rotation(structure, places, samples.masses, handed="handed" in frame), centre
 
 
 def centres(samples: Samples) -> Tensor:
@@ -269,12 +273,12 @@ def centres(samples: Samples) -> Tensor:
     return (weights.unsqueeze(-1) * samples.positions).sum(1, keepdim=True)
 
 
-def mean_pose(poses: Tensor, masses: Tensor, rounds: int = 5) -> Tensor:
-    """Mean of poses about the origin ``[B, N, 3]``, each laid on the mean so far, ``[N, 3]``."""
-    mean = poses[0]
+def mean_structure(structures: Tensor, masses: Tensor, rounds: int = 5) -> Tensor:
+    """Mean of structures about the origin ``[B, N, 3]``, each aligned with the mean so far."""
+    mean = structures[0]
     for _ in range(rounds):
-        turn = orientation(mean, poses, masses)
-        mean = (poses @ turn).mean(0)
+        rotation = best_rotation(mean, structures, masses)
+        mean = (structures @ rotation).mean(0)
     return mean
 
 

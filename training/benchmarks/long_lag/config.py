@@ -23,7 +23,7 @@ class LongLagConfig(SpectralConfig):
     rest
         Where a bounded carrier leaves the atoms at long lags: ``none``, where it took them;
         ``learned``, displaced by one more learned vector; or ``aligned``, that and on a structure
-        laid into the state's frame, see `LongLagOperator.set_rest`.
+        rotated into the state's frame, see `LongLagOperator.set_rest`.
     rest_numbers
         Atomic numbers, in order, of the one molecule that an aligned structure is of.
     rest_terms

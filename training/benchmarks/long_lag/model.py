@@ -10,7 +10,7 @@ from ase_atom.operator.scaling import thermal_speeds
 from ase_atom.operator.spectral import SpectralDecoder, SpectralOperator
 from ase_atom.state import PhaseState
 from training.benchmarks.long_lag.config import LongLagConfig
-from training.benchmarks.long_lag.rest import AlignedRest, Pose
+from training.benchmarks.long_lag.rest import AlignedRest, Alignment
 
 _SMALLEST = 1e-4
 """Singular value, of the largest, below which functions are one over the given times."""
@@ -90,7 +90,7 @@ class LongLagOperator(SpectralOperator):
         """Say where the molecule of an aligned rest is on the mean, once it has forgotten.
 
         At time t the ballistic part has given way to this path s(t) to the share g(t), see
-        `LongLagDecoder`: x + v c(t) becomes (1 − g) (x + v c) + g Q s, with Q from `orientation`
+        `LongLagDecoder`: x + v c(t) becomes (1 − g) (x + v c) + g Q s, with Q from `best_rotation`
         of the path's start.
 
         Parameters
@@ -160,24 +160,24 @@ class LongLagOperator(SpectralOperator):
         """One piece of the path; see `Operator.segment`. There is no graph: all pairs speak."""
         working = self.decoder.frequencies.dtype
         speeds = thermal_speeds(masses, self.config.temperature_scale).to(working)
-        pose = self._pose(species, masses, x)
+        alignment = self._alignment(species, masses, x)
         coefficients = self.path_coefficients(
             species, masses.to(working), x.to(working), v.to(working), speeds
         )
-        if pose is not None and self.rest.response is not None:
-            answer = self.rest.answer(pose, x, v).to(working)
+        if alignment is not None and self.rest.response is not None:
+            answer = self.rest.answer(alignment, x, v).to(working)
             coefficients = coefficients + self.settled(answer, species, masses.to(working))
         shift_x, shift_v = self.shifts(coefficients, times)
         carried, speed = (side[:, None, None] for side in self.decoder.carrier(times.to(x.dtype)))
         path_x, path_v = x[:, None] + v[:, None] * carried, v[:, None] * speed
-        if pose is not None:
-            place, pace = self.rest.path(pose, times.to(x.dtype))
+        if alignment is not None:
+            place, pace = self.rest.path(alignment, times.to(x.dtype))
             arrived, rate = (s[:, None, None] for s in self.decoder.arrival(times.to(x.dtype)))
             path_v = path_v * (1 - arrived) + rate * (place - path_x) + arrived * pace
             path_x = path_x + arrived * (place - path_x)
         return path_x + shift_x.to(x), path_v + shift_v.to(x)
 
-    def _pose(self, species: Tensor, masses: Tensor, x: Tensor) -> Pose | None:
+    def _alignment(self, species: Tensor, masses: Tensor, x: Tensor) -> Alignment | None:
         if self.rest is None:
             return None
         wanted = self.species_of[self.rest.numbers]
@@ -186,7 +186,7 @@ class LongLagOperator(SpectralOperator):
                 f"{self.name} rests on a structure of one molecule, atoms "
                 f"{list(self.config.rest_numbers)} in this order, and was given another"
             )
-        return self.rest.pose(masses, x)
+        return self.rest.alignment(masses, x)
 
     def _frame(self, state: PhaseState) -> tuple[Tensor, Tensor]:
         centre, drift = super()._frame(state)

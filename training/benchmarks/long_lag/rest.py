@@ -14,8 +14,8 @@ FLAT = 0.03
 
 
 @dataclass(frozen=True)
-class Pose:
-    """How the structure of rest lies in some states.
+class Alignment:
+    """How the structure at rest is rotated and placed in some states.
 
     Attributes
     ----------
@@ -23,14 +23,14 @@ class Pose:
         Its terms about their common centre of mass, Å, ``[K, N, 3]``.
     centre
         Of mass, of each state, Å, ``[B, 1, 3]``.
-    turns
-        Frames whose answers do not mix, each ``[B, 3, 3]`` for column vectors: the `orientation`,
+    rotations
+        Frames whose answers do not mix, each ``[B, 3, 3]`` for column vectors: the `best_rotation`,
         and for a planar structure what leads its normal to that of the state.
     """
 
     structures: Tensor
     centre: Tensor
-    turns: tuple[Tensor, ...]
+    rotations: tuple[Tensor, ...]
 
 
 class AlignedRest(nn.Module):
@@ -52,7 +52,7 @@ class AlignedRest(nn.Module):
             functions = 2 * config.modes + 1
             self.response = nn.Parameter(torch.zeros(6 * count, 3 * count, functions))
 
-    def pose(self, masses: Tensor, x: Tensor) -> Pose:
+    def alignment(self, masses: Tensor, x: Tensor) -> Alignment:
         """How the structure lies in states; masses ``[B, N]``, positions in Å, ``[B, N, 3]``."""
         weights = (masses / masses.sum(1, keepdim=True)).unsqueeze(-1).to(x)
         about = self.structures.to(x)
@@ -60,18 +60,18 @@ class AlignedRest(nn.Module):
         centre = (weights * x).sum(1, keepdim=True)
         # All terms together are where the path starts.
         start = about.detach().sum(0)
-        turn = orientation(start, x - centre, masses)
-        across = None if self.response is None else _across(start, masses[0], turn)
-        return Pose(about, centre, (turn,) if across is None else (turn, across))
+        rotation = best_rotation(start, x - centre, masses)
+        across = None if self.response is None else _across(start, masses[0], rotation)
+        return Alignment(about, centre, (rotation,) if across is None else (rotation, across))
 
-    def path(self, pose: Pose, times: Tensor) -> tuple[Tensor, Tensor]:
-        """The mean path laid into each pose, and its derivative, ``[B, T, N, 3]``."""
-        shape, turn = pose.structures.shape[1:], pose.turns[0][:, None]
+    def path(self, alignment: Alignment, times: Tensor) -> tuple[Tensor, Tensor]:
+        """The mean path in the orientation of each state, and its derivative, ``[B, T, N, 3]``."""
+        shape, rotation = alignment.structures.shape[1:], alignment.rotations[0][:, None]
         place, pace = (
-            laid((side.T @ pose.structures.flatten(1)).unflatten(1, shape), turn)
+            rotate((side.T @ alignment.structures.flatten(1)).unflatten(1, shape), rotation)
             for side in self.weights(times)
         )
-        return place + pose.centre[:, None], pace
+        return place + alignment.centre[:, None], pace
 
     def weights(self, times: Tensor) -> tuple[Tensor, Tensor]:
         """Weights of the terms at times, and their derivatives, each ``[K, T]``."""
@@ -80,31 +80,33 @@ class AlignedRest(nn.Module):
         weights = torch.exp(rates * times)
         return weights, rates * weights
 
-    def seen(self, pose: Pose, x: Tensor, v: Tensor) -> list[Tensor]:
-        """What the response answers to, in Å/fs: [u/τ, w] in each of the turns, ``[B, 6 N]``."""
-        moved = (x - pose.centre - laid(pose.structures.sum(0), pose.turns[0])) / self.tau
+    def seen(self, alignment: Alignment, x: Tensor, v: Tensor) -> list[Tensor]:
+        """What the response answers to, in Å/fs: [u/τ, w] rotated back, ``[B, 6 N]``."""
+        moved = (
+            x - alignment.centre - rotate(alignment.structures.sum(0), alignment.rotations[0])
+        ) / self.tau
         both = torch.cat([moved, v], dim=1)
-        return [(both @ turn).flatten(1) for turn in pose.turns]
+        return [(both @ rotation).flatten(1) for rotation in alignment.rotations]
 
-    def answer(self, pose: Pose, x: Tensor, v: Tensor) -> Tensor:
+    def answer(self, alignment: Alignment, x: Tensor, v: Tensor) -> Tensor:
         """Coefficient vectors of the decoder's basis in Å/fs, ``[B, N, 3, 2 K + 1]``."""
         matrix = self.response.to(x).flatten(1)
         shape = x.shape[1], 3, self.response.shape[-1]
         found = [
-            torch.einsum("bxy,bnyk->bnxk", turn, (seen @ matrix).unflatten(1, shape))
-            for turn, seen in zip(pose.turns, self.seen(pose, x, v), strict=True)
+            torch.einsum("bxy,bnyk->bnxk", rotation, (seen @ matrix).unflatten(1, shape))
+            for rotation, seen in zip(alignment.rotations, self.seen(alignment, x, v), strict=True)
         ]
         return torch.stack(found).sum(0)
 
 
-def orientation(
+def best_rotation(
     structure: Tensor, positions: Tensor, masses: Tensor, handed: bool = False
 ) -> Tensor:
-    """Rotation, or rotation and reflection, that lays a structure into each of some poses best.
+    """Rotation, or rotation and reflection, that aligns a structure best with each of some states.
 
     The orthogonal matrix Q of least Σ_i m_i |x_i − Q s_i|² (Kabsch, Acta Cryst. A 32, 922 (1976)).
     Weighted by mass it is nearly the Eckart frame, which small vibrations without angular momentum
-    leave at rest. Q commutes with rotations and reflections of the pose. Across a planar structure
+    leave at rest. Q commutes with rotations and reflections of the state. Across a planar structure
     its sign would be arbitrary, so that Q is left without that axis: vectors across the plane are
     mapped to zero. No gradients.
 
@@ -117,7 +119,7 @@ def orientation(
     masses
         amu, 0 on padding, ``[B, N]``.
     handed
-        Take the best rotation, without reflections. It commutes with rotations of the pose alone,
+        Take the best rotation, without reflections. It commutes with rotations of the state alone,
         and has an axis across a planar structure.
 
     Returns
@@ -147,8 +149,8 @@ def _axes(structure: Tensor, masses: Tensor) -> tuple[Tensor, Tensor]:
     return squares.sqrt(), axes
 
 
-def _across(structure: Tensor, masses: Tensor, turn: Tensor) -> Tensor | None:
-    """What leads the normal of a planar structure ``[N, 3]`` to that of each pose, ``[B, 3, 3]``.
+def _across(structure: Tensor, masses: Tensor, rotation: Tensor) -> Tensor | None:
+    """What leads the normal of a planar structure ``[N, 3]`` to that of each state, ``[B, 3, 3]``.
 
     None for a structure that is not planar, or a line. It is the same for both normals.
     """
@@ -156,11 +158,11 @@ def _across(structure: Tensor, masses: Tensor, turn: Tensor) -> Tensor | None:
     flat, line = (bool(extents[side] <= FLAT * extents[0]) for side in (2, 1))
     if not flat or line:
         return None
-    first, second, _ = axes.to(turn)
-    normal = torch.linalg.cross(turn @ first, turn @ second)
+    first, second, _ = axes.to(rotation)
+    normal = torch.linalg.cross(rotation @ first, rotation @ second)
     return normal.unsqueeze(-1) * torch.linalg.cross(first, second)
 
 
-def laid(structure: Tensor, turn: Tensor) -> Tensor:
-    """The structure ``[N, 3]`` turned by each Q, ``[B, N, 3]``."""
-    return structure @ turn.transpose(-1, -2)
+def rotate(structure: Tensor, rotation: Tensor) -> Tensor:
+    """A structure ``[N, 3]`` rotated by each Q, ``[B, N, 3]``."""
+    return structure @ rotation.transpose(-1, -2)
