@@ -21,6 +21,7 @@ from training.benchmarks.scoring import seconds
 from training.benchmarks.suites import Budget, Row
 from training.benchmarks.suites import Optimiser as OptimiserSettings
 from training.benchmarks.trivial import masked_mse
+from training.learning.averaging import RunningAverage
 from training.learning.checkpoints import load_plain
 from training.learning.config import OptimiserConfig
 from training.learning.optimisers import build_optimiser
@@ -100,7 +101,7 @@ class Fit:
         self.noise = row.noise * stay[:, -1].mean().sqrt().item()
         self.budget, self.seed, self.checkpoint = budget, seed, checkpoint
         self.optimiser = self._fresh_optimiser()
-        self.average = [weight.detach().clone() for weight in model.parameters()]
+        self.average = RunningAverage(model, self.settings.ema)
         self.step, self.seconds = 0, 0.0
         self.scale, self.waiting = 1.0, 0
         self.best: tuple[float, int] = (math.inf, 0)
@@ -186,9 +187,7 @@ class Fit:
         self.optimiser.step()
         self.step += 1
         if self.settings.ema:
-            rate = 1 - min(self.settings.ema, self.step / (self.step + 10))
-            weights = [weight.detach() for weight in self.model.parameters()]
-            torch._foreach_lerp_(self.average, weights, rate)
+            self.average.follow(self.step)
         return True
 
     def _with_noise(self, batch: Samples) -> Samples:
@@ -236,7 +235,7 @@ class Fit:
     def _go_back(self) -> None:
         """Start again from the best weights, by smaller steps."""
         self.model.load_state_dict(self.best_weights)
-        self.average = [weight.detach().clone() for weight in self.model.parameters()]
+        self.average = RunningAverage(self.model, self.settings.ema)
         # Momentum led away from there.
         self.optimiser = self._fresh_optimiser()
         self.scale, self.waiting = FALL * self.scale, 0
@@ -249,13 +248,8 @@ class Fit:
 
     def _swap(self) -> None:
         """Exchange the weights and their average, if there is one."""
-        if not self.settings.ema or not self.step:
-            return
-        with torch.no_grad():
-            for weight, average in zip(self.model.parameters(), self.average, strict=True):
-                kept = weight.clone()
-                weight.copy_(average)
-                average.copy_(kept)
+        if self.settings.ema and self.step:
+            self.average.swap()
 
     # -- going on --------------------------------------------------------------------------------
 
@@ -263,7 +257,7 @@ class Fit:
         state: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "average": self.average,
+            "average": self.average.values,
             "step": self.step,
             "seconds": self.seconds,
             "scale": self.scale,
@@ -282,7 +276,7 @@ class Fit:
         state = load_plain(self.checkpoint, device)
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.average = state["average"]
+        self.average.values = state["average"]
         self.step, self.seconds = state["step"], state["seconds"]
         self.scale, self.waiting = state["scale"], state["waiting"]
         self.best, self.best_weights = tuple(state["best"]), state["best_weights"]

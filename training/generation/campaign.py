@@ -204,7 +204,7 @@ class _Run:
                     else:
                         self._take(future, error, outcome)
                 if died:
-                    self._bury(outcome)
+                    self._replace_workers(outcome)
             if signals:
                 outcome.stopped = signals[0]
 
@@ -239,7 +239,7 @@ class _Run:
             else:
                 self._conclude(job, outcome, result)
 
-    def _bury(self, outcome: Outcome) -> None:
+    def _replace_workers(self, outcome: Outcome) -> None:
         if self._suspects:
             self._conclude(self._suspects.popleft(), outcome, DIED)
         else:

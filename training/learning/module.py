@@ -14,6 +14,7 @@ from torch import Tensor
 from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator
 from training.data.frames import Sampler, Windows
+from training.learning.averaging import RunningAverage
 from training.learning.config import TrainingConfig
 from training.learning.losses import Scales, energy_and_gradient, energy_losses, path_losses
 from training.learning.optimisers import build_optimiser, build_schedule
@@ -90,9 +91,9 @@ class TrainingModule(lightning.LightningModule):
         self.rotations = config.data.rotations
         if self.rotations is None:
             self.rotations = not operator.equivariant
-        self.average: list[Tensor] | None = None
+        self.average: RunningAverage | None = None
         if config.optimiser.ema:
-            self.average = [p.detach().clone() for p in operator.parameters()]
+            self.average = RunningAverage(operator, config.optimiser.ema)
         self._sums: dict[str, Tensor] = {}
         self._summed = 0
 
@@ -105,7 +106,7 @@ class TrainingModule(lightning.LightningModule):
             sampler.data = sampler.data.to(self.device)
         self.scales = self.scales.to(self.device)
         if self.average is not None:
-            self.average = [value.to(self.device) for value in self.average]
+            self.average.values = [value.to(self.device) for value in self.average.values]
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Loss of the step whose number is ``global_step``."""
@@ -172,10 +173,7 @@ class TrainingModule(lightning.LightningModule):
         """Step, and let the averaged weights follow: before any checkpoint of this step."""
         super().optimizer_step(*args, **kwargs)
         if self.average is not None:
-            count = self.global_step
-            rate = 1 - min(self.config.optimiser.ema, count / (count + 10))
-            weights = [parameter.detach() for parameter in self.operator.parameters()]
-            torch._foreach_lerp_(self.average, weights, rate)
+            self.average.follow(self.global_step)
 
     def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
         """Log now and then."""
@@ -247,13 +245,8 @@ class TrainingModule(lightning.LightningModule):
 
     def swap_average(self) -> None:
         """Exchange the weights and their running average, if there is one."""
-        if self.average is None:
-            return
-        with torch.no_grad():
-            for parameter, average in zip(self.operator.parameters(), self.average, strict=True):
-                kept = parameter.clone()
-                parameter.copy_(average)
-                average.copy_(kept)
+        if self.average is not None:
+            self.average.swap()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the average, and no checkpoint of a run that has diverged."""
@@ -261,12 +254,12 @@ class TrainingModule(lightning.LightningModule):
         if not all(bool(torch.isfinite(weight).all()) for weight in self.parameters()):
             raise ConfigError(self._diverged())
         if self.average is not None:
-            checkpoint["average"] = self.average
+            checkpoint["average"] = self.average.values
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the average back."""
         if self.average is not None:
-            self.average = checkpoint["average"]
+            self.average.values = checkpoint["average"]
 
     def _note(self, terms: dict[str, Tensor]) -> None:
         for name, term in terms.items():
