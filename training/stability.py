@@ -21,10 +21,9 @@ from ase.data import atomic_masses
 
 from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError, DataError
-from ase_atom.io.guard import reading
-from ase_atom.io.npz import PlainArchive
 from ase_atom.units import AMU_A2_FS2_IN_EV
 from training.benchmarks.figures import kind_of_image
+from training.benchmarks.trajectories import read_arrays
 from training.data.export import EV_IN_KCAL_PER_MOL, find_data
 from training.data.store import iterate_bursts
 
@@ -93,18 +92,15 @@ def read_paths(data: Path, interval: float) -> Iterator[Piece]:
 
 
 def _read_md17(path: Path, interval: float) -> Piece:
-    with reading(path, DataError, what="is damaged or no npz file"), PlainArchive(path) as file:
-        missing = [name for name in ("R", "z", "E", "F") if name not in file]
-        if missing:
-            raise DataError(f"{path}: has no arrays R, z, E and F as MD17's files have")
-        arrays = {name: file[name] for name in ("R", "z", "E", "F")}
-        masses = atomic_masses[arrays["z"]]
+    arrays = read_arrays(path, (), ("R", "z", "E", "F"))
+    if len(arrays) < 4:
+        raise DataError(f"{path}: has no arrays R, z, E and F as MD17's files have")
     shape = (arrays["E"].size, arrays["z"].size, 3)
     if not arrays["R"].shape == arrays["F"].shape == shape:
         raise DataError(f"{path}: R and F should be [T, N, 3], for E of T frames and z of N atoms")
     return Piece(
         path.stem,
-        masses,
+        atomic_masses[arrays["z"]],
         arrays["R"],
         arrays["F"] / EV_IN_KCAL_PER_MOL,
         arrays["E"].ravel() / EV_IN_KCAL_PER_MOL,

@@ -75,6 +75,35 @@ class Trajectory:
         return bonded + 2 * second
 
 
+def read_arrays(
+    path: Path, needed: tuple[str, ...], more: tuple[str, ...] = ()
+) -> dict[str, NDArray]:
+    """Read arrays of an ``.npz`` file by name.
+
+    Parameters
+    ----------
+    path
+        The file.
+    needed, more
+        Names; those of ``more`` may be missing.
+
+    Raises
+    ------
+    DataError
+        If there is no such file, it is damaged, or an array that is needed is missing.
+    """
+    if not path.is_file():
+        raise DataError(f"there is no file {path}")
+    with (
+        reading(f"{path}:", DataError, what="is damaged or no npz file"),
+        PlainArchive(path) as file,
+    ):
+        missing = [key for key in needed if key not in file]
+        if missing:
+            raise DataError(f"{path} has no {', '.join(missing)}; it holds {', '.join(file)}")
+        return {key: file[key] for key in (*needed, *more) if key in file}
+
+
 def read_md17(path: Path, name: str, interval: float = 0.5) -> Trajectory:
     """Read the layout of MD17 and MD22: ``R [T, N, 3]``, ``z [N]``, and more that is not needed.
 
@@ -92,7 +121,7 @@ def read_md17(path: Path, name: str, interval: float = 0.5) -> Trajectory:
     DataError
         If the file is not of the layout, or its frames are in no time order.
     """
-    arrays = _load(path, ("z", "R"))
+    arrays = read_arrays(path, ("z", "R"))
     return _trajectory(path, name, arrays["z"], arrays["R"], None, interval)
 
 
@@ -107,7 +136,7 @@ def read_rmd17(path: Path, name: str, interval: float = 0.5) -> Trajectory:
     DataError
         If the file has no ``old_indices``, or some occur twice: then its order is lost.
     """
-    arrays = _load(path, ("nuclear_charges", "coords"), ("old_indices",))
+    arrays = read_arrays(path, ("nuclear_charges", "coords"), ("old_indices",))
     if "old_indices" not in arrays:
         raise DataError(
             f"{path} has no old_indices: rMD17's frames are shuffled, and without them their order "
@@ -131,7 +160,7 @@ def read_tg80(path: Path, name: str, interval: float = 1.0) -> Trajectory:
     """
     if path.suffix == ".h5":
         return _read_burst(path, name)
-    arrays = _load(path, ("nuclear_charges", "coords"), ("old_indices",))
+    arrays = read_arrays(path, ("nuclear_charges", "coords"), ("old_indices",))
     if "old_indices" in arrays:
         return read_rmd17(path, name, interval)
     return _trajectory(path, name, arrays["nuclear_charges"], arrays["coords"], None, interval)
@@ -158,24 +187,11 @@ def check_fingerprint(path: Path) -> None:
     DataError
         If it has none or they differ.
     """
-    arrays = _load(path, ("z", "R", "E", "F", "md5"))
+    arrays = read_arrays(path, ("z", "R", "E", "F", "md5"))
     told = arrays["md5"].item()
     told = told.decode() if isinstance(told, bytes) else str(told)
     if fingerprint(arrays) != told:
         raise DataError(f"{path} is damaged: its contents do not have the MD5 it carries ({told})")
-
-
-def _load(path: Path, needed: tuple[str, ...], more: tuple[str, ...] = ()) -> dict[str, NDArray]:
-    if not path.exists():
-        raise DataError(f"there is no file {path}")
-    with (
-        reading(path, DataError, what="is damaged or no .npz file"),
-        PlainArchive(path) as file,
-    ):
-        missing = [key for key in needed if key not in file]
-        if missing:
-            raise DataError(f"{path} has no {', '.join(missing)}; it holds {', '.join(file)}")
-        return {key: file[key] for key in (*needed, *more) if key in file}
 
 
 def _read_burst(path: Path, name: str) -> Trajectory:
