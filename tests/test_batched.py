@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from ase import Atoms, units
+from ase.calculators.morse import MorsePotential
 from ase.md.verlet import VelocityVerlet
 from spring_ensemble import STIFFNESS, save_springs
 
@@ -23,7 +24,7 @@ from training.generation.batched.bursts import run_bursts
 from training.generation.batched.grouping import ATOMS, BLOCK, group
 from training.generation.batched.motion import Batch, langevin, relax, velocity_verlet
 from training.generation.campaign import run_campaign
-from training.generation.dynamics import Settings
+from training.generation.dynamics import Settings, run_burst
 from training.generation.targets import Target
 
 BRIEF = {"thermalise": 10.0, "duration": 20.0, "temperatures": (300.0, 500.0)}
@@ -262,3 +263,19 @@ def test_another_engine_does_not_thermalise_a_batch(settings: Settings) -> None:
 def test_ions_are_for_engines_that_take_a_charge() -> None:
     with pytest.raises(DataError, match=r"total charge of \+1; only neutral molecules"):
         from_smiles("[NH4+]", charges=get_engine("ase.calculators.emt:EMT").charges)
+
+
+def make_morse(epsilon: float) -> MorsePotential:
+    """Nitrogen by ASE's Morse potential."""
+    return MorsePotential(epsilon=epsilon, r0=1.1, rho0=2.96)
+
+
+def test_any_callable_that_makes_a_calculator_is_an_engine() -> None:
+    settings = Settings(
+        engine="test_batched:make_morse", engine_options='{"epsilon": 9.9}', **BRIEF
+    )
+    burst = run_burst(from_smiles("N#N"), 0, settings)
+    assert burst.attrs["theory"].startswith("make_morse, epsilon=9.9")
+    assert burst.atomic_charges is None
+    with pytest.raises(ConfigError, match="makes a list, not an ASE calculator"):
+        get_engine("builtins:list")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import ClassVar
 
@@ -17,7 +18,7 @@ from conftest import make_card
 from springs import SpringOperator
 
 from ase_atom.analysis.molecule.symmetry import bond_classes
-from ase_atom.errors import ConfigError, DataError
+from ase_atom.errors import ConfigError, CoverageError, DataError
 from ase_atom.operator import Operator, SpectralConfig, build_operator, save_operator
 from ase_atom.propagation import NVE, sample_velocities
 from ase_atom.state import PhaseState
@@ -458,6 +459,15 @@ def test_a_checkpoint_without_a_split_needs_all(bursts: list[Burst], data: Path)
     found = select_bursts([data], card, "all")
     assert not found.unseen
     assert "does not say" in found.note
+
+
+def test_ions_are_refused_by_an_operator_of_neutral_molecules(
+    bursts: list[Burst], tmp_path: Path
+) -> None:
+    ion = replace(bursts[0], charge=1)
+    write_bursts(tmp_path / "ion.h5", [ion])
+    with pytest.raises(CoverageError, match=r"total charge of \+1, and .* was trained for 0"):
+        select_bursts([tmp_path / "ion.h5"], nitrogen_card(bursts), "all")
 
 
 def test_thermostatted_data_are_refused(bursts: list[Burst], thermostatted: Path) -> None:

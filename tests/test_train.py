@@ -279,6 +279,18 @@ def test_bursts_of_a_thermostat_are_refused(config: Path, tmp_path: Path) -> Non
         train(load_config(config), tmp_path / "run")
 
 
+def test_displaced_geometries_and_ions_are_refused(config: Path, tmp_path: Path) -> None:
+    bursts = water_bursts(10)
+    bursts[3].attrs["ensemble"] = "displaced"
+    write_bursts(tmp_path / "water.h5", bursts)
+    with pytest.raises(DataError, match="ensemble displaced: its frames are no path"):
+        train(load_config(config), tmp_path / "run")
+    bursts[3].attrs["ensemble"], bursts[4].charge = "nve", -1
+    write_bursts(tmp_path / "water.h5", bursts)
+    with pytest.raises(DataError, match="water/00004 has a total charge of -1: operators learn"):
+        train(load_config(config), tmp_path / "run")
+
+
 @pytest.mark.skipif(os.name != "posix", reason="limits the size of files")
 def test_a_full_disk_is_one_line_and_the_run_goes_on_later(config: Path, tmp_path: Path) -> None:
     def limit() -> None:

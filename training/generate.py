@@ -70,7 +70,8 @@ def generate(
     ),
     engine: str = typer.Option(
         "gfn2",
-        help="gfn2, gfn1, aimnet2, pyscf:FUNCTIONAL/BASIS, or an ASE calculator as MODULE:CLASS.",
+        help="gfn2, gfn1, aimnet2, pyscf:FUNCTIONAL/BASIS, or any ASE calculator as "
+        "MODULE:CALLABLE.",
     ),
     engine_options: str = typer.Option("{}", help="Keyword arguments of the calculator as JSON."),
     timestep: float = typer.Option(0.5, help="Time step in fs."),

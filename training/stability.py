@@ -87,6 +87,8 @@ def read_paths(data: Path, interval: float) -> Iterator[Piece]:
     if files:
         return
     for burst in iterate_bursts(data):
+        if burst.attrs.get("ensemble") == "displaced":
+            raise DataError(f"burst {burst.key} is of ensemble displaced: its frames are no path")
         arrays = [np.asarray(array, np.float64) for array in (burst.positions, burst.forces)]
         yield Piece(burst.molecule, burst.masses, *arrays, burst.energies, burst.interval)
 

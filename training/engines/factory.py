@@ -1,7 +1,8 @@
 """Reference engines by name: what computes the energies and forces that an operator learns.
 
 ``gfn2`` (the default) and ``gfn1`` through tblite, ``aimnet2`` through TorchScript,
-``pyscf:<functional>/<basis>`` through PySCF, and any other ASE calculator as ``<module>:<class>``.
+``pyscf:<functional>/<basis>`` through PySCF, and any other ASE calculator as
+``<module>:<callable>``, which makes one.
 """
 
 from __future__ import annotations
@@ -138,7 +139,8 @@ def get_engine(name: str, options: str = "{}") -> Engine:
     Parameters
     ----------
     name
-        ``gfn2``, ``gfn1``, ``aimnet2``, ``pyscf:<functional>/<basis>`` or ``<module>:<class>``.
+        ``gfn2``, ``gfn1``, ``aimnet2``, ``pyscf:<functional>/<basis>`` or
+        ``<module>:<callable>``.
     options
         JSON object of keyword arguments for the calculator.
 
@@ -149,7 +151,8 @@ def get_engine(name: str, options: str = "{}") -> Engine:
         a charge or an open shell.
     """
     keywords = _parse(options)
-    _check_closed_shell(keywords)
+    if name != "aimnet2":  # it knows no such options: charges come with the molecules
+        _check_closed_shell(keywords)
     if name in XTB:
         engine = _xtb(name, keywords)
     elif name == "aimnet2":
@@ -162,12 +165,14 @@ def get_engine(name: str, options: str = "{}") -> Engine:
         raise ConfigError(
             f"unknown engine {name!r}: there are {', '.join(XTB)}, aimnet2, "
             "pyscf:<functional>/<basis> such as pyscf:pbe/def2-svp, and any ASE calculator as "
-            "<module>:<class>"
+            "<module>:<callable>"
         )
     try:
-        engine.make()
+        made = engine.make()
     except Exception as error:
         raise ConfigError(f"engine {name} does not start: {error}") from error
+    if not all(hasattr(made, part) for part in ("calculate", "results", "reset")):
+        raise ConfigError(f"engine {name} makes a {type(made).__name__}, not an ASE calculator")
     return engine
 
 

@@ -150,7 +150,7 @@ def _check(bursts: Sequence[Burst], card: OperatorCard) -> None:
         if burst.charge != card.charge:
             raise CoverageError(
                 f"burst {burst.key} has a total charge of {burst.charge:+d}, and {card.name} was "
-                f"trained for {card.charge:+d}"
+                f"trained for {f'{card.charge:+d}' if card.charge else 0}"
             )
         strange = sorted({int(number) for number in burst.numbers} - set(card.elements))
         if strange:
