@@ -6,6 +6,7 @@ names, takes all alternate locations for atoms, and knows no numbers beyond 9999
 
 from __future__ import annotations
 
+import codecs
 import re
 from functools import cached_property
 from itertools import groupby
@@ -30,6 +31,7 @@ class PDBReader(TextReader):
         cell, inside = b"", False
         lines: list[bytes] = []
         for line in iter(file.readline, b""):
+            line = line.removeprefix(codecs.BOM_UTF8)
             record = line[:6].strip()
             if record == b"CRYST1":
                 cell = line

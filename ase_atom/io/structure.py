@@ -54,15 +54,46 @@ def read_structure(path: str | Path) -> Atoms:
     path = Path(path)
     check_file(path, "structure file")
     with reading(path, what="is no structure that ASE can read", advice=_ADVICE):
-        kind = filetype(str(path))
-        if kind in _OWN and path.suffix.lower() not in (".gz", ".bz2", ".xz"):
+        is_packed = path.suffix.lower() in (".gz", ".bz2", ".xz")
+        kind = "proteindatabank" if path.suffix.lower() == ".ent" else filetype(str(path))
+        if kind in _OWN and not is_packed:
             atoms = _last(_OWN[kind], path)
+        elif kind in ("sdf", "mol") and not is_packed:
+            atoms = _of_molfile(path)
         else:
             atoms = ase.io.read(path, do_not_split_by_at_sign=True)
         if not isinstance(atoms, Atoms) or len(atoms) == 0:
             raise FileFormatError(f"{path} holds no atoms")
         _check_elements(path, kind, atoms)
+        isolated = without_placeholder(atoms.copy())
+        if kind == "cif" and isolated.pbc.any() != atoms.pbc.any():
+            raise refusal(path, f"ASE folds its atoms into a placeholder cell of 1 Å; {_ADVICE}")
         return without_placeholder(atoms)
+
+
+def _of_molfile(path: Path) -> Atoms:
+    """Return the first molecule of an SDF or mol file, with isotopes and formal charges.
+
+    RDKit reads them; ASE leaves the lines of properties out.
+    """
+    from rdkit import Chem, rdBase
+
+    with rdBase.BlockLogs():
+        molecule = Chem.MolFromMolFile(str(path), sanitize=False, removeHs=False)
+    if molecule is None:
+        raise ValueError("RDKit finds no molecule in it")
+    members = list(molecule.GetAtoms())
+    atoms = Atoms([one.GetAtomicNum() for one in members], molecule.GetConformer().GetPositions())
+    if any(one.GetIsotope() for one in members):
+        masses = atoms.get_masses()
+        for index, one in enumerate(members):
+            if one.GetIsotope():
+                masses[index] = one.GetMass()
+        atoms.set_masses(masses)
+    charges = [one.GetFormalCharge() for one in members]
+    if any(charges):
+        atoms.set_initial_charges(charges)
+    return atoms
 
 
 def _last(reader_class: type[TextReader], path: Path) -> Atoms:
