@@ -247,6 +247,19 @@ def test_frames_can_be_appended_one_by_one(tmp_path, ethanol):
     assert [frame.info["time_fs"] for frame in read(tmp_path / "t.xtc", ":")] == [0, 1, 2]
 
 
+@pytest.mark.parametrize("kind", [np.int64, int, "{} fs".format])
+def test_times_of_any_type_are_kept(tmp_path, ethanol, kind):
+    frames = [ethanol.copy() for _ in range(3)]
+    for step, frame in enumerate(frames):
+        frame.info["time_fs"] = kind(4 * step)
+    write(tmp_path / "t.xtc", frames)
+    assert [frame.info["time_fs"] for frame in read(tmp_path / "t.xtc", ":")] == [0, 4, 8]
+    del frames[1].info["time_fs"]
+    with pytest.raises(TrajectoryError, match=r"only some frames for .* and frame 2 has none"):
+        write(tmp_path / "u.xtc", frames)
+    assert not (tmp_path / "u.xtc").exists()
+
+
 def test_what_lies_there_is_not_lost_when_a_write_is_refused(tmp_path, ethanol):
     """Neither a trajectory nor somebody's PDB."""
     write(tmp_path / "t.xtc", [ethanol] * 3)

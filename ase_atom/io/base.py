@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from io import FileIO
@@ -17,6 +16,7 @@ from ase_atom.coverage import MASS_TOLERANCE
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.ase_frames import results_at_hand
 from ase_atom.io.cells import check_cells
+from ase_atom.io.checks import formula
 from ase_atom.io.formats import FORMATS
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.interrupts import Uninterrupted
@@ -136,8 +136,8 @@ class TrajectoryWriter(ABC):
     def _write_atoms(self, atoms: Atoms, time: float | None) -> None:
         if not np.array_equal(atoms.numbers, self.numbers):
             raise TrajectoryError(
-                f"{self.path} holds {len(self.numbers)} atoms, {_formula(self.numbers)}; these are "
-                f"{len(atoms)}, {_formula(atoms.numbers)}"
+                f"{self.path} holds {len(self.numbers)} atoms, {formula(self.numbers)}; these are "
+                f"{len(atoms)}, {formula(atoms.numbers)}"
                 + (", in another order" if sorted(atoms.numbers) == sorted(self.numbers) else "")
             )
         velocities = energies = forces = None
@@ -377,34 +377,3 @@ class TrajectoryWriter(ABC):
         reason = getattr(error, "strerror", None) or str(error)
         kept = f"; its first {self.frames} frames are kept" if self.frames else ""
         return TrajectoryError(f"cannot write {self.path}: {reason}{kept}")
-
-
-def _formula(numbers: np.ndarray) -> str:
-    return Atoms(numbers).get_chemical_formula()
-
-
-def check_same_atoms(reader: TrajectoryReader, atoms: Atoms) -> None:
-    """Check that frames of these atoms can follow those of a file.
-
-    Raises
-    ------
-    TrajectoryError
-        For another number of atoms, or, where the file says, other elements.
-    """
-    if reader.atom_count != len(atoms):
-        raise TrajectoryError(
-            f"{reader.path} holds {reader.atom_count} atoms; frames of {len(atoms)} atoms cannot "
-            "be appended"
-        )
-    known = reader.own_numbers
-    if known is not None and not np.array_equal(known, atoms.numbers):
-        raise TrajectoryError(
-            f"{reader.path} holds {_formula(known)}; frames of {_formula(atoms.numbers)} cannot "
-            "be appended: other elements, or in another order"
-        )
-
-
-def positive(value: float, what: str) -> None:
-    """Raise TrajectoryError unless a time is finite and above zero."""
-    if not (math.isfinite(value) and value > 0):
-        raise TrajectoryError(f"{what} must be above zero, not {value:g} fs")

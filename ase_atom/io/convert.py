@@ -13,7 +13,8 @@ from ase import Atoms
 from ase_atom.errors import TrajectoryError, TrajectoryWarning
 from ase_atom.errors.keywords import known_keywords
 from ase_atom.io.ase_frames import isotope_masses
-from ase_atom.io.base import TrajectoryWriter, positive
+from ase_atom.io.base import TrajectoryWriter
+from ase_atom.io.checks import positive
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader
 from ase_atom.io.registry import format_of, open_trajectory, output_files, read_trajectory

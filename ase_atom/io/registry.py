@@ -12,7 +12,8 @@ from ase import Atoms
 
 from ase_atom.errors import TrajectoryError
 from ase_atom.errors.keywords import known_keywords
-from ase_atom.io.base import TrajectoryWriter, check_same_atoms, positive
+from ase_atom.io.base import TrajectoryWriter
+from ase_atom.io.checks import check_same_atoms, positive
 from ase_atom.io.formats import format_of
 from ase_atom.io.guard import check_file
 from ase_atom.io.output import KEPT, check_no_special, lock_output

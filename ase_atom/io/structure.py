@@ -65,10 +65,11 @@ def read_structure(path: str | Path) -> Atoms:
         if not isinstance(atoms, Atoms) or len(atoms) == 0:
             raise FileFormatError(f"{path} holds no atoms")
         _check_elements(path, kind, atoms)
-        isolated = without_placeholder(atoms.copy())
-        if kind == "cif" and isolated.pbc.any() != atoms.pbc.any():
+        periodic = atoms.pbc.any()
+        atoms = without_placeholder(atoms)
+        if kind == "cif" and periodic and not atoms.pbc.any():
             raise refusal(path, f"ASE folds its atoms into a placeholder cell of 1 Å; {_ADVICE}")
-        return without_placeholder(atoms)
+        return atoms
 
 
 def _of_molfile(path: Path) -> Atoms:
