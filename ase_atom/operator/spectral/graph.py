@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
 
 import numpy as np
 import torch
@@ -11,37 +11,50 @@ from torch import Tensor
 from ase_atom.operator.engine.graph import Graph, Value
 from ase_atom.operator.scaling import thermal_speeds
 from ase_atom.operator.spectral.config import SpectralConfig
+from ase_atom.operator.spectral.temporal import SpectralDecoder
+from ase_atom.operator.trunk import Lift
 from ase_atom.operator.trunk.graph import Inputs, State, TrunkGraph, Weights, constants
-
-if TYPE_CHECKING:
-    from ase_atom.operator.spectral.model import SpectralOperator
 
 
 class SpectralNetwork:
-    """An `ase_atom.operator.engine.Network` of a spectral operator."""
+    """An `ase_atom.operator.engine.Network` of a spectral operator.
 
-    def __init__(self, operator: SpectralOperator) -> None:
-        self._operator = operator
-        self._weights = {key: each.numpy() for key, each in operator.state_dict().items()}
+    Parameters
+    ----------
+    config, state
+        Of the operator: its settings, and its `state_dict`.
+    lift, decoder
+        Its modules, for what is computed once for many calls.
+    """
+
+    def __init__(
+        self,
+        config: SpectralConfig,
+        state: Mapping[str, Tensor],
+        lift: Lift,
+        decoder: SpectralDecoder,
+    ) -> None:
+        self._config, self._lift, self._decoder = config, lift, decoder
+        self._weights = {key: each.numpy() for key, each in state.items()}
 
     def path(self) -> bytes:
         """Model of one piece of the path."""
-        return path_graph(self._operator.config, self._weights)
+        return path_graph(self._config, self._weights)
 
     def energy(self, gradient: bool) -> bytes:
         """Model of the energy, with or without its gradient."""
-        return energy_graph(self._operator.config, self._weights, gradient)
+        return energy_graph(self._config, self._weights, gradient)
 
     def molecule(self, species: Tensor, masses: Tensor) -> dict[str, Tensor]:
         """Inputs that depend on the molecules alone."""
-        speeds = thermal_speeds(masses, self._operator.config.temperature_scale)
-        given = constants(self._operator.lift, species, masses, speeds)
+        speeds = thermal_speeds(masses, self._config.temperature_scale)
+        given = constants(self._lift, species, masses, speeds)
         return given | {"speeds": speeds.float().unsqueeze(-1)}
 
     @torch.no_grad()
     def instants(self, times: Tensor) -> dict[str, Tensor]:
         """Inputs that depend on the times alone."""
-        basis = self._operator.decoder.basis(times.float())
+        basis = self._decoder.basis(times.float())
         return {"t": times.double()[:, None, None], "basis": torch.cat(basis, dim=1)}
 
 

@@ -33,7 +33,7 @@ class SpectralOperator(Operator):
         """The operator as graphs; see `Operator.network`."""
         from ase_atom.operator.spectral.graph import SpectralNetwork
 
-        return SpectralNetwork(self)
+        return SpectralNetwork(self.config, self.state_dict(), self.lift, self.decoder)
 
     def make_decoder(self, config: SpectralConfig) -> SpectralDecoder:
         """The untrained decoder; a derived architecture may have another."""
