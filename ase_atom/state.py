@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -163,7 +163,20 @@ class PhaseState:
 
     def replace(self, **fields: Any) -> PhaseState:
         """Return a copy with the named fields replaced."""
-        return replace(self, **fields)
+        moved = all(
+            name in ("positions", "velocities")
+            and value.shape == self.positions.shape
+            and value.dtype == self.masses.dtype
+            and value.device == self.numbers.device
+            for name, value in fields.items()
+        )
+        if not moved:
+            return replace(self, **fields)
+        # The common case, many times a jump: the atoms are the same, and so is what is known of
+        # them.
+        state = object.__new__(type(self))
+        state.__dict__.update(self.__dict__, **fields)
+        return state
 
     def repeat(self, n: int) -> PhaseState:
         """Return the batch `n` times over, as independent replicas: ``[n·B, N]``."""
@@ -218,7 +231,15 @@ class PhaseState:
     @property
     def mask(self) -> Tensor:
         """True where there is an atom, ``[B, N]``."""
-        return self.numbers > 0
+        return self._once("_mask", lambda: self.numbers > 0)
+
+    @property
+    def mass_fractions(self) -> Tensor:
+        """Mass of each atom over that of its molecule, ``[B, N, 1]``."""
+        return self._once(
+            "_mass_fractions",
+            lambda: (self.masses / self.masses.sum(dim=1, keepdim=True)).unsqueeze(-1),
+        )
 
     @property
     def batch_size(self) -> int:
@@ -228,7 +249,7 @@ class PhaseState:
     @property
     def num_atoms(self) -> Tensor:
         """Atoms of each molecule, int64 ``[B]``."""
-        return self.mask.sum(dim=1)
+        return self._once("_num_atoms", lambda: self.mask.sum(dim=1))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -240,11 +261,20 @@ class PhaseState:
         """Device of all fields."""
         return self.numbers.device
 
+    def _once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """Return what depends on the atoms alone, worked out once for all their states."""
+        found: Tensor | None = self.__dict__.get(name)
+        if found is None:
+            found = make()
+            if not found.is_inference():  # which would be of no use outside that mode
+                self.__dict__[name] = found
+        return found
+
     # -- observables ---------------------------------------------------------------------------
 
     def center_of_mass(self) -> tuple[Tensor, Tensor]:
         """Return position in Å and velocity in Å/fs of the centre of mass, both ``[B, 3]``."""
-        weights = (self.masses / self.masses.sum(dim=1, keepdim=True)).unsqueeze(-1)
+        weights = self.mass_fractions
         return (weights * self.positions).sum(dim=1), (weights * self.velocities).sum(dim=1)
 
     def about_center(self) -> Tensor:

@@ -35,7 +35,7 @@ def jump(operator: OperatorLike, state: PhaseState, times: Tensor) -> tuple[Tens
     """
     positions, velocities = operator(state, times)
     x_cm, v_cm = (value[:, None, None] for value in state.center_of_mass())
-    weights = (state.masses / state.masses.sum(dim=1, keepdim=True))[:, None, :, None]
+    weights = state.mass_fractions[:, None]
     moved = x_cm + v_cm * times.to(positions)[None, :, None, None]
     mask = state.mask[:, None, :, None]
     positions = positions + moved - (weights * positions).sum(dim=2, keepdim=True)

@@ -116,19 +116,18 @@ class OnnxEngine(OperatorBase):
     # -- evaluation --------------------------------------------------------------------------------
 
     def _path(self, state: PhaseState, times: Tensor) -> tuple[Tensor, ...]:
-        times = torch.as_tensor(times, dtype=torch.float64).reshape(-1)
-        pieces = self.operator.pieces(times)
+        pieces, count = self._plan(times)
         feed = self._molecule(state)
         x, v = _double(state.positions), _double(state.velocities)
         session = self._session("path")
         out: list[NDArray[Any]] = []
-        for here, asked in pieces:
-            feed.update(self._instants(asked), x=x, v=v)
+        for here, instants in pieces:
+            feed.update(instants, x=x, v=v)
             found = session(feed)
             if len(pieces) == 1:
                 out = found
                 break
-            out = out or [np.empty((len(x), len(times), *x.shape[1:])) for _ in range(2)]
+            out = out or [np.empty((len(x), count, *x.shape[1:])) for _ in range(2)]
             for side, path in zip(out, found, strict=True):
                 side[:, here] = path[:, : len(here)]
             x, v = (path[:, -1] for path in found)
@@ -162,14 +161,22 @@ class OnnxEngine(OperatorBase):
         self._known = (state.numbers, state.masses, state.charge, feed)
         return feed
 
-    def _instants(self, times: Tensor) -> Arrays:
+    def _plan(self, times: Tensor) -> tuple[list[tuple[list[int], Arrays]], int]:
+        """Places of the times in each piece of the path with its inputs, and their number.
+
+        Kept for times that come again, as those of jumps do.
+        """
+        times = torch.as_tensor(times, dtype=torch.float64).reshape(-1)
         key = tuple(times.tolist())
-        if key not in self._times:
-            if len(self._times) >= _MOST_TIMES:
-                self._times.clear()
-            found = self._network.instants(times)
-            self._times[key] = {name: each.numpy() for name, each in found.items()}
-        return self._times[key]
+        if key not in self._plans:
+            if len(self._plans) >= _MOST_PLANS:
+                self._plans.clear()
+            plan = []
+            for here, asked in self.operator.pieces(times):
+                found = self._network.instants(asked)
+                plan.append((here, {name: each.numpy() for name, each in found.items()}))
+            self._plans[key] = plan
+        return self._plans[key], len(key)
 
     def _session(self, kind: str) -> Callable[[Arrays], list[NDArray[Any]]]:
         """Session of a graph, with as many threads as torch has now."""
@@ -217,7 +224,7 @@ class OnnxEngine(OperatorBase):
         self._sessions: dict[tuple[str, int], Callable[[Arrays], list[NDArray[Any]]]] = {}
         self._trusted: set[str] = set()
         self._known: tuple[Tensor, Tensor, Tensor, Arrays] | None = None
-        self._times: dict[tuple[float, ...], Arrays] = {}
+        self._plans: dict[tuple[float, ...], list[tuple[list[int], Arrays]]] = {}
         self._offsets = torch.zeros(0)
 
     def __getstate__(self) -> dict[str, Any]:
@@ -228,8 +235,8 @@ class OnnxEngine(OperatorBase):
         self.__init__(**state)  # type: ignore[misc]
 
 
-_MOST_TIMES = 64
-"""Sets of times whose basis is kept."""
+_MOST_PLANS = 64
+"""Sets of times whose pieces are kept."""
 
 
 def _open(model: bytes, threads: int) -> Callable[[Arrays], list[NDArray[Any]]]:

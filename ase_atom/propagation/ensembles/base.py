@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import ClassVar, Literal, Protocol
 
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 from ase_atom.errors import ConfigError
+from ase_atom.operator.base import Operator
+from ase_atom.operator.engine.runtime import OnnxEngine
 from ase_atom.operator.torch_settings import users_torch
 from ase_atom.propagation.conservation import restore_energy
 from ase_atom.propagation.stochastic import Noise
@@ -55,6 +58,9 @@ class CachedPotential:
 
     def __init__(self, potential: Potential) -> None:
         self._potential = potential
+        # An operator of the package sees to torch itself: no need to go out and come in again.
+        owner = getattr(potential, "__self__", None)
+        self._settings = nullcontext if isinstance(owner, Operator | OnnxEngine) else users_torch
         self._asked: PhaseState | None = None
         self._answer = torch.empty(0)
 
@@ -74,7 +80,7 @@ class CachedPotential:
         return self._answer
 
     def _ask(self, state: PhaseState) -> Tensor:
-        with users_torch():
+        with self._settings():
             return self._potential(state).detach()
 
     def state_dict(self) -> dict[str, Tensor]:
