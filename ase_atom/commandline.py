@@ -12,10 +12,13 @@ from typing import Any
 import typer
 from typer import TyperException
 
-from ase_atom.errors import AtomError, TrajectoryWarning
+from ase_atom.errors import AtomError, EngineWarning, TrajectoryWarning
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
+
+_OWN = (EngineWarning, TrajectoryWarning)
+"""Warnings that are lines of a command."""
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -55,7 +58,8 @@ def run_command(
     try:
         words = None if arguments is None else list(arguments)
         with warnings.catch_warnings():
-            warnings.simplefilter("always", TrajectoryWarning)
+            for kind in _OWN:
+                warnings.simplefilter("always", kind)
             prefix = "" if name == "error" else f"{name}: "
             warnings.showwarning = partial(_show, prefix, warnings.showwarning)
             result = app(args=words, prog_name=program, standalone_mode=False)
@@ -76,8 +80,8 @@ def run_command(
 def _show(
     prefix: str, other: Callable[..., None], message: Warning, category: type, *place: Any
 ) -> None:
-    """Print a warning of a file as a line of the command, and any other as it would be."""
-    if issubclass(category, TrajectoryWarning):
+    """Print a warning of the package as a line of the command, and any other as it would be."""
+    if issubclass(category, _OWN):
         print(f"{prefix}warning: {message}", file=sys.stderr)
     else:
         other(message, category, *place)

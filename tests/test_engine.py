@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 import warnings
 from collections.abc import Callable
 
@@ -13,11 +14,11 @@ import pytest
 import torch
 from ase import Atoms
 from ase.build import molecule
+from ase.io import read
 from torch import Tensor
 
-from ase_atom.errors import ConfigError, CoverageError, HorizonError
+from ase_atom.errors import ConfigError, CoverageError, EngineWarning, HorizonError
 from ase_atom.operator import (
-    EngineWarning,
     OnnxEngine,
     Operator,
     SpectralConfig,
@@ -364,3 +365,50 @@ def test_a_state_without_numbers_proves_nothing() -> None:
     assert "path" not in engine._trusted
     engine(state, TIMES)
     assert "path" in engine._trusted
+
+
+# -- the command line ----------------------------------------------------------------------------
+
+
+def test_the_command_names_its_engine(go, out) -> None:
+    found = {}
+    for engine in ("auto", "torch", "onnx"):
+        options = ("--engine", engine, "--time", "64fs", "--overwrite")
+        code, text, _ = go(*options, operator="ethanol-gfn2", output="t.xyz")
+        assert code == 0
+        assert re.search(r"engine\s+(\w+)", text)[1] == engine.replace("auto", "onnx")
+        found[engine] = read(out / "t.xyz", index=":")
+    for ours, theirs in zip(found["onnx"], found["torch"], strict=True):
+        assert np.abs(ours.positions - theirs.positions).max() < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("operator", "options", "line"),
+    [
+        ("ethanol-gfn2", ["--engine", "onx"], "'onx' is not one of 'auto', 'torch', 'onnx'"),
+        ("ethanol-gfn2", ["--device", "cuda:77"], "there is no device 'cuda:77' here: there is"),
+        ("ethanol-gfn2", ["--device", "abacus"], "there is no device 'abacus' here: there is"),
+        ("ethanol-paper", ["--engine", "onnx"], "ethanol-paper has no graph for ONNX Runtime"),
+    ],
+)
+def test_the_command_refuses_in_one_line(go, out, operator, options, line) -> None:
+    code, _, notes = go(*options, operator=operator)
+    assert code == 2
+    assert len(notes) == 1
+    assert line in notes[0]
+    assert not list(out.iterdir())
+
+
+def test_the_command_says_once_that_torch_is_in_place(go, monkeypatch) -> None:
+    def no_instruction(model: bytes, threads: int) -> None:
+        raise RuntimeError("illegal instruction")
+
+    monkeypatch.setattr(runtime, "_open", no_instruction)
+    code, text, notes = go("--time", "32fs", operator="ethanol-gfn2")
+    assert code == 0
+    said = [note for note in notes if "cannot be evaluated by ONNX Runtime" in note]
+    assert said == [
+        "ase-atom: warning: ethanol-gfn2 cannot be evaluated by ONNX Runtime: RuntimeError: "
+        "illegal instruction; torch evaluates it"
+    ]
+    assert "torch, in place of onnx: RuntimeError: illegal instruction" in text

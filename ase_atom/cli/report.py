@@ -62,7 +62,9 @@ class Losses:
     broken: Sequence[BrokenStateError] = ()
 
 
-def report(summary: RunSummary, wall: float, rows: Sequence[Row], losses: Losses) -> None:
+def report(
+    summary: RunSummary, wall: float, rows: Sequence[Row], losses: Losses, engine: str
+) -> None:
     """Print what the run amounted to.
 
     Parameters
@@ -75,6 +77,8 @@ def report(summary: RunSummary, wall: float, rows: Sequence[Row], losses: Losses
         All replicas, in the order of the batch.
     losses
         What is missing.
+    engine
+        What evaluated the operator.
     """
     from ase_atom.io import output_files
 
@@ -87,6 +91,7 @@ def report(summary: RunSummary, wall: float, rows: Sequence[Row], losses: Losses
             f"{summary.frames} frames{' each' if many else ''}",
         ),
         ("wall time", f"{wall:.1f} s, {speed:.3g} ns/day{' in all' if many else ''}"),
+        ("engine", engine),
     ]
     table = []
     if len(summary.molecules) == 1 and not losses.left_out:

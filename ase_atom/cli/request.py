@@ -25,6 +25,14 @@ class EnsembleName(StrEnum):
     nve = "nve"
 
 
+class EngineName(StrEnum):
+    """Choices of ``--engine``."""
+
+    auto = "auto"
+    torch = "torch"
+    onnx = "onnx"
+
+
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
     """The options of one ``ase-atom run``; None where an option was not given.
@@ -58,6 +66,8 @@ class RunRequest:
     no_equilibration: bool
     stop_on_error: bool
     threads: int
+    engine: EngineName
+    device: str
 
     def __post_init__(self) -> None:
         check_belongs("--friction", self.friction, EnsembleName.langevin, self.ensemble)

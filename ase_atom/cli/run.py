@@ -7,10 +7,10 @@ from pathlib import Path
 import typer
 
 from ase_atom.cli.options import read_time
-from ase_atom.cli.request import EnsembleName, RunRequest
+from ase_atom.cli.request import EngineName, EnsembleName, RunRequest
 
 _MOLECULES, _DYNAMICS = "Molecules and operator", "Dynamics"
-_TIME, _START = "Time and frames", "Start"
+_TIME, _START, _MACHINE = "Time and frames", "Start", "Machine"
 
 
 def run(
@@ -114,7 +114,15 @@ def run(
     ),
     seed: int = typer.Option(0, help="Seed of noise and drawn velocities.", rich_help_panel=_START),
     threads: int = typer.Option(
-        1, help="CPU threads; single molecules gain from one only.", rich_help_panel="Machine"
+        1, help="CPU threads; single molecules gain from one only.", rich_help_panel=_MACHINE
+    ),
+    engine: EngineName = typer.Option(
+        EngineName.auto,
+        help="What evaluates the operator: ONNX Runtime (onnx), torch, or the first where it can.",
+        rich_help_panel=_MACHINE,
+    ),
+    device: str = typer.Option(
+        "cpu", help="Where torch computes: cpu, cuda, cuda:1.", rich_help_panel=_MACHINE
     ),
 ) -> int:
     """Simulate molecules and write their trajectories.
@@ -157,6 +165,8 @@ def run(
         no_equilibration=no_equilibration,
         stop_on_error=stop_on_error,
         threads=threads,
+        engine=engine,
+        device=device,
     )
     from ase_atom.cli.simulation import simulate
 

@@ -20,7 +20,7 @@ from ase_atom.commandline import BAD_INPUT, INTERRUPTED
 from ase_atom.errors import BrokenStateError, ConfigError, HorizonError
 from ase_atom.io import check_output
 from ase_atom.io.topology import names_beside
-from ase_atom.operator import Operator
+from ase_atom.operator import OnnxEngine, OperatorLike
 from ase_atom.propagation import Guard, Propagator
 from ase_atom.propagation.frames import exact
 from ase_atom.replicas import ReplicaFiles, numbered_files
@@ -64,8 +64,16 @@ def simulate(request: RunRequest) -> int:
         if row.molecule.place not in started_at
     }
     losses = Losses(left_out, lost)
-    report(summary, clock.perf_counter() - started, start.rows, losses)
+    wall = clock.perf_counter() - started
+    report(summary, wall, start.rows, losses, _engine(molecules.operator))
     return _verdict(plan, start, summary, losses, molecules)
+
+
+def _engine(operator: OperatorLike) -> str:
+    """What evaluated the operator, and why, where it was to be another."""
+    if isinstance(operator, OnnxEngine) and operator.reason is not None:
+        return f"{operator.engine}, in place of onnx: {operator.reason}"
+    return operator.engine
 
 
 def _rows(request: RunRequest, molecules: Molecules) -> list[Row]:
@@ -86,7 +94,7 @@ def _rows(request: RunRequest, molecules: Molecules) -> list[Row]:
     return rows
 
 
-def _plan(request: RunRequest, operator: Operator) -> Plan:
+def _plan(request: RunRequest, operator: OperatorLike) -> Plan:
     """Return stride, frames and ensemble, with the time rounded up to whole frames."""
     name = operator.card.name if operator.card else str(request.operator)
     settings = request.settings

@@ -14,7 +14,7 @@ from ase_atom.cli.report import Row
 from ase_atom.cli.request import EnsembleName, RunRequest
 from ase_atom.coverage import as_covered, temperature_warning
 from ase_atom.errors import BrokenStateError, ConfigError
-from ase_atom.operator import Operator
+from ase_atom.operator import OperatorLike
 from ase_atom.propagation import Ensemble, Guard, equilibrate, reservations, sample_velocities
 from ase_atom.propagation.equilibration import DURATION, FRICTION
 from ase_atom.state import PhaseState
@@ -37,7 +37,7 @@ class Plan:
         Of a jump, between frames, and up to the last frame, fs.
     """
 
-    operator: Operator
+    operator: OperatorLike
     name: str
     ensemble: Ensemble
     stride: float

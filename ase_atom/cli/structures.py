@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from ase_atom.cli.request import RunRequest
-    from ase_atom.operator import Operator
+    from ase_atom.operator import OperatorLike
     from ase_atom.propagation import Label
 
 
@@ -51,7 +51,7 @@ class Molecules:
         Name of each that cannot, by its place in the command.
     """
 
-    operator: Operator
+    operator: OperatorLike
     good: list[Molecule]
     left_out: dict[int, str] = field(default_factory=dict)
 
@@ -68,10 +68,14 @@ def load_molecules(request: RunRequest) -> Molecules:
     CheckpointError
         If there is no such operator.
     ConfigError
-        If molecules have operators of their own, which are not one.
+        If molecules have operators of their own, which are not one, or for a device that is not
+        there.
     """
+    from ase_atom.operator.engine.choice import check_engine
+
+    check_engine(request.engine.value, request.device)
     names = names_of(request.structures)
-    operator: Operator | None = None
+    operator: OperatorLike | None = None
     whose = ""
     good, left_out, errors = [], {}, []
     for place, (path, name) in enumerate(zip(request.structures, names, strict=True)):
@@ -107,7 +111,9 @@ def names_of(paths: tuple[Path, ...]) -> list[str]:
     ]
 
 
-def _load(path: Path, request: RunRequest, operator: Operator | None) -> tuple[Atoms, Operator]:
+def _load(
+    path: Path, request: RunRequest, operator: OperatorLike | None
+) -> tuple[Atoms, OperatorLike]:
     from ase_atom.catalogue import operator_for
     from ase_atom.coverage import CoverageWarning, fixes_centre_of_mass
     from ase_atom.io import read_structure
@@ -119,7 +125,11 @@ def _load(path: Path, request: RunRequest, operator: Operator | None) -> tuple[A
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", CoverageWarning)
         found = operator_for(
-            atoms, request.operator if operator is None else operator, force=request.force
+            atoms,
+            request.operator if operator is None else operator,
+            force=request.force,
+            engine=request.engine.value,
+            device=request.device,
         )
     for each in caught:
         if issubclass(each.category, CoverageWarning):

@@ -31,6 +31,10 @@ class TrajectoryError(AtomError):
     """A structure or trajectory file that cannot be read or written."""
 
 
+class EngineWarning(UserWarning):
+    """An operator is evaluated by torch, since ONNX Runtime did not give the same answer."""
+
+
 class TrajectoryWarning(UserWarning):
     """A trajectory that is read or written, but not all that it should hold or is given."""
 

@@ -5,7 +5,7 @@ from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.checkpoint import list_operators, load_operator, read_card, save_operator
 from ase_atom.operator.config import ArchitectureConfig
 from ase_atom.operator.engine.choice import Engine
-from ase_atom.operator.engine.runtime import EngineWarning, OnnxEngine
+from ase_atom.operator.engine.runtime import OnnxEngine
 from ase_atom.operator.paper import EnergyConfig, PaperConfig
 from ase_atom.operator.protocol import OperatorBase, OperatorLike, check_operator
 from ase_atom.operator.registry import (
@@ -24,7 +24,6 @@ __all__ = [
     "ArchitectureConfig",
     "EnergyConfig",
     "Engine",
-    "EngineWarning",
     "OnnxEngine",
     "Operator",
     "OperatorBase",

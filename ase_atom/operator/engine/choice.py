@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import difflib
 import importlib.util
-import warnings
 from typing import Literal, get_args
 
 import torch
 
-from ase_atom.errors import ConfigError
+from ase_atom.errors import ConfigError, EngineWarning
 from ase_atom.operator.base import Operator
-from ase_atom.operator.engine.runtime import EngineWarning, OnnxEngine
+from ase_atom.operator.engine.runtime import OnnxEngine
+from ase_atom.warning import warn
 
 Engine = Literal["auto", "torch", "onnx"]
 """``auto`` is ONNX Runtime where it can evaluate the operator, and torch where not."""
@@ -76,11 +76,10 @@ def evaluated_by(
     if operator.network() is None:
         return operator
     if importlib.util.find_spec("onnxruntime") is None:
-        warnings.warn(
+        warn(
             "the package onnxruntime is not there: torch evaluates, several times slower for "
             "small molecules",
             EngineWarning,
-            stacklevel=2,
         )
         return operator
     return OnnxEngine(operator)

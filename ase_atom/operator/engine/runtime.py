@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -11,20 +10,17 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ase_atom.errors import ConfigError
+from ase_atom.errors import ConfigError, EngineWarning
 from ase_atom.operator.base import Operator
 from ase_atom.operator.protocol import OperatorBase
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.state import PhaseState
+from ase_atom.warning import warn
 
 TOLERANCE = 1e-5
 """Largest difference from torch on the first state: Å, eV/atom and eV/Å, or relative above one."""
 
 Arrays = dict[str, NDArray[Any]]
-
-
-class EngineWarning(UserWarning):
-    """An operator is evaluated by torch, since ONNX Runtime did not give the same answer."""
 
 
 class OnnxEngine(OperatorBase):
@@ -217,7 +213,7 @@ class OnnxEngine(OperatorBase):
         if self.strict:
             raise ConfigError(f"{message}; use engine='torch'")
         self.reason = wrong
-        warnings.warn(f"{message}; torch evaluates it", EngineWarning, stacklevel=3)
+        warn(f"{message}; torch evaluates it", EngineWarning)
         return expected
 
     def _forget(self) -> None:
