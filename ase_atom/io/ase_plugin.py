@@ -155,9 +155,10 @@ def _write(
     frame_interval: float | None,
     start_time: float | None,
 ) -> None:
-    from ase_atom.errors import TrajectoryError
+    from ase_atom.errors import TrajectoryWarning
     from ase_atom.io.ase_frames import time_of
     from ase_atom.io.registry import check_topology_beside, open_trajectory, read_trajectory
+    from ase_atom.warning import warn
 
     if not len(images):
         raise ValueError(f"there are no frames to write to {filename}")
@@ -165,14 +166,14 @@ def _write(
     if frame_interval is None and start_time is None:
         found = [time_of(atoms) for atoms in images]
         known = [time for time in found if time is not None]
-        if known and len(known) < len(found):
-            without = found.index(None) + 1
-            raise TrajectoryError(
-                f"only some frames for {filename} have a time, and frame {without} has none: give "
-                "frame_interval=, or all of them a time"
+        if 0 < len(known) < len(found):
+            warn(
+                f"only some frames for {filename} have a time, and frame {found.index(None) + 1} "
+                "has none: their times are left out and the frames counted",
+                TrajectoryWarning,
             )
         # Copies of one frame carry the time of that frame.
-        if known and all(a < b for a, b in pairwise(known)):
+        elif known and all(a < b for a, b in pairwise(known)):
             times = found
     path = Path(filename)
     if frame_interval is None and times[0] is None:
