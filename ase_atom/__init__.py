@@ -33,6 +33,7 @@ _HOMES = {
     "Langevin": "ase_atom.propagation",
     "NVE": "ase_atom.propagation",
     "Propagator": "ase_atom.propagation",
+    "equilibrate": "ase_atom.equilibration",
     "propagate_replicas": "ase_atom.replicas",
 }
 

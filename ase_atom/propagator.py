@@ -33,6 +33,7 @@ from ase_atom.operator import OperatorCard, OperatorLike
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import Langevin, Thermostat, reservations, steps_per_stride
 from ase_atom.propagation import Path as JumpPath
+from ase_atom.propagation.equilibration import cold_start
 from ase_atom.state import PhaseState
 from ase_atom.topology import atom_label
 from ase_atom.units import FS
@@ -126,6 +127,8 @@ class ATOMPropagator(MolecularDynamics):
     CoverageWarning
         Of a molecule or a temperature, that of the first momenta too, outside the operator's
         training.
+    UserWarning
+        Of Bussi's thermostat on a structure near a minimum, see `ase_atom.equilibrate`.
     """
 
     @known_keywords(*OF_ASE)
@@ -187,6 +190,8 @@ class ATOMPropagator(MolecularDynamics):
             threads=threads,
         )
         self._warn(reservations(self._card, [atoms], self.ensemble, start), atoms)
+        if cold := cold_start(self.operator, self.ensemble, state):
+            warn(cold)
         # All is checked: only now files are opened and momenta changed.
         if not for_ase:
             interval, append = kwargs.get("loginterval", 1), kwargs.get("append_trajectory", False)
