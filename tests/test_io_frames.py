@@ -2,6 +2,7 @@
 
 import struct
 
+import h5py
 import MDAnalysis
 import numpy as np
 import pytest
@@ -163,6 +164,7 @@ def test_velocities_that_some_frames_have(tmp_path, ethanol, source, late):
 
 @pytest.mark.parametrize("source", [".extxyz", ".traj"])
 @pytest.mark.parametrize("timeless", [0, 1, 3])
+@pytest.mark.filterwarnings("ignore:.* has no times")
 def test_times_that_some_frames_lack_are_not_filled_in(tmp_path, mixed, source, timeless):
     for frame in mixed:
         frame.pbc = False
@@ -332,6 +334,40 @@ def test_a_dcd_file_of_velocities_is_refused(tmp_path, ethanol):
     dcd(tmp_path / "t.dcd", positions, np.zeros((2, 6)), magic=b"VELD")
     with pytest.raises(TrajectoryError, match="it holds velocities, not positions"):
         read_trajectory(tmp_path / "t.dcd", ethanol)
+
+
+def test_a_dcd_file_of_namds_velocities_is_refused(tmp_path, ethanol):
+    positions, _, _ = make_frames(ethanol, 2)
+    dcd(tmp_path / "t.dcd", positions, np.zeros((2, 6)))
+    data = (tmp_path / "t.dcd").read_bytes()
+    title = b"REMARKS FILENAME=run.veldcd".ljust(13)
+    (tmp_path / "t.dcd").write_bytes(data.replace(b"made for a test".ljust(27), title))
+    with pytest.raises(TrajectoryError, match="velocities of NAMD, not positions"):
+        read_trajectory(tmp_path / "t.dcd", ethanol)
+
+
+def test_energies_of_mdtrajs_files(tmp_path, ethanol):
+    """OpenMM's reporter writes them; what else it writes is named."""
+    positions, _, times = make_frames(ethanol, 3)
+    with open_trajectory(tmp_path / "t.h5", ethanol) as writer:
+        writer.write_frames(positions, times=times)
+    with h5py.File(tmp_path / "t.h5", "a") as file:
+        for name in ("potentialEnergy", "kineticEnergy", "temperature"):
+            array = file.create_dataset(name, data=np.float32([96.485332, 0.0, -1.0]))
+            array.attrs["units"] = np.bytes_("kilojoules_per_mole")
+    with pytest.warns(TrajectoryWarning, match=r"t\.h5 these are not read: kineticEnergy, temp"):
+        convert_trajectory(tmp_path / "t.h5", tmp_path / "out.traj")
+    found = [frame.get_potential_energy() for frame in read(tmp_path / "out.traj", ":")]
+    np.testing.assert_allclose(found, [1.0, 0.0, -0.0103643], rtol=1e-5, atol=1e-9)
+
+
+def test_what_else_a_netcdf_file_holds_is_named(tmp_path, ethanol):
+    positions, _, _ = make_frames(ethanol, 3)
+    netcdf(tmp_path / "t.nc", positions)
+    with netcdf_file(tmp_path / "t.nc", "a") as file:
+        file.createVariable("temp0", "f8", ("frame",))[:] = np.full(3, 300.0)
+    with pytest.warns(TrajectoryWarning, match=r"t\.nc these are not read: temp0"):
+        frames_of(tmp_path / "t.nc", ethanol)
 
 
 def netcdf(path, positions, units=(), scales=(), lengths=None, angles=None, velocities=None):

@@ -124,6 +124,8 @@ def read_header(file: BinaryIO) -> DCDHeader:
     tail = file.read(12)
     if len(tail) < 12:
         raise ValueError("it ends within its header")
+    if b".veldcd" in title.lower():  # as NAMD has it, whose header says nothing else
+        raise ValueError("by its title it holds velocities of NAMD, not positions")
     atoms = struct.unpack(f"{order}3i", tail)[1]
     frame = frame_type(
         atoms, charmm and bool(numbers[10]), order, fourth=charmm and bool(numbers[11])

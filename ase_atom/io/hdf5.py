@@ -32,6 +32,7 @@ _UNITS = {
     "time": ("time", "picoseconds"),
     "cell_lengths": ("length", "nanometers"),
     "cell_angles": ("angle", "degrees"),
+    "potentialEnergy": ("energy", "kilojoules_per_mole"),
 }
 """What of each frame is read and written, and its unit where a file states none."""
 
@@ -56,7 +57,10 @@ class HDF5Reader(TrajectoryReader):
             "time": (None,),
             "cell_lengths": (None, 3),
             "cell_angles": (None, 3),
+            "potentialEnergy": (None,),
         }
+        others = [name for name in _NOT_WRITTEN if name in self._file and name not in shapes]
+        self._report_left_out(others)
         self._arrays = {
             name: dataset(self._file, name, shape)
             for name, shape in shapes.items()
@@ -104,7 +108,13 @@ class HDF5Reader(TrajectoryReader):
         cells = None
         if "cell_lengths" in found:
             cells = cells_from(found["cell_lengths"], found["cell_angles"])
-        return FrameBlock(found["coordinates"], found.get("velocities"), found.get("time"), cells)
+        return FrameBlock(
+            found["coordinates"],
+            found.get("velocities"),
+            found.get("time"),
+            cells,
+            found.get("potentialEnergy"),
+        )
 
     def _close(self) -> None:
         self._file.close()

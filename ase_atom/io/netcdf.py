@@ -168,6 +168,7 @@ class NetCDFReader(TrajectoryReader):
         self.atom_count = self.header.dimensions["atom"]
         if "coordinates" not in self.header.frame.names:
             raise self._not_one("it holds no coordinates")
+        self._report_left_out([name for name in self.header.frame.names if name not in _UNITS])
         body = max(0, os.path.getsize(self.path) - self.header.begin)
         whole = body // self.header.frame.itemsize
         # What lies beyond the frames that the header counts never got whole.

@@ -30,7 +30,7 @@ _FACTORS = {
         "hartree hartrees eh ha atomic_unit au a.u.": _HARTREE,
         "rydberg ry": 0.5 * _HARTREE,
         "kilocalorie/mole kcal/mol": float(units.kcal / units.mol),
-        "kilojoule/mole kj/mol": float(units.kJ / units.mol),
+        "kilojoule/mole kj/mol kilojoules_per_mole": float(units.kJ / units.mol),
     },
 }
 _RATIOS = {"velocity": ("length", "time"), "force": ("energy", "length")}
