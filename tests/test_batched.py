@@ -9,12 +9,14 @@ import numpy as np
 import pytest
 from ase import Atoms, units
 from ase.calculators.morse import MorsePotential
+from ase.io import read
 from ase.md.verlet import VelocityVerlet
 from spring_ensemble import STIFFNESS, save_springs
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB, velocities_from_ase
 from training.data.burst import Burst
+from training.data.export import export_bursts
 from training.data.molecules import from_smiles
 from training.data.store import fingerprint, read_burst, read_bursts, write_burst
 from training.engines.aimnet2 import FILE, SHA256, EnsembleCalculator, load_ensemble
@@ -150,6 +152,31 @@ def test_charges_and_the_spread_of_members_are_stored(settings: Settings, tmp_pa
     assert read.checksum() != burst.checksum()
 
 
+def test_ions_are_exported_with_their_charges(settings: Settings, tmp_path: Path) -> None:
+    (burst,) = run_bursts([(from_smiles("[OH3+]", charges=(1,)), 0)], settings)
+    write_burst(tmp_path / "ion.h5", burst)
+    export_bursts(tmp_path / "ion.h5", tmp_path / "ion.extxyz", "extxyz")
+    atoms = read(tmp_path / "ion.extxyz", index=-1)
+    assert atoms.info["charge"] == 1
+    np.testing.assert_allclose(atoms.get_charges(), 0.25)
+    with pytest.raises(DataError, match="which the md17 format does not hold"):
+        export_bursts(tmp_path / "ion.h5", tmp_path / "ion.npz", "md17")
+    assert not (tmp_path / "ion.npz").exists()
+
+
+def test_batches_run_on_a_cluster(settings: Settings, tmp_path: Path) -> None:
+    distributed = pytest.importorskip("distributed")
+    molecules = [from_smiles("O", "water"), from_smiles("[OH3+]", "oxonium", (1,))]
+    options = {"n_workers": 1, "threads_per_worker": 1, "processes": False}
+    with distributed.LocalCluster(dashboard_address=None, **options) as cluster:
+        outcome = run_campaign(
+            tmp_path, molecules, settings, 2, 1, lambda *_: None, cluster.scheduler_address
+        )
+    assert not outcome.failed
+    assert len(outcome.finished) == 4
+    assert [burst.charge for burst in read_bursts(tmp_path / "oxonium.h5")] == [1, 1]
+
+
 def test_displaced_frames_are_no_path(settings: Settings) -> None:
     displaced = settings.model_copy(update={"ensemble": "displaced", "displacement": 0.05})
     (burst,) = run_bursts([(from_smiles("O"), 0)], displaced)
@@ -168,9 +195,8 @@ def test_a_molecule_that_falls_apart_is_listed_and_the_rest_goes_on(
     springs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "list.csv"
-    table.write_text(
-        "name,smiles\nwater,O\ndifluoride,FOF\nsodium,[Na]O\nradical,[OH]\nion,[O-2]\n"
-    )
+    rows = "water,O,\ndifluoride,FOF,0\nsodium,[Na]O,0\nradical,[OH],0\n"
+    table.write_text(f"name,smiles,charge\n{rows}ion,[O-2],-2\nacid,[OH3+],0\n")
     assert main(commands(tmp_path / "data", springs, "--compounds", str(table))) == 1
     said = capsys.readouterr().err
     for name, reason in (
@@ -178,6 +204,7 @@ def test_a_molecule_that_falls_apart_is_listed_and_the_rest_goes_on(
         ("refused: sodium", "holds Na, and engine aimnet2 knows H, B, C"),
         ("refused: radical", "unpaired electrons"),
         ("refused: ion", "total charge of -2; only -1, 0, +1"),
+        ("refused: acid", "a charge of 0, and its SMILES one of +1"),
     ):
         assert any(name in line and reason in line for line in said.splitlines()), name
     assert len(read_bursts(tmp_path / "data" / "water.h5")) == 2

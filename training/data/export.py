@@ -82,7 +82,7 @@ def write_md17(path: Path, bursts: Iterator[Burst], every: int) -> int:
 
     ``R [T, N, 3]`` in Å, ``z [N]``, ``E [T, 1]`` in kcal/mol, ``F [T, N, 3]`` in kcal/mol/Å, with
     ``type``, ``name``, ``theory``, the units and an ``md5`` as sGDML computes it. The layout has no
-    velocities and no mark between bursts, which follow one another.
+    velocities, no charge and no mark between bursts, which follow one another.
     """
     kept: list[Burst] = []
     arrays: dict[str, list[np.ndarray]] = {"R": [], "E": [], "F": []}
@@ -93,6 +93,11 @@ def write_md17(path: Path, bursts: Iterator[Burst], every: int) -> int:
             raise DataError(
                 f"the md17 format is for one molecule, but {kept[0].key} is {kept[0].smiles} and "
                 f"{burst.key} is {burst.smiles}: export each by itself"
+            )
+        if burst.charge:
+            raise DataError(
+                f"{burst.key} has a total charge of {burst.charge:+d}, which the md17 format does "
+                "not hold: export it as extxyz"
             )
         kept = kept or [burst]
         arrays["R"].append(burst.positions[::every])
@@ -122,6 +127,7 @@ def write_frames(path: Path, bursts: Iterator[Burst], every: int) -> int:
 
     Each frame's ``info`` names its burst, time in fs, temperature in K, SMILES, seed and all else
     that is known about the burst's origin: engine, its options and version, theory, ensemble, ...
+    Ions have their ``charge`` there, and atoms their ``charges`` if the engine computed them.
     """
     count = 0
 
@@ -150,13 +156,15 @@ def _atoms(burst: Burst, frame: int) -> Atoms:
             "seed": burst.seed,
             "theory": "unknown",
             "ensemble": "nve",
+            **({"charge": burst.charge} if burst.charge else {}),
             **burst.attrs,
         },
     )
     atoms.set_velocities(velocities_to_ase(burst.velocities[frame]))
-    atoms.calc = SinglePointCalculator(
-        atoms, energy=float(burst.energies[frame]), forces=burst.forces[frame]
-    )
+    results = {"energy": float(burst.energies[frame]), "forces": burst.forces[frame]}
+    if burst.atomic_charges is not None:
+        results["charges"] = burst.atomic_charges[frame]
+    atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms
 
 

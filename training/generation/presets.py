@@ -162,7 +162,7 @@ def read_compounds(
     where: Mapping[str, str] | None = None,
     engine: Engine | None = None,
 ) -> list[Molecule]:
-    """Read lists of compounds: CSV with the columns ``name`` and ``smiles``.
+    """Read lists of compounds: CSV with the columns ``name`` and ``smiles``, perhaps ``charge``.
 
     Parameters
     ----------
@@ -182,9 +182,12 @@ def read_compounds(
     """
     molecules: list[Molecule] = []
     for path in paths:
-        for name, smiles in _rows(path, where or {}):
+        for row in _rows(path, where or {}):
+            name = row["name"] or ""
             try:
-                molecule = from_smiles(smiles, name, engine.charges if engine else (0,))
+                charges = engine.charges if engine else (0,)
+                molecule = from_smiles(row["smiles"] or "", name, charges)
+                _check_charge(molecule, row.get("charge"))
                 if engine is not None:
                     engine.check(molecule)
                 molecules.append(molecule)
@@ -199,7 +202,16 @@ def read_compounds(
     return molecules
 
 
-def _rows(path: Path, where: Mapping[str, str]) -> list[tuple[str, str]]:
+def _check_charge(molecule: Molecule, stated: str | None) -> None:
+    """Compare a molecule's charge with that of the list, which may leave it out."""
+    if stated and stated.strip() not in (f"{molecule.charge:d}", f"{molecule.charge:+d}"):
+        raise DataError(
+            f"the list gives {molecule.smiles} a charge of {stated}, and its SMILES one of "
+            f"{molecule.charge:+d}"
+        )
+
+
+def _rows(path: Path, where: Mapping[str, str]) -> list[dict[str, str]]:
     if not path.is_file():
         raise DataError(f"{path}: there is no such file")
     with open(path, newline="") as file:
@@ -214,4 +226,4 @@ def _rows(path: Path, where: Mapping[str, str]) -> list[tuple[str, str]]:
             there = ", ".join(sorted({row[column] for row in rows}))
             raise DataError(f"{path}: has no compounds of {column} {value!r}, but of {there}")
         rows = chosen
-    return [(row["name"] or "", row["smiles"] or "") for row in rows]
+    return rows
