@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.io import read
 from ase_dynamics import FS, thermal
-from conftest import make_operator
+from conftest import ETHANOL, make_operator
 from openmm import Context, Platform, VerletIntegrator, unit
 from openmm_systems import bare_system
 from rdkit import rdBase
@@ -186,35 +187,49 @@ SURROUNDINGS: dict[str, Callable] = {
 }
 
 
-@pytest.fixture(scope="module")
-def expected(tiny_checkpoint) -> dict[str, list[np.ndarray]]:
-    from ase.io import read
-    from conftest import ETHANOL
+MAIN = ("calculator", "operator", "ATOMLangevin")
+THOROUGH = (
+    "inference_mode",
+    "autocast",
+    "default float64",
+    "default bfloat16",
+    "default device meta",
+    "short products",
+    "several",
+)
+"""Surroundings under which all ways in are tried; under the others, the main ones."""
 
+
+@pytest.fixture(scope="module")
+def expected(tiny_checkpoint) -> dict[str, dict[str, list[np.ndarray]]]:
+    """Results of the operator's file, which the fastest engine evaluates, and of it in torch."""
+    operators = {"file": tiny_checkpoint, "torch": load_operator(tiny_checkpoint)}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return {name: way(cold(read(ETHANOL)), tiny_checkpoint) for name, way in WAYS_IN.items()}
+        return {
+            engine: {name: way(cold(read(ETHANOL)), given) for name, way in WAYS_IN.items()}
+            for engine, given in operators.items()
+        }
 
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("loaded", ["inside", "before", "there"])
-@pytest.mark.parametrize("surroundings", SURROUNDINGS.values(), ids=SURROUNDINGS)
+@pytest.mark.parametrize("named", SURROUNDINGS)
 def test_results_do_not_depend_on_what_the_process_has_set(
-    ethanol, tiny_checkpoint, expected, surroundings, loaded
+    ethanol, tiny_checkpoint, expected, named, loaded
 ):
     """With an operator from a file, loaded inside or before, or loaded there and used outside."""
-    operator = load_operator(tiny_checkpoint) if loaded == "before" else tiny_checkpoint
+    surroundings = SURROUNDINGS[named]
+    operator, right = tiny_checkpoint, expected["file"]
+    if loaded != "inside":
+        with surroundings() if loaded == "there" else nullcontext():
+            operator, right = load_operator(tiny_checkpoint), expected["torch"]
     if loaded == "there":
-        with surroundings():
-            operator = load_operator(tiny_checkpoint)
         surroundings = nullcontext
-    for name, way in WAYS_IN.items():
-        if loaded != "inside" and name not in ("calculator", "operator", "ATOMLangevin"):
-            continue
-        atoms = cold(ethanol)
+    for name in WAYS_IN if loaded == "inside" and named in THOROUGH else MAIN:
         with surroundings():
-            found = way(atoms, operator)
-        for one, other in zip(found, expected[name], strict=True):
+            found = WAYS_IN[name](cold(ethanol), operator)
+        for one, other in zip(found, right[name], strict=True):
             assert one.dtype == other.dtype, name
             np.testing.assert_array_equal(one, other, err_msg=name)
 
@@ -243,9 +258,13 @@ def _all_that_a_process_has() -> dict[str, object]:
 
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize(
-    "surroundings", [nullcontext, *(SURROUNDINGS[n] for n in ("several", "short products"))]
+    ("surroundings", "silent"),
+    [
+        (nullcontext, False),
+        (SURROUNDINGS["several"], True),
+        (SURROUNDINGS["short products"], False),
+    ],
 )
-@pytest.mark.parametrize("silent", [False, True])
 def test_what_the_process_has_set_stays(ethanol, tiny_checkpoint, surroundings, silent):
     log = "rdApp.*" if silent else "rdApp.warning"
     rdBase.DisableLog(log)

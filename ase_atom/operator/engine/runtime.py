@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from ase_atom.errors import ConfigError, EngineWarning
 from ase_atom.operator.base import Operator
@@ -104,6 +104,10 @@ class OnnxEngine(OperatorBase):
             "forces", state, lambda: self._energy(state, forces=True),
             lambda: self.operator.energy_and_forces(state),
         )  # fmt: skip
+
+    def parameters(self) -> Iterator[nn.Parameter]:
+        """Weights of the operator, as torch has them."""
+        return self.operator.parameters()
 
     def in_double_precision(self) -> Operator:
         """The operator in torch, in double precision."""
