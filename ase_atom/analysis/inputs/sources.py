@@ -103,7 +103,7 @@ def _read(
 
 
 def _reader_of(path: Path) -> Callable | None:
-    from ase_atom.io.registry import FORMATS
+    from ase_atom.io.formats import FORMATS
 
     ending = path.suffix.lower()
     if ending == ".npz":
