@@ -119,14 +119,15 @@ def read_header(file: BinaryIO) -> DCDHeader:
     else:
         (step,) = struct.unpack(f"{order}d", head[44:52])
     (title_length,) = struct.unpack(f"{order}i", file.read(4))
-    title = file.read(title_length)[4:]
-    file.read(4)
-    tail = file.read(12)
-    if len(tail) < 12:
+    title = file.read(max(0, title_length))[4:]
+    tail = file.read(16)
+    if len(tail) < 16:
         raise ValueError("it ends within its header")
     if b".veldcd" in title.lower():  # as NAMD has it, whose header says nothing else
         raise ValueError("by its title it holds velocities of NAMD, not positions")
-    atoms = struct.unpack(f"{order}3i", tail)[1]
+    title_again, begin, atoms, end = struct.unpack(f"{order}4i", tail)
+    if title_again != title_length or begin != 4 or end != 4 or atoms < 1:
+        raise ValueError("its header is damaged")
     frame = frame_type(
         atoms, charmm and bool(numbers[10]), order, fourth=charmm and bool(numbers[11])
     )
@@ -178,6 +179,8 @@ class DCDReader(TrajectoryReader):
         self._frames, rest = divmod(body, self.header.frame.itemsize)
         self.whole_size = self.header.size + self._frames * self.header.frame.itemsize
         missing = max(self.header.count - self._frames, 1 if rest else 0)
+        for frame in {0, self._frames - 1} if self._frames else ():
+            self._records(frame, 1)
         self._report_lost(self._frames, missing)
 
     def __len__(self) -> int:
@@ -188,11 +191,28 @@ class DCDReader(TrajectoryReader):
         known = self.header.has_times and self._frames > 1
         return self.header.frame_interval if known else None
 
+    def _records(self, first: int, count: int) -> np.ndarray:
+        """Return frames as they lie in the file, whose records have the lengths that they should.
+
+        A header with another number of atoms would give other frames, and more or fewer of them.
+        """
+        kind = self.header.frame
+        self._file.seek(self.header.size + first * kind.itemsize)
+        data = np.fromfile(self._file, kind, count)
+        for name in kind.names:
+            if name[-1] in "<>":
+                off = data[name] != kind[name[:-1]].itemsize
+                if off.any():
+                    raise self._not_one(
+                        f"frame {first + int(off.argmax()) + 1} is damaged, or of another number "
+                        f"of atoms than the {self.atom_count} of the header"
+                    )
+        return data
+
     def _read(self, first: int, count: int) -> FrameBlock:
         header = self.header
         count = max(0, min(count, self._frames - first))
-        self._file.seek(header.size + first * header.frame.itemsize)
-        data = np.fromfile(self._file, header.frame, count)
+        data = self._records(first, count)
         positions = np.empty((count, self.atom_count, 3))
         for axis, name in enumerate("xyz"):
             positions[:, :, axis] = data[name]

@@ -43,6 +43,8 @@ def frame_type(atoms: int, sizes: dict[str, int]) -> np.dtype:
     ValueError
         If the lengths fit neither single nor double precision.
     """
+    if atoms < 1 or min(sizes.values()) < 0:
+        raise ValueError("sizes of its parts are damaged")
     part = next((name for name in ("x", "v", "f") if sizes[name]), None)
     width = sizes[part] // (3 * atoms) if part and atoms else 4
     parts = sizes["box"], sizes["x"], sizes["v"], sizes["f"]

@@ -1,0 +1,90 @@
+"""Numbers that say how a file goes on are checked against what is there."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+from io_files import make_frames, write
+
+from ase_atom.errors import FileFormatError
+from ase_atom.io import TrajectoryWarning, open_trajectory, read_structure, read_trajectory
+
+ATOMS = 268  # where the number of atoms is in a DCD file of OpenMM's header
+
+
+def test_another_number_of_atoms_in_a_dcd_header(tmp_path, ethanol):
+    path = tmp_path / "t.dcd"
+    write(path, ethanol, 20)
+    good = path.read_bytes()
+    assert struct.unpack_from("<3i", good, ATOMS - 4) == (4, 9, 4)
+    for atoms in (-1, 0, 1, 2, 8, 10, 12, 90, 2**31 - 1):
+        path.write_bytes(good[:ATOMS] + struct.pack("<i", atoms) + good[ATOMS + 4 :])
+        with pytest.raises(FileFormatError, match=r"t\.dcd cannot be read|no whole frame"):
+            _ = read_trajectory(path).atoms
+
+
+def test_a_record_of_another_length_in_the_middle_of_a_dcd(tmp_path, ethanol):
+    path = tmp_path / "t.dcd"
+    write(path, ethanol, 20)
+    data = bytearray(path.read_bytes())
+    frame = 3 * (9 * 4 + 8)
+    data[ATOMS + 8 + 7 * frame] ^= 1
+    path.write_bytes(data)
+    with read_trajectory(path) as reader:
+        blocks = reader.blocks(stop=7)
+        assert len(next(blocks)) == 7
+        with pytest.raises(FileFormatError, match="frame 8 is damaged"):
+            list(reader)
+
+
+@pytest.mark.parametrize("part", range(10))
+def test_negative_sizes_in_a_trr_frame(tmp_path, ethanol, part):
+    path = tmp_path / "t.trr"
+    write(path, ethanol, 3)
+    data = bytearray(path.read_bytes())
+    data[24 + 4 * part : 28 + 4 * part] = struct.pack(">i", -(2**30) + 4)
+    path.write_bytes(data)
+    with pytest.raises(FileFormatError, match=r"t\.trr cannot be read: sizes of its parts"):
+        read_trajectory(path)
+
+
+def test_a_pdb_that_ends_inside_a_model_is_called_cut(tmp_path, ethanol):
+    path = tmp_path / "t.pdb"
+    ethanol.write(path)
+    atoms = [line for line in path.read_text().splitlines() if line.startswith("ATOM")]
+    whole = ["MODEL        1", *atoms, "ENDMDL"]
+    for rows in range(len(atoms) + 1):
+        path.write_text("\n".join([*whole, "MODEL        2", *atoms[:rows], ""]))
+        with pytest.warns(TrajectoryWarning, match="1 whole frames are read, 1 is lost"):
+            count(path)
+        path.write_text("\n".join(["MODEL        1", *atoms[:rows], ""]))
+        for read in (read_trajectory, read_structure):
+            with pytest.raises(FileFormatError, match=r"t\.pdb"):
+                read(path)
+    path.write_text("\n".join([*whole, ""]))
+    count(path)
+
+
+def count(path):
+    """Look to the end of a file with one whole frame."""
+    with read_trajectory(path) as reader:
+        assert len(reader) == 1
+
+
+def test_frames_that_were_never_written_are_no_frames(tmp_path, ethanol):
+    """HDF5 reads zeros where an array says it is longer than what was stored."""
+    import h5py
+
+    path = tmp_path / "t.h5"
+    with open_trajectory(path, ethanol) as writer:
+        writer.write_frames(*make_frames(ethanol, 5))
+    with h5py.File(path, "r+") as file:
+        for name in ("coordinates", "time", "velocities"):
+            file[name].resize(10**7, axis=0)
+    with pytest.warns(TrajectoryWarning, match="are lost"):
+        reader = read_trajectory(path)
+    with reader:
+        assert len(reader) < 1000
+        assert np.concatenate([block.positions for block in reader]).shape[1:] == (9, 3)
