@@ -9,7 +9,7 @@ from ase import units
 from ase.constraints import FixCom
 from ase.io import read
 from ase.md.langevin import Langevin  # noqa: F401
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.velocitydistribution import thermalize_momenta
 
 from ase_atom import ATOMCalculator, ATOMLangevin
 from ase_atom.io import open_trajectory
@@ -18,7 +18,7 @@ rng = np.random.default_rng(1)
 atoms = read("ethanol.xyz")
 atoms.calc = ATOMCalculator("ethanol-gfn2")
 atoms.set_constraint(FixCom())  # so that ASE divides by 3N - 3 degrees of freedom
-MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=rng)
+thermalize_momenta(atoms, temperature_K=300, rng=rng)
 settings = {"temperature_K": 300, "friction": 0.01 / units.fs, "rng": rng}
 
 # was: dyn = Langevin(atoms, 0.5 * units.fs, fixcm=False, **settings)

@@ -8,14 +8,14 @@ import numpy as np
 from ase import units
 from ase.io import Trajectory, read
 from ase.md.logger import MDLogger
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+from ase.md.velocitydistribution import thermalize_momenta
 from ase.md.verlet import VelocityVerlet  # noqa: F401
 
 from ase_atom import ATOMCalculator, ATOMPropagator
 
 atoms = read("ethanol.xyz")
 atoms.calc = ATOMCalculator("ethanol-gfn2")
-MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=np.random.default_rng(1))
+thermalize_momenta(atoms, temperature_K=300, rng=np.random.default_rng(1))
 
 # was: dyn = VelocityVerlet(atoms, timestep=0.5 * units.fs)
 dyn = ATOMPropagator(atoms, timestep=0.5 * units.fs, stride=16 * units.fs)

@@ -8,7 +8,17 @@ from conftest import ROOT
 
 from ase_atom.cli import main
 
-SHORTER = [("run(20_000)", "run(400)"), ("step(20_000)", "step(400)"), ("run(1000.0)", "run(48.0)")]
+SHORTER = [
+    ("run(20_000)", "run(400)"),
+    ("step(20_000)", "step(400)"),
+    ("run(1000.0)", "run(48.0)"),
+    ("seed=2).state  #", "seed=2, duration=32.0).state  #"),
+    ("    20_000,\n", "    400,\n"),
+    ("range(64)", "range(4)"),
+    ("run(2_000)", "run(300)"),
+]
+PAGES = ["README.md", *sorted(f"docs/{page.name}" for page in (ROOT / "docs").glob("*.md"))]
+IN_DATA = "data folder|data_folder"  # blocks that measure reference data, which are not shipped
 
 
 def blocks(path: str) -> list[str]:
@@ -59,6 +69,20 @@ def test_the_script_without_either(here, capsys):
     assert "ethanol-pbe was not trained for COC (C2H6O)" in capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("page", "number"),
+    [
+        (page, number)
+        for page in PAGES
+        for number, source in enumerate(blocks(page))
+        if not re.search(IN_DATA, source)
+    ],
+)
+@pytest.mark.filterwarnings("ignore")  # of ASE's and OpenMM's own
+def test_every_block_runs_alone(here, page, number):
+    run(blocks(page)[number])
+
+
 def test_the_options_it_names_are_there(capsys):
     text = (ROOT / "README.md").read_text()
     for line in re.findall(r"^    ase-atom .*$", text, re.MULTILINE):
@@ -68,9 +92,7 @@ def test_the_options_it_names_are_there(capsys):
         assert set(re.findall(r"--[a-z-]+", line.partition("#")[0])) <= known, line
 
 
-@pytest.mark.parametrize(
-    "page", ["README.md", *(f"docs/{p.name}" for p in (ROOT / "docs").glob("*.md"))]
-)
+@pytest.mark.parametrize("page", PAGES)
 def test_the_files_it_names_are_there(page):
     # In commands, SMILES may look like links.
     text = re.sub(r"^    .*$", "", (ROOT / page).read_text(), flags=re.MULTILINE)
