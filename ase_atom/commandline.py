@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import os
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -16,6 +18,7 @@ from ase_atom.errors import AtomError, EngineWarning, TrajectoryWarning
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
+PIPE_CLOSED = 141  # the same of SIGPIPE
 
 _OWN = (EngineWarning, TrajectoryWarning)
 """Warnings that are lines of a command."""
@@ -52,6 +55,11 @@ def run_command(
         with 2; all else is a fault of the program and is raised.
     reword
         Changes a message, such as to other names of options.
+
+    Returns
+    -------
+    0 for what went well, 130 after Ctrl-C, 141 where the reader of the output is gone, as in
+    ``| head``, and else as ``codes`` say.
     """
     known = {**(codes or {}), AtomError: BAD_INPUT, TyperException: BAD_INPUT, OSError: BAD_INPUT}
     result: object = None
@@ -63,6 +71,13 @@ def run_command(
             prefix = "" if name == "error" else f"{name}: "
             warnings.showwarning = partial(_show, prefix, warnings.showwarning)
             result = app(args=words, prog_name=program, standalone_mode=False)
+        if sys.stdout is not None:
+            sys.stdout.flush()
+    except (BrokenPipeError, SystemExit) as error:
+        # Typer and Rich make an exit of it.
+        if not isinstance(error.__context__ if isinstance(error, SystemExit) else error, OSError):
+            raise
+        return _pipe_closed(name)
     except tuple(known) as error:
         message = reword(_message(error, program, can_go_on=stopped is not None))
         print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
@@ -75,6 +90,17 @@ def run_command(
     if result == INTERRUPTED and stopped is not None:
         print(f"\nstopped; {stopped}", file=sys.stderr)
     return result if isinstance(result, int) else 0
+
+
+def _pipe_closed(name: str) -> int:
+    """Say that nobody reads the output any more, as after ``| head``, and return the exit code."""
+    with contextlib.suppress(OSError):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())  # for what Python flushes at its end
+        os.close(nowhere)
+    with contextlib.suppress(OSError):
+        print(f"{name}: the output was closed before its end", file=sys.stderr, flush=True)
+    return PIPE_CLOSED
 
 
 def _show(

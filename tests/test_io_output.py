@@ -226,3 +226,17 @@ def test_frames_before_an_error_in_a_frame_stand(tmp_path, ethanol, ending):
             assert len(reader) in (3, 4), event
             assert reader.lost == 0
         assert len(read_back(path)) in (3, 4), event
+
+
+@pytest.mark.parametrize("words", [["--version"], ["--help"], ["operators", "--json"]])
+def test_a_closed_pipe_is_one_line_and_an_exit_code(words):
+    """As in ``ase-atom operators | head -1``."""
+    code = f"import sys; from ase_atom.cli import main; sys.exit(main({words}))"
+    read_end, write_end = os.pipe()
+    os.close(read_end)
+    done = subprocess.run(
+        [sys.executable, "-c", code], stdout=write_end, stderr=subprocess.PIPE, text=True, cwd=ROOT
+    )
+    os.close(write_end)
+    assert done.returncode == 141
+    assert done.stderr == "ase-atom: the output was closed before its end\n"

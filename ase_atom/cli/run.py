@@ -142,6 +142,7 @@ def run(
       2  bad input, or a file that cannot be read or written
       3  a simulation broke; its good frames before are in the file
       4  the mean temperature is not the thermostat's
+    130  Ctrl-C, and 141 a closed pipe (| head); the frames before are in the file
     """
     request = RunRequest(
         structures=tuple(structures),
