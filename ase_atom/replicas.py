@@ -26,6 +26,7 @@ from ase_atom.coverage import CoverageWarning, fixes_centre_of_mass
 from ase_atom.errors import BrokenStateError, ConfigError
 from ase_atom.errors.keywords import known_keywords
 from ase_atom.io import TrajectoryWriter, check_output, open_trajectory
+from ase_atom.io.room import check_room
 from ase_atom.operator import OperatorLike
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import (
@@ -36,6 +37,7 @@ from ase_atom.propagation import (
     reservations,
     steps_per_stride,
 )
+from ase_atom.propagation.grid import MOST_STEPS
 from ase_atom.state import PhaseState
 from ase_atom.units import velocities_to_ase
 from ase_atom.warning import warn
@@ -199,6 +201,8 @@ def propagate_replicas(
     for name, value in (("steps", steps), ("interval", interval)):
         if value != int(value) or value < 1:
             raise ConfigError(f"{name} must be a whole number from 1 on, not {value}")
+        if value > MOST_STEPS:
+            raise ConfigError(f"{name} must be at most {MOST_STEPS:.0e}, not {value:g}")
     if len({id(atoms) for atoms in replicas}) < len(replicas):
         raise ConfigError("the same Atoms object is there twice: give each replica its own copy()")
     if trajectory is None and (interval != 1 or overwrite):
@@ -247,6 +251,7 @@ def propagate_replicas(
         files = None
         if trajectory is not None:
             run.files = numbered_files(trajectory, len(replicas))
+            check_room(run.files, [len(atoms) for atoms in replicas], steps // interval + 1)
             files = stack.enter_context(
                 ReplicaFiles(run.files, replicas, interval * step_length, overwrite)
             )

@@ -11,12 +11,12 @@ import sys
 from pathlib import Path
 from typing import Annotated
 
-import torch
 import typer
 
 from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError
 from ase_atom.operator import load_operator
+from ase_atom.operator.torch_settings import set_threads
 from ase_atom.propagation import default_stride
 from ase_atom.units import PS
 from training.data.export import find_data
@@ -73,7 +73,7 @@ def run(
     from training.evaluation.rollouts import Plan
 
     if threads:
-        torch.set_num_threads(threads)
+        set_threads(threads)
     others: dict[str, list[Path]] = {}
     for word in also or ():
         label, equals, path = word.partition("=")

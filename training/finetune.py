@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Annotated
 
 import h5py
-import torch
 import typer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -23,6 +22,7 @@ from ase_atom.commandline import BAD_INPUT, run_command
 from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator, load_operator
 from ase_atom.operator.checkpoint import SUFFIX
+from ase_atom.operator.torch_settings import set_threads
 from training.curation.scaffolds import identity
 from training.data.export import find_data
 from training.data.split import PARTS
@@ -143,7 +143,7 @@ def _share_of_time(data: Path, held_out: float | None) -> float:
 def time_per_step(config: TrainingConfig, folder: RunFolder) -> float:
     """Seconds that one step takes, forward, backward and optimiser."""
     if config.trainer.threads:
-        torch.set_num_threads(config.trainer.threads)
+        set_threads(config.trainer.threads)
     reference = load_reference(config, folder)
     operator = make_operator(config, reference.part("train"))
     module = make_module(config, reference, operator)

@@ -25,6 +25,7 @@ from ase_atom.commandline import BAD_INPUT, run_command
 from ase_atom.errors import ConfigError
 from ase_atom.files import replace_file
 from ase_atom.operator import save_operator
+from ase_atom.operator.torch_settings import set_threads
 from training.data.store import data_folder
 from training.learning.callbacks import Checkpoints, ExportOperator, Progress, make_loggers
 from training.learning.card import make_card
@@ -70,7 +71,7 @@ def train(
         If the run was stopped.
     """
     if config.trainer.threads:
-        torch.set_num_threads(config.trainer.threads)
+        set_threads(config.trainer.threads)
     folder = RunFolder(output)
     if restart and rank_zero_only.rank == 0:
         folder.discard()

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ase_atom.propagation import Settings
 
 TEMPERATURE, FRICTION, TAUT = 300.0, 10.0, 100.0  # K, 1/ps, fs
+MOST_REPLICAS = 100_000
 
 
 class EnsembleName(StrEnum):
@@ -81,6 +82,8 @@ class RunRequest:
         for option, count in (("threads", self.threads), ("replicas", self.replicas)):
             if count < 1:
                 raise ConfigError(f"--{option} must be at least 1, not {count}")
+        if self.replicas > MOST_REPLICAS:
+            raise ConfigError(f"--replicas must be at most {MOST_REPLICAS}, not {self.replicas}")
         if self.force and self.operator is None:
             raise ConfigError("--force goes with --operator: name the operator to use all the same")
         if self.equilibration is not None:

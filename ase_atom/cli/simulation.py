@@ -7,7 +7,6 @@ import time as clock
 from collections.abc import Sequence
 from dataclasses import replace
 
-import torch
 import typer
 
 from ase_atom.cli.march import march
@@ -19,10 +18,13 @@ from ase_atom.cli.structures import Molecules, label_of, load_molecules
 from ase_atom.commandline import BAD_INPUT, INTERRUPTED
 from ase_atom.errors import BrokenStateError, ConfigError, HorizonError
 from ase_atom.io import check_output
+from ase_atom.io.room import check_room
 from ase_atom.io.topology import names_beside
 from ase_atom.operator import OnnxEngine, OperatorLike
+from ase_atom.operator.torch_settings import set_threads
 from ase_atom.propagation import Guard, Propagator
 from ase_atom.propagation.frames import exact
+from ase_atom.propagation.grid import check_count
 from ase_atom.replicas import ReplicaFiles, numbered_files
 from ase_atom.summary import RunSummary
 from ase_atom.units import format_time
@@ -39,10 +41,12 @@ def simulate(request: RunRequest) -> int:
     AtomError
         As `ase_atom.cli.run.run` documents.
     """
-    torch.set_num_threads(request.threads)
+    set_threads(request.threads)
     molecules = load_molecules(request)
     rows = _rows(request, molecules)
     plan = _plan(request, molecules.operator)
+    frames = round(plan.duration / plan.interval) + 1
+    check_room([row.file for row in rows], [len(row.molecule.atoms) for row in rows], frames)
     start = prepare(request, plan, rows)
     places = [row.molecule.place for row in start.rows]
     summary = RunSummary(
@@ -110,6 +114,8 @@ def _plan(request: RunRequest, operator: OperatorLike) -> Plan:
             f"--time {format_time(request.time)} is shorter than one frame interval of "
             f"{format_time(interval)}"
         )
+    check_count("jumps", request.time + (request.equilibration or 0.0), stride)
+    check_count("frames", request.time, interval)
     frames = math.ceil(exact(request.time) / exact(interval))
     duration = float(frames * exact(interval))
     return Plan(operator, name, settings.ensemble(), stride, interval, duration)

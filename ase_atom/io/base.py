@@ -59,6 +59,8 @@ class TrajectoryWriter(ABC):
         Files that go with the trajectory, and go if not even its first frame can be written.
     """
 
+    bytes_per_atom: ClassVar[int] = 0
+    """What a frame takes for each of its atoms, at the very least."""
     holds_velocities: ClassVar[bool] = False
     holds_energies: ClassVar[bool] = False
     holds_forces: ClassVar[bool] = False

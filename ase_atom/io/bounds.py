@@ -44,18 +44,19 @@ class Budget:
         self.taken += declared
         if self.taken > LARGEST:
             raise ValueError(
-                f"with {what} it would take {_readable(self.taken)} of memory; at most "
-                f"{_readable(LARGEST)} are read from one file"
+                f"with {what} it would take {readable(self.taken)} of memory; at most "
+                f"{readable(LARGEST)} are read from one file"
             )
         if self.taken > max(_SMALL, _RATIO * self.stored):
             raise ValueError(
-                f"with {what} it would take {_readable(self.taken)} of memory, which a file of "
-                f"{_readable(self.stored)} does not hold"
+                f"with {what} it would take {readable(self.taken)} of memory, which a file of "
+                f"{readable(self.stored)} does not hold"
             )
 
 
-def _readable(size: int) -> str:
-    for unit, factor in (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
+def readable(size: int) -> str:
+    """Return a number of bytes in the largest unit that keeps it at or above one."""
+    for unit, factor in (("TiB", 2**40), ("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10)):
         if size >= factor:
             return f"{size / factor:.3g} {unit}"
     return f"{size} bytes"

@@ -236,6 +236,7 @@ class DCDWriter(AppendingWriter):
     frame is a multiple of; so every reader's time axis is right. Frames must be evenly spaced.
     """
 
+    bytes_per_atom = 12
     holds_missing_cells = True
 
     def _start(self) -> int:

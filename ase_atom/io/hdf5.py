@@ -139,6 +139,7 @@ class HDF5Writer(TrajectoryWriter):
     has no coordinates either, and is known not to be whole.
     """
 
+    bytes_per_atom = 12
     holds_velocities = True
 
     def _open(self, reader: HDF5Reader | None) -> None:

@@ -210,6 +210,7 @@ class NetCDFWriter(AppendingWriter):
     The header counts a frame only after it is whole on the disk.
     """
 
+    bytes_per_atom = 12
     holds_velocities = True
 
     def _start(self) -> int:

@@ -73,6 +73,7 @@ class ASEReader(TrajectoryReader):
 class ASEWriter(TrajectoryWriter):
     """ASE's own ``.traj``: positions, momenta, masses, energy, forces, ``time_fs`` in the info."""
 
+    bytes_per_atom = 24
     holds_masses = True
     holds_velocities = True
     holds_energies = True

@@ -150,6 +150,7 @@ class TRRReader(TrajectoryReader):
 class TRRWriter(AppendingWriter):
     """GROMACS TRR in single precision, with velocities and forces where the frames have them."""
 
+    bytes_per_atom = 24
     holds_velocities = True
     holds_forces = True
     holds_later_cells = True

@@ -82,6 +82,7 @@ class XTCWriter(TrajectoryWriter):
     OpenMM's `XTCFile` knows evenly spaced times only, so its function for one frame is called.
     """
 
+    bytes_per_atom = 2
     holds_later_cells = True
     holds_missing_cells = True
 

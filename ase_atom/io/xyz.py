@@ -235,6 +235,7 @@ class XYZWriter(AppendingWriter):
     Masses have a column where they are not the standard ones.
     """
 
+    bytes_per_atom = 40
     holds_masses = True
     holds_velocities = True
     holds_energies = True

@@ -6,6 +6,7 @@ the whole process or thread. Results must depend on none of them, and must not c
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -13,6 +14,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+
+from ase_atom.errors import ConfigError
 
 _AUTOCAST = ("cpu", "cuda")
 _EXACT = "ieee"  # products of single precision in single precision, by its name in torch.backends
@@ -32,6 +35,27 @@ class _Settings:
     threads: int
 
 
+def check_threads(count: int) -> None:
+    """Check a number of threads before torch starts them, which can end the process.
+
+    Raises
+    ------
+    ConfigError
+        For less than one, or more than there are processors.
+    """
+    most = os.cpu_count() or 1
+    if not 1 <= count <= most:
+        raise ConfigError(
+            f"threads must be 1 to {most}, the number of this machine's processors, not {count}"
+        )
+
+
+def set_threads(count: int) -> None:
+    """Let torch use so many threads in this process; errors as `check_threads`."""
+    check_threads(count)
+    torch.set_num_threads(count)
+
+
 @contextmanager
 def own_torch(threads: int | None = None) -> Iterator[None]:
     """Compute as the package needs it inside the block; also a decorator of functions.
@@ -46,6 +70,8 @@ def own_torch(threads: int | None = None) -> Iterator[None]:
         from a second thread, and loses severalfold where cores are busy, yet torch takes them all
         by default.
     """
+    if threads is not None:
+        check_threads(threads)
     before = getattr(_process, "settings", None)
     if before is not None and threads in (None, torch.get_num_threads()):
         yield

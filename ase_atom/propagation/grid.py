@@ -13,6 +13,10 @@ LEAST_TIME = 1e-3
 """fs. Nothing in a molecule happens in less: a shorter time was given in another unit."""
 
 
+MOST_STEPS = 10**10
+"""Of one run: months at ten microseconds each."""
+
+
 def check_time(name: str, value: float, units: str = "") -> None:
     """Check that a time in fs can be meant so.
 
@@ -36,6 +40,28 @@ def check_time(name: str, value: float, units: str = "") -> None:
         raise ConfigError(
             f"a {name} of {value:g} fs is shorter than any motion in a molecule: look at its unit"
             f"{_after(units)}"
+        )
+
+
+def check_count(name: str, duration: float, step: float) -> None:
+    """Check that a time can be marched through.
+
+    Parameters
+    ----------
+    name
+        What takes the steps, for the message: ``jumps``, ``frames``.
+    duration, step
+        fs.
+
+    Raises
+    ------
+    ConfigError
+        For more than 10¹⁰ steps.
+    """
+    if duration > MOST_STEPS * step:
+        raise ConfigError(
+            f"{duration:g} fs in {name} of {step:g} fs are {duration / step:.3g} of them; "
+            f"at most {MOST_STEPS:.0e} can be asked for"
         )
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 
 from ase_atom.errors import ConfigError
+from ase_atom.operator.torch_settings import set_threads
 from training.benchmarks.running import Options, run_suite, tables_only
 from training.benchmarks.suites import Budget, load_rows, load_suite
 
@@ -53,7 +54,7 @@ def run_suites(
         device=device,
         threads=threads,
     )
-    torch.set_num_threads(threads)
+    set_threads(threads)
     table = tables_only(loaded, rows, options) if table_only else run_suite(loaded, rows, options)
     print(table.read_text())
     print(f"{table}\n{table.with_suffix('.json')}")

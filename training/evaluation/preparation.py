@@ -6,11 +6,11 @@ import math
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from ase.calculators.calculator import Calculator
 
 from ase_atom.errors import ConfigError, CoverageError, HorizonError
 from ase_atom.operator import Operator, load_operator
+from ase_atom.operator.torch_settings import set_threads
 from ase_atom.propagation import default_stride
 from ase_atom.topology import canonical
 from training.data.burst import Burst
@@ -119,7 +119,7 @@ def prepare(settings: Settings) -> Prepared:
     """
     settings.check()
     if settings.threads is not None:
-        torch.set_num_threads(settings.threads)
+        set_threads(settings.threads)
     operator = load_operator(settings.checkpoint)
     card = operator.card
     folder = settings.output or Path("evaluation") / card.name
