@@ -57,6 +57,7 @@ def lewis_structure(
     ValueError
         If none fits, or an element is none of those that form such molecules.
     """
+    from scipy import sparse
     from scipy.optimize import Bounds, LinearConstraint, milp
 
     strange = sorted(set(numbers) - set(_VALENCE))
@@ -64,39 +65,37 @@ def lewis_structure(
         raise ValueError(f"no Lewis structure with atomic number {strange[0]}")
     atoms, count = len(numbers), len(bonds)
     valence = np.array([_VALENCE[z] for z in numbers])
-    touching = np.zeros((atoms, count))
-    for index, pair in enumerate(bonds):
-        touching[list(pair), index] = 1.0
-    beside = touching @ touching.T > 0
-    np.fill_diagonal(beside, False)
-    degree = touching.sum(1)
+    first, second = np.array(bonds, dtype=int).reshape(-1, 2).T
+    ends, each = np.concatenate([first, second]), np.tile(np.arange(count), 2)
+    touching = sparse.csr_array((np.ones(2 * count), (ends, each)), shape=(atoms, count))
+    degree = np.bincount(ends, minlength=atoms)
     # An ammonium's proton and a carbanion beside it: so is written what has its negative charge
     # elsewhere, as an ammoniophenolate has. They do not count as a pair.
     kinds = np.array(numbers)
-    protonated = (degree == 4) & (beside @ (kinds == 1) > 0)
-    ammonium = np.outer(protonated, kinds == 6)
-    paired = beside & ~(ammonium | ammonium.T)
-    one, none = np.eye(atoms), np.zeros((atoms, atoms))
+    others = np.concatenate([second, first])
+    hydrogens = np.bincount(ends, weights=kinds[others] == 1, minlength=atoms)
+    protonated = (degree == 4) & (hydrogens > 0)
+    carbon = kinds == 6
+    pairs = ~((protonated[ends] & carbon[others]) | (carbon[ends] & protonated[others]))
+    shape = (atoms, atoms)
+    paired = sparse.csr_array((np.ones(pairs.sum()), (ends[pairs], others[pairs])), shape=shape)
+    one, none = sparse.eye_array(atoms), sparse.csr_array(shape)
+    nothing = sparse.csr_array((atoms, count))
     # Columns: orders, lone pairs, positive and negative charges, charges alone, beyond the octet.
-    equations = np.block(
+    total = np.concatenate([np.zeros(count + atoms), np.ones(atoms), -np.ones(atoms)])
+    equations = sparse.vstack(
         [
-            [touching, 2 * one, one, -one, none, none],
-            [touching, one, none, none, none, -one],
-            [
-                np.zeros(count),
-                np.zeros(atoms),
-                np.ones(atoms),
-                -np.ones(atoms),
-                np.zeros(2 * atoms),
-            ],
+            sparse.hstack([touching, 2 * one, one, -one, none, none]),
+            sparse.hstack([touching, one, none, none, none, -one]),
+            sparse.csr_array(np.concatenate([total, np.zeros(2 * atoms)])[None]),
         ]
     )
     octet = np.where(kinds == 1, 1, 4)
     right = np.concatenate([valence, octet, [charge]])
-    alone = np.block(
+    alone = sparse.vstack(
         [
-            [np.zeros((atoms, count)), none, -one, paired, one, none],
-            [np.zeros((atoms, count)), none, paired, -one, one, none],
+            sparse.hstack([nothing, none, -one, paired, one, none]),
+            sparse.hstack([nothing, none, paired, -one, one, none]),
         ]
     )
     negativity = np.array([_NEGATIVITY.get(z, 2.0) for z in numbers]) / 4
