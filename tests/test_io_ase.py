@@ -232,6 +232,7 @@ print(ase.io.read("t.xtc@1").get_distance(0, 1))
 def test_the_scripts_of_the_documentation(tmp_path, monkeypatch, capsys):
     """One after the other, as they stand there."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     text = (ROOT / "docs" / "formats.md").read_text(encoding="utf-8")
     names: dict = {}
     for block in re.findall(r"```python\n(.*?)```", text, re.DOTALL):
