@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from itertools import combinations
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -152,6 +153,28 @@ class MoleculeSummary:
         found = mean_of_blocks(runs)
         least = found.value * math.sqrt(2 / (freedom * self.samples)) if self.samples else math.nan
         return replace(found, error=max(found.error, least))
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the totals: numbers and arrays, in nested dictionaries."""
+        runs = {"overall": self._overall, **self._parts}
+        return {
+            "time": self.time,
+            "largest": None if self.largest is None else asdict(self.largest),
+            "runs": {
+                name: {str(row): run.state_dict() for row, run in enumerate(blocks)}
+                for name, blocks in runs.items()
+            },
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on with another summary's totals."""
+        self.time = saved["time"]
+        if saved["largest"] is not None:
+            atoms = tuple(saved["largest"]["atoms"])
+            self.largest = BondDeviation(**{**saved["largest"], "atoms": atoms})
+        for name, blocks in {"overall": self._overall, **self._parts}.items():
+            for row, run in enumerate(blocks):
+                run.load_state_dict(saved["runs"][name][str(row)])
 
     def add(self, frames: Frames, overall: NDArray, later: NDArray, step: float) -> None:
         """Take in frames ``[B, T]`` of all molecules, those that are ``later`` than the start."""

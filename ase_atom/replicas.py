@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -23,9 +24,11 @@ from ase_atom.ase_terms import (
     choose_potential,
 )
 from ase_atom.coverage import CoverageWarning, fixes_centre_of_mass
-from ase_atom.errors import BrokenStateError, ConfigError
+from ase_atom.errors import BrokenStateError, ConfigError, TrajectoryError, TrajectoryWarning
 from ase_atom.errors.keywords import known_keywords
-from ase_atom.io import TrajectoryWriter, check_output, open_trajectory
+from ase_atom.files import replacing
+from ase_atom.io import TrajectoryWriter, check_output, open_trajectory, read_trajectory
+from ase_atom.io.registry import format_of
 from ase_atom.io.room import check_room
 from ase_atom.operator import OperatorLike
 from ase_atom.operator.torch_settings import own_torch
@@ -65,11 +68,15 @@ class ReplicaFiles:
         Time between frames in fs.
     overwrite
         Replace files that exist.
+    done
+        Frames that a run to be continued has given each file. The files hold at least these, and
+        what they hold beyond is not written once more.
 
     Raises
     ------
     TrajectoryError
-        As `ase_atom.io.open_trajectory`; before any file is made if it can be known then.
+        As `ase_atom.io.open_trajectory`; before any file is made if it can be known then. Or for
+        files of a run to be continued that are gone, or hold fewer frames than it gave them.
     """
 
     def __init__(
@@ -78,32 +85,51 @@ class ReplicaFiles:
         replicas: Sequence[Atoms],
         frame_interval: float,
         overwrite: bool = False,
+        done: Sequence[int] | None = None,
     ) -> None:
-        for file, atoms in zip(files, replicas, strict=True):
-            check_output(file, overwrite, atoms=atoms)
+        for row, (file, atoms) in enumerate(zip(files, replicas, strict=True)):
+            if done is None:
+                check_output(file, overwrite, atoms=atoms)
+            elif done[row]:
+                _cut_to_whole_frames(file, atoms, done[row])
         self.writers: list[TrajectoryWriter] = []
         with ExitStack() as stack:
+            mode = "a" if done is not None else "w" if overwrite else "x"
             for file, atoms in zip(files, replicas, strict=True):
-                mode = "w" if overwrite else "x"
                 writer = open_trajectory(file, atoms, mode, frame_interval=frame_interval)
                 self.writers.append(stack.enter_context(writer))
             self._stack = stack.pop_all()
+        self._there = self.frames
+        self._given = list(self._there) if done is None else list(done)
 
     @property
     def frames(self) -> list[int]:
         """Number of frames in each file."""
         return [writer.frames for writer in self.writers]
 
-    def write(self, frames: Frames) -> None:
-        """Append to each file the good frames of its molecule."""
+    def write(self, frames: Frames, energies: Tensor | None = None) -> None:
+        """Append to each file the good frames of its molecule that it does not hold yet.
+
+        Parameters
+        ----------
+        frames
+            Of all molecules.
+        energies
+            Potential energies in eV, ``[B, T]``, for formats that hold them.
+        """
         sizes = (frames.numbers > 0).sum(dim=1).tolist()
         counts = frames.valid.sum(dim=1).tolist()
         for row, (writer, size, count) in enumerate(zip(self.writers, sizes, counts, strict=True)):
-            if count:
+            first = min(max(self._there[row] - self._given[row], 0), count)
+            self._given[row] += count
+            if first < count:
                 writer.write_frames(
-                    frames.positions[row, :count, :size].cpu().numpy(),
-                    frames.velocities[row, :count, :size].cpu().numpy(),
-                    frames.times[:count].tolist(),
+                    frames.positions[row, first:count, :size].cpu().numpy(),
+                    frames.velocities[row, first:count, :size].cpu().numpy(),
+                    frames.times[first:count].tolist(),
+                    energies=None
+                    if energies is None or not writer.holds_energies
+                    else energies[row, first:count].numpy(),
                 )
 
     def __enter__(self) -> ReplicaFiles:
@@ -111,6 +137,30 @@ class ReplicaFiles:
 
     def __exit__(self, *exception: object) -> None:
         self._stack.close()
+
+
+def _cut_to_whole_frames(file: Path, atoms: Atoms, done: int) -> None:
+    """Check a file of a run to be continued, and copy its whole frames where it cannot be cut.
+
+    Raises
+    ------
+    TrajectoryError
+        If it is gone, or holds fewer frames than the run had given it.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", TrajectoryWarning)  # a kill may cut a frame: that is why
+        with read_trajectory(file) as reader:
+            whole, damaged = len(reader), bool(reader.lost)
+            if whole < done:
+                raise TrajectoryError(
+                    f"{file} holds {whole} whole frames of the {done} that the run had given it: "
+                    "the run cannot go on"
+                )
+            if not damaged or format_of(file).writer_class().cuts_damaged_files:
+                return
+            with replacing(file) as copy, format_of(file).writer_class()(copy, atoms) as writer:
+                for block in reader[:whole]:
+                    writer.write_block(block)
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -80,6 +81,17 @@ class RunSummary:
         """One for each molecule, of all frames so far."""
         self._take_in()
         return self._molecules
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the totals of all frames so far: numbers and arrays, in nested dictionaries."""
+        molecules = {str(place): one.state_dict() for place, one in enumerate(self.molecules)}
+        return {"frames": self.frames, "done": self._done, "molecules": molecules}
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on with the totals of another run of the same molecules."""
+        self.frames, self._done = saved["frames"], saved["done"]
+        for place, one in enumerate(self._molecules):
+            one.load_state_dict(saved["molecules"][str(place)])
 
     def add(self, frames: Frames) -> None:
         """Take in consecutive frames."""

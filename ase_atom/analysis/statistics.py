@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -163,6 +164,21 @@ class Blocks:
         if self.count and not len(self._blocks):
             return np.array([self.mean])
         return self._blocks
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return all that later values are added to: numbers and arrays."""
+        return {
+            "size": self.size,
+            "count": self.count,
+            "sum": self._sum,
+            "blocks": self._blocks,
+            "rest": self._rest,
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Go on with another series."""
+        self.size, self.count, self._sum = int(saved["size"]), int(saved["count"]), saved["sum"]
+        self._blocks, self._rest = np.asarray(saved["blocks"]), np.asarray(saved["rest"])
 
 
 def mean_of_blocks(runs: Sequence[Blocks]) -> Estimate:

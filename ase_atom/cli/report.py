@@ -63,7 +63,12 @@ class Losses:
 
 
 def report(
-    summary: RunSummary, wall: float, rows: Sequence[Row], losses: Losses, engine: str
+    summary: RunSummary,
+    begin: float,
+    wall: float,
+    rows: Sequence[Row],
+    losses: Losses,
+    engine: str,
 ) -> None:
     """Print what the run amounted to.
 
@@ -71,8 +76,10 @@ def report(
     ----------
     summary
         Gathered over the frames.
+    begin
+        Time in fs at which a run that went on did so, else zero.
     wall
-        Wall time in s.
+        Wall time in s since.
     rows
         All replicas, in the order of the batch.
     losses
@@ -83,14 +90,15 @@ def report(
     from ase_atom.io import output_files
 
     simulated, many = summary.last_time, len(rows) > 1
-    speed = ns_per_day(simulated * len(rows), wall)
+    speed = ns_per_day((simulated - begin) * len(rows), wall)
+    since = f" since {format_time(begin)}" if begin else ""
     lines = [
         (
             "simulated",
             f"{f'{len(rows)} × ' if many else ''}{format_time(simulated)} in "
             f"{summary.frames} frames{' each' if many else ''}",
         ),
-        ("wall time", f"{wall:.1f} s, {speed:.3g} ns/day{' in all' if many else ''}"),
+        ("wall time", f"{wall:.1f} s{since}, {speed:.3g} ns/day{' in all' if many else ''}"),
         ("engine", engine),
     ]
     table = []

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 TEMPERATURE, FRICTION, TAUT = 300.0, 10.0, 100.0  # K, 1/ps, fs
 MOST_REPLICAS = 100_000
 
+RESTART_INTERVAL = 500
+"""Jumps between two restart files: some seconds, which is what a killed run loses at the most."""
+
 
 class EnsembleName(StrEnum):
     """Choices of ``--ensemble``."""
@@ -69,6 +72,9 @@ class RunRequest:
     threads: int
     engine: EngineName
     device: str
+    log: Path | None = None
+    restart: Path | None = None
+    restart_interval: int = RESTART_INTERVAL
 
     def __post_init__(self) -> None:
         check_belongs("--friction", self.friction, EnsembleName.langevin, self.ensemble)
@@ -79,7 +85,11 @@ class RunRequest:
             check_positive("--friction", self.friction, "1/ps")
         if self.seed < 0:
             raise ConfigError(f"--seed must be at least 0, not {self.seed}")
-        for option, count in (("threads", self.threads), ("replicas", self.replicas)):
+        for option, count in (
+            ("threads", self.threads),
+            ("replicas", self.replicas),
+            ("restart-interval", self.restart_interval),
+        ):
             if count < 1:
                 raise ConfigError(f"--{option} must be at least 1, not {count}")
         if self.replicas > MOST_REPLICAS:
@@ -129,3 +139,19 @@ class RunRequest:
             EnsembleName.langevin: f"Langevin at {self.kelvin:g} K and {friction:g} per ps",
             EnsembleName.bussi: f"Bussi at {self.kelvin:g} K with {format_time(taut)}",
         }[self.ensemble]
+
+
+@dataclass(frozen=True)
+class ResumeRequest:
+    """The options of an ``ase-atom run`` that goes on.
+
+    Parameters
+    ----------
+    restart
+        The restart file.
+    time
+        Up to when, fs; by default as long as the run was to be.
+    """
+
+    restart: Path
+    time: float | None

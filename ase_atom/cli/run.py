@@ -7,16 +7,27 @@ from pathlib import Path
 import typer
 
 from ase_atom.cli.options import read_time
-from ase_atom.cli.request import EngineName, EnsembleName, RunRequest
+from ase_atom.cli.request import (
+    RESTART_INTERVAL,
+    EngineName,
+    EnsembleName,
+    ResumeRequest,
+    RunRequest,
+)
+from ase_atom.errors import ConfigError
 
 _MOLECULES, _DYNAMICS = "Molecules and operator", "Dynamics"
 _TIME, _START, _MACHINE = "Time and frames", "Start", "Machine"
+_RECORDS = "Records and going on"
 
 
 def run(
-    structures: list[Path] = typer.Argument(help="Structure files, anything that ASE reads."),
-    output: Path = typer.Option(
-        ...,
+    context: typer.Context,
+    structures: list[Path] | None = typer.Argument(
+        None, help="Structure files, anything that ASE reads.", show_default=False
+    ),
+    output: Path | None = typer.Option(
+        None,
         "--output",
         "-o",
         help="Trajectory file: .dcd, .xtc, .trr, .nc, .h5, .xyz, .extxyz or .traj. Several "
@@ -113,6 +124,30 @@ def run(
         rich_help_panel=_START,
     ),
     seed: int = typer.Option(0, help="Seed of noise and drawn velocities.", rich_help_panel=_START),
+    log: Path | None = typer.Option(
+        None,
+        "--log",
+        help="CSV file for time, energies and temperature of each frame; a record of the run, with "
+        "seed, versions and summary, lies beside it as .json.",
+        rich_help_panel=_RECORDS,
+    ),
+    restart: Path | None = typer.Option(
+        None,
+        "--restart",
+        help="File from which the run can go on, written as it goes.",
+        rich_help_panel=_RECORDS,
+    ),
+    restart_interval: int = typer.Option(
+        RESTART_INTERVAL,
+        help="Jumps between two writings of the restart file.",
+        rich_help_panel=_RECORDS,
+    ),
+    resume: Path | None = typer.Option(
+        None,
+        "--resume",
+        help="Go on from a restart file, with the settings of its run; --time may be longer.",
+        rich_help_panel=_RECORDS,
+    ),
     threads: int = typer.Option(
         1, help="CPU threads; single molecules gain from one only.", rich_help_panel=_MACHINE
     ),
@@ -135,6 +170,8 @@ def run(
       ase-atom run ethanol.xyz -o fast.xtc --time 1ns --frame-interval 160fs
       ase-atom run ethanol.xyz -o nve.traj --ensemble nve --frame-interval 0.5fs
       ase-atom run a.xyz b.pdb -o out.dcd --replicas 8
+      ase-atom run ethanol.xyz -o long.dcd --time 10ns --restart long.restart --log long.csv
+      ase-atom run --resume long.restart
 
     \b
     Exit codes, of several that apply the least:
@@ -144,6 +181,11 @@ def run(
       4  the mean temperature is not the thermostat's
     130  Ctrl-C, and 141 a closed pipe (| head); the frames before are in the file
     """
+    if resume is not None:
+        return _resume(context, resume, time)
+    if not structures or output is None:
+        missing = "a structure file" if not structures else "--output"
+        raise ConfigError(f"{missing} is missing: ase-atom run MOLECULE --output FILE")
     request = RunRequest(
         structures=tuple(structures),
         output=output,
@@ -168,6 +210,9 @@ def run(
         threads=threads,
         engine=engine,
         device=device,
+        log=log,
+        restart=restart,
+        restart_interval=restart_interval,
     )
     from ase_atom.cli.simulation import simulate
 
@@ -176,3 +221,33 @@ def run(
 
 def _read(text: str | None, option: str) -> float | None:
     return None if text is None else read_time(text, option)
+
+
+def _resume(context: typer.Context, restart: Path, time: str) -> int:
+    """Go on with a run, whose settings are in its restart file.
+
+    Raises
+    ------
+    ConfigError
+        For options that would have to change what the run began with.
+    """
+    given = [
+        name
+        for name in context.params
+        if (source := context.get_parameter_source(name)) is not None
+        and source.name == "COMMANDLINE"
+    ]
+    if others := [name for name in given if name not in ("resume", "time")]:
+        named = "the structures" if others[0] == "structures" else _option(others[0])
+        raise ConfigError(
+            f"{named} cannot be changed: --resume {restart} goes on with the settings that the run "
+            "began with, and takes --time alone"
+        )
+    from ase_atom.cli.simulation import go_on
+
+    until = read_time(time, "--time") if "time" in given else None
+    return go_on(ResumeRequest(restart, until))
+
+
+def _option(name: str) -> str:
+    return f"--{name.replace('_', '-')}"

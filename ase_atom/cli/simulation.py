@@ -4,33 +4,46 @@ from __future__ import annotations
 
 import math
 import time as clock
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
+from itertools import chain
 
 import typer
 
+from ase_atom.cli.batch import Batch, summary_of
+from ase_atom.cli.keeper import Keeper
+from ase_atom.cli.log import EnergyLog, record_file, write_record
 from ase_atom.cli.march import march
 from ase_atom.cli.messages import say
-from ase_atom.cli.report import Losses, Row, report
-from ase_atom.cli.request import RunRequest
-from ase_atom.cli.start import Plan, Start, prepare, seeds
+from ase_atom.cli.report import Row, report
+from ase_atom.cli.request import ResumeRequest, RunRequest
+from ase_atom.cli.restart import SavedRun
+from ase_atom.cli.start import Plan, prepare, seeds
 from ase_atom.cli.structures import Molecules, label_of, load_molecules
 from ase_atom.commandline import BAD_INPUT, INTERRUPTED
-from ase_atom.errors import BrokenStateError, ConfigError, HorizonError
-from ase_atom.io import check_output
+from ase_atom.errors import AtomError, BrokenStateError, ConfigError, HorizonError
+from ase_atom.io import check_output, output_files
+from ase_atom.io.registry import check_free
 from ase_atom.io.room import check_room
 from ase_atom.io.topology import names_beside
 from ase_atom.operator import OnnxEngine, OperatorLike
 from ase_atom.operator.torch_settings import set_threads
-from ase_atom.propagation import Guard, Propagator
+from ase_atom.propagation import Frames, Guard, Propagator
 from ase_atom.propagation.frames import exact
 from ase_atom.propagation.grid import check_count
 from ase_atom.replicas import ReplicaFiles, numbered_files
+from ase_atom.state import PhaseState
 from ase_atom.summary import RunSummary
 from ase_atom.units import format_time
 
 BROKEN = 3
 OFF_TEMPERATURE = 4
+
+_STATES: dict[type[BaseException], str] = {
+    KeyboardInterrupt: "interrupted",
+    BrokenStateError: "broken",
+}
 
 
 def simulate(request: RunRequest) -> int:
@@ -44,33 +57,101 @@ def simulate(request: RunRequest) -> int:
     set_threads(request.threads)
     molecules = load_molecules(request)
     rows = _rows(request, molecules)
+    _check_records(request, rows)
     plan = _plan(request, molecules.operator)
     frames = round(plan.duration / plan.interval) + 1
     check_room([row.file for row in rows], [len(row.molecule.atoms) for row in rows], frames)
     start = prepare(request, plan, rows)
-    places = [row.molecule.place for row in start.rows]
-    summary = RunSummary(
-        start.structures,
-        plan.ensemble,
-        [
-            [row for row, other in enumerate(places) if other == one]
-            for one in dict.fromkeys(places)
-        ],
-        duration=None if start.equilibrated else plan.duration,
-    )
-    say(_announcement(request, plan, molecules))
-    started = clock.perf_counter()
-    lost = _run(request, plan, start, summary)
     started_at = {row.molecule.place for row in start.rows}
-    left_out = molecules.left_out | {
+    broken_before = {
         row.molecule.place: row.molecule.name
         for row in rows
         if row.molecule.place not in started_at
     }
-    losses = Losses(left_out, lost)
-    wall = clock.perf_counter() - started
-    report(summary, wall, start.rows, losses, _engine(molecules.operator))
-    return _verdict(plan, start, summary, losses, molecules)
+    batch = Batch(
+        request,
+        plan,
+        start.rows,
+        start.structures,
+        start.equilibrated,
+        _propagator(request, plan, start.rows, start.structures, start.state),
+        summary_of(start.rows, start.structures, plan, start.equilibrated),
+        molecules.left_out | broken_before,
+        start.broken,
+    )
+    say(_announcement(request, plan, molecules))
+    return carry_out(batch)
+
+
+def go_on(request: ResumeRequest) -> int:
+    """Go on with a run from its restart file, and return the exit code.
+
+    Raises
+    ------
+    AtomError
+        As `ase_atom.cli.run.run` documents.
+    """
+    saved = SavedRun.read(request.restart)
+    set_threads(saved.request.threads)
+    operator = saved.load_operator()
+    plan = _plan(saved.request, operator)
+    longer = replace(
+        saved.request, time=saved.request.time if request.time is None else request.time
+    )
+    rows = saved.rows()
+    propagator = _propagator(longer, plan, rows, saved.structures, saved.structures)
+    propagator.load_state_dict(saved.propagator)
+    end = _plan(longer, operator).duration
+    if end < propagator.time:
+        raise ConfigError(
+            f"--time {format_time(end)} is shorter than the {format_time(propagator.time)} of the "
+            f"run in {request.restart}"
+        )
+    summary = summary_of(rows, saved.structures, plan, saved.equilibrated)
+    summary.load_state_dict(saved.summary)
+    batch = Batch(
+        longer,
+        replace(plan, duration=end),
+        rows,
+        saved.structures,
+        saved.equilibrated,
+        propagator,
+        summary,
+        saved.left_out,
+        saved.lost_before,
+        saved.done,
+        saved.log_size,
+    )
+    say(f"{request.restart}: going on at {format_time(summary.last_time)} of {format_time(end)}")
+    return carry_out(batch)
+
+
+def carry_out(batch: Batch) -> int:
+    """March to the end, print the summary, and return the exit code."""
+    started, before = clock.perf_counter(), batch.summary.last_time
+    record = None if batch.request.log is None else record_file(batch.request.log)
+    if record is not None:
+        write_record(record, batch, "running")
+    try:
+        _march(batch)
+    except (KeyboardInterrupt, AtomError, OSError) as error:
+        if record is not None:
+            write_record(record, batch, _STATES.get(type(error), "stopped"))
+        if isinstance(error, KeyboardInterrupt):
+            raise typer.Exit(INTERRUPTED) from error
+        raise
+    report(
+        batch.summary,
+        before,
+        clock.perf_counter() - started,
+        batch.rows,
+        batch.losses,
+        _engine(batch.plan.operator),
+    )
+    code = _verdict(batch)
+    if record is not None:
+        write_record(record, batch, "done", code)
+    return code
 
 
 def _engine(operator: OperatorLike) -> str:
@@ -78,6 +159,27 @@ def _engine(operator: OperatorLike) -> str:
     if isinstance(operator, OnnxEngine) and operator.reason is not None:
         return f"{operator.engine}, in place of onnx: {operator.reason}"
     return operator.engine
+
+
+def _check_records(request: RunRequest, rows: Sequence[Row]) -> None:
+    """Check that log, record and restart file can be made, and are files of their own.
+
+    Raises
+    ------
+    ConfigError
+        If two outputs are one file.
+    TrajectoryError
+        If one cannot be made, or exists and is not to be replaced.
+    """
+    taken = {file.resolve(): str(file) for row in rows for file in output_files(row.file)}
+    taken |= {path.resolve(): str(path) for path in request.structures}
+    records = [] if request.log is None else [request.log, record_file(request.log)]
+    records += [] if request.restart is None else [request.restart]
+    for file in records:
+        if file.resolve() in taken:
+            raise ConfigError(f"{file} would be two files of the run at once: name another")
+        taken[file.resolve()] = str(file)
+        check_free(file, request.overwrite)
 
 
 def _rows(request: RunRequest, molecules: Molecules) -> list[Row]:
@@ -132,27 +234,44 @@ def _announcement(request: RunRequest, plan: Plan, molecules: Molecules) -> str:
     )
 
 
-def _run(
-    request: RunRequest, plan: Plan, start: Start, summary: RunSummary
-) -> list[BrokenStateError]:
-    """Write the frames, and return the errors of replicas that broke where others did not."""
-    propagator = Propagator(
+def _propagator(
+    request: RunRequest,
+    plan: Plan,
+    rows: Sequence[Row],
+    structures: PhaseState,
+    start: PhaseState,
+) -> Propagator:
+    return Propagator(
         plan.operator,
-        start.state,
+        start,
         plan.ensemble,
         plan.stride,
         plan.interval,
         seeds(request)[1],
-        drop_broken=len(start.rows) > 1,
-        guard=Guard.watch(start.structures, [row.label for row in start.rows]),
+        drop_broken=len(rows) > 1,
+        guard=Guard.watch(structures, [row.label for row in rows]),
     )
-    files, atoms = [row.file for row in start.rows], [row.atoms for row in start.rows]
-    with ReplicaFiles(files, atoms, plan.interval, request.overwrite) as writers:
+
+
+def _march(batch: Batch) -> None:
+    """Write the frames, and the restart file where one is asked for."""
+    request, plan, propagator = batch.request, batch.plan, batch.propagator
+    files, atoms = [row.file for row in batch.rows], [row.atoms for row in batch.rows]
+    summary = batch.summary
+    frames = propagator.go_on() if batch.done is not None else iter(())
+    if plan.duration > propagator.time:
+        frames = chain(frames, _longer(propagator, plan.duration))
+    with ExitStack() as stack:
+        files_of = ReplicaFiles(files, atoms, plan.interval, request.overwrite, batch.done)
+        writers = stack.enter_context(files_of)
+        log = stack.enter_context(_log(batch)) if request.log is not None else None
+        keeper = Keeper(batch, writers, log)
         try:
-            march(propagator, plan.duration, writers, summary)
-        except KeyboardInterrupt as error:
-            say(f"ase-atom: interrupted; {_kept(writers, summary)}")
-            raise typer.Exit(INTERRUPTED) from error
+            march(frames, plan.duration, len(files), summary.last_time, keeper.take)
+        except KeyboardInterrupt:
+            advice = f"; ase-atom run --resume {request.restart} goes on" if request.restart else ""
+            say(f"ase-atom: interrupted; {_kept(writers, summary)}{advice}")
+            raise
         except BrokenStateError as error:
             before = f"{len(propagator.broken)} of {len(files)} broke; " if len(files) > 1 else ""
             raise BrokenStateError(
@@ -162,7 +281,23 @@ def _run(
                 atoms=error.atoms,
                 frames_written=writers.frames[error.replica],
             ) from error
-    return propagator.broken
+        keeper.save()
+
+
+def _log(batch: Batch) -> EnergyLog:
+    assert batch.request.log is not None
+    return EnergyLog(
+        batch.request.log,
+        [row.file.name for row in batch.rows],
+        batch.plan.ensemble,
+        batch.request.overwrite,
+        batch.log_size,
+    )
+
+
+def _longer(propagator: Propagator, end: float) -> Iterator[Frames]:
+    """Frames beyond those that the propagator was asked for, once these are there."""
+    yield from propagator.run(float(exact(end) - exact(propagator.time)))
 
 
 def _kept(writers: ReplicaFiles, summary: RunSummary) -> str:
@@ -176,13 +311,12 @@ def _kept(writers: ReplicaFiles, summary: RunSummary) -> str:
     )
 
 
-def _verdict(
-    plan: Plan, start: Start, summary: RunSummary, losses: Losses, molecules: Molecules
-) -> int:
+def _verdict(batch: Batch) -> int:
     """Say what went wrong, and return the exit code: the least of those that apply."""
     codes = []
-    for molecule in summary.molecules:
-        off, row = summary.departure(molecule), start.rows[molecule.rows[0]]
+    rows, plan, lost = batch.rows, batch.plan, batch.propagator.broken
+    for molecule in batch.summary.molecules:
+        off, row = batch.summary.departure(molecule), rows[molecule.rows[0]]
         if off is not None:
             codes.append(OFF_TEMPERATURE)
             say(
@@ -191,15 +325,13 @@ def _verdict(
                 f"{off.errors:.0f} standard errors off: {row.atoms.get_chemical_formula()} is out "
                 f"of the depth of {plan.name}, and this is not its dynamics"
             )
-    broken: Sequence[BrokenStateError] = [*start.broken, *losses.broken]
+    broken: Sequence[BrokenStateError] = [*batch.lost_before, *lost]
     if broken:
         codes.append(BROKEN)
-        count = len(start.rows) + len(start.broken)
-        kept = ""
-        if losses.broken:
-            kept = f"; {start.rows[0].file} to {start.rows[-1].file.name} hold the good frames"
+        count = len(rows) + len(batch.lost_before)
+        kept = f"; {rows[0].file} to {rows[-1].file.name} hold the good frames" if lost else ""
         say(f"ase-atom: {len(broken)} of {count} broke; {broken[0]}{kept}")
-    if molecules.left_out:
+    if batch.left_out:
         codes.append(BAD_INPUT)
-        say(f"ase-atom: not simulated: {', '.join(molecules.left_out.values())}")
+        say(f"ase-atom: not simulated: {', '.join(batch.left_out.values())}")
     return min(codes, default=0)

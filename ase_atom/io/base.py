@@ -74,6 +74,9 @@ class TrajectoryWriter(ABC):
     holds_later_velocities: ClassVar[bool] = False
     """Whether frames may have velocities where the first has none."""
 
+    cuts_damaged_files: ClassVar[bool] = True
+    """Whether what lies behind the whole frames of a damaged file is cut off before appending."""
+
     def __init__(
         self,
         path: Path,

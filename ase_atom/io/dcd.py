@@ -31,6 +31,7 @@ _STEP = 44  # and where the time step
 _MAX_STEP = 2**31 - 1
 _LAST_ANGLES = 25  # the last version of CHARMM's header with lengths and angles
 _PLUGIN_TITLE = b"Created by DCD plugin"
+_SECOND_TITLE = 180  # where the second line of the title begins in a file as OpenMM writes it
 
 
 @dataclass(frozen=True)
@@ -245,11 +246,16 @@ class DCDWriter(AppendingWriter):
             openmm_topology(self.atoms, bonds=False),
             fs_to_ps(self.frame_interval or 1.0),
         )
+        end = self._file.tell()
+        # In place of the date, so that the same run makes the same file.
+        self._file.seek(_SECOND_TITLE)
+        self._file.write(b"through ase-atom".ljust(80, b"\0"))
+        self._file.seek(end)
         self._dtype = frame_type(len(self.numbers), self.periodic)
         self._first_time: float | None = None
         self._interval = self.frame_interval
         self._settled = False
-        return self._file.tell()
+        return end
 
     def _resume(self, reader: DCDReader) -> None:
         self._dtype = frame_type(len(self.numbers), self.periodic)

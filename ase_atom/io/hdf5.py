@@ -141,6 +141,7 @@ class HDF5Writer(TrajectoryWriter):
 
     bytes_per_atom = 12
     holds_velocities = True
+    cuts_damaged_files = False
 
     def _open(self, reader: HDF5Reader | None) -> None:
         # Frames of one chunk: adding chunks is what a kill can spoil, so not of a few frames each.

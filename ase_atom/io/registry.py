@@ -63,7 +63,7 @@ def check_output(
             raise TrajectoryError(
                 f"the output {file} would replace the input structure; choose another name"
             )
-        _check_free(file, overwrite)
+        check_free(file, overwrite)
 
 
 def check_topology_beside(path: str | Path, atoms: Atoms) -> None:
@@ -172,7 +172,7 @@ def open_trajectory(
     else:
         made = [file for file in beside if not _same_topology(file, atoms, topology)]
         for file in (path, *made):
-            _check_free(file, replace=mode != "x")
+            check_free(file, replace=mode != "x")
     new = [] if append else [file for file in (path, *made) if not file.exists()]
     reader = writer = file = None
     try:
@@ -213,7 +213,14 @@ def _same_topology(file: Path, atoms: Atoms, topology: str | Path | None) -> boo
     return pdb_fits(file, atoms) or (topology is not None and file.samefile(topology))
 
 
-def _check_free(file: Path, replace: bool) -> None:
+def check_free(file: Path, replace: bool) -> None:
+    """Check that a file can be made, without making it.
+
+    Raises
+    ------
+    TrajectoryError
+        If its folder is missing, it is a folder, or it exists and is not to be replaced.
+    """
     if not file.parent.is_dir():
         raise TrajectoryError(f"the folder {file.parent} of the output {file} does not exist")
     check_no_special(file)

@@ -141,6 +141,11 @@ class Propagator:
         """Time in fs up to which `run` was asked for frames."""
         return float(self._end)
 
+    @property
+    def jumps(self) -> int:
+        """Number of jumps made."""
+        return self._jumps
+
     def run(self, duration: float) -> Iterator[Frames]:
         """Go on for a time, yielding frames as they come; the first call starts with frame 0.
 
@@ -202,7 +207,7 @@ class Propagator:
             "end": str(self._end),
             "frames_given": self.frames_given,
             "pending": {name: getattr(self._pending, name) for name in _PENDING},
-            "broken": [_described(error) for error in self.broken],
+            "broken": [described_error(error) for error in self.broken],
             "noise": noise.state_dict(),
             "potential": self._potential.state_dict(),
         }
@@ -376,7 +381,7 @@ def roll_out(propagator: Propagator, duration: float) -> Iterator[Frames]:
         raise
 
 
-def _described(error: BrokenStateError) -> dict[str, Any]:
+def described_error(error: BrokenStateError) -> dict[str, Any]:
     """What it takes to raise a broken replica's error again."""
     return {
         "message": str(error),

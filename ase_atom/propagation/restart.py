@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -19,7 +21,7 @@ FORMAT = "ase-atom-restart/1"
 
 
 def write_restart(path: Path, state: Mapping[str, Any]) -> None:
-    """Write tensors and plain values, in nested dictionaries, in place of the file there.
+    """Write tensors, arrays and plain values, in nested dictionaries, in place of the file there.
 
     The file appears whole or not at all.
 
@@ -28,7 +30,7 @@ def write_restart(path: Path, state: Mapping[str, Any]) -> None:
     path
         The file.
     state
-        What `read_restart` gives back; keys are names without a dot.
+        What `read_restart` gives back, arrays as tensors; keys are names without a dot.
 
     Raises
     ------
@@ -69,6 +71,8 @@ def _split(state: Mapping[str, Any], prefix: str, tensors: dict[str, Tensor]) ->
     """Return the plain values, and put the tensors aside under dotted names."""
     plain: dict[str, Any] = {}
     for name, value in state.items():
+        if isinstance(value, np.ndarray):
+            value = torch.from_numpy(value)
         if isinstance(value, Tensor):
             tensors[prefix + name] = value.detach().cpu().contiguous().clone()
         elif isinstance(value, Mapping):

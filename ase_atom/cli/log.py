@@ -1,0 +1,197 @@
+"""``--log``: energies and temperatures of a run as a table, and what the run was as a record."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import platform
+import shlex
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from ase_atom.cli.batch import Batch
+from ase_atom.errors import TrajectoryError
+from ase_atom.files import replace_text
+from ase_atom.propagation import Ensemble, Frames
+
+COLUMNS = (
+    "trajectory",
+    "time_fs",
+    "potential_eV",
+    "kinetic_eV",
+    "total_eV",
+    "temperature_K",
+)
+_PACKAGES = ("ase-atom", "ase", "numpy", "torch")
+
+
+class EnergyLog:
+    """A CSV file with a row for each good frame of each replica; also a context manager.
+
+    Parameters
+    ----------
+    path
+        The file.
+    names
+        What each replica is called in the first column: its trajectory.
+    ensemble
+        Counts the degrees of freedom of the temperature.
+    overwrite
+        Replace a file that exists.
+    size
+        Bytes of a log to go on with; rows behind are cut off. None begins a new one.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file exists and is not to be replaced, cannot be written, or is shorter than what
+        is to go on.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        names: Sequence[str],
+        ensemble: Ensemble,
+        overwrite: bool = False,
+        size: int | None = None,
+    ) -> None:
+        self.path, self._names, self._ensemble = path, names, ensemble
+        mode = "r+b" if size is not None else "w+b" if overwrite else "x+b"
+        try:
+            self._file = path.open(mode, buffering=0)
+        except FileExistsError as error:
+            raise TrajectoryError(f"{path} exists and is kept; --overwrite replaces it") from error
+        except OSError as error:
+            raise TrajectoryError(f"cannot write {path}: {error.strerror or error}") from error
+        self.size = 0
+        if size is None:
+            self._put([COLUMNS])
+            return
+        if path.stat().st_size < size:
+            self._file.close()
+            raise TrajectoryError(f"{path} is shorter than the run had left it: it cannot go on")
+        self._file.truncate(size)
+        self._file.seek(size)
+        self.size = size
+
+    def write(self, frames: Frames, energies: Tensor | None) -> None:
+        """Write the rows of some frames.
+
+        Parameters
+        ----------
+        frames
+            Of all replicas.
+        energies
+            Potential energies in eV, ``[B, T]``, or None where the operator knows none.
+        """
+        flat = frames.flat()
+        shape = frames.valid.shape
+        kinetic = flat.kinetic_energy().view(shape).tolist()
+        kelvin = self._ensemble.temperature(flat).view(shape).tolist()
+        potential = None if energies is None else energies.tolist()
+        valid, times = frames.valid.tolist(), frames.times.tolist()
+        rows = []
+        for frame, time in enumerate(times):
+            for replica, name in enumerate(self._names):
+                if valid[replica][frame]:
+                    moving = kinetic[replica][frame]
+                    energy = None if potential is None else potential[replica][frame]
+                    rows.append(
+                        (
+                            name,
+                            f"{time:.10g}",
+                            "" if energy is None else f"{energy:.6f}",
+                            f"{moving:.6f}",
+                            "" if energy is None else f"{energy + moving:.6f}",
+                            f"{kelvin[replica][frame]:.3f}",
+                        )
+                    )
+        self._put(rows)
+
+    def _put(self, rows: Sequence[Sequence[str]]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        rest = memoryview(text.getvalue().encode())
+        try:
+            while rest:
+                written = self._file.write(rest) or 0
+                self.size += written
+                rest = rest[written:]
+        except OSError as error:
+            raise TrajectoryError(f"cannot write {self.path}: {error.strerror or error}") from error
+
+    def __enter__(self) -> EnergyLog:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self._file.close()
+
+
+def record_file(log: Path) -> Path:
+    """Return where the record lies: beside the log, as JSON."""
+    return log.with_suffix(".json")
+
+
+def write_record(path: Path, batch: Batch, state: str, code: int | None = None) -> None:
+    """Write what a run is and came to, in place of the record there.
+
+    Parameters
+    ----------
+    path
+        The file.
+    batch
+        The run.
+    state
+        ``running``, ``done``, ``broken`` or ``interrupted``.
+    code
+        Exit code of a run that has ended.
+    """
+    operator, request, summary = batch.plan.operator, batch.request, batch.summary
+    record: dict[str, Any] = {
+        "state": state,
+        "exit_code": code,
+        "command": shlex.join(["ase-atom", *sys.argv[1:]]),
+        "versions": {"python": platform.python_version(), **_versions()},
+        "operator": {
+            "name": batch.plan.name,
+            "fingerprint": operator.fingerprint,
+            "engine": operator.engine,
+        },
+        "seed": request.seed,
+        "threads": request.threads,
+        "ensemble": repr(batch.plan.ensemble),
+        "stride_fs": batch.plan.stride,
+        "frame_interval_fs": batch.plan.interval,
+        "time_fs": summary.last_time,
+        "frames": summary.frames,
+        "trajectories": [str(row.file) for row in batch.rows],
+        "molecules": [
+            {
+                "name": batch.rows[one.rows[0]].molecule.name,
+                "replicas": len(one.rows),
+                "degrees_of_freedom": one.degrees_of_freedom,
+                "temperature_K": _estimate(one.temperature),
+                "parts_K": {name: _estimate(part) for name, part in one.parts.items()},
+            }
+            for one in summary.molecules
+        ],
+        "not_simulated": list(batch.left_out.values()),
+        "broken": [str(error) for error in (*batch.lost_before, *batch.propagator.broken)],
+    }
+    replace_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def _versions() -> dict[str, str]:
+    return {name: version(name) for name in _PACKAGES}
+
+
+def _estimate(found: Any) -> dict[str, float | None]:
+    known = {"mean": found.value, "error": found.error}
+    return {name: value if value == value else None for name, value in known.items()}
