@@ -79,8 +79,7 @@ def simulate(request: RunRequest) -> int:
         molecules.left_out | broken_before,
         start.broken,
     )
-    say(_announcement(request, plan, molecules))
-    return carry_out(batch)
+    return carry_out(batch, _announcement(request, plan, molecules))
 
 
 def go_on(request: ResumeRequest) -> int:
@@ -122,18 +121,18 @@ def go_on(request: ResumeRequest) -> int:
         saved.done,
         saved.log_size,
     )
-    say(f"{request.restart}: going on at {format_time(summary.last_time)} of {format_time(end)}")
-    return carry_out(batch)
+    now = format_time(summary.last_time)
+    return carry_out(batch, f"{request.restart}: going on at {now} of {format_time(end)}")
 
 
-def carry_out(batch: Batch) -> int:
+def carry_out(batch: Batch, announcement: str) -> int:
     """March to the end, print the summary, and return the exit code."""
     started, before = clock.perf_counter(), batch.summary.last_time
     record = None if batch.request.log is None else record_file(batch.request.log)
     if record is not None:
         write_record(record, batch, "running")
     try:
-        _march(batch)
+        _march(batch, announcement)
     except (KeyboardInterrupt, AtomError, OSError) as error:
         if record is not None:
             write_record(record, batch, _STATES.get(type(error), "stopped"))
@@ -253,7 +252,7 @@ def _propagator(
     )
 
 
-def _march(batch: Batch) -> None:
+def _march(batch: Batch, announcement: str) -> None:
     """Write the frames, and the restart file where one is asked for."""
     request, plan, propagator = batch.request, batch.plan, batch.propagator
     files, atoms = [row.file for row in batch.rows], [row.atoms for row in batch.rows]
@@ -266,6 +265,7 @@ def _march(batch: Batch) -> None:
         writers = stack.enter_context(files_of)
         log = stack.enter_context(_log(batch)) if request.log is not None else None
         keeper = Keeper(batch, writers, log)
+        say(announcement)
         try:
             march(frames, plan.duration, len(files), summary.last_time, keeper.take)
         except KeyboardInterrupt:
