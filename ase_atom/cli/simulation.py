@@ -59,8 +59,7 @@ def simulate(request: RunRequest) -> int:
     rows = _rows(request, molecules)
     _check_records(request, rows)
     plan = _plan(request, molecules.operator)
-    frames = round(plan.duration / plan.interval) + 1
-    check_room([row.file for row in rows], [len(row.molecule.atoms) for row in rows], frames)
+    _check_room(rows, plan.duration, plan.interval)
     start = prepare(request, plan, rows)
     started_at = {row.molecule.place for row in start.rows}
     broken_before = {
@@ -106,6 +105,7 @@ def go_on(request: ResumeRequest) -> int:
             f"--time {format_time(end)} is shorter than the {format_time(propagator.time)} of the "
             f"run in {request.restart}"
         )
+    _check_room(rows, end - propagator.time, plan.interval)
     summary = summary_of(rows, saved.structures, plan, saved.equilibrated)
     summary.load_state_dict(saved.summary)
     batch = Batch(
@@ -158,6 +158,12 @@ def _engine(operator: OperatorLike) -> str:
     if isinstance(operator, OnnxEngine) and operator.reason is not None:
         return f"{operator.engine}, in place of onnx: {operator.reason}"
     return operator.engine
+
+
+def _check_room(rows: Sequence[Row], duration: float, interval: float) -> None:
+    """Check that there is room on the disk for the frames of a time."""
+    frames = round(duration / interval) + 1
+    check_room([row.file for row in rows], [len(row.molecule.atoms) for row in rows], frames)
 
 
 def _check_records(request: RunRequest, rows: Sequence[Row]) -> None:
