@@ -183,6 +183,19 @@ class Graph:
 
         return self._apply("MatMul", (a, b), shape, backward)
 
+    def affine(self, a: Value, weight: NDArray[Any], bias: NDArray[Any]) -> Value:
+        """Matrix product and a bias, in one pass over the rows of a large array."""
+        rows = self.constant([-1, len(weight)], np.int64)
+        flat = self._apply("Reshape", (a, rows), ("rows", len(weight)), None)
+        given = (flat, self.constant(weight), self.constant(bias))
+        product = self._apply("Gemm", given, ("rows", len(bias)), None)
+        leading = self._apply("Shape", (a,), (len(a.shape) - 1,), None, np.int64, end=-1)
+        width = self.constant([len(bias)], np.int64)
+        shape = self._apply("Concat", (leading, width), (len(a.shape),), None, axis=0)
+        return self._apply(
+            "Reshape", (product, shape), (*a.shape[:-1], len(bias)), lambda g: [(a, g @ weight.T)]
+        )
+
     # -- shapes ------------------------------------------------------------------------------------
 
     def swap(self, a: Value) -> Value:

@@ -25,6 +25,7 @@ Weights = Mapping[str, NDArray[Any]]
 
 _EPSILON = float(np.finfo(np.float32).eps)  # of torch's RMSNorm, where none is given
 _BLOCKED = 1e4
+_OF_PAIRS = 4  # axes
 
 
 @dataclass(frozen=True)
@@ -138,9 +139,12 @@ class TrunkGraph:
 
     def linear(self, a: Value, name: str) -> Value:
         """A `torch.nn.Linear`."""
-        product = a @ self.weight(f"{name}.weight").T
-        bias = f"{name}.bias"
-        return product + self.graph.constant(self.weight(bias)) if self.has(bias) else product
+        weight, bias = self.weight(f"{name}.weight").T, f"{name}.bias"
+        if not self.has(bias):
+            return a @ weight
+        if len(a.shape) == _OF_PAIRS:
+            return self.graph.affine(a, weight, self.weight(bias))
+        return a @ weight + self.graph.constant(self.weight(bias))
 
     def has(self, name: str) -> bool:
         """Whether there is such a weight."""
@@ -246,10 +250,10 @@ class TrunkGraph:
             angles = self.weight(name + "pair_angles.weight").T.copy()
             angles[count : 2 * count] *= -1  # r̂_ij·w_j is minus the transpose of r̂_ji·w_j
             weight = np.concatenate([weight, angles])
+        receiver = receiver + graph.constant(self.weight(name + "pair_self.bias"))
         ends = graph.unsqueeze(receiver, 2) + graph.unsqueeze(sender, 1)
-        bias = graph.constant(self.weight(name + "pair_self.bias"))
         joined = graph.concat(parts) if len(parts) > 1 else parts[0]
-        hidden = joined @ weight + (ends + bias)
+        hidden = joined @ weight + ends
         return self.linear(graph.silu(hidden), name + "pair_out")
 
     def _attend(
