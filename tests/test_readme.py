@@ -62,7 +62,7 @@ def test_the_script_for_openmm(here):
 
 
 def test_the_script_without_either(here, capsys):
-    march, choice = blocks("docs/python.md")
+    march, choice, *_ = blocks("docs/python.md")
     names: dict = {}
     run(march, names)
     lines = capsys.readouterr().out.strip().splitlines()

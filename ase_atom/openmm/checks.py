@@ -151,7 +151,7 @@ def check_molecule(
     if bonds:
         _check_bonds(numbers, bonds, card)
     if charge is None:
-        charge = 0 if 0 in card.charges else card.charge
+        charge = 0 if 0 in card.charges else card.charges[0]
     if charge not in card.charges:
         what = "the topology's formal charges add up" if stated else "the molecule's charge is set"
         raise CoverageError(

@@ -68,11 +68,6 @@ class OperatorCard(BaseModel):
     training_frames: list[str] = Field(default_factory=list)
     notes: str = ""
 
-    @property
-    def charge(self) -> int:
-        """The first of the charges, e."""
-        return self.charges[0]
-
     @model_validator(mode="before")
     @classmethod
     def _one_charge(cls, facts: Any) -> Any:

@@ -12,6 +12,7 @@ from ase.data import chemical_symbols
 
 from ase_atom.errors import ConfigError, CoverageError, DataError
 from ase_atom.operator import OperatorCard
+from ase_atom.units import format_charge
 from training.data.burst import Burst
 from training.data.store import data_folder, read_bursts
 from training.engines.factory import get_engine
@@ -147,10 +148,10 @@ def _check(bursts: Sequence[Burst], card: OperatorCard) -> None:
                 f"burst {burst.key} is of ensemble {ensemble}: errors by lag need nve bursts; a "
                 "thermostatted run goes to --reference"
             )
-        if burst.charge != card.charge:
+        if burst.charge not in card.charges:
             raise CoverageError(
                 f"burst {burst.key} has a total charge of {burst.charge:+d}, and {card.name} was "
-                f"trained for {f'{card.charge:+d}' if card.charge else 0}"
+                f"trained for {format_charge(card.charges)}"
             )
         strange = sorted({int(number) for number in burst.numbers} - set(card.elements))
         if strange:
