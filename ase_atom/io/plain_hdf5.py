@@ -8,7 +8,10 @@ followed. Sizes are checked before memory is taken.
 from __future__ import annotations
 
 import math
+import struct
 from collections.abc import Sequence
+from functools import lru_cache
+from mmap import ACCESS_READ, mmap
 from pathlib import Path
 
 import h5py
@@ -17,6 +20,7 @@ import numpy as np
 from ase_atom.io.bounds import Budget
 
 _TEXT = 2**16  # bytes of an attribute
+_HEAP = b"GCOL\x01\0\0\0"
 
 
 def open_plain(path: str | Path) -> h5py.File:
@@ -165,12 +169,45 @@ def attribute(where: h5py.Group | h5py.Dataset, name: str) -> str | float | int 
         raise ValueError(f"its attribute {name} is not one number or text")
     if text is None and kind.dtype.kind not in "iufb":
         raise ValueError(f"its attribute {name} is of the type {kind.dtype}, not a number or text")
+    if text is not None and text.length is None:
+        stat = Path(where.file.filename).stat()
+        _check_heaps(where.file.filename, stat.st_size, stat.st_mtime_ns)
     if kind.dtype.itemsize > _TEXT:
         raise ValueError(f"its attribute {name} is a text of {kind.dtype.itemsize} bytes")
     value = np.asarray(where.attrs[name]).reshape(-1)[0]
     if isinstance(value, bytes):
         return value.decode("utf-8", "replace")
     return value if isinstance(value, str) else value.item()
+
+
+@lru_cache(maxsize=128)
+def _check_heaps(path: str, size: int, _: int) -> None:
+    """Follow the heaps in which HDF5 keeps texts of no fixed length, once for each state of a file.
+
+    The library walks through a heap without end where an object in it is nothing long.
+    (HDF5 File Format Specification 3.0, "Disk Format: Level 1E - Global Heap".)
+
+    Raises
+    ------
+    ValueError
+        If one is damaged.
+    """
+    with open(path, "rb") as file, mmap(file.fileno(), 0, access=ACCESS_READ) as data:
+        begin = data.find(_HEAP)
+        while begin >= 0:
+            (length,) = struct.unpack_from("<Q", data, begin + 8) if begin + 16 <= size else (0,)
+            end = begin + length
+            if not 16 <= length <= size - begin:
+                raise ValueError("its texts are damaged")
+            place = begin + 16
+            while place + 16 <= end:
+                index, long = struct.unpack_from("<HxxxxxxQ", data, place)
+                # Object 0 is what is free behind the last, its own head included.
+                step = 16 + -(-long // 8) * 8 if index else long
+                if step < 16 or place + step > end:
+                    raise ValueError("its texts are damaged")
+                place += step
+            begin = data.find(_HEAP, end)
 
 
 def write_text(where: h5py.Group | h5py.Dataset, name: str, value: str) -> None:
