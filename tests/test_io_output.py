@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
-import random
 import signal
 import subprocess
 import sys
@@ -12,9 +10,9 @@ import textwrap
 import weakref
 from pathlib import Path
 
-import ase.io
 import numpy as np
 import pytest
+from fuzz.interrupts import interrupted
 from io_files import ENDINGS, INTERVAL, make_frames, read_back
 
 from ase_atom.ase_files import ObservedTrajectory
@@ -154,46 +152,10 @@ def test_a_signal_waits_for_the_end_of_the_block():
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
-def interrupted(path: str, seed: int, tries: int, pipe) -> None:
-    """Write frames one by one until Ctrl-C at a random moment, many times; report what is left."""
-    atoms = ase.io.read(ROOT / "examples/ethanol.xyz")
-    chance = random.Random(seed)
-    signal.signal(signal.SIGALRM, signal.default_int_handler)
-    losses = []
-    for number in range(tries):
-        for file in Path(path).parent.glob("*"):
-            file.unlink()
-        returned = 0
-        try:
-            with open_trajectory(path, atoms, frame_interval=INTERVAL) as writer:
-                signal.setitimer(signal.ITIMER_REAL, chance.uniform(1e-4, 0.02))
-                while True:
-                    writer.write()
-                    returned += 1
-        except KeyboardInterrupt:
-            pass
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        if returned == 0 and not Path(path).exists():
-            continue
-        with read_trajectory(path) as reader:
-            whole, lost = len(reader), reader.lost
-        if whole - returned not in (0, 1) or lost:
-            losses.append((number, returned, whole, lost))
-        elif returned and len(read_back(Path(path))) != whole:
-            losses.append((number, "another reader"))
-    pipe.send(losses)
-
-
 @pytest.mark.parametrize("ending", ENDINGS)
 def test_every_frame_stands_after_an_interrupt(tmp_path, ending):
     """tests/fuzz/interrupts.py does this 300 times for each format."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe(duplex=False)
-    child = context.Process(target=interrupted, args=(str(tmp_path / f"t{ending}"), 1, 8, there))
-    child.start()
-    child.join(120)
-    assert child.exitcode == 0
-    assert here.recv() == []
+    assert interrupted(tmp_path / f"t{ending}", times=8) == []
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -29,41 +29,54 @@ ROOT = Path(__file__).parents[2]
 
 
 class Child:
-    """A process that reads files, started anew where one died."""
+    """A process that reads files, started anew where one died; also a context manager.
 
-    def __init__(self, package: Path) -> None:
-        environment = os.environ | {"PYTHONPATH": str(package), "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(
-            [sys.executable, str(Path(__file__).with_name("targets.py"))],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            env=environment,
-            text=True,
-        )
+    Parameters
+    ----------
+    package
+        Checkout of the package to try.
+    """
+
+    def __init__(self, package: Path = ROOT) -> None:
+        self.package = package
+        self._process: subprocess.Popen | None = None
 
     def read(self, name: str, path: Path) -> str:
         """Return what became of a file."""
-        self.process.stdin.write(f"{name} {path}\n")
-        self.process.stdin.flush()
-        answer = self.process.stdout.readline().strip()
+        if self._process is None:
+            self._process = subprocess.Popen(
+                [sys.executable, str(Path(__file__).with_name("targets.py"))],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=os.environ | {"PYTHONPATH": str(self.package), "OMP_NUM_THREADS": "1"},
+                text=True,
+            )
+        self._process.stdin.write(f"{name} {path}\n")
+        self._process.stdin.flush()
+        answer = self._process.stdout.readline().strip()
         if answer:
             return answer
-        code = self.process.wait()
-        number = -code if code < 0 else code
-        if number == signal.SIGALRM:
+        code = self._process.wait()
+        self.close()
+        if code == -signal.SIGALRM:
             return "hung"
-        return f"died {signal.Signals(number).name if code < 0 else f'with code {code}'}"
+        return f"died {signal.Signals(-code).name if code < 0 else f'with code {code}'}"
 
     def close(self) -> None:
-        """Let it end."""
-        if self.process.poll() is None:
-            self.process.stdin.close()
-            self.process.wait()
-        self.process.stdout.close()
+        """Let the process end."""
+        if self._process is not None:
+            self._process.communicate()
+            self._process = None
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.close()
 
 
 def fuzz(
-    name: str, mutants: int, seed: int = 1, package: Path = ROOT, keep: Path | None = None
+    name: str, mutants: int, child: Child, seed: int = 1, keep: Path | None = None
 ) -> Counter[str]:
     """Read damaged files by one reader and count what becomes of them.
 
@@ -73,46 +86,41 @@ def fuzz(
         One of `targets.TARGETS`.
     mutants, seed
         How many files, and of which randomness.
-    package
-        Checkout of the package to try.
+    child
+        What reads them.
     keep
-        Folder for the files that showed a fault.
+        Folder for the files that showed a fault, with a list of these in ``answers.txt``.
 
     Returns
     -------
     Number of files that were read, refused, and so on; kinds of exceptions and signals apart.
     """
     found: Counter[str] = Counter()
+    ending = TARGETS[name][0]
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        goods = good_files(name, folder)
-        child = Child(package)
+        goods = good_files(name, folder, child.package)
         for good in goods:
             answer = child.read(name, good)
             if answer != "read":
                 raise SystemExit(f"{name}: the good file {good.name} was not read: {answer}")
+        path = folder / f"mutant{ending}"
         for number in range(mutants):
             chance = random.Random(f"{seed} {name} {number}")
             good = chance.choice(goods)
-            ending = TARGETS[name][0]
-            path = folder / f"mutant{ending}"
             path.write_bytes(mutant(good.read_bytes(), ending, chance))
             beside = good.with_suffix(".pdb")
             if ending not in (".pdb", ".psf") and beside.exists():
                 path.with_suffix(".pdb").write_bytes(beside.read_bytes())
             answer = child.read(name, path)
             kind = answer.split(":")[0]
-            if kind not in ("read", "refused"):
-                if keep is not None:
-                    keep.mkdir(parents=True, exist_ok=True)
-                    (keep / f"{name}-{seed}-{number}{ending}").write_bytes(path.read_bytes())
-                    with (keep / "answers.txt").open("a") as notes:
-                        notes.write(f"{name}-{seed}-{number}{ending} {answer}\n")
-                if answer.startswith(("died", "hung")):
-                    child.close()
-                    child = Child(package)
             found[kind] += 1
-        child.close()
+            if keep is not None and kind not in ("read", "refused"):
+                keep.mkdir(parents=True, exist_ok=True)
+                kept = keep / f"{name}-{seed}-{number}{ending}"
+                kept.write_bytes(path.read_bytes())
+                with (keep / "answers.txt").open("a") as notes:
+                    notes.write(f"{kept.name} {answer}\n")
     return found
 
 
@@ -127,7 +135,8 @@ def main() -> int:
     given = words.parse_args()
     faults = 0
     for name in given.readers or TARGETS:
-        found = fuzz(name, given.mutants, given.seed, given.package.resolve(), given.keep)
+        with Child(given.package.resolve()) as child:
+            found = fuzz(name, given.mutants, child, given.seed, given.keep)
         faults += sum(n for kind, n in found.items() if kind not in ("read", "refused"))
         listed = ", ".join(f"{n} {kind}" for kind, n in found.most_common())
         print(f"{name:<10} {listed}", flush=True)
