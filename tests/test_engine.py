@@ -284,6 +284,18 @@ def test_an_engine_survives_pickling_and_other_molecules_in_turn() -> None:
     assert_same(pickle.loads(pickle.dumps(engine)), operator, second)
 
 
+def test_a_batch_in_parts_is_the_same(monkeypatch) -> None:
+    operator = operator_of()
+    engine = OnnxEngine(operator, strict=True)
+    state = thermal([molecule("CH3CH2OH"), molecule("H2O"), molecule("CH3Cl")], replicas=2)
+    whole = engine(state, TIMES)
+    for size in (1, 4 * 9 * 9 * 2 * operator.config.pair_width * 4):  # by one, and by four
+        monkeypatch.setattr(runtime, "_CACHE", size)
+        assert_same(engine, operator, state)
+        for part, all_ in zip(engine(state, TIMES), whole, strict=True):
+            assert torch.allclose(part, all_, rtol=0, atol=1e-6)
+
+
 def test_threads_are_those_of_torch() -> None:
     operator = operator_of()
     engine = OnnxEngine(operator, strict=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -119,11 +120,9 @@ class OnnxEngine(OperatorBase):
         pieces, count = self._plan(times)
         feed = self._molecule(state)
         x, v = _double(state.positions), _double(state.velocities)
-        session = self._session("path")
         out: list[NDArray[Any]] = []
         for here, instants in pieces:
-            feed.update(instants, x=x, v=v)
-            found = session(feed)
+            found = self._run("path", feed | {"x": x, "v": v}, instants)
             if len(pieces) == 1:
                 out = found
                 break
@@ -135,12 +134,27 @@ class OnnxEngine(OperatorBase):
         return tuple(torch.from_numpy(side).to(state.dtype) for side in out)
 
     def _energy(self, state: PhaseState, forces: bool) -> tuple[Tensor, ...]:
-        feed = self._molecule(state)
-        feed.update(x=_double(state.positions))
-        output, *gradient = self._session("forces" if forces else "energy")(feed)
+        feed = self._molecule(state) | {"x": _double(state.positions)}
+        output, *gradient = self._run("forces" if forces else "energy", feed, {})
         scale = self.operator.energy_scale.double()
         energy = torch.from_numpy(output[:, 0, 0]) * scale + self._offsets
         return energy, *(torch.from_numpy(each).mul_(-scale).to(state.dtype) for each in gradient)
+
+    def _run(self, kind: str, feed: Arrays, shared: Arrays) -> list[NDArray[Any]]:
+        """Run a graph, in parts of the batch whose features of pairs stay in the cache.
+
+        ``feed`` has an axis of the batch first, ``shared`` has none.
+        """
+        session = self._session(kind)
+        count, *pairs = feed["kinds"].shape
+        rows = max(1, _CACHE // (4 * math.prod(pairs)))
+        if count <= rows:
+            return session(feed | shared)
+        parts = [
+            session({name: each[row : row + rows] for name, each in feed.items()} | shared)
+            for row in range(0, count, rows)
+        ]
+        return [np.concatenate(sides) for sides in zip(*parts, strict=True)]
 
     def _molecule(self, state: PhaseState) -> Arrays:
         """Inputs of the molecules, worked out anew where these are others than before."""
@@ -234,6 +248,9 @@ class OnnxEngine(OperatorBase):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
+
+_CACHE = 2**20
+"""Bytes of hidden features of pairs that go through a graph together."""
 
 _MOST_PLANS = 64
 """Sets of times whose pieces are kept."""
