@@ -36,26 +36,10 @@ def compare_conservation(
         ``nve``, ``canonical`` or empty, of either.
     """
     section = Section("conservation")
-    kelvin = pair.temperature
     total = pair.reference.masses.sum()
-    speed = math.sqrt(3 * KB * kelvin / (AMU_A2_FS2_IN_EV * total))
-    if pair.trajectory.interval is not None and pair.reference.interval is not None:
-        drifts = [[speeds / speed for speeds in _walks(side)] for side in pair.sides]
-        section.lines.append(
-            pair.mean_line(
-                ("conservation", "centre of mass"),
-                "speed of the centre of mass, from positions",
-                "of thermal",
-                *drifts,
-                _TOLERANCE,
-                note=f"the thermal speed is {1000 * speed:.3g} Å/ps at {kelvin:.0f} K",
-            )
-        )
-        section.plots.append(_path_plot(pair))
-    else:
-        section.missing.append(
-            Missing("conservation", "motion of the centre of mass", "times are unknown")
-        )
+    # The root-mean-square speed that the whole molecule has in equilibrium.
+    speed = math.sqrt(3 * KB * pair.temperature / (AMU_A2_FS2_IN_EV * total))
+    _drift(pair, speed, section)
     if motions is None:
         section.missing.append(
             Missing("conservation", "linear and angular momentum", "there are no velocities")
@@ -70,40 +54,67 @@ def compare_conservation(
             _TOLERANCE,
         )
     )
-    momentum = speed * total
-    for name, parts in (
-        ("linear momentum", [[total * m.drift / momentum for m in side] for side in motions]),
-        (
-            "angular momentum",
-            [
-                [
-                    m.angular_momentum
-                    / np.sqrt(KB * kelvin / AMU_A2_FS2_IN_EV * m.thermal_momentum.mean())
-                    for m in side
-                ]
-                for side in motions
-            ],
-        ),
-    ):
-        changes = [[np.linalg.norm(run - run[0], axis=1) for run in side] for side in parts]
-        reason = ""
-        if np.concatenate(changes[1]).mean() > _EXCHANGED:
-            reason = "the reference itself does not conserve it: a thermostat exchanges it"
-        elif ensembles[0] == "canonical" and ensembles[1] == "nve":
-            reason = "the trajectory has a thermostat, which exchanges it, and the reference none"
-        if reason:
-            section.missing.append(Missing("conservation", f"conservation of {name}", reason))
-            continue
-        section.lines.append(
-            pair.mean_line(
-                ("conservation", name),
-                f"change of {name} within runs",
-                "of thermal",
-                *changes,
-                _TOLERANCE,
-            )
-        )
+    linear = [[m.drift / speed for m in side] for side in motions]
+    angular = [
+        [
+            m.angular_momentum
+            / np.sqrt(KB * pair.temperature / AMU_A2_FS2_IN_EV * m.thermal_momentum.mean())
+            for m in side
+        ]
+        for side in motions
+    ]
+    for name, parts in (("linear momentum", linear), ("angular momentum", angular)):
+        _momentum(pair, name, parts, ensembles, section)
     return section
+
+
+def _drift(pair: Pair, speed: float, section: Section) -> None:
+    """Add the motion of the centre of mass as positions have it."""
+    if pair.trajectory.interval is None or pair.reference.interval is None:
+        section.missing.append(
+            Missing("conservation", "motion of the centre of mass", "times are unknown")
+        )
+        return
+    drifts = [[speeds / speed for speeds in _walks(side)] for side in pair.sides]
+    section.lines.append(
+        pair.mean_line(
+            ("conservation", "centre of mass"),
+            "speed of the centre of mass, from positions",
+            "of thermal",
+            *drifts,
+            _TOLERANCE,
+            note=f"the thermal speed is {1000 * speed:.3g} Å/ps at {pair.temperature:.0f} K",
+        )
+    )
+    section.plots.append(_path_plot(pair))
+
+
+def _momentum(
+    pair: Pair,
+    name: str,
+    parts: list[list[NDArray]],
+    ensembles: tuple[str, str],
+    section: Section,
+) -> None:
+    """Add how far a momentum, in units of the thermal one, leaves its value at the start."""
+    changes = [[np.linalg.norm(run - run[0], axis=1) for run in side] for side in parts]
+    reason = ""
+    if np.concatenate(changes[1]).mean() > _EXCHANGED:
+        reason = "the reference itself does not conserve it: a thermostat exchanges it"
+    elif ensembles[0] == "canonical" and ensembles[1] == "nve":
+        reason = "the trajectory has a thermostat, which exchanges it, and the reference none"
+    if reason:
+        section.missing.append(Missing("conservation", f"conservation of {name}", reason))
+        return
+    section.lines.append(
+        pair.mean_line(
+            ("conservation", name),
+            f"change of {name} within runs",
+            "of thermal",
+            *changes,
+            _TOLERANCE,
+        )
+    )
 
 
 def centre_paths(trajectory: Trajectory) -> list[NDArray]:

@@ -72,38 +72,52 @@ def compare_paths(pair: Pair, why_not: str) -> Section:
                 f"root mean square over atoms and {starts} starts, after superposition",
             )
         )
+    moving = None if velocities is None else _band(velocities, pair.random)
+    section.plots.append(_plot(pair, times, (mean, low, high), moving, level, len(positions)))
+    return section
+
+
+def _plot(
+    pair: Pair,
+    times: NDArray,
+    positions: tuple[NDArray, NDArray, NDArray],
+    velocities: tuple[NDArray, NDArray, NDArray] | None,
+    level: float,
+    starts: int,
+) -> Plot:
+    """Errors against time; each is a mean with the two edges of its band."""
+
+    def curve(name: str, band: tuple[NDArray, NDArray, NDArray]) -> Curve:
+        mean, low, high = (side[1:] for side in band)
+        return Curve(name, times[1:], mean, "difference", low, high)
+
     marks = (
         Mark(pair.tolerances.path, f"{pair.tolerances.path:g} Å", "y"),
         Mark(level, "two random frames", "y"),
     )
-    curve = Curve("position error", times[1:], mean[1:], "difference", low[1:], high[1:])
-    panels = [Panel("positions", "time / fs", "RMSD / Å", (curve,), marks, log_x=True, log_y=True)]
+    drawn = (curve("position error", positions),)
+    panels = [Panel("positions", "time / fs", "RMSD / Å", drawn, marks, log_x=True, log_y=True)]
     if velocities is not None:
-        middle, below, above = _band(velocities, pair.random)
-        curve = Curve("velocity error", times[1:], middle[1:], "difference", below[1:], above[1:])
         panels.append(
             Panel(
                 "velocities",
                 "time / fs",
                 "RMS error / RMS velocity",
-                (curve,),
+                (curve("velocity error", velocities),),
                 (Mark(math.sqrt(2.0), "uncorrelated", "y"),),
                 log_x=True,
                 log_y=True,
             )
         )
-    section.plots.append(
-        Plot(
-            "paths",
-            "pathwise",
-            "Errors of paths from common starts",
-            f"Root mean square over atoms and {len(positions)} starts, each frame superposed on "
-            "the reference's, with 95 % bootstrap bands over starts.",
-            tuple(panels),
-            columns=2,
-        )
+    return Plot(
+        "paths",
+        "pathwise",
+        "Errors of paths from common starts",
+        f"Root mean square over atoms and {starts} starts, each frame superposed on "
+        "the reference's, with 95 % bootstrap bands over starts.",
+        tuple(panels),
+        columns=2,
     )
-    return section
 
 
 def _whole(pair: Pair) -> tuple[Pair, int]:
