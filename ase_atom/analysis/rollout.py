@@ -209,13 +209,7 @@ def run_from(
     march = Propagator(
         operator, state, made, stride, reference.interval, seed=seed, drop_broken=True
     )
-    positions, velocities, times, valid = [], [], [], []
-    for frames in roll_out(march, duration):
-        positions.append(frames.positions.numpy())
-        velocities.append(frames.velocities.numpy())
-        times.append(frames.times.numpy())
-        valid.append(frames.valid.numpy())
-    runs = _runs(positions, velocities, times, valid, name)
+    runs = _runs(march, duration, name)
     theory = f"{name}, {'reversible ' if made.reversible else ''}jumps of {format_time(stride)}"
     facts = {
         "ensemble": ensemble,
@@ -272,24 +266,21 @@ def _states(reference: Trajectory) -> PhaseState:
     )
 
 
-def _runs(
-    positions: list[np.ndarray],
-    velocities: list[np.ndarray],
-    times: list[np.ndarray],
-    valid: list[np.ndarray],
-    name: str,
-) -> list[Segment]:
-    x, v = (np.concatenate(parts, axis=1) for parts in (positions, velocities))
-    good, t = np.concatenate(valid, axis=1), np.concatenate(times)
-    runs = []
-    for row in range(len(x)):
-        last = int(good[row].sum())  # what is broken stays so
-        runs.append(
-            Segment(
-                np.asarray(x[row, :last], dtype=np.float64),
-                np.asarray(v[row, :last], dtype=np.float64),
-                t[:last],
-                name=f"{name} {row}",
-            )
+def _runs(march: Propagator, duration: float, name: str) -> list[Segment]:
+    """Frames of each replica up to where it breaks."""
+    parts = list(roll_out(march, duration))
+    x, v, good = (
+        np.concatenate([getattr(part, side).numpy() for part in parts], axis=1)
+        for side in ("positions", "velocities", "valid")
+    )
+    times = np.concatenate([part.times.numpy() for part in parts])
+    lengths = good.sum(1)  # what is broken stays so
+    return [
+        Segment(
+            np.asarray(x[row, :length], dtype=np.float64),
+            np.asarray(v[row, :length], dtype=np.float64),
+            times[:length],
+            name=f"{name} {row}",
         )
-    return runs
+        for row, length in enumerate(lengths.tolist())
+    ]

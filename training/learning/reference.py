@@ -59,54 +59,8 @@ def load_reference(config: TrainingConfig, folder: RunFolder) -> Reference:
     DataError
         If data is missing, empty, or no longer holds the bursts that the run began with.
     """
-    partition = read_partition(config.data.partition) if config.data.partition else None
-    bursts: dict[str, Burst] = {}
-    parts: dict[str, str] = {}
-    names: dict[str, str] = {}
-    for burst in _bursts(config):
-        if burst.key in bursts:
-            raise DataError(f"burst {burst.key} is in more than one of data.paths")
-        if burst.attrs.get("ensemble", "nve") != "nve":
-            why = "a thermostat's noise cannot be learned"
-            if burst.attrs["ensemble"] == "displaced":
-                why = "its frames are no path"
-            raise DataError(
-                f"burst {burst.key} is of ensemble {burst.attrs['ensemble']}: {why}, train on nve "
-                "bursts"
-            )
-        if burst.charge:
-            raise DataError(
-                f"burst {burst.key} has a total charge of {burst.charge:+d}: operators learn "
-                "neutral molecules only, leave ions out of data.paths"
-            )
-        if partition is not None:
-            if burst.smiles not in names:
-                names[burst.smiles] = identity(burst.smiles)
-            parts[burst.key] = partition.get(names[burst.smiles], "train")
-            if parts[burst.key] == "test":
-                continue
-        bursts[burst.key] = burst
-    if not bursts:
-        raise DataError(f"there are no bursts to train on in {', '.join(config.data.paths)}")
-    begun = None
-    if partition is not None:
-        split = divide_compounds(list(bursts.values()), parts, config.data.validation)
-    elif folder.started and not config.data.grow:
-        split, begun = folder.split()
-        missing = [key for keys in split.values() for key in keys if key not in bursts]
-        if missing:
-            raise DataError(
-                f"{len(missing)} bursts that this run began with are gone from its data, the first "
-                f"{missing[0]}: restore them, or begin anew with --restart"
-            )
-    else:
-        given = None
-        if config.start_from and not config.refit_energies:
-            given = load_operator(config.start_from).card.split
-        if folder.started:
-            given = folder.split()[0]
-        shares = (config.data.validation, config.data.test, config.data.split_seed)
-        split = split_bursts(list(bursts.values()), *shares, given)
+    bursts, parts = _gathered(config)
+    split, begun = _divided(config, folder, bursts, parts)
     if folder.started and begun is None and not config.data.grow:
         before, begun = folder.split()
         if before != split:
@@ -123,6 +77,74 @@ def load_reference(config: TrainingConfig, folder: RunFolder) -> Reference:
             "restore it, or begin anew with --restart"
         )
     return Reference(bursts, split, digest.hexdigest())
+
+
+def _gathered(config: TrainingConfig) -> tuple[dict[str, Burst], dict[str, str] | None]:
+    """Bursts by key, without those of test compounds, and by key the part of each compound.
+
+    The second is None without a table of parts.
+    """
+    partition = read_partition(config.data.partition) if config.data.partition else None
+    bursts: dict[str, Burst] = {}
+    parts: dict[str, str] = {}
+    names: dict[str, str] = {}
+    for burst in _bursts(config):
+        if burst.key in bursts:
+            raise DataError(f"burst {burst.key} is in more than one of data.paths")
+        _check_learnable(burst)
+        if partition is not None:
+            if burst.smiles not in names:
+                names[burst.smiles] = identity(burst.smiles)
+            parts[burst.key] = partition.get(names[burst.smiles], "train")
+            if parts[burst.key] == "test":
+                continue
+        bursts[burst.key] = burst
+    if not bursts:
+        raise DataError(f"there are no bursts to train on in {', '.join(config.data.paths)}")
+    return bursts, None if partition is None else parts
+
+
+def _check_learnable(burst: Burst) -> None:
+    if burst.attrs.get("ensemble", "nve") != "nve":
+        why = "a thermostat's noise cannot be learned"
+        if burst.attrs["ensemble"] == "displaced":
+            why = "its frames are no path"
+        raise DataError(
+            f"burst {burst.key} is of ensemble {burst.attrs['ensemble']}: {why}, train on nve "
+            "bursts"
+        )
+    if burst.charge:
+        raise DataError(
+            f"burst {burst.key} has a total charge of {burst.charge:+d}: operators learn "
+            "neutral molecules only, leave ions out of data.paths"
+        )
+
+
+def _divided(
+    config: TrainingConfig,
+    folder: RunFolder,
+    bursts: dict[str, Burst],
+    parts: dict[str, str] | None,
+) -> tuple[Split, str | None]:
+    """The division, and the fingerprint of the run that it is from, None for a new division."""
+    if parts is not None:
+        return divide_compounds(list(bursts.values()), parts, config.data.validation), None
+    if folder.started and not config.data.grow:
+        split, begun = folder.split()
+        missing = [key for keys in split.values() for key in keys if key not in bursts]
+        if missing:
+            raise DataError(
+                f"{len(missing)} bursts that this run began with are gone from its data, the first "
+                f"{missing[0]}: restore them, or begin anew with --restart"
+            )
+        return split, begun
+    given = None
+    if config.start_from and not config.refit_energies:
+        given = load_operator(config.start_from).card.split
+    if folder.started:
+        given = folder.split()[0]
+    shares = (config.data.validation, config.data.test, config.data.split_seed)
+    return split_bursts(list(bursts.values()), *shares, given), None
 
 
 def _bursts(config: TrainingConfig) -> Iterator[Burst]:
