@@ -126,7 +126,7 @@ def good_files(name: str, folder: Path, package: Path) -> list[Path]:
 
 
 def _store() -> ModuleType:
-    for name in ("training.data.store", "training.store"):  # it has moved
+    for name in ("training.data.store", "training.data.store"):  # it has moved
         with contextlib.suppress(ModuleNotFoundError):
             return import_module(name)
     raise SystemExit("training is not to be found: run this from a checkout")
