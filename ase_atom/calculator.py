@@ -234,7 +234,7 @@ class ATOMCalculator(Calculator):
         return frames
 
     def _admit(self, bare: Atoms, state: PhaseState) -> None:
-        """Check a molecule when it comes first, and again when it is none any more.
+        """Check a molecule when it is first seen, and again once its bonds have broken.
 
         Between, geometries are not perceived: those of a trajectory need have no SMILES.
         """

@@ -281,7 +281,7 @@ def find_card(atoms: Atoms, cards: Iterable[OperatorCard]) -> OperatorCard:
     )
 
 
-def strange_molecule_warning(atoms: Atoms, card: OperatorCard) -> str | None:
+def untrained_molecule_warning(atoms: Atoms, card: OperatorCard) -> str | None:
     """Return a line of warning for a molecule that an operator of molecules in general never saw.
 
     None if it did, if it is an operator of the molecules on its card alone, or if no name fits the

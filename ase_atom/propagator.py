@@ -389,7 +389,7 @@ def _stated(atoms: Atoms) -> tuple[bytes, ...]:
 
 
 def _differs(now: np.ndarray, left: np.ndarray) -> bool:
-    """Say whether an array was changed by more than the rounding of one who wrote it back."""
+    """Say whether an array was changed by more than rounding."""
     if now.tobytes() == left.tobytes():
         return False
     return not bool(np.abs(now - left).max() <= ROUNDING * (1.0 + np.abs(left).max()))

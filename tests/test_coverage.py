@@ -12,8 +12,8 @@ from ase_atom.coverage import (
     check_atoms,
     check_state,
     find_card,
-    strange_molecule_warning,
     temperature_warning,
+    untrained_molecule_warning,
 )
 from ase_atom.errors import CoverageError
 from ase_atom.state import PhaseState
@@ -249,12 +249,12 @@ def test_a_fixed_centre_of_mass_is_no_hindrance(ethanol):
 
 def test_a_molecule_that_a_general_operator_never_saw_is_a_warning(ethanol):
     general = make_card(name="general", smiles=["O", "CCO"], largest_molecule=40)
-    assert strange_molecule_warning(ethanol, general) is None
-    warning = strange_molecule_warning(molecule("CH3OCH3"), general)
+    assert untrained_molecule_warning(ethanol, general) is None
+    warning = untrained_molecule_warning(molecule("CH3OCH3"), general)
     assert warning.startswith(
         "COC (C2H6O) is not among the 2 molecules that general was trained on"
     )
-    assert strange_molecule_warning(molecule("CH3OCH3"), make_card()) is None
+    assert untrained_molecule_warning(molecule("CH3OCH3"), make_card()) is None
 
 
 @pytest.mark.parametrize("change", [_sulphur, _deuterated, _periodic, _doubled])

@@ -5,7 +5,7 @@ from ase import Atoms
 from ase.build import molecule
 from conftest import make_card
 
-from ase_atom.coverage import CoverageWarning, check_atoms, covers, strange_molecule_warning
+from ase_atom.coverage import CoverageWarning, check_atoms, covers, untrained_molecule_warning
 from ase_atom.errors import CoverageError
 from ase_atom.operator import list_operators
 from ase_atom.topology import drawn, is_zwitterion, perceive_smiles
@@ -110,7 +110,7 @@ def test_trained_molecules_with_sulphur_or_charges_are_known_again():
     for smiles in asked:
         assert not is_zwitterion(smiles)
         assert covers(card, perceive_smiles(embed(smiles, seed=1))), smiles
-    assert strange_molecule_warning(embed("S=C=S", seed=1), card) is None
+    assert untrained_molecule_warning(embed("S=C=S", seed=1), card) is None
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import Any
 
 from ase import Atoms
 
-from ase_atom.coverage import strange_molecule_warning, temperature_warning
+from ase_atom.coverage import temperature_warning, untrained_molecule_warning
 from ase_atom.errors import ConfigError
 from ase_atom.errors.keywords import known_fields
 from ase_atom.operator.card import OperatorCard
@@ -212,7 +212,7 @@ def reservations(
     """
     if card is None:
         return []
-    found = [strange_molecule_warning(atoms, card) for atoms in molecules]
+    found = [untrained_molecule_warning(atoms, card) for atoms in molecules]
     if isinstance(ensemble, Thermostat):
         found.append(temperature_warning(ensemble.temperature_K, card))
     if ensemble is not None and start is not None:
