@@ -16,7 +16,6 @@ import warnings
 from collections.abc import Callable
 from importlib import import_module
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
@@ -125,15 +124,8 @@ def good_files(name: str, folder: Path, package: Path) -> list[Path]:
     return made
 
 
-def _store() -> ModuleType:
-    for name in ("training.data.store", "training.data.store"):  # it has moved
-        with contextlib.suppress(ModuleNotFoundError):
-            return import_module(name)
-    raise SystemExit("training is not to be found: run this from a checkout")
-
-
 def _few_bursts(folder: Path) -> Path:
-    store = _store()
+    store = import_module("training.data.store")
     source = Path(__file__).parents[2] / "examples" / "data" / "ethanol-pbe.h5"
     few = []
     for burst in store.iterate_bursts(source):
