@@ -74,7 +74,7 @@ def operator(path: Path) -> None:
 
 def bursts(path: Path) -> None:
     """Read reference bursts as training does."""
-    _store().read_bursts(path)
+    import_module("training.data.store").read_bursts(path)
 
 
 TARGETS: dict[str, tuple[str, Callable[[Path], None]]] = {
