@@ -208,3 +208,37 @@ def test_help_does_not_wait_for_the_heavy_libraries():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "--frame-interval" in done.stdout
+
+
+def test_an_ensemble_of_another_package_runs(tmp_path, monkeypatch, capsys):
+    """It names itself in the registry, and the command line knows it and its settings."""
+    from dataclasses import dataclass
+
+    from ase_atom.propagation import Langevin
+    from ase_atom.propagation.ensembles import Parameter, ensembles, register, registry
+
+    monkeypatch.setattr(registry, "_KNOWN", ensembles())
+
+    @register
+    @dataclass(frozen=True)
+    class Slow(Langevin):
+        name = "slow"
+        title = "Slow"
+        parameters = {"drag": Parameter("1/fs", "half the friction", "0.001 to 0.1")}  # noqa: RUF012
+        drag: float = 0.005
+
+        def __post_init__(self):
+            object.__setattr__(self, "friction", 2 * self.drag)
+
+    words = ["run", str(ETHANOL), "--time", "96fs", "--no-equilibration"]
+    slow = [*words, "-o", str(tmp_path / "slow.dcd"), "--ensemble", "slow", "--setting", "drag=4"]
+    assert main(slow) == 0
+    assert "Slow at 300 K and 4 per ps" in capsys.readouterr().err
+    assert main([*words, "-o", str(tmp_path / "langevin.dcd"), "--friction", "8"]) == 0
+    assert (tmp_path / "slow.dcd").read_bytes() == (tmp_path / "langevin.dcd").read_bytes()
+    for option in ("friction=3", "drag=fast", "drag"):
+        assert (
+            main([*words, "-o", str(tmp_path / "x.dcd"), "--ensemble", "slow", "--setting", option])
+            == 2
+        )
+        assert "--setting" in capsys.readouterr().err

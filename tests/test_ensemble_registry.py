@@ -43,6 +43,10 @@ def andersen(monkeypatch):
         energy_correction: bool = True
         reversible: bool = False
 
+        @property
+        def relaxation_time(self):
+            return 1.0 / self.collisions
+
         def thermalise(self, state, duration, noise):
             hit = torch.special.ndtr(noise(state.numbers.shape)) < self.collisions * duration
             speed = thermal_speed(state.masses, self.temperature_K)[..., None]

@@ -25,6 +25,20 @@ def read_time(text: str, option: str, zero: bool = False) -> float:
     return value
 
 
+def read_number(text: str, option: str, unit: str) -> float:
+    """Read a number.
+
+    Raises
+    ------
+    ConfigError
+        If it is none, naming the option.
+    """
+    try:
+        return float(text)
+    except ValueError as error:
+        raise ConfigError(f"{option} {text!r} is no number ({unit})") from error
+
+
 def check_belongs(option: str, given: float | str | None, its: str, ensemble: str) -> None:
     """Refuse an option of another ensemble, which would do nothing.
 

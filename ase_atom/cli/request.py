@@ -2,31 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ase_atom.cli.options import check_belongs, check_positive
+from ase_atom.cli.options import check_belongs, check_positive, read_number, read_time
 from ase_atom.errors import ConfigError
 from ase_atom.units import PS, format_time
 
 if TYPE_CHECKING:
-    from ase_atom.propagation import Settings
+    from ase_atom.propagation import Ensemble, Settings
 
-TEMPERATURE, FRICTION, TAUT = 300.0, 10.0, 100.0  # K, 1/ps, fs
+TEMPERATURE = 300.0  # K
 MOST_REPLICAS = 100_000
 
 RESTART_INTERVAL = 500
 """Jumps between two restart files: some seconds, which is what a killed run loses at the most."""
-
-
-class EnsembleName(StrEnum):
-    """Choices of ``--ensemble``."""
-
-    langevin = "langevin"
-    bussi = "bussi"
-    nve = "nve"
 
 
 class EngineName(StrEnum):
@@ -59,10 +52,11 @@ class RunRequest:
     frame_interval: float | None
     replicas: int
     seed: int
-    ensemble: EnsembleName
+    ensemble: str
     temperature: float | None
     friction: float | None
     taut: float | None
+    setting: tuple[str, ...]
     reversible: bool | None
     uncorrected: bool
     keep_zero_velocities: bool
@@ -77,9 +71,9 @@ class RunRequest:
     restart_interval: int = RESTART_INTERVAL
 
     def __post_init__(self) -> None:
-        check_belongs("--friction", self.friction, EnsembleName.langevin, self.ensemble)
+        check_belongs("--friction", self.friction, "langevin", self.ensemble)
         taut = None if self.taut is None else format_time(self.taut).replace(" ", "")
-        check_belongs("--taut", taut, EnsembleName.bussi, self.ensemble)
+        check_belongs("--taut", taut, "bussi", self.ensemble)
         check_positive("--temperature", self.kelvin, "K")
         if self.friction is not None:
             check_positive("--friction", self.friction, "1/ps")
@@ -110,35 +104,72 @@ class RunRequest:
         return TEMPERATURE if self.temperature is None else self.temperature
 
     @property
+    def kind(self) -> type[Ensemble]:
+        """The class of the ensemble.
+
+        Raises
+        ------
+        ConfigError
+            If there is none of the name.
+        """
+        from ase_atom.propagation.ensembles import find_ensemble
+
+        try:
+            return find_ensemble(self.ensemble)
+        except ConfigError as error:
+            raise ConfigError(f"Invalid value for '--ensemble': {error}") from error
+
+    @property
+    def has_thermostat(self) -> bool:
+        """Whether the dynamics have a temperature."""
+        from ase_atom.propagation import Thermostat
+
+        return issubclass(self.kind, Thermostat)
+
+    @property
     def settings(self) -> Settings:
         """The dynamics, in the terms of propagation."""
         from ase_atom.propagation import Settings
 
-        friction = FRICTION if self.friction is None else self.friction
-        taut = TAUT if self.taut is None else self.taut
         own = {
-            EnsembleName.langevin: {"friction": friction / PS},
-            EnsembleName.bussi: {"taut": taut},
-        }.get(self.ensemble, {})
+            "friction": None if self.friction is None else self.friction / PS,
+            "taut": self.taut,
+            **dict(self._others()),
+        }
         return Settings(
-            kind=self.ensemble.value,
-            temperature=None if self.ensemble is EnsembleName.nve else self.kelvin,
-            own=own,
+            kind=self.ensemble,
+            temperature=self.kelvin if self.has_thermostat else None,
+            own={name: value for name, value in own.items() if value is not None},
             energy_correction=not self.uncorrected,
             reversible=self.reversible,
             stride=self.stride,
             names={name: f"--{name}" for name in ("temperature", "friction", "taut", "stride")},
         )
 
+    def _others(self) -> Iterator[tuple[str, float]]:
+        """Settings given by ``--setting``, in the ensemble's units."""
+        parameters = self.kind.parameters
+        for text in self.setting:
+            name, _, value = text.partition("=")
+            if name not in parameters:
+                has = ", ".join(parameters) or "none"
+                raise ConfigError(f"--setting {text}: {self.ensemble} has {has}, not {name!r}")
+            if parameters[name].unit == "fs":
+                yield name, read_time(value, f"--setting {name}=")
+            else:
+                yield name, read_number(value, f"--setting {name}=", "1/ps") / PS
+
     def described(self) -> str:
         """The ensemble in words."""
-        friction = FRICTION if self.friction is None else self.friction
-        taut = TAUT if self.taut is None else self.taut
-        return {
-            EnsembleName.nve: "NVE",
-            EnsembleName.langevin: f"Langevin at {self.kelvin:g} K and {friction:g} per ps",
-            EnsembleName.bussi: f"Bussi at {self.kelvin:g} K with {format_time(taut)}",
-        }[self.ensemble]
+        ensemble, kind = self.settings.ensemble(), self.kind
+        text = f"{kind.title} at {self.kelvin:g} K" if self.has_thermostat else kind.title
+        for name, parameter in kind.parameters.items():
+            value = getattr(ensemble, name)
+            if parameter.unit == "fs":
+                text += f" with {format_time(value)}"
+            else:
+                text += f" and {value * PS:g} per ps"
+        return text
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from ase_atom.cli.batch import Batch
 from ase_atom.cli.report import Row
-from ase_atom.cli.request import EngineName, EnsembleName, RunRequest
+from ase_atom.cli.request import EngineName, RunRequest
 from ase_atom.cli.structures import Molecule
 from ase_atom.errors import BrokenStateError, CheckpointError, FileFormatError
 from ase_atom.operator import OperatorLike, load_operator
@@ -77,7 +77,7 @@ def _plain(request: RunRequest, folder: Path) -> dict[str, Any]:
     """Return the options as plain values, with files relative to a folder."""
     plain = asdict(request)
     plain["structures"] = [str(path) for path in request.structures]
-    plain["ensemble"], plain["engine"] = request.ensemble.value, request.engine.value
+    plain["engine"], plain["setting"] = request.engine.value, list(request.setting)
     for name in ("output", "restart", "log"):
         if plain[name] is not None:
             plain[name] = os.path.relpath(plain[name], folder)
@@ -188,7 +188,7 @@ class SavedRun:
 def _request(plain: Mapping[str, Any], folder: Path) -> RunRequest:
     given = dict(plain)
     given["structures"] = tuple(Path(path) for path in given["structures"])
-    given["ensemble"] = EnsembleName(given["ensemble"])
+    given["setting"] = tuple(given["setting"])
     given["engine"] = EngineName(given["engine"])
     for name in ("output", "restart", "log"):
         if given[name] is not None:

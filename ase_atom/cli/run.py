@@ -10,7 +10,6 @@ from ase_atom.cli.options import read_time
 from ase_atom.cli.request import (
     RESTART_INTERVAL,
     EngineName,
-    EnsembleName,
     ResumeRequest,
     RunRequest,
 )
@@ -74,8 +73,10 @@ def run(
     frame_interval: str | None = typer.Option(
         None, help="Time between frames.", show_default="the stride", rich_help_panel=_TIME
     ),
-    ensemble: EnsembleName = typer.Option(
-        EnsembleName.langevin, help="Dynamics.", rich_help_panel=_DYNAMICS
+    ensemble: str = typer.Option(
+        "langevin",
+        help="Dynamics: langevin, bussi, nve, or an ensemble that another package brings.",
+        rich_help_panel=_DYNAMICS,
     ),
     temperature: float | None = typer.Option(
         None,
@@ -90,6 +91,11 @@ def run(
         None,
         help="Relaxation time of the bussi thermostat.",
         show_default="100fs",
+        rich_help_panel=_DYNAMICS,
+    ),
+    setting: list[str] | None = typer.Option(
+        None,
+        help="Setting of another ensemble, as NAME=VALUE: a time such as 50fs, a rate in 1/ps.",
         rich_help_panel=_DYNAMICS,
     ),
     reversible: bool | None = typer.Option(
@@ -201,6 +207,7 @@ def run(
         temperature=temperature,
         friction=friction,
         taut=_read(taut, "--taut"),
+        setting=tuple(setting or ()),
         reversible=reversible,
         uncorrected=uncorrected,
         keep_zero_velocities=keep_zero_velocities,

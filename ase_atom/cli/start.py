@@ -11,7 +11,7 @@ import torch
 
 from ase_atom.cli.messages import say, say_warning
 from ase_atom.cli.report import Row
-from ase_atom.cli.request import EnsembleName, RunRequest
+from ase_atom.cli.request import RunRequest
 from ase_atom.coverage import as_covered, temperature_warning
 from ase_atom.errors import BrokenStateError, ConfigError
 from ase_atom.operator import OperatorLike
@@ -91,7 +91,7 @@ def prepare(request: RunRequest, plan: Plan, rows: list[Row]) -> Start:
         chosen[:] = False
     elif request.equilibration is not None:
         chosen[:] = True
-    if request.ensemble is EnsembleName.nve:
+    if not request.has_thermostat:
         _check_nve(request, resting | chosen, rows)
     _warn(request, plan, structures, resting, rows)
     if bool(resting.any()) and request.no_equilibration:

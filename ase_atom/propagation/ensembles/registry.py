@@ -61,8 +61,8 @@ def find_ensemble(name: str) -> type[Ensemble]:
     known = ensembles()
     if name not in known:
         near = get_close_matches(name, known, 1)
-        meant = f": did you mean {near[0]}?" if near else ""
-        raise ConfigError(f"unknown ensemble {name!r}{meant}; there are {', '.join(known)}")
+        meant = f"did you mean {near[0]}? There are" if near else "there are"
+        raise ConfigError(f"unknown ensemble {name!r}: {meant} {', '.join(known)}")
     return known[name]
 
 
