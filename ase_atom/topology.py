@@ -23,6 +23,11 @@ far above.
 """
 
 
+def is_element(numbers: np.ndarray, or_none: bool = False) -> np.ndarray:
+    """Return which atomic numbers are those of an element, or zero where ``or_none`` is given."""
+    return (numbers >= (0 if or_none else 1)) & (numbers < len(chemical_symbols))
+
+
 def radii(numbers: np.ndarray) -> np.ndarray:
     """Return covalent radii in Å (Cordero et al. 2008, as tabulated in ASE)."""
     return covalent_radii[numbers]

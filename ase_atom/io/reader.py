@@ -17,7 +17,7 @@ from ase_atom.errors import FileFormatError, TrajectoryError, TrajectoryWarning
 from ase_atom.io.ase_frames import to_atoms
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.guard import Guarded, refusal
-from ase_atom.topology import atom_label
+from ase_atom.topology import atom_label, is_element
 from ase_atom.warning import warn
 
 COORDINATES = 2**18
@@ -164,6 +164,9 @@ class TrajectoryReader(Guarded, ABC):
     def _identity(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Return atomic numbers, and masses if they are stated."""
         own = self.own_numbers
+        if own is not None and not is_element(own, or_none=True).all():
+            atom = int(np.argmin(is_element(own, or_none=True)))
+            raise self._not_one(f"atom {atom + 1} has the atomic number {own[atom]}")
         if own is not None and not self._given:
             return own, self.own_masses
         if self._find_topology is None:

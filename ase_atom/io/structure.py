@@ -19,6 +19,7 @@ from ase_atom.io.labels import element_of_name, with_masses
 from ase_atom.io.pdb import PDBReader
 from ase_atom.io.text import NotReadError, TextReader
 from ase_atom.io.xyz import XYZImages
+from ase_atom.topology import is_element
 
 _ADVICE = "an .xyz, .extxyz, .pdb, .sdf or .traj file would do"
 
@@ -129,9 +130,12 @@ def _check_elements(path: Path, kind: str, atoms: Atoms) -> None:
     )
     if guessed:
         raise refusal(path, f"ASE would guess its elements; {_ADVICE}")
-    if not atoms.numbers.all():
-        dummy = int(np.argmin(atoms.numbers)) + 1
-        raise refusal(path, f"atom {dummy} is a dummy or ghost atom: take it out of the file")
+    if not is_element(atoms.numbers).all():
+        strange = int(np.argmin(is_element(atoms.numbers)))
+        what = "is a dummy or ghost atom: take it out of the file"
+        if number := int(atoms.numbers[strange]):
+            what = f"has the atomic number {number}"
+        raise refusal(path, f"atom {strange + 1} {what}")
 
 
 def _take_names(path: Path, atoms: Atoms) -> None:

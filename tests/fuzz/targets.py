@@ -77,6 +77,20 @@ def bursts(path: Path) -> None:
     import_module("training.data.store").read_bursts(path)
 
 
+def imported(path: Path) -> None:
+    """Read a trajectory of another program to learn from."""
+    from training.importing.reading import read_frames
+
+    read_frames(path)
+
+
+def restart(path: Path) -> None:
+    """Read the state of a run that was killed."""
+    from ase_atom.propagation.restart import read_restart
+
+    read_restart(path)
+
+
 TARGETS: dict[str, tuple[str, Callable[[Path], None]]] = {
     **{kind: (f".{kind}", read_all) for kind in ("dcd", "xtc", "trr", "nc", "h5")},
     **{kind: (f".{kind}", read_all) for kind in ("xyz", "extxyz", "traj", "pdb")},
@@ -85,7 +99,9 @@ TARGETS: dict[str, tuple[str, Callable[[Path], None]]] = {
     "npz": (".npz", compare),
     "compare": (".h5", compare),
     "bursts": (".h5", bursts),
+    "import": (".extxyz", imported),
     "operator": (".safetensors", operator),
+    "restart": (".safetensors", restart),
 }
 """Names of readers, the endings of their files, and what reads them."""
 
@@ -102,6 +118,8 @@ def good_files(name: str, folder: Path, package: Path) -> list[Path]:
     if name in ("bursts", "compare"):
         return [_few_bursts(folder)]
     salt = bulk("NaCl", "rocksalt", a=5.64, cubic=True)
+    if name == "restart":
+        return [_restart(folder)]
     made = []
     for number, atoms in enumerate((molecule("CH3CH2OH"), molecule("C6H6"), salt)):
         path = folder / f"good{number}{ending}"
@@ -115,6 +133,15 @@ def good_files(name: str, folder: Path, package: Path) -> list[Path]:
             path.write_text(_psf(atoms.get_chemical_symbols()))
         elif name == "npz":
             np.savez(path, numbers=atoms.numbers, positions=positions, times=np.arange(6.0))
+        elif name == "import":
+            from ase.calculators.singlepoint import SinglePointCalculator
+            from ase.io import write
+
+            frames = [type(atoms)(atoms, positions=frame) for frame in positions]
+            for time, frame in enumerate(frames):
+                frame.calc = SinglePointCalculator(frame, energy=1.0, forces=0 * frame.positions)
+                frame.info["time_fs"] = float(time)
+            write(path, frames, format="extxyz")
         else:
             atoms.set_momenta(rng.normal(size=(len(atoms), 3)))
             velocities = 0.01 * rng.normal(size=positions.shape)
@@ -137,6 +164,17 @@ def _few_bursts(folder: Path) -> Path:
             setattr(burst, name, getattr(burst, name)[:20])
     path = folder / "bursts.h5"
     store.write_bursts(path, few)
+    return path
+
+
+def _restart(folder: Path) -> Path:
+    import torch
+
+    from ase_atom.propagation.restart import write_restart
+
+    path = folder / "restart.safetensors"
+    tensors = {"positions": torch.zeros(1, 9, 3), "noise": {"state": torch.zeros(4)}}
+    write_restart(path, {"frames": 3, "interval": "16", "names": ["a"], **tensors})
     return path
 
 

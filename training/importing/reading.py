@@ -19,6 +19,7 @@ from ase_atom.coverage import total_charge
 from ase_atom.errors import CoverageError, DataError, TrajectoryError, TrajectoryWarning
 from ase_atom.io.ase_frames import time_of
 from ase_atom.io.dialects import step_of_cp2k
+from ase_atom.io.guard import reading
 from ase_atom.io.labels import symbols_of
 from ase_atom.io.xyz import XYZImages
 from ase_atom.units import velocities_from_ase
@@ -81,9 +82,13 @@ def read_frames(path: Path, format: str | None = None) -> Frames:
     """
     if not path.is_file():
         raise DataError(f"there is no trajectory {path}")
-    if format is None and (found := _cp2k(path)) is not None:
-        return found
-    frames = _frames(path, format)
+    with reading(path, DataError):
+        if format is None and (found := _cp2k(path)) is not None:
+            return found
+        return _made_of(path, _frames(path, format))
+
+
+def _made_of(path: Path, frames: list[Atoms]) -> Frames:
     if len(frames) < 3:
         raise DataError(f"{path} holds {len(frames)} frames: a trajectory has at least three")
     numbers = frames[0].numbers
@@ -115,13 +120,10 @@ def _frames(path: Path, format: str | None) -> list[Atoms]:
                 return list(reader.images())
         except TrajectoryError as error:
             raise DataError(str(error)) from error
-    try:
+    with reading(path, DataError, what="cannot be read by ASE"):
         if path.suffix == ".xml" and format in (None, "vasp-xml"):
             return read(_whole_steps(path), index=":", format="vasp-xml")
         return read(path, index=":", format=format)
-    except Exception as error:
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise DataError(f"{path} cannot be read by ASE: {reason}") from error
 
 
 def _whole_steps(path: Path) -> io.StringIO:
@@ -263,7 +265,7 @@ def _blocks(path: Path) -> tuple[list[str], NDArray, NDArray | None]:
 
     The last are None for a file of another program, or without times.
     """
-    lines = path.read_text().splitlines()
+    lines = path.read_text(errors="replace").splitlines()
     try:
         count = int(lines[0])
         blocks = [lines[n : n + count + 2] for n in range(0, len(lines) - count - 1, count + 2)]

@@ -11,6 +11,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from ase_atom.errors import ConfigError
 from ase_atom.files import replace_text
+from ase_atom.io.guard import reading
 from training.data.split import Split
 from training.learning.config import TrainingConfig, differences, listed
 
@@ -81,18 +82,22 @@ class RunFolder:
 
     def settings(self) -> TrainingConfig:
         """Settings of the run that was begun here. One that came after it has its default."""
-        stored = yaml.safe_load((self.path / "config.yaml").read_text())
-        return TrainingConfig.model_validate(stored)
+        path = self.path / "config.yaml"
+        with reading(path, ConfigError):
+            return TrainingConfig.model_validate(yaml.safe_load(path.read_text()))
 
     def split(self) -> tuple[Split, str]:
         """Division of the data and fingerprint of the run that was begun here."""
-        facts = json.loads((self.path / "split.json").read_text())
-        return facts, facts.pop("fingerprint")
+        path = self.path / "split.json"
+        with reading(path, ConfigError):
+            facts = json.loads(path.read_text())
+            return facts, facts.pop("fingerprint")
 
     def last_checkpoint(self) -> Path | None:
         """The checkpoint to resume from, if there is one."""
         found = self.checkpoints.glob("step=*.ckpt")
-        return max(found, key=lambda path: int(path.stem.partition("=")[2]), default=None)
+        with reading(self.checkpoints, ConfigError):
+            return max(found, key=lambda path: int(path.stem.partition("=")[2]), default=None)
 
 
 @rank_zero_only
