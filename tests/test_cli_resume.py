@@ -138,6 +138,9 @@ def test_lost_trajectories_and_restart_files_are_one_line(finished, capsys):
     kept = log.read_bytes()
     log.write_bytes(kept[:40])
     assert "run.csv is shorter" in refused(capsys, "--resume", restart, "--time", "200fs")
+    log.write_bytes(b"somebody's notes " * 1000)
+    assert "run.csv is no log" in refused(capsys, "--resume", restart, "--time", "200fs")
+    assert log.read_bytes() == b"somebody's notes " * 1000
     log.write_bytes(kept)
     content = restart.read_bytes()
     for damaged in (b"", content[:50], content[: len(content) // 2], b"\0" * 200):

@@ -18,6 +18,8 @@ from torch import Tensor
 from ase_atom.cli.batch import Batch
 from ase_atom.errors import TrajectoryError
 from ase_atom.files import replace_text
+from ase_atom.io.guard import check_file
+from ase_atom.io.output import lock_output
 from ase_atom.propagation import Ensemble, Frames
 
 COLUMNS = (
@@ -63,20 +65,26 @@ class EnergyLog:
         size: int | None = None,
     ) -> None:
         self.path, self._names, self._ensemble = path, names, ensemble
-        mode = "r+b" if size is not None else "w+b" if overwrite else "x+b"
+        if size is not None:
+            check_file(path, "log")
         try:
-            self._file = path.open(mode, buffering=0)
-        except FileExistsError as error:
-            raise TrajectoryError(f"{path} exists and is kept; --overwrite replaces it") from error
+            self._file = lock_output(path, new=size is None and not overwrite)
         except OSError as error:
             raise TrajectoryError(f"cannot write {path}: {error.strerror or error}") from error
         self.size = 0
         if size is None:
+            self._file.truncate(0)
             self._put([COLUMNS])
             return
+        head = ",".join(COLUMNS).encode()
+        wrong = None
         if path.stat().st_size < size:
+            wrong = "is shorter than the run had left it"
+        elif size <= len(head) or self._file.read(len(head)) != head:
+            wrong = "is no log of a run"
+        if wrong is not None:
             self._file.close()
-            raise TrajectoryError(f"{path} is shorter than the run had left it: it cannot go on")
+            raise TrajectoryError(f"{path} {wrong}: it cannot go on")
         self._file.truncate(size)
         self._file.seek(size)
         self.size = size

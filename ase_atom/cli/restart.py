@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -12,7 +13,8 @@ from ase_atom.cli.batch import Batch
 from ase_atom.cli.report import Row
 from ase_atom.cli.request import EngineName, RunRequest
 from ase_atom.cli.structures import Molecule
-from ase_atom.errors import BrokenStateError, CheckpointError, FileFormatError
+from ase_atom.errors import BrokenStateError, CheckpointError
+from ase_atom.io.guard import reading
 from ase_atom.operator import OperatorLike, load_operator
 from ase_atom.propagation import Label
 from ase_atom.propagation.propagator import described_error
@@ -132,7 +134,7 @@ class SavedRun:
         """
         saved = read_restart(path)
         folder = path.resolve().parent
-        try:
+        with reading_saved_run(path):
             return cls(
                 path,
                 _request(saved["request"], folder),
@@ -150,10 +152,6 @@ class SavedRun:
                 saved["propagator"],
                 saved["rows"],
             )
-        except (KeyError, TypeError, ValueError, AttributeError) as error:
-            raise FileFormatError(
-                f"{path} is no restart file of ase-atom run ({type(error).__name__}: {error})"
-            ) from error
 
     def load_operator(self) -> OperatorLike:
         """Load what moved the run, on the engine that it ran on.
@@ -183,6 +181,11 @@ class SavedRun:
             molecule = Molecule(int(row["place"]), row["name"], atoms)
             rows.append(Row(molecule, file, Label(row["label"], tuple(row["atoms"]))))
         return rows
+
+
+def reading_saved_run(path: Path) -> AbstractContextManager[None]:
+    """Let nothing but this package's errors out of a block that looks into a saved run."""
+    return reading(path, what="is no restart file of ase-atom run")
 
 
 def _request(plain: Mapping[str, Any], folder: Path) -> RunRequest:

@@ -18,7 +18,7 @@ from ase_atom.cli.march import march
 from ase_atom.cli.messages import say
 from ase_atom.cli.report import Row, report
 from ase_atom.cli.request import ResumeRequest, RunRequest
-from ase_atom.cli.restart import SavedRun
+from ase_atom.cli.restart import SavedRun, reading_saved_run
 from ase_atom.cli.start import Plan, prepare, seeds
 from ase_atom.cli.structures import Molecules, label_of, load_molecules
 from ase_atom.commandline import BAD_INPUT, INTERRUPTED
@@ -90,15 +90,18 @@ def go_on(request: ResumeRequest) -> int:
         As `ase_atom.cli.run.run` documents.
     """
     saved = SavedRun.read(request.restart)
-    set_threads(saved.request.threads)
-    operator = saved.load_operator()
-    plan = _plan(saved.request, operator)
-    longer = replace(
-        saved.request, time=saved.request.time if request.time is None else request.time
-    )
-    rows = saved.rows()
-    propagator = _propagator(longer, plan, rows, saved.structures, saved.structures)
-    propagator.load_state_dict(saved.propagator)
+    with reading_saved_run(request.restart):
+        set_threads(saved.request.threads)
+        operator = saved.load_operator()
+        plan = _plan(saved.request, operator)
+        longer = replace(
+            saved.request, time=saved.request.time if request.time is None else request.time
+        )
+        rows = saved.rows()
+        propagator = _propagator(longer, plan, rows, saved.structures, saved.structures)
+        propagator.load_state_dict(saved.propagator)
+        summary = summary_of(rows, saved.structures, plan, saved.equilibrated)
+        summary.load_state_dict(saved.summary)
     end = _plan(longer, operator).duration
     if end < propagator.time:
         raise ConfigError(
@@ -106,8 +109,6 @@ def go_on(request: ResumeRequest) -> int:
             f"run in {request.restart}"
         )
     _check_room(rows, end - propagator.time, plan.interval)
-    summary = summary_of(rows, saved.structures, plan, saved.equilibrated)
-    summary.load_state_dict(saved.summary)
     batch = Batch(
         longer,
         replace(plan, duration=end),

@@ -13,6 +13,7 @@ import torch
 from ase_atom.coverage import check_state
 from ase_atom.errors import BrokenStateError, ConfigError, HorizonError, StateError
 from ase_atom.errors.keywords import known_keywords
+from ase_atom.io.guard import reading
 from ase_atom.operator.protocol import OperatorLike, check_operator
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation.ensembles import NVE, CachedPotential, Ensemble, Potential, Step
@@ -221,13 +222,9 @@ class Propagator:
             If the molecules, the ensemble, the stride or the frame interval are others, naming
             both; or if this is no state of a propagator.
         """
-        try:
+        with reading("this", ConfigError, what="is no state of a propagator"):
             self._check_same(saved)
             self._load(saved)
-        except (KeyError, TypeError, ValueError, RuntimeError) as error:
-            if isinstance(error, ConfigError):
-                raise
-            raise ConfigError(f"this is no state of a propagator: {error}") from error
 
     def _keepable_noise(self) -> KeepableNoise:
         if not isinstance(self._noise, KeepableNoise):
