@@ -40,7 +40,9 @@ def test_energy_and_forces_are_the_operators(ethanol, topology, platform):
     system = bare_system(topology)
     system.addForce(ATOMForce(OPERATOR, topology))
     context = context_of(system, platform=platform)
-    energy, forces = load_operator(OPERATOR).energy_and_forces(PhaseState.from_atoms(ethanol))
+    energy, forces = load_operator(OPERATOR, engine="auto").energy_and_forces(
+        PhaseState.from_atoms(ethanol)
+    )
     assert energy_of(context, ethanol.positions) == pytest.approx(float(energy) / KJ_MOL, rel=1e-12)
     found = context.getState(forces=True).getForces(asNumpy=True)._value
     assert np.allclose(found, forces[0].numpy() * 10 / KJ_MOL, rtol=1e-6, atol=0.01)
@@ -126,7 +128,9 @@ def test_openmmml_finds_the_potential(ethanol, topology):
     openmmml = pytest.importorskip("openmmml")
     potential = openmmml.MLPotential("ase-atom", operator=OPERATOR)
     system = potential.createSystem(topology)
-    energy, _ = load_operator(OPERATOR).energy_and_forces(PhaseState.from_atoms(ethanol))
+    energy, _ = load_operator(OPERATOR, engine="auto").energy_and_forces(
+        PhaseState.from_atoms(ethanol)
+    )
     found = energy_of(context_of(system), ethanol.positions)
     assert found == pytest.approx(float(energy) / KJ_MOL, rel=1e-12)
     with pytest.raises(ConfigError, match="takes no modelPath"):
@@ -150,7 +154,9 @@ def test_openmmml_embeds_the_molecule(ethanol, topology):
     mechanical.addForce(nonbonded)
     potential = openmmml.MLPotential("ase-atom", operator=OPERATOR)
     system = potential.createMixedSystem(topology, mechanical, list(range(9)))
-    energy, _ = load_operator(OPERATOR).energy_and_forces(PhaseState.from_atoms(ethanol))
+    energy, _ = load_operator(OPERATOR, engine="auto").energy_and_forces(
+        PhaseState.from_atoms(ethanol)
+    )
     positions = np.vstack([ethanol.positions, [9.0, 9.0, 9.0]])
     found = energy_of(context_of(system), positions)
     assert found == pytest.approx(float(energy) / KJ_MOL, rel=1e-9)

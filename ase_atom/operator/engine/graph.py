@@ -136,10 +136,7 @@ class Graph:
         return result
 
     def rms_norm(self, a: Value, gain: NDArray[Any], epsilon: float) -> Value:
-        """a over its root mean square along the last axis, times a gain.
-
-        In the steps that the runtime has one kernel for.
-        """
+        """a over its root mean square along the last axis, times a gain."""
         size = self.sqrt(self.mean(self.square(a)) + epsilon)
         return a / size * self.constant(gain)
 

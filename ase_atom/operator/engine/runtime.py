@@ -264,7 +264,14 @@ def _open(model: bytes, threads: int) -> Callable[[Arrays], list[NDArray[Any]]]:
     options.inter_op_num_threads = 1
     options.log_severity_level = 3  # errors, which are raised
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+    # The fused norm rounds otherwise, and is not to be had where a gradient needs its parts: an
+    # energy is to be the same with forces and without.
+    session = onnxruntime.InferenceSession(
+        model,
+        options,
+        providers=["CPUExecutionProvider"],
+        disabled_optimizers=["SimplifiedLayerNormFusion"],
+    )
     names = [each.name for each in session.get_inputs()]
 
     def run(feed: Arrays) -> list[NDArray[Any]]:
