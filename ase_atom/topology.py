@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
+from collections.abc import Sequence
 from functools import cache
 from itertools import combinations
 
@@ -65,6 +67,9 @@ def atom_names(atoms: Atoms) -> list[str]:
     return numbered_names(atoms.numbers)
 
 
+_COUNTED = re.compile(r"([A-Za-z]+)(\d+)")
+
+
 def numbered_names(numbers: ArrayLike) -> list[str]:
     """Name atoms by element and count: C1, C2, O1, H1, …"""
     counts: Counter[str] = Counter()
@@ -79,6 +84,14 @@ def numbered_names(numbers: ArrayLike) -> list[str]:
 def atom_label(numbers: ArrayLike, index: int) -> str:
     """Return an atom's name for messages, see `numbered_names`."""
     return numbered_names(numbers)[index]
+
+
+def group_name(names: Sequence[str]) -> str:
+    """Name equivalent atoms together: ``H4,5`` for H4 and H5."""
+    found = [_COUNTED.fullmatch(name) for name in names]
+    if all(found) and len({one.group(1) for one in found if one}) == 1:
+        return names[0] + "".join(f",{one.group(2)}" for one in found[1:] if one)
+    return ",".join(names)
 
 
 def canonical(smiles: str) -> str:

@@ -15,6 +15,7 @@ from harmonic_ethanol import harmonic_ethanol
 from ase_atom.analysis import Trajectory, load_trajectory
 from ase_atom.analysis.inputs.checks import with_masses_noted
 from ase_atom.analysis.measures.motion import split_motion, temperatures
+from ase_atom.analysis.molecule.coordinates import perceive
 from ase_atom.errors import AtomError, ConfigError, DataError, TrajectoryError
 from ase_atom.io import open_trajectory
 from ase_atom.reference_engines import make_calculator
@@ -313,3 +314,27 @@ def test_an_interval_where_stored_times_do_not_increase(tmp_path):
             writer.write_frames(given.segments[0].positions, times=np.zeros(10))
         found = load_trajectory(tmp_path / f"t{ending}", frame_interval=0.5)
         assert found.interval == pytest.approx(0.5)
+
+
+def test_atoms_are_called_as_in_the_pdb_file_beside(ethanol, tmp_path):
+    """The names of a structure that came as a PDB file stay with its trajectory."""
+    names = ["CB", "CA", "OG", "HG", "HA2", "HA3", "HB1", "HB2", "HB3"]
+    with open_trajectory(tmp_path / "run.dcd", ethanol, frame_interval=1.0) as writer:
+        for shift in (0.0, 0.01, 0.02):
+            writer.write_frames(ethanol.positions[None] + shift)
+    beside = tmp_path / "run.pdb"
+    lines = beside.read_text().splitlines()
+    left = iter(names)
+    for index, line in enumerate(lines):
+        if line.startswith("HETATM"):
+            lines[index] = f"{line[:12]} {next(left):<3s}{line[16:]}"
+    beside.write_text("\n".join(lines) + "\n")
+    found = load_trajectory(tmp_path / "run.dcd")
+    assert list(found.names) == names
+
+    def bonds(called=None):
+        coordinates = perceive(found.numbers, found.pooled("positions"), called)
+        return {each.label for each in coordinates.of_kind("bond")}
+
+    assert bonds(found.names) == {"CB–CA", "CA–OG", "OG–HG", "CA–HA2,3", "CB–HB1,2,3"}
+    assert bonds() == {"C1–C2", "C2–O1", "O1–H1", "C2–H2,3", "C1–H4,5,6"}

@@ -93,7 +93,11 @@ def _pair(sides: Sides, kinetics: Kinetics, options: Options) -> tuple[Pair, Sid
     pair = Pair(
         sides.trajectory,
         sides.reference,
-        perceive(sides.reference.numbers, sides.reference.pooled("positions", 1000)),
+        perceive(
+            sides.reference.numbers,
+            sides.reference.pooled("positions", 1000),
+            sides.trajectory.names or sides.reference.names or None,
+        ),
         options.tolerances or Tolerances(),
         np.random.default_rng(options.seed),
         kinetics.temperature(sides.reference),

@@ -145,6 +145,7 @@ def _joined(path: Path, parts: Sequence[Trajectory]) -> Trajectory:
 
 def _read_frames(path: Path, topology: Atoms | str | Path | None) -> Trajectory:
     from ase_atom.io import TrajectoryWarning, read_trajectory
+    from ase_atom.io.topology import names_beside
 
     notes: list[str] = []
     with warnings.catch_warnings(record=True) as caught:
@@ -152,6 +153,7 @@ def _read_frames(path: Path, topology: Atoms | str | Path | None) -> Trajectory:
         with read_trajectory(path, topology) as reader:
             numbers, masses = np.asarray(reader.numbers, dtype=np.int64), reader.masses
             blocks = list(reader)
+            names = tuple(names_beside(path, reader.atoms)) if blocks else ()
     notes += [str(one.message) for one in caught if issubclass(one.category, TrajectoryWarning)]
     if not blocks:
         raise DataError(f"{path} holds no whole frame")
@@ -173,7 +175,7 @@ def _read_frames(path: Path, topology: Atoms | str | Path | None) -> Trajectory:
         name=str(path),
     )
     runs, more = split_runs(whole)
-    return Trajectory(str(path), numbers, masses, tuple(runs), {}, (*notes, *more))
+    return Trajectory(str(path), numbers, masses, tuple(runs), {}, (*notes, *more), names=names)
 
 
 def _concatenated(blocks: Sequence[object], name: str) -> NDArray | None:

@@ -66,6 +66,8 @@ class Trajectory:
         What was found or done while it was read, one sentence each.
     velocity_source
         ``given``, ``differentiated`` from the positions, or empty if there are none.
+    names
+        What the atoms are called in the PDB file beside the trajectory; empty without one.
     checksums
         Of all reference bursts in the file by key, those that were not chosen included.
     """
@@ -78,6 +80,7 @@ class Trajectory:
     notes: tuple[str, ...] = ()
     velocity_source: str = ""
     checksums: Mapping[str, str] = field(default_factory=dict)
+    names: tuple[str, ...] = ()
 
     @classmethod
     def from_arrays(

@@ -14,7 +14,7 @@ from rdkit.Chem import rdDetermineBonds
 from rdkit.Geometry import Point3D
 
 from ase_atom.analysis.molecule.symmetry import automorphisms, graph
-from ase_atom.topology import BOND_FACTOR
+from ase_atom.topology import BOND_FACTOR, group_name, numbered_names
 
 Kind = Literal["bond", "angle", "torsion"]
 _STRAIGHT = 165.0  # degrees; about a straighter angle a torsion is not defined
@@ -117,7 +117,9 @@ def typical_frame(positions: NDArray, at_most: int = 200) -> NDArray:
     return some[int(np.argmin(misfit))]
 
 
-def perceive(numbers: ArrayLike, positions: NDArray) -> Coordinates:
+def perceive(
+    numbers: ArrayLike, positions: NDArray, names: Sequence[str] | None = None
+) -> Coordinates:
     """Perceive the internal coordinates of a molecule from its frames.
 
     RDKit finds the bonds, from distances up to 1.3 times the sum of covalent radii in one typical
@@ -129,8 +131,11 @@ def perceive(numbers: ArrayLike, positions: NDArray) -> Coordinates:
         Atomic numbers, ``[N]``.
     positions
         Å, ``[T, N, 3]``.
+    names
+        What the atoms are called, by default C1, C2, O1, H1, … by element and count.
     """
     numbers = np.asarray(numbers)
+    names = numbered_names(numbers) if names is None else names
     frame = typical_frame(positions)
     bonds = connectivity(numbers, frame)
     relabellings = automorphisms(numbers, bonds)
@@ -160,7 +165,7 @@ def perceive(numbers: ArrayLike, positions: NDArray) -> Coordinates:
     ]
     groups: list[CoordinateClass] = []
     for kind, members in (("bond", bonds), ("angle", angles), ("torsion", torsions)):
-        groups += _classes(kind, numbers, bonds, members, relabellings, not chiral)
+        groups += _classes(kind, numbers, names, bonds, members, relabellings, not chiral)
     return Coordinates(numbers, bonds, tuple(groups), relabellings, chiral)
 
 
@@ -193,6 +198,7 @@ def _has_stereocentres(numbers: NDArray, bonds: NDArray, frame: NDArray) -> bool
 def _classes(
     kind: Kind,
     numbers: NDArray,
+    names: Sequence[str],
     bonds: NDArray,
     members: Sequence[Sequence[int]],
     relabellings: NDArray,
@@ -216,7 +222,7 @@ def _classes(
     return [
         CoordinateClass(
             kind,
-            _label(numbers, turned, relabellings),
+            _label(numbers, names, turned, relabellings),
             turned,
             mirrored=mirrored and kind == "torsion",
         )
@@ -240,10 +246,12 @@ def _aligned(atoms: NDArray, numbers: NDArray, relabellings: NDArray) -> NDArray
     return np.array(out)
 
 
-def _label(numbers: NDArray, atoms: NDArray, relabellings: NDArray) -> str:
+def _label(numbers: NDArray, names: Sequence[str], atoms: NDArray, relabellings: NDArray) -> str:
     places = []
     for atom in atoms[0]:
         there = sorted(set(relabellings[:, atom].tolist()) & set(atoms.ravel().tolist()))
-        listed = ",".join(map(str, there)) if len(there) <= 3 else f"({len(there)})"
-        places.append(chemical_symbols[numbers[atom]] + listed)
+        if len(there) <= 3:
+            places.append(group_name([names[one] for one in there]))
+        else:
+            places.append(f"{chemical_symbols[numbers[atom]]}({len(there)})")
     return "–".join(places)
