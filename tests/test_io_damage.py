@@ -88,3 +88,21 @@ def test_frames_that_were_never_written_are_no_frames(tmp_path, ethanol):
     with reader:
         assert len(reader) < 1000
         assert np.concatenate([block.positions for block in reader]).shape[1:] == (9, 3)
+
+
+@pytest.mark.parametrize("ending", [".gz", ".bz2", ".xz"])
+def test_a_packed_structure_that_is_far_too_long(tmp_path, ethanol, ending):
+    from ase.io.formats import open_with_compression
+
+    path = tmp_path / f"t.xyz{ending}"
+    ethanol.write(tmp_path / "t.xyz")
+    text = (tmp_path / "t.xyz").read_bytes()
+    with open_with_compression(str(path), "wb") as file:
+        file.write(text)
+    assert len(read_structure(path)) == 9
+    with open_with_compression(str(path), "wb") as file:
+        file.write(text)
+        for _ in range(70):
+            file.write(bytes(2**20))
+    with pytest.raises(FileFormatError, match="does not hold"):
+        read_structure(path)

@@ -113,7 +113,7 @@ def read_data(
     ConfigError
         If the data are divided already, or in time, and ``held_out`` is about something else.
     """
-    if data.is_dir() or h5py.is_hdf5(data):
+    if data.is_dir() or (data.is_file() and h5py.is_hdf5(data)):
         if interval is not None or theory is not None:
             raise ConfigError("--interval and --theory are for trajectories of other programs")
         bursts = read_bursts(data)

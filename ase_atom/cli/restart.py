@@ -44,7 +44,7 @@ def save_run(path: Path, batch: Batch, frames: list[int], log_size: int) -> None
     TrajectoryError
         If it cannot be written.
     """
-    folder = path.resolve().parent
+    folder = Path(os.path.realpath(path)).parent
     operator = batch.plan.operator
     state = {
         "request": _plain(batch.request, folder),
@@ -133,7 +133,7 @@ class SavedRun:
             If it is missing, damaged, or none of a run.
         """
         saved = read_restart(path)
-        folder = path.resolve().parent
+        folder = Path(os.path.realpath(path)).parent
         with reading_saved_run(path):
             return cls(
                 path,
@@ -174,7 +174,7 @@ class SavedRun:
 
     def rows(self) -> list[Row]:
         """Return the replicas with their files and names."""
-        folder = self.path.resolve().parent
+        folder = Path(os.path.realpath(self.path)).parent
         rows = []
         for atoms, row in zip(self.structures.to_atoms(), self._rows, strict=True):
             file = _short(folder / row["file"])

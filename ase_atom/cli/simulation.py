@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time as clock
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -177,14 +178,14 @@ def _check_records(request: RunRequest, rows: Sequence[Row]) -> None:
     TrajectoryError
         If one cannot be made, or exists and is not to be replaced.
     """
-    taken = {file.resolve(): str(file) for row in rows for file in output_files(row.file)}
-    taken |= {path.resolve(): str(path) for path in request.structures}
+    taken = {os.path.realpath(file): str(file) for row in rows for file in output_files(row.file)}
+    taken |= {os.path.realpath(path): str(path) for path in request.structures}
     records = [] if request.log is None else [request.log, record_file(request.log)]
     records += [] if request.restart is None else [request.restart]
     for file in records:
-        if file.resolve() in taken:
+        if os.path.realpath(file) in taken:
             raise ConfigError(f"{file} would be two files of the run at once: name another")
-        taken[file.resolve()] = str(file)
+        taken[os.path.realpath(file)] = str(file)
         check_free(file, request.overwrite)
 
 

@@ -23,7 +23,7 @@ Attributes = dict[str, str | float | int | bool | None]
 
 def is_bursts(path: str | Path) -> bool:
     """Whether a file is one of reference bursts."""
-    if not h5py.is_hdf5(path):
+    if not Path(path).is_file() or not h5py.is_hdf5(path):
         return False
     with reading(path), open_plain(path) as file:
         return attribute(file, "format") == FORMAT

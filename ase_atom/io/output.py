@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import os
 import stat
@@ -18,6 +19,10 @@ except ImportError:  # not on Windows
     fcntl = None  # type: ignore[assignment]
 
 KEPT = "{} exists and is kept; --overwrite (mode='w') replaces it"
+_BEING_WRITTEN = (
+    "{} is being written already, by another process or by a writer that is not closed: wait for "
+    "its end, or choose another name"
+)
 _HELD = (errno.EWOULDBLOCK, errno.EACCES)
 _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.EINVAL)
 
@@ -44,6 +49,24 @@ def check_no_special(file: Path) -> None:
             f"the output {file} is a pipe or a device, and trajectories go back to their beginning "
             "to count frames; name a file"
         )
+
+
+def check_unlocked(path: Path) -> None:
+    """Check that nobody writes a file at the moment, without opening it for writing.
+
+    Raises
+    ------
+    TrajectoryError
+        If somebody does.
+    """
+    if fcntl is None or not path.is_file():
+        return
+    with contextlib.suppress(OSError), path.open("rb") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno in _HELD:
+                raise TrajectoryError(_BEING_WRITTEN.format(path)) from error
 
 
 def lock_output(path: Path, new: bool = False) -> FileIO:
@@ -96,10 +119,7 @@ def _lock(file: FileIO, path: Path) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:
         if error.errno in _HELD:
-            raise TrajectoryError(
-                f"{path} is being written already, by another process or by a writer that is not "
-                "closed: wait for its end, or choose another name"
-            ) from error
+            raise TrajectoryError(_BEING_WRITTEN.format(path)) from error
         if error.errno not in _NO_LOCKS:
             raise
         text = f"the file system of {path} locks no files: see to it that nobody else writes it"

@@ -16,7 +16,7 @@ from ase_atom.io.base import TrajectoryWriter
 from ase_atom.io.checks import check_same_atoms, positive
 from ase_atom.io.formats import format_of
 from ase_atom.io.guard import check_file
-from ase_atom.io.output import KEPT, check_no_special, lock_output
+from ase_atom.io.output import KEPT, check_no_special, check_unlocked, lock_output
 from ase_atom.io.reader import TrajectoryReader
 from ase_atom.io.topology import find_topology, pdb_fits, read_elements, write_pdb
 
@@ -52,7 +52,8 @@ def check_output(
     Raises
     ------
     TrajectoryError
-        For an unknown ending, a missing folder, a file that exists, or one that is an input.
+        For an unknown ending, a missing folder, a file that exists, or one that is an input or is
+        being written.
     """
     sources = [os.path.realpath(source) for source in inputs]
     trajectory, *beside = output_files(path)
@@ -64,6 +65,7 @@ def check_output(
                 f"the output {file} would replace the input structure; choose another name"
             )
         check_free(file, overwrite)
+    check_unlocked(trajectory)
 
 
 def check_topology_beside(path: str | Path, atoms: Atoms) -> None:

@@ -9,10 +9,11 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.io.formats import filetype
+from ase.io.formats import filetype, open_with_compression
 
 from ase_atom.errors import FileFormatError
 from ase_atom.errors.keywords import known_keywords
+from ase_atom.io.bounds import Budget
 from ase_atom.io.cells import without_placeholder
 from ase_atom.io.guard import check_file, reading, refusal
 from ase_atom.io.labels import element_of_name, with_masses
@@ -56,6 +57,8 @@ def read_structure(path: str | Path) -> Atoms:
     check_file(path, "structure file")
     with reading(path, what="is no structure that ASE can read", advice=_ADVICE):
         is_packed = path.suffix.lower() in (".gz", ".bz2", ".xz")
+        if is_packed:
+            _check_unpacked_size(path)
         kind = "proteindatabank" if path.suffix.lower() == ".ent" else filetype(str(path))
         if kind in _OWN and not is_packed:
             atoms = _last(_OWN[kind], path)
@@ -71,6 +74,14 @@ def read_structure(path: str | Path) -> Atoms:
         if kind == "cif" and periodic and not atoms.pbc.any():
             raise refusal(path, f"ASE folds its atoms into a placeholder cell of 1 Å; {_ADVICE}")
         return atoms
+
+
+def _check_unpacked_size(path: Path) -> None:
+    """Raise ValueError for a packed file that is far longer than a packed structure can be."""
+    budget = Budget(path.stat().st_size)
+    with open_with_compression(str(path), "rb") as file:
+        while part := file.read(2**20):
+            budget.take(len(part), "what is packed in it")
 
 
 def _of_molfile(path: Path) -> Atoms:

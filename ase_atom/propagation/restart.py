@@ -15,7 +15,7 @@ from torch import Tensor
 
 from ase_atom.errors import FileFormatError
 from ase_atom.files import replace_file
-from ase_atom.io.guard import reading
+from ase_atom.io.guard import check_file, reading
 
 FORMAT = "ase-atom-restart/1"
 
@@ -50,7 +50,11 @@ def read_restart(path: Path) -> dict[str, Any]:
     ------
     FileFormatError
         If the file is missing, damaged, or no restart file.
+    TrajectoryError
+        If it is a folder, a pipe or a device.
     """
+    if path.exists():  # a pipe, for one
+        check_file(path, "restart file")
     with reading(path, what="cannot be read as a restart file"):
         with safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}

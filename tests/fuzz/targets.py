@@ -95,6 +95,7 @@ TARGETS: dict[str, tuple[str, Callable[[Path], None]]] = {
     **{kind: (f".{kind}", read_all) for kind in ("dcd", "xtc", "trr", "nc", "h5")},
     **{kind: (f".{kind}", read_all) for kind in ("xyz", "extxyz", "traj", "pdb")},
     "psf": (".psf", topology),
+    **{kind: (f".{kind}", structure) for kind in ("sdf", "gro", "cif")},
     "structure": (".pdb", structure),
     "npz": (".npz", compare),
     "compare": (".h5", compare),
@@ -129,6 +130,16 @@ def good_files(name: str, folder: Path, package: Path) -> list[Path]:
             from ase.io import write
 
             write(path, [type(atoms)(atoms, positions=frame) for frame in positions])
+        elif name in ("sdf", "gro", "cif"):
+            from ase.io import write
+
+            if name == "gro":
+                names = [f"{symbol}{n}" for n, symbol in enumerate(atoms.symbols)]
+                atoms.set_array("atomtypes", np.array(names))
+            if name == "cif":
+                atoms.set_cell([9, 9, 9])
+                atoms.pbc = True
+            write(path, atoms)
         elif name == "psf":
             path.write_text(_psf(atoms.get_chemical_symbols()))
         elif name == "npz":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import csv
 import json
+import os
 import platform
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -46,8 +47,9 @@ def check_folder(folder: Path, overwrite: bool = False) -> None:
         raise ConfigError(f"{folder} is a file: name a folder for the report")
     if (folder / PAGE).exists() and not overwrite:
         raise ConfigError(f"{folder / PAGE} exists and is kept; --overwrite replaces it")
-    if not folder.resolve().parent.is_dir():
-        raise ConfigError(f"the folder {folder.resolve().parent} of the report does not exist")
+    above = Path(os.path.realpath(folder)).parent
+    if not above.is_dir():
+        raise ConfigError(f"the folder {above} of the report does not exist")
 
 
 def write_report(
