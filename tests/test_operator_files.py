@@ -42,14 +42,14 @@ REFUSED = {
     "fewer blocks": ("config", {"blocks": 3}, "only its tensors name"),
     "modes": ("config", {"modes": 10**12}, "less than or equal to"),
     "no element": ("config", {"elements": [0, 1]}, "greater than or equal to 1"),
-    "element 200": ("config", {"elements": [1, 200]}, "less than 119"),
+    "element 200": ("config", {"elements": [1, 200]}, "less than or equal to 118"),
     "elements twice": ("config", {"elements": [1, 6, 6, 8]}, "holds one twice"),
     "segments": ("config", {"segment": 1e-12}, "more than 1024 of them"),
     "segment": ("config", {"segment": 0}, "greater than 0"),
     "horizon": ("config", {"horizon": float("inf")}, "finite"),
     "horizon and segment": ("config", {"horizon": 1e300, "segment": 1e-300}, "more than 1024"),
     "other architecture": ("config", {"architecture": "os.system"}, "must be one of"),
-    "card": ("card", {"elements": [1, 500]}, "less than 119"),
+    "card": ("card", {"elements": [1, 500]}, "less than or equal to 118"),
     "stride": ("card", {"stride_fs": float("nan")}, "finite|greater than 0"),
 }
 
