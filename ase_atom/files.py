@@ -10,6 +10,14 @@ from pathlib import Path
 from typing import Any
 
 
+def is_same_file(first: str | Path, second: str | Path) -> bool:
+    """Return whether two paths lead to one file, by symbolic or hard links too."""
+    try:
+        return os.path.samefile(first, second)
+    except (OSError, ValueError):  # one is not there yet
+        return os.path.realpath(first) == os.path.realpath(second)
+
+
 @contextmanager
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a name to write to, which replaces the file once it is complete and on the disk.

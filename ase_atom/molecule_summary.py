@@ -65,7 +65,8 @@ class Departure:
     target
         The thermostat's, K.
     errors
-        Standard errors between them.
+        Standard errors between them; those of a hot run are taken down to the thermostat's
+        temperature, in proportion.
     """
 
     temperature: Estimate
@@ -215,7 +216,8 @@ class MoleculeSummary:
         found, target = self.temperature, self.ensemble.temperature_K
         if not math.isfinite(found.error) or abs(found.value - target) <= TOLERANCE * target:
             return None
-        errors = abs(found.value - target) / found.error
+        # An error grows with the temperature: a hot run's own would hide how far off it is.
+        errors = abs(found.value - target) / (found.error * min(1.0, target / found.value))
         freedom = self.degrees_of_freedom * self.samples
         tail = chdtrc if found.value > target else chdtr
         if errors <= 5.0 or 2 * tail(freedom, freedom * found.value / target) > CHANCE:

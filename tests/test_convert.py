@@ -15,7 +15,13 @@ from io_files import ENDINGS, INTERVAL, TOLERANCE, WITH_VELOCITIES, make_frames,
 
 from ase_atom.cli import main
 from ase_atom.errors import TrajectoryError
-from ase_atom.io import TrajectoryWarning, convert_trajectory, open_trajectory, read_trajectory
+from ase_atom.io import (
+    TrajectoryWarning,
+    check_output,
+    convert_trajectory,
+    open_trajectory,
+    read_trajectory,
+)
 
 
 @pytest.fixture
@@ -288,6 +294,33 @@ def test_bad_input(tmp_path, ethanol, convert, arguments, message):
     assert (code, text, len(notes)) == (2, "", 1), notes
     assert message in notes[0]
     assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
+
+
+@pytest.mark.parametrize("link", [os.link, os.symlink])
+def test_no_link_to_the_source_is_replaced(tmp_path, ethanol, convert, link):
+    write(tmp_path / "in.dcd", ethanol)
+    link(tmp_path / "in.dcd", tmp_path / "same.dcd")
+    before = (tmp_path / "in.dcd").read_bytes()
+    code, _, notes = convert("in.dcd", "same.dcd", "--overwrite")
+    assert code == 2
+    assert "would replace" in notes[0]
+    assert (tmp_path / "in.dcd").read_bytes() == before
+    (tmp_path / "a.xyz").write_bytes(b"3\n\nO 0 0 0\nH 0 0 1\nH 0 1 0\n")
+    link(tmp_path / "a.xyz", tmp_path / "b.xyz")
+    with pytest.raises(TrajectoryError, match="would replace the input"):
+        check_output(tmp_path / "b.xyz", True, (tmp_path / "a.xyz",))
+
+
+@pytest.mark.parametrize("target", ["out.dcd", "out.xyz", "out.traj", "out.h5"])
+def test_nothing_stays_of_a_conversion_without_a_frame(tmp_path, convert, target):
+    """Of a source that fails before any frame is written."""
+    water = "O 0 0 0\nH 0 0 1\nH 0 1 0\n"
+    (tmp_path / "in.xyz").write_text(f"3\n\n{water}3\n\n{water.replace('O', 'S')}")
+    for _ in range(2):
+        code, _, notes = convert("in.xyz", target)
+        assert code == 2
+        assert "frame 2 has other atoms than the first" in notes[-1]
+        assert [file.name for file in tmp_path.iterdir()] == ["in.xyz"]
 
 
 def test_calls_that_make_no_sense(tmp_path, ethanol):

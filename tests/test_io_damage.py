@@ -57,7 +57,7 @@ def test_a_pdb_that_ends_inside_a_model_is_called_cut(tmp_path, ethanol):
     whole = ["MODEL        1", *atoms, "ENDMDL"]
     for rows in range(len(atoms) + 1):
         path.write_text("\n".join([*whole, "MODEL        2", *atoms[:rows], ""]))
-        with pytest.warns(TrajectoryWarning, match="1 whole frames are read, 1 is lost"):
+        with pytest.warns(TrajectoryWarning, match="1 whole frame is read, 1 is lost"):
             count(path)
         path.write_text("\n".join(["MODEL        1", *atoms[:rows], ""]))
         for read in (read_trajectory, read_structure):

@@ -206,7 +206,7 @@ def test_a_file_that_ends_within_a_model_is_called_cut(pdb, end):
     atom = line(" O  ", element="O")
     path = pdb("MODEL     1\n", atom, "ENDMDL\n", end.format(atom))
     with (
-        pytest.warns(TrajectoryWarning, match="1 whole frames are read, 1 is lost"),
+        pytest.warns(TrajectoryWarning, match="1 whole frame is read, 1 is lost"),
         read_trajectory(path) as reader,
     ):
         assert len(list(reader)) == 1

@@ -1,5 +1,6 @@
 """XYZ files as other programs write them: labels, units, cells, times, energies, columns."""
 
+import re
 import warnings
 
 import numpy as np
@@ -278,6 +279,42 @@ def test_keys_of_a_plain_comment_that_mean_something_are_named(xyz, key):
     _, notes = block_of(xyz(frame(f"mine {key}")))
     assert len(notes) == 1
     assert f"not read: {key.partition('=')[0]}" in notes[0]
+
+
+@pytest.mark.parametrize(
+    ("comment", "unit"),
+    [
+        ("water, coordinates in bohr", "bohr"),
+        ("Bohr", "Bohr"),
+        ("units: a.u.", "units: a.u."),
+        ("positions are in atomic units", "positions are in atomic units"),
+        ("cell 2 nm", "nm"),
+    ],
+)
+def test_units_in_prose_are_named_once(xyz, comment, unit):
+    path = xyz(frame(comment), frame(comment))
+    block, notes = block_of(path)
+    np.testing.assert_allclose(block.positions, [WATER, WATER])
+    assert notes == [
+        f"of {path} these are not read: a unit in the comment ({unit}): "
+        "positions are taken to be in Å"
+    ]
+    with pytest.warns(TrajectoryWarning, match=re.escape(unit)):
+        read_structure(path)
+
+
+@pytest.mark.parametrize(
+    "comment", ["E = -76.4 a.u.", "forces in hartree/bohr", "gradient 0.1 Eh/bohr", "Bohrium"]
+)
+def test_other_prose_says_nothing_of_lengths(xyz, comment):
+    assert "Å" not in "".join(block_of(xyz(frame(comment)))[1])
+
+
+def test_a_frame_without_atoms_is_refused(xyz):
+    for path in (xyz("0\n\n", name="a.xyz"), xyz("0\nProperties=species:S:1:pos:R:3\n")):
+        for reader in (read_trajectory, read_structure):
+            with pytest.raises(TrajectoryError, match="frame 1: it has no atoms"):
+                reader(path)
 
 
 def test_a_lattice_beside_a_dialect(xyz):

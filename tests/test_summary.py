@@ -8,7 +8,15 @@ from ase.build import molecule
 from springs import SpringOperator
 
 from ase_atom.analysis.statistics import Blocks, correlated_mean, mean_of_blocks
-from ase_atom.propagation import NVE, Bussi, Langevin, Propagator, equilibrate, sample_velocities
+from ase_atom.propagation import (
+    NVE,
+    Bussi,
+    Frames,
+    Langevin,
+    Propagator,
+    equilibrate,
+    sample_velocities,
+)
 from ase_atom.state import PhaseState
 from ase_atom.summary import RunSummary
 
@@ -73,6 +81,28 @@ def test_an_operator_that_heats_is_called(ethanol, ensemble, replicas):
     assert found.target == KELVIN
     assert found.temperature.value > 1.05 * KELVIN
     assert found.errors > 5
+
+
+@pytest.mark.parametrize(("kelvin", "called"), [(KELVIN, False), (1000.0, True)])
+def test_a_short_hot_run_of_few_atoms_is_called(kelvin, called):
+    """Its error is in proportion to its temperature, and five of them are more than it is off."""
+    count = 64
+    state = PhaseState.from_atoms(molecule("H2O")).repeat(count)
+    hot = sample_velocities(state, kelvin, torch.Generator().manual_seed(1))
+    summary = RunSummary(state.select(torch.tensor([0])), Langevin(KELVIN, 0.01, **PLAIN))
+    frames = Frames(
+        numbers=state.numbers[:1],
+        masses=state.masses[:1],
+        charge=state.charge[:1],
+        times=16.0 * torch.arange(1, count + 1, dtype=torch.float64),
+        positions=hot.positions[None],
+        velocities=hot.velocities[None],
+        valid=torch.ones(1, count, dtype=torch.bool),
+    )
+    summary.add(frames)
+    (one,) = summary.molecules
+    assert abs(one.temperature.value - KELVIN) < 5 * one.temperature.error
+    assert (summary.departure(one) is not None) == called
 
 
 def test_one_that_cools_is_called(ethanol):

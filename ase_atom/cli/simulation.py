@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import time as clock
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -24,6 +23,7 @@ from ase_atom.cli.start import Plan, prepare, seeds
 from ase_atom.cli.structures import Molecules, label_of, load_molecules
 from ase_atom.commandline import BAD_INPUT, INTERRUPTED
 from ase_atom.errors import AtomError, BrokenStateError, ConfigError, HorizonError
+from ase_atom.files import is_same_file
 from ase_atom.io import check_output, output_files
 from ase_atom.io.registry import check_free
 from ase_atom.io.room import check_room
@@ -178,14 +178,13 @@ def _check_records(request: RunRequest, rows: Sequence[Row]) -> None:
     TrajectoryError
         If one cannot be made, or exists and is not to be replaced.
     """
-    taken = {os.path.realpath(file): str(file) for row in rows for file in output_files(row.file)}
-    taken |= {os.path.realpath(path): str(path) for path in request.structures}
+    taken = [*request.structures, *(file for row in rows for file in output_files(row.file))]
     records = [] if request.log is None else [request.log, record_file(request.log)]
     records += [] if request.restart is None else [request.restart]
     for file in records:
-        if os.path.realpath(file) in taken:
+        if any(is_same_file(file, other) for other in taken):
             raise ConfigError(f"{file} would be two files of the run at once: name another")
-        taken[os.path.realpath(file)] = str(file)
+        taken.append(file)
         check_free(file, request.overwrite)
 
 

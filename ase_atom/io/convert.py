@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ from ase import Atoms
 
 from ase_atom.errors import TrajectoryError, TrajectoryWarning
 from ase_atom.errors.keywords import known_keywords
+from ase_atom.files import is_same_file
 from ase_atom.io.ase_frames import isotope_masses
 from ase_atom.io.base import TrajectoryWriter
 from ase_atom.io.checks import positive
@@ -89,7 +89,7 @@ def convert_trajectory(
         raise TrajectoryError(f"every first, second, … frame can be taken, but not every {every}")
     if frame_interval is not None:
         positive(frame_interval, "the frame interval")
-    if os.path.realpath(source) in map(os.path.realpath, output_files(target)):
+    if any(is_same_file(source, file) for file in output_files(target)):
         raise TrajectoryError(f"the output {target} would replace {source}; choose another name")
     with read_trajectory(source, topology) as reader:
         atoms = reader.atoms
@@ -108,31 +108,31 @@ def convert_trajectory(
         warned: set[str] = set()
         reference = atoms.positions
         with writer:
-            for block in reader.blocks(step=every):
-                times = block.times
-                if has_times is not (times is not None):
-                    raise TrajectoryError(
-                        f"only some frames of {source} have times, and frame "
-                        f"{every * writer.frames + 1} has {'none' if has_times else 'one'}: give "
-                        "all of them times, or none"
-                    )
-                if interval is not None:
-                    times = interval * every * (writer.frames + np.arange(len(block)))
-                if align and block.cells is not None:
-                    raise TrajectoryError(f"{source} is periodic: its frames cannot be turned")
-                if align:
-                    block = block.aligned(reference)
-                warned = _warn_of_losses(block, writer, source, warned)
-                if not writer.frames:
-                    first = float(times[0])
-                try:
-                    writer.write_block(replace(block, times=times))
-                except TrajectoryError:
+            try:
+                for block in reader.blocks(step=every):
+                    times = block.times
+                    if has_times is not (times is not None):
+                        raise TrajectoryError(
+                            f"only some frames of {source} have times, and frame "
+                            f"{every * writer.frames + 1} has {'none' if has_times else 'one'}: "
+                            "give all of them times, or none"
+                        )
+                    if interval is not None:
+                        times = interval * every * (writer.frames + np.arange(len(block)))
+                    if align and block.cells is not None:
+                        raise TrajectoryError(f"{source} is periodic: its frames cannot be turned")
+                    if align:
+                        block = block.aligned(reference)
+                    warned = _warn_of_losses(block, writer, source, warned)
                     if not writer.frames:
-                        writer.remove()
-                    raise
-                if progress is not None:
-                    progress(writer.last_time)
+                        first = float(times[0])
+                    writer.write_block(replace(block, times=times))
+                    if progress is not None:
+                        progress(writer.last_time)
+            except BaseException:
+                if not writer.frames:  # an empty file would be in the way of the next try
+                    writer.remove()
+                raise
     return Conversion(atoms, writer.frames, reader.lost, first, writer.last_time)
 
 

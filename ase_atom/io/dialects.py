@@ -20,6 +20,14 @@ _ORCA_UNIT = re.compile(r"Unit is ([\w/]+)")
 _ORCA = re.compile(rf"Coordinates from ORCA-job .* E\s+({_NUMBER})")
 _XTB = re.compile(rf"energy:\s*({_NUMBER})\s.*\bxtb:")
 
+_LENGTHS = r"bohrs?|nanomet(?:er|re)s?|nm|picomet(?:er|re)s?|pm"
+_IN_PROSE = re.compile(
+    rf"(?<![\w/*^])(?:{_LENGTHS})(?![\w/*^])"
+    r"|(?:coord|coordinates?|positions?|geometry|lengths?|units?)\W+(?:(?:in|are|is)\W+){0,2}"
+    r"(?:atomic[ _]units?|a\.u\.|au\b)",
+    re.IGNORECASE,
+)
+
 
 @dataclass(frozen=True)
 class Comment:
@@ -64,6 +72,12 @@ def understood(text: str) -> Comment:
     if found := _ORCA.search(text) or _XTB.search(text):
         return Comment(energy=_hartree(found[1]))
     return Comment(text)
+
+
+def other_length(text: str) -> str | None:
+    """Return where prose seems to state a unit of length that is not the Å of XYZ files."""
+    found = _IN_PROSE.search(text)
+    return None if found is None else found[0]
 
 
 def is_of_lammps(text: str) -> bool:

@@ -247,7 +247,8 @@ class TrajectoryReader(Guarded, ABC):
         self.lost = lost
         if lost:
             warn(
-                f"{self.path} is truncated: its {whole} whole frames are read, "
+                f"{self.path} is truncated: its {whole} whole "
+                f"{'frame is' if whole == 1 else 'frames are'} read, "
                 f"{lost} {'is' if lost == 1 else 'are'} lost",
                 TrajectoryWarning,
             )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -12,6 +11,7 @@ from ase import Atoms
 
 from ase_atom.errors import TrajectoryError
 from ase_atom.errors.keywords import known_keywords
+from ase_atom.files import is_same_file
 from ase_atom.io.base import TrajectoryWriter
 from ase_atom.io.checks import check_same_atoms, positive
 from ase_atom.io.formats import format_of
@@ -55,12 +55,11 @@ def check_output(
         For an unknown ending, a missing folder, a file that exists, or one that is an input or is
         being written.
     """
-    sources = [os.path.realpath(source) for source in inputs]
     trajectory, *beside = output_files(path)
     if atoms is not None:
         beside = [file for file in beside if not _same_topology(file, atoms, None)]
     for file in (trajectory, *beside):
-        if os.path.realpath(file) in sources:
+        if any(is_same_file(file, source) for source in inputs):
             raise TrajectoryError(
                 f"the output {file} would replace the input structure; choose another name"
             )

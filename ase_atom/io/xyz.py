@@ -15,7 +15,7 @@ from ase.io import extxyz
 
 from ase_atom.io.appending import AppendingWriter
 from ase_atom.io.ase_frames import TIME, isotope_masses, left_out, to_atoms, with_results
-from ase_atom.io.dialects import is_of_lammps, step_of_cp2k, understood
+from ase_atom.io.dialects import is_of_lammps, other_length, step_of_cp2k, understood
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.labels import symbols_of
 from ase_atom.io.reader import TrajectoryReader
@@ -23,6 +23,7 @@ from ase_atom.io.text import END, NotReadError, TextReader
 
 _VELOCITIES = ("vel", "velo", "vels", "velocity", "velocities")
 """Columns whose unit differs between the programs that write them, and so is not known."""
+_UNIT = "a unit in the comment"
 _ENERGIES = ("REF_energy", "ref_energy", "dft_energy", "DFT_energy", "MACE_energy")
 _FORCES = ("force", "REF_forces", "ref_forces", "dft_forces", "dft_force", "DFT_forces")
 _FORCES += ("MACE_forces",)
@@ -68,6 +69,8 @@ class XYZReader(TextReader):
         left = comment.text if is_extended or _is_keys(comment.text) else ""
         if not comment.text and (lattice := _LATTICE.search(text)):
             left = lattice[0]
+        if not lines[2:]:
+            raise NotReadError("it has no atoms")
         rows, masses = self._with_symbols(lines, text)
         atoms = next(extxyz.read_extxyz(io.StringIO("\n".join([lines[0], left, *rows])), 0))
         if not atoms.numbers.all():
@@ -91,7 +94,9 @@ class XYZReader(TextReader):
         if not is_extended and comment.energy is None and atoms.calc is not None:
             names += list(atoms.calc.results)  # whose units a plain comment does not say
             atoms.calc = None
-        if rows and len(rows[0].split()) > _columns(text):
+        if not is_extended and comment.text and (unit := other_length(text)):
+            names.append(_UNIT + f" ({unit}): positions are taken to be in Å")
+        if len(rows[0].split()) > _columns(text):
             names.append("columns that its comment does not name")
         self._report_left_out(names)
         return atoms
@@ -129,7 +134,9 @@ class XYZImages(XYZReader):
     """Frames as atoms that keep all that ASE finds; velocities of an unknown unit are of no use."""
 
     def _report_left_out(self, names: Sequence[str]) -> None:
-        super()._report_left_out([name for name in names if name in _VELOCITIES])
+        super()._report_left_out(
+            [name for name in names if name in _VELOCITIES or name.startswith(_UNIT)]
+        )
 
 
 def _properties(comment: str) -> list[tuple[str, int]]:
