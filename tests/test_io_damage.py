@@ -4,12 +4,19 @@ from __future__ import annotations
 
 import struct
 
+import ase.io
 import numpy as np
 import pytest
-from io_files import make_frames, write
+from io_files import make_frames, read_back, write
 
-from ase_atom.errors import FileFormatError
-from ase_atom.io import TrajectoryWarning, open_trajectory, read_structure, read_trajectory
+from ase_atom.errors import FileFormatError, TrajectoryError
+from ase_atom.io import (
+    TrajectoryWarning,
+    convert_trajectory,
+    open_trajectory,
+    read_structure,
+    read_trajectory,
+)
 
 ATOMS = 268  # where the number of atoms is in a DCD file of OpenMM's header
 
@@ -106,3 +113,24 @@ def test_a_packed_structure_that_is_far_too_long(tmp_path, ethanol, ending):
             file.write(bytes(2**20))
     with pytest.raises(FileFormatError, match="does not hold"):
         read_structure(path)
+
+
+@pytest.mark.parametrize("align", [False, True])
+@pytest.mark.parametrize("bad", [0, 3])
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e300])
+def test_frames_that_are_not_finite_are_not_converted(tmp_path, ethanol, align, bad, value):
+    frames = [ethanol.copy() for _ in range(6)]
+    frames[bad].positions[2, 1] = value
+    for time, frame in enumerate(frames):
+        frame.info["time_fs"] = float(time)
+    ase.io.write(tmp_path / "t.traj", frames)
+    target = tmp_path / "out.xtc"
+    with pytest.raises(
+        TrajectoryError, match=r"not finite|cannot be superposed|too far out|no position"
+    ):
+        convert_trajectory(tmp_path / "t.traj", target, align=align)
+    if value == 1e300:
+        return  # a block with a frame that cannot be turned or held is not written at all
+    assert target.exists() is bool(bad)
+    if bad:
+        assert len(read_back(target)) == bad

@@ -16,6 +16,7 @@ from ase_atom.io.ase_frames import isotope_masses
 from ase_atom.io.base import TrajectoryWriter
 from ase_atom.io.checks import positive
 from ase_atom.io.frames import FrameBlock
+from ase_atom.io.guard import reading
 from ase_atom.io.reader import TrajectoryReader
 from ase_atom.io.registry import format_of, open_trajectory, output_files, read_trajectory
 from ase_atom.io.topology import topology_beside
@@ -121,12 +122,12 @@ def convert_trajectory(
                         times = interval * every * (writer.frames + np.arange(len(block)))
                     if align and block.cells is not None:
                         raise TrajectoryError(f"{source} is periodic: its frames cannot be turned")
-                    if align:
-                        block = block.aligned(reference)
                     warned = _warn_of_losses(block, writer, source, warned)
                     if not writer.frames:
                         first = float(times[0])
-                    writer.write_block(replace(block, times=times))
+                    block = replace(block, times=times)
+                    for part in _aligned(block, reference, source) if align else [block]:
+                        writer.write_block(part)
                     if progress is not None:
                         progress(writer.last_time)
             except BaseException:
@@ -134,6 +135,14 @@ def convert_trajectory(
                     writer.remove()
                 raise
     return Conversion(atoms, writer.frames, reader.lost, first, writer.last_time)
+
+
+def _aligned(block: FrameBlock, reference: np.ndarray, source: Path) -> list[FrameBlock]:
+    """Return frames turned onto a reference, and apart from them those from a bad one on."""
+    good = block.finite()
+    with reading(source, what="cannot be superposed"):
+        turned = block[:good].aligned(reference)
+    return [part for part in (turned, block[good:]) if len(part)]
 
 
 def _spacing(reader: TrajectoryReader, given: float | None) -> tuple[bool, float | None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from itertools import product
 from pathlib import Path
 
@@ -66,11 +67,20 @@ def write_pdb(path: Path, atoms: Atoms) -> None:
 
     Raises
     ------
+    TrajectoryError
+        If a PDB file cannot hold the positions.
     OSError
         If it cannot be written.
     """
-    with path.open("w") as file:
-        PDBFile.writeFile(openmm_topology(atoms), atoms.positions * unit.angstrom, file)
+    topology, made = openmm_topology(atoms), io.StringIO()
+    try:
+        PDBFile.writeFile(topology, atoms.positions * unit.angstrom, made)
+    except ValueError as error:
+        furthest = np.abs(atoms.positions).max()
+        raise TrajectoryError(
+            f"cannot write {path}: a PDB file holds no position of {furthest:g} Å"
+        ) from error
+    path.write_text(made.getvalue())
 
 
 def pdb_fits(path: Path, atoms: Atoms) -> bool:

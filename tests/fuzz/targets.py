@@ -36,7 +36,7 @@ def read_all(path: Path) -> None:
         _ = reader.numbers, reader.masses
         alone = not reader.atoms.pbc.any()
     for align in (False, True) if alone else (False,):
-        target = path.with_name("out.extxyz")
+        target = path.with_name("out.dcd" if align else "out.extxyz")
         convert_trajectory(path, target, overwrite=True, align=align)
 
 
