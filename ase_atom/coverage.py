@@ -186,8 +186,8 @@ def _beyond(atoms: Atoms, card: OperatorCard) -> str | None:
     if is_zwitterion(names[1]):
         return (
             f"{names[1]} ({atoms.get_chemical_formula()}) is a zwitterion: it has separated formal "
-            f"charges, and {card.name} was trained for molecules without; in a gas, "
-            "where operators move molecules, a proton would pass over"
+            f"charges, and {card.name} was trained for molecules without; operators describe the "
+            "gas phase, where such charges seldom last"
         )
     return None
 
@@ -274,10 +274,12 @@ def find_card(atoms: Atoms, cards: Iterable[OperatorCard]) -> OperatorCard:
             reasons.append(str(error))
         else:
             return card
-    shipped = "; ".join([*(f"{card.name} for {', '.join(card.smiles)}" for card in own), *reasons])
+    said = "".join(f"{reason}; " for reason in reasons)
+    shipped = "; ".join(f"{card.name} for {', '.join(card.smiles)}" for card in own)
     raise CoverageError(
         f"no shipped operator was trained for {names[0]} ({atoms.get_chemical_formula()}); "
-        f"there is {shipped or 'none'}; --operator takes a name or a file"
+        f"{said}there is {shipped or 'none'}; "
+        "--operator takes a name or a file"
     )
 
 

@@ -78,3 +78,12 @@ def test_a_pdb_file_by_another_ending_and_with_a_byte_order_mark(tmp_path, ethan
     found = read_structure(tmp_path / "t.ent")
     assert list(found.symbols) == list(ethanol.symbols)
     np.testing.assert_allclose(found.positions, ethanol.positions, atol=6e-4)
+
+
+@pytest.mark.parametrize("name", ["a.mol2", "a.molden", "notes"])
+def test_formats_that_ase_does_not_know_are_called_so(tmp_path, name):
+    path = tmp_path / name
+    path.write_bytes(b"@<TRIPOS>MOLECULE\nx\n")
+    with pytest.raises(TrajectoryError) as caught:
+        read_structure(path)
+    assert str(caught.value).startswith(f"{path} is in no format that ASE knows; an .xyz, ")

@@ -9,7 +9,7 @@ from pathlib import Path
 import ase.io
 import numpy as np
 from ase import Atoms
-from ase.io.formats import filetype, open_with_compression
+from ase.io.formats import UnknownFileTypeError, filetype, open_with_compression
 
 from ase_atom.errors import FileFormatError
 from ase_atom.errors.keywords import known_keywords
@@ -56,24 +56,31 @@ def read_structure(path: str | Path) -> Atoms:
     path = Path(path)
     check_file(path, "structure file")
     with reading(path, what="is no structure that ASE can read", advice=_ADVICE):
-        is_packed = path.suffix.lower() in (".gz", ".bz2", ".xz")
-        if is_packed:
-            _check_unpacked_size(path)
-        kind = "proteindatabank" if path.suffix.lower() == ".ent" else filetype(str(path))
-        if kind in _OWN and not is_packed:
-            atoms = _last(_OWN[kind], path)
-        elif kind in ("sdf", "mol") and not is_packed:
-            atoms = _of_molfile(path)
-        else:
-            atoms = ase.io.read(path, do_not_split_by_at_sign=True)
-        if not isinstance(atoms, Atoms) or len(atoms) == 0:
-            raise FileFormatError(f"{path} holds no atoms")
-        _check_elements(path, kind, atoms)
-        periodic = atoms.pbc.any()
-        atoms = without_placeholder(atoms)
-        if kind == "cif" and periodic and not atoms.pbc.any():
-            raise refusal(path, f"ASE folds its atoms into a placeholder cell of 1 Å; {_ADVICE}")
-        return atoms
+        try:
+            return _read(path)
+        except UnknownFileTypeError as error:
+            raise FileFormatError(f"{path} is in no format that ASE knows; {_ADVICE}") from error
+
+
+def _read(path: Path) -> Atoms:
+    is_packed = path.suffix.lower() in (".gz", ".bz2", ".xz")
+    if is_packed:
+        _check_unpacked_size(path)
+    kind = "proteindatabank" if path.suffix.lower() == ".ent" else filetype(str(path))
+    if kind in _OWN and not is_packed:
+        atoms = _last(_OWN[kind], path)
+    elif kind in ("sdf", "mol") and not is_packed:
+        atoms = _of_molfile(path)
+    else:
+        atoms = ase.io.read(path, do_not_split_by_at_sign=True)
+    if not isinstance(atoms, Atoms) or len(atoms) == 0:
+        raise FileFormatError(f"{path} holds no atoms")
+    _check_elements(path, kind, atoms)
+    periodic = atoms.pbc.any()
+    atoms = without_placeholder(atoms)
+    if kind == "cif" and periodic and not atoms.pbc.any():
+        raise refusal(path, f"ASE folds its atoms into a placeholder cell of 1 Å; {_ADVICE}")
+    return atoms
 
 
 def _check_unpacked_size(path: Path) -> None:
