@@ -164,6 +164,8 @@ def open_trajectory(
         raise TrajectoryError(f"the mode of a new trajectory is 'x', 'w' or 'a', not {mode!r}")
     if len(atoms) == 0:
         raise TrajectoryError(f"there are no atoms to write to {path}")
+    if not np.isfinite(atoms.positions).all():
+        raise TrajectoryError(f"positions of the atoms for {path} are not finite")
     if frame_interval is not None:
         positive(frame_interval, "the frame interval")
     append = mode == "a" and path.is_file() and path.stat().st_size > 0

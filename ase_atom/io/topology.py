@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from itertools import product
 from pathlib import Path
 
@@ -22,6 +21,7 @@ from ase_atom.io.structure import read_structure
 from ase_atom.topology import BOND_FACTOR, atom_names, perceive_bonds, radii
 
 _MASS_ROUNDING = 0.06  # amu, between what force fields and IUPAC take for one element
+_FURTHEST = 999_999  # Å, for eight characters with a sign
 _SMALL = 200  # up to so many atoms all pairs are looked at
 
 
@@ -72,15 +72,13 @@ def write_pdb(path: Path, atoms: Atoms) -> None:
     OSError
         If it cannot be written.
     """
-    topology, made = openmm_topology(atoms), io.StringIO()
-    try:
-        PDBFile.writeFile(topology, atoms.positions * unit.angstrom, made)
-    except ValueError as error:
-        furthest = np.abs(atoms.positions).max()
+    furthest = np.abs(atoms.positions).max()
+    if not furthest < _FURTHEST:
         raise TrajectoryError(
             f"cannot write {path}: a PDB file holds no position of {furthest:g} Å"
-        ) from error
-    path.write_text(made.getvalue())
+        )
+    with path.open("w") as file:
+        PDBFile.writeFile(openmm_topology(atoms), atoms.positions * unit.angstrom, file)
 
 
 def pdb_fits(path: Path, atoms: Atoms) -> bool:
