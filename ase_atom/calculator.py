@@ -18,12 +18,13 @@ from ase.calculators.calculator import (
 
 from ase_atom.catalogue import operator_for
 from ase_atom.coverage import STATED, CoverageWarning, check_atoms, fixes_centre_of_mass
-from ase_atom.errors import ConfigError
+from ase_atom.errors import ConfigError, StateError
 from ase_atom.errors.keywords import known_keywords, refuse_unknown
 from ase_atom.operator import OperatorLike, check_operator, load_operator
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import Guard, jump, reservations
 from ase_atom.state import PhaseState
+from ase_atom.topology import atom_label
 from ase_atom.units import FS, velocities_to_ase
 from ase_atom.warning import warn
 
@@ -162,6 +163,8 @@ class ATOMCalculator(Calculator):
             For a molecule, charge, spin or cell that the operator was not trained for.
         ConfigError
             Without atoms.
+        StateError
+            For positions at which energy or forces are not finite, as with two atoms at one place.
 
         Warns
         -----
@@ -190,6 +193,10 @@ class ATOMCalculator(Calculator):
             else:
                 energy = head.energy(state)
         results["energy"] = results["free_energy"] = float(energy[0])
+        if not all(np.isfinite(values).all() for values in results.values()):
+            raise StateError(
+                f"the energy or a force is not finite at these positions: {_closest(bare)}"
+            )
         self.results = results
 
     def propagate(self, atoms: Atoms, times: Iterable[float]) -> list[Atoms]:
@@ -277,3 +284,12 @@ def _same_molecule(one: Atoms, other: Atoms) -> bool:
         and np.array_equal(one.get_initial_charges(), other.get_initial_charges())
         and np.array_equal(one.get_initial_magnetic_moments(), other.get_initial_magnetic_moments())
     )
+
+
+def _closest(atoms: Atoms) -> str:
+    """Say which two atoms are the closest."""
+    distances = atoms.get_all_distances()
+    np.fill_diagonal(distances, np.inf)
+    first, second = np.unravel_index(np.argmin(distances), distances.shape)
+    labels = [atom_label(atoms.numbers, int(atom)) for atom in (first, second)]
+    return f"{labels[0]} and {labels[1]} are {distances[first, second]:.3f} Å apart"

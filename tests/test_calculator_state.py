@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 from ase import Atoms
+from ase.build import molecule
 from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.constraints import FixAtoms
@@ -212,3 +213,18 @@ def test_what_the_atoms_state_may_change_but_not_the_molecule(ethanol, springs):
     atoms.info["charge"] = 1
     with pytest.raises((StateError, CoverageError), match=r"charge has become \+1"):
         dynamics.run(1)
+
+
+def test_no_energy_that_is_no_number_is_given():
+    """Two atoms at one place still look like the molecule."""
+    atoms = molecule("C2H6")
+    atoms.calc = ATOMCalculator("tg80-gfn2")
+    energy = atoms.get_potential_energy()
+    moved = atoms.positions[7].copy()
+    atoms.positions[7] = atoms.positions[6]
+    for ask in (atoms.get_potential_energy, atoms.get_forces):
+        with pytest.raises(StateError, match=r"H5 and H6 are 0\.000 Å apart"):
+            ask()
+        assert atoms.calc.results == {}
+    atoms.positions[7] = moved
+    assert atoms.get_potential_energy() == energy
