@@ -86,4 +86,6 @@ def test_formats_that_ase_does_not_know_are_called_so(tmp_path, name):
     path.write_bytes(b"@<TRIPOS>MOLECULE\nx\n")
     with pytest.raises(TrajectoryError) as caught:
         read_structure(path)
-    assert str(caught.value).startswith(f"{path} is in no format that ASE knows; an .xyz, ")
+    assert str(caught.value).startswith(
+        f"{path} is no structure that ASE can read: it is in no format that ASE knows; an .xyz, "
+    )

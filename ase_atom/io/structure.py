@@ -59,7 +59,10 @@ def read_structure(path: str | Path) -> Atoms:
         try:
             return _read(path)
         except UnknownFileTypeError as error:
-            raise FileFormatError(f"{path} is in no format that ASE knows; {_ADVICE}") from error
+            raise FileFormatError(
+                f"{path} is no structure that ASE can read: it is in no format that ASE knows; "
+                f"{_ADVICE}"
+            ) from error
 
 
 def _read(path: Path) -> Atoms:
