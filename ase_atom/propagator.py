@@ -33,7 +33,7 @@ from ase_atom.operator import OperatorCard, OperatorLike
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import Langevin, Thermostat, reservations, steps_per_stride
 from ase_atom.propagation import Path as JumpPath
-from ase_atom.propagation.equilibration import cold_start
+from ase_atom.propagation.cold_start import cold_start
 from ase_atom.state import PhaseState
 from ase_atom.topology import atom_label
 from ase_atom.units import FS

@@ -15,7 +15,7 @@ from ase_atom.errors import (
     HorizonError,
     StateError,
 )
-from ase_atom.propagation import NVE, Frames, Langevin, Propagator, sample_velocities
+from ase_atom.propagation import NVE, Bussi, Frames, Langevin, Propagator, sample_velocities
 from ase_atom.state import PhaseState
 from ase_atom.summary import RunSummary
 
@@ -267,3 +267,12 @@ def test_summary_counts_good_frames_only(springs, state):
     assert (summary.frames, summary.last_time) == (41, 160.0)
     assert molecule.temperature.value == pytest.approx(sum(temperatures) / len(temperatures))
     assert molecule.largest.size == pytest.approx(largest)
+
+
+def test_bussi_from_a_minimum_is_warned_of_once(springs, ethanol):
+    state = sample_velocities(PhaseState.from_atoms(ethanol), 300.0, torch.Generator())
+    propagator = Propagator(springs, state, Bussi(), 16.0)
+    with pytest.warns(UserWarning, match="near a minimum") as caught:
+        _ = [*propagator.run(32.0), *propagator.run(32.0)]
+    assert len(caught) == 1
+    assert caught[0].filename == __file__

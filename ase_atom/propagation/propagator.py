@@ -16,6 +16,7 @@ from ase_atom.errors.keywords import known_keywords
 from ase_atom.io.guard import reading
 from ase_atom.operator.protocol import OperatorLike, check_operator
 from ase_atom.operator.torch_settings import own_torch
+from ase_atom.propagation.cold_start import cold_start
 from ase_atom.propagation.ensembles import NVE, CachedPotential, Ensemble, Potential, Step
 from ase_atom.propagation.frames import Frames, exact
 from ase_atom.propagation.grid import check_time
@@ -24,6 +25,7 @@ from ase_atom.propagation.settings import check_abilities, default_stride
 from ase_atom.propagation.steps import advance, choose
 from ase_atom.propagation.stochastic import KeepableNoise, Noise, torch_noise
 from ase_atom.state import PhaseState
+from ase_atom.warning import warn
 
 SIMPLE = 10**4
 """Largest denominator of a fraction that one grid is of another."""
@@ -172,6 +174,8 @@ class Propagator:
         """
         if not (math.isfinite(duration) and duration > 0):
             raise ConfigError(f"the time must be above 0 fs, not {duration:g} fs")
+        if not self.frames_given and (cold := cold_start(self.operator, self.ensemble, self.state)):
+            warn(cold)
         self._end = _on_grid(self._end + exact(duration), self._interval)
         return self._march()
 
