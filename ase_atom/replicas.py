@@ -107,6 +107,14 @@ class ReplicaFiles:
         """Number of frames in each file."""
         return [writer.frames for writer in self.writers]
 
+    @property
+    def given(self) -> list[int]:
+        """Number of frames that the run has given each file: what a restart file has to say.
+
+        Fewer than `frames` while a run that was killed catches up with what it had written.
+        """
+        return list(self._given)
+
     def write(self, frames: Frames, energies: Tensor | None = None) -> None:
         """Append to each file the good frames of its molecule that it does not hold yet.
 

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from killed_runs import ETHANOL, command, try_one
+from killed_runs import ETHANOL, command, differences, try_one
 
 from ase_atom import load_operator
 from ase_atom.cli import main
+from ase_atom.cli.keeper import Keeper
 from ase_atom.io import read_trajectory
 from ase_atom.propagation import Langevin
 from ase_atom.state import PhaseState
@@ -20,6 +21,41 @@ from ase_atom.state import PhaseState
 def test_a_killed_run_goes_on_to_the_same_trajectory(tmp_path, ending):
     _, different = try_one(tmp_path, ending, "640fs", random.Random(7), most=2)
     assert different == []
+
+
+@pytest.mark.parametrize("ending", ["dcd", "xyz"])
+def test_a_run_that_is_cut_off_again_while_it_catches_up(tmp_path, ending, monkeypatch):
+    """The trajectory is ahead of the restart file twice over, by different numbers of frames."""
+
+    def cut_off(words, blocks, saves):
+        lives = {"blocks": 0, "saves": 0}
+
+        def take(keeper, frames):
+            whole_take(keeper, frames)
+            lives["blocks"] += 1
+            if lives["blocks"] == blocks:
+                raise KeyboardInterrupt
+
+        def save(keeper):
+            lives["saves"] += 1
+            if lives["saves"] <= saves:
+                whole_save(keeper)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(Keeper, "take", take)
+            patch.setattr(Keeper, "save", save)
+            assert main(words) == 130
+
+    whole_take, whole_save = Keeper.take, Keeper.save
+    for name in ("whole", "cut"):
+        (tmp_path / name).mkdir()
+    assert main(command(tmp_path / "whole", ending, "480fs")) == 0
+    again = ["run", "--resume", str(tmp_path / "cut" / "run.restart")]
+    cut_off(command(tmp_path / "cut", ending, "480fs"), blocks=16, saves=2)
+    cut_off(again, blocks=3, saves=1)
+    cut_off(again, blocks=7, saves=1)
+    assert main(again) == 0
+    assert differences(tmp_path / "cut", tmp_path / "whole", ending) == []
 
 
 @pytest.mark.parametrize("ending", ["xtc", "trr", "nc", "xyz", "extxyz"])

@@ -46,7 +46,7 @@ class Keeper:
         """Write the restart file, if one is asked for."""
         if self._batch.request.restart is not None:
             size = 0 if self._log is None else self._log.size
-            save_run(self._batch.request.restart, self._batch, self._files.frames, size)
+            save_run(self._batch.request.restart, self._batch, self._files.given, size)
             self._saved = self._batch.propagator.jumps
 
     def _energies(self, frames: Frames) -> Tensor:

@@ -35,7 +35,7 @@ def save_run(path: Path, batch: Batch, frames: list[int], log_size: int) -> None
     batch
         The run.
     frames
-        Frames in each trajectory.
+        Frames that the run has given each trajectory, which may hold more of a life before.
     log_size
         Length of its log in bytes, 0 without one.
 
