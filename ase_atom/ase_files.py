@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from weakref import WeakValueDictionary
@@ -11,7 +12,9 @@ from ase import Atoms
 from ase.md.md import MolecularDynamics
 
 from ase_atom.io import open_trajectory
-from ase_atom.io.registry import check_topology_beside, format_of
+from ase_atom.io.continuing import cut_to_whole_frames
+from ase_atom.io.formats import format_of
+from ase_atom.io.registry import check_topology_beside
 from ase_atom.units import FS
 
 if TYPE_CHECKING:
@@ -60,12 +63,16 @@ class ObservedTrajectory:
         Steps between frames, as ASE's ``loginterval``.
     append
         Append to the file if it exists.
+    saved
+        What `state_dict` said in a run that goes on: the file is appended to, and frames that it
+        holds already are not written once more.
 
     Raises
     ------
     TrajectoryError
         As `ase_atom.io.open_trajectory`, or if a PDB file of other atoms lies where the topology
-        would be.
+        would be. Or for a file of a run that goes on which is gone, or shorter than the run left
+        it.
     """
 
     def __init__(
@@ -76,7 +83,14 @@ class ObservedTrajectory:
         timestep: float,
         interval: int = 1,
         append: bool = False,
+        saved: Mapping[str, Any] | None = None,
     ) -> None:
+        path, done = Path(path), 0
+        if saved is not None:
+            done = int(saved["frames"])
+            append = done > 0  # else what is there is of no frame that the restart file knows
+        if done:
+            cut_to_whole_frames(path, atoms, done)
         if not append:
             check_topology_beside(path, atoms)
         # In a notebook, the integrator of a cell that is run again is still there.
@@ -87,15 +101,33 @@ class ObservedTrajectory:
         )
         _WRITERS[os.path.realpath(path)] = self.writer
         self._dynamics = dynamics
-        self._begun = self.writer.frames > 0
+        self._there = self.writer.frames
+        self._given = done or self._there
+        # Times are counted from the run's first frame, or from the last one of a file before.
+        last = self.writer.last_time
+        self._origin, self._since_origin = last, int(last is not None)
+        if saved is not None and done:
+            self._origin, self._since_origin = saved["origin"], int(saved["since_origin"])
 
     def write(self, atoms: Atoms | None = None, **_: Any) -> None:
         """Write a frame, with the errors of `ase_atom.io.TrajectoryWriter.write`."""
-        steps = self._dynamics.nsteps
-        if self._begun and steps == 0:
+        if self._given and self._dynamics.nsteps == 0:
             return
-        self.writer.write(atoms, time=None if self._begun else self._dynamics.get_time() / FS)
-        self._begun = True
+        if self._origin is None:
+            self._origin = 0.0 if self._given else self._dynamics.get_time() / FS
+        if self._given >= self._there:
+            interval = self.writer.frame_interval or 0.0
+            self.writer.write(atoms, time=self._origin + interval * self._since_origin)
+        self._given += 1
+        self._since_origin += 1
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far the run is with its file, as plain values."""
+        return {
+            "frames": self._given,
+            "origin": self._origin,
+            "since_origin": self._since_origin,
+        }
 
     def set_description(self, description: dict[str, Any]) -> None:
         """Hand on ASE's description of the run."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from torch import Tensor
 
 from ase_atom.calculator import ATOMCalculator
 from ase_atom.catalogue import operator_for
-from ase_atom.coverage import fixes_centre_of_mass
+from ase_atom.coverage import STATED, fixes_centre_of_mass
 from ase_atom.errors import ConfigError
 from ase_atom.propagation import Noise, OperatorLike, Potential, Settings, check_abilities
 from ase_atom.state import PhaseState
@@ -22,6 +23,9 @@ from ase_atom.units import FS
 
 ASE_TIME = "ASE's unit of time is not the fs: half a femtosecond is 0.5 * ase.units.fs"
 """For messages about times that cannot be meant."""
+
+ROUNDING = 1e-10
+"""Relative change of positions or momenta up to which an observer has changed nothing."""
 
 
 def choose_operator(atoms: Atoms, operator: str | Path | OperatorLike | None) -> OperatorLike:
@@ -170,6 +174,20 @@ def computes(atoms: Atoms) -> bool:
     return atoms.calc is not None and not isinstance(atoms.calc, SinglePointCalculator)
 
 
+def stated(atoms: Atoms) -> tuple[bytes, ...]:
+    """Return what the atoms say of their electrons, to be compared."""
+    arrays = (atoms.get_initial_charges(), atoms.get_initial_magnetic_moments())
+    info = (repr(atoms.info.get(key)).encode() for key in STATED)
+    return *(array.tobytes() for array in arrays), *info
+
+
+def differs(now: np.ndarray, left: np.ndarray) -> bool:
+    """Say whether an array was changed by more than rounding."""
+    if now.tobytes() == left.tobytes():
+        return False
+    return not bool(np.abs(now - left).max() <= ROUNDING * (1.0 + np.abs(left).max()))
+
+
 def choose_noise(rng: Any, seed: int | None, thermostatted: bool) -> Noise:
     """Return the noise of a thermostat: from a seed, else from a generator, else from numpy.random.
 
@@ -192,6 +210,9 @@ def choose_noise(rng: Any, seed: int | None, thermostatted: bool) -> Noise:
 class NumpyNoise:
     """Noise from whatever has numpy's ``standard_normal``.
 
+    The state of a `numpy.random.Generator`, a `numpy.random.RandomState` and of `numpy.random`
+    itself can be kept.
+
     Raises
     ------
     ConfigError
@@ -208,3 +229,71 @@ class NumpyNoise:
     def __call__(self, shape: torch.Size) -> Tensor:
         """Draw standard normal numbers of a shape."""
         return torch.as_tensor(self._rng.standard_normal(tuple(shape)), dtype=torch.float64)
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state of the generator, as plain values.
+
+        Raises
+        ------
+        ConfigError
+            For a source that cannot tell its state.
+        """
+        return {name: _plain(each) for name, each in self._state().items()}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where a generator of the same kind was.
+
+        Raises
+        ------
+        ConfigError
+            If this is no state of such a generator, which stays as it was.
+        """
+        now = self._state()
+        kind, before = now["bit_generator"], state.get("bit_generator")
+        if kind != before:
+            raise ConfigError(f"the noise came from numpy's {before} and now comes from {kind}")
+        try:
+            fitted = _like(now, state)
+            if isinstance(self._rng, np.random.Generator):
+                self._rng.bit_generator.state = fitted
+            else:
+                self._rng.set_state(fitted)
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ConfigError(f"this is no state of numpy's {kind}") from error
+
+    def _state(self) -> dict[str, Any]:
+        if isinstance(self._rng, np.random.Generator):
+            return dict(self._rng.bit_generator.state)
+        if self._rng is np.random or isinstance(self._rng, np.random.RandomState):
+            return dict(self._rng.get_state(legacy=False))
+        raise ConfigError(
+            f"the noise comes from {type(self._rng).__name__}, whose state cannot be kept: give "
+            "seed=, or a generator of numpy's as rng="
+        )
+
+
+def _plain(value: Any) -> Any:
+    """Return nested dictionaries with arrays and numbers of numpy's as lists and plain numbers."""
+    if isinstance(value, Mapping):
+        return {name: _plain(each) for name, each in value.items()}
+    return value.tolist() if isinstance(value, np.ndarray | np.generic) else value
+
+
+def _like(pattern: Any, plain: Any) -> Any:
+    """Return plain values as what they were made from, which a pattern shows.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError, OverflowError
+        If they are something else.
+    """
+    if isinstance(pattern, Mapping):
+        return {name: _like(each, plain[name]) for name, each in pattern.items()}
+    if isinstance(pattern, np.ndarray):
+        array = np.array(plain, dtype=pattern.dtype)
+        if array.shape != pattern.shape:
+            raise ValueError("another shape")
+        return array
+    if isinstance(pattern, str) != isinstance(plain, str):
+        raise TypeError("text in the place of a number")
+    return plain

@@ -9,6 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+RESTART_INTERVAL = 500
+"""Jumps between two restart files: some seconds, which is what a killed run loses at the most."""
+
 
 def is_same_file(first: str | Path, second: str | Path) -> bool:
     """Return whether two paths lead to one file, by symbolic or hard links too."""

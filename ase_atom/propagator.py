@@ -12,9 +12,8 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.abc import GetPropertiesMixin
-from ase.md.md import MolecularDynamics
 
-from ase_atom.ase_files import ObservedTrajectory, is_for_ase
+from ase_atom.ase_files import is_for_ase
 from ase_atom.ase_terms import (
     ASE_TIME,
     ase_settings,
@@ -23,12 +22,16 @@ from ase_atom.ase_terms import (
     choose_operator,
     choose_potential,
     computes,
+    differs,
+    stated,
 )
 from ase_atom.calculator import ATOMCalculator
 from ase_atom.charge import total_charge
-from ase_atom.coverage import STATED, CoverageWarning, fixes_centre_of_mass
+from ase_atom.coverage import CoverageWarning, fixes_centre_of_mass
 from ase_atom.errors import ConfigError, StateError
 from ase_atom.errors.keywords import known_keywords
+from ase_atom.files import RESTART_INTERVAL
+from ase_atom.kept_dynamics import KeptDynamics
 from ase_atom.operator import OperatorCard, OperatorLike
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import Langevin, Thermostat, reservations, steps_per_stride
@@ -39,14 +42,11 @@ from ase_atom.topology import atom_label
 from ase_atom.units import FS
 from ase_atom.warning import warn
 
-ROUNDING = 1e-10
-"""Relative change of positions or momenta up to which an observer has changed nothing."""
-
 OF_ASE = ("trajectory", "logfile", "loginterval", "append_trajectory", "comm", "master")
 """Keywords of `ase.md` that are handed on."""
 
 
-class ATOMPropagator(MolecularDynamics):
+class ATOMPropagator(KeptDynamics):
     """Molecular dynamics by jumps of an operator, with the interface of `ase.md`.
 
     One forward pass covers a stride. The frames in between are decoded from it, so that after
@@ -103,6 +103,13 @@ class ATOMPropagator(MolecularDynamics):
         Makes a source of its own, in place of ``rng``.
     threads
         Torch's threads while the operator computes; None leaves torch's own setting.
+    restart
+        A file with all that the rest of the run depends on. If it exists, the run goes on from it:
+        the atoms get its positions and momenta, ``nsteps`` is where it was, ``trajectory`` and
+        ``logfile`` are appended to, and what they hold already is not written twice. Everything
+        else must be as it was. Observers of the script's own begin anew.
+    restart_interval
+        Jumps between writings of that file. It is written at the end of each `run` as well.
     **kwargs
         ``trajectory``, ``logfile``, ``loginterval`` and so on, as in `ase.md`. A ``trajectory``
         whose name does not end in ``.traj`` is written in the format that its ending says, see
@@ -112,7 +119,10 @@ class ATOMPropagator(MolecularDynamics):
     ------
     ConfigError
         For a stride that is no multiple of the time step, times in another unit, or settings that
-        are unknown, contradict each other or have no effect.
+        are unknown, contradict each other or have no effect; for a restart file of another
+        molecule or other settings, naming the first that differs.
+    FileFormatError
+        For a restart file that is damaged, or none of this class.
     CoverageError
         For a molecule, element, mass, charge, cell or constraint that the operator cannot serve.
     HorizonError
@@ -149,9 +159,11 @@ class ATOMPropagator(MolecularDynamics):
         rng: Any = None,
         seed: int | None = None,
         threads: int | None = 1,
+        restart: str | Path | None = None,
+        restart_interval: int = RESTART_INTERVAL,
         **kwargs: Any,
     ) -> None:
-        for_ase = is_for_ase(kwargs.get("trajectory"))
+        is_for_ase(kwargs.get("trajectory"))  # raises for an ending that stands for no format
         settings = ase_settings(
             atoms,
             stride=stride,
@@ -189,26 +201,25 @@ class ATOMPropagator(MolecularDynamics):
             potential=potential,
             threads=threads,
         )
-        self._warn(reservations(self._card, [atoms], self.ensemble, start), atoms)
-        if cold := cold_start(self.operator, self.ensemble, state):
+        goes_on = self._find_restart(
+            restart, restart_interval, state, step_length, energy_correction, kwargs
+        )
+        begins = None if goes_on else start
+        self._warn(reservations(self._card, [atoms], self.ensemble, begins), atoms)
+        if not goes_on and (cold := cold_start(self.operator, self.ensemble, state)):
             warn(cold)
         # All is checked: only now files are opened and momenta changed.
-        if not for_ase:
-            interval, append = kwargs.get("loginterval", 1), kwargs.get("append_trajectory", False)
-            kwargs["trajectory"] = ObservedTrajectory(
-                kwargs["trajectory"], atoms, self, timestep, interval, append
-            )
-        super().__init__(atoms, timestep, **kwargs)
-        if not for_ase:
-            self.closelater(kwargs["trajectory"].writer)
+        self._open_files(atoms, timestep, kwargs)
         self._dt = self.dt
         self._template = state
-        self._stated = _stated(atoms)
+        self._stated = stated(atoms)
         self._mass_over_fs = atoms.get_masses()[:, None] / FS
         atoms.arrays["momenta"][...] = state.velocities[0].numpy() * self._mass_over_fs
         # The frames of the path under way, and what the atoms were left as.
-        self._positions = self._momenta = np.empty((0, len(atoms), 3))
+        self._positions = self._path.positions.numpy()
+        self._momenta = self._path.velocities.numpy() * self._mass_over_fs
         self._left = atoms.get_positions(), atoms.get_momenta()
+        self._go_on()
 
     @property
     def degrees_of_freedom(self) -> int:
@@ -271,13 +282,16 @@ class ATOMPropagator(MolecularDynamics):
             raise ConfigError(f"steps is a whole number from 0 on, not {steps!r}")
         self._state()  # raises for what has been done to the atoms that no jump can follow
         self.max_steps = self.nsteps + steps
+        self._keep()  # the very start too, so that a file that is appended to is known
         if self.nsteps == 0:
             self._show()
+        self._keep(now=steps == 0)
         yield self.nsteps == self.max_steps
         while self.nsteps < self.max_steps:
             self.step()
             self.nsteps += 1
             self._show()
+            self._keep(now=self.nsteps == self.max_steps)
             yield self.nsteps == self.max_steps
 
     def run(self, steps: int = 50) -> bool:
@@ -295,8 +309,8 @@ class ATOMPropagator(MolecularDynamics):
             If the state after it is no molecule any more; the atoms stay as they were.
         """
         arrays, path = self.atoms.arrays, self._path
-        moved = _differs(arrays["positions"], self._left[0])
-        changed = moved or _differs(arrays["momenta"], self._left[1])
+        moved = differs(arrays["positions"], self._left[0])
+        changed = moved or differs(arrays["momenta"], self._left[1])
         if changed or path.is_used_up:
             state = self._state()
             if moved:
@@ -341,7 +355,7 @@ class ATOMPropagator(MolecularDynamics):
         if (
             atoms.pbc.any()
             or not np.array_equal(atoms.get_masses(), self.masses[:, 0])
-            or self._stated != _stated(atoms)
+            or self._stated != stated(atoms)
         ):
             choose_operator(atoms, self.operator)  # which says what it does not cover
             if total_charge(atoms) != int(self._template.charge):
@@ -349,7 +363,7 @@ class ATOMPropagator(MolecularDynamics):
                     f"the molecule's total charge has become {total_charge(atoms):+d}: make a new "
                     "propagator for it"
                 )
-            self._stated = _stated(atoms)
+            self._stated = stated(atoms)
         fixed = fixes_centre_of_mass(atoms)
         velocities = atoms.arrays["momenta"] / self._mass_over_fs
         for name, values in (("position", atoms.positions), ("momentum", velocities)):
@@ -379,17 +393,3 @@ class ATOMPropagator(MolecularDynamics):
             now % interval == 0 if interval > 0 else now == -interval
             for _, interval, *_ in self.observers
         )
-
-
-def _stated(atoms: Atoms) -> tuple[bytes, ...]:
-    """Return what the atoms say of their electrons, to be compared."""
-    arrays = (atoms.get_initial_charges(), atoms.get_initial_magnetic_moments())
-    info = (repr(atoms.info.get(key)).encode() for key in STATED)
-    return *(array.tobytes() for array in arrays), *info
-
-
-def _differs(now: np.ndarray, left: np.ndarray) -> bool:
-    """Say whether an array was changed by more than rounding."""
-    if now.tobytes() == left.tobytes():
-        return False
-    return not bool(np.abs(now - left).max() <= ROUNDING * (1.0 + np.abs(left).max()))

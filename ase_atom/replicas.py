@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from ase import Atoms
 from ase.calculators.abc import GetPropertiesMixin
 from torch import Tensor
 
+from ase_atom.ase_restart import BatchRestart, restart_file, settings_in_words
 from ase_atom.ase_terms import (
     ASE_TIME,
     ase_settings,
@@ -24,11 +24,11 @@ from ase_atom.ase_terms import (
     choose_potential,
 )
 from ase_atom.coverage import CoverageWarning, fixes_centre_of_mass
-from ase_atom.errors import BrokenStateError, ConfigError, TrajectoryError, TrajectoryWarning
+from ase_atom.errors import BrokenStateError, ConfigError
 from ase_atom.errors.keywords import known_keywords
-from ase_atom.files import replacing
-from ase_atom.io import TrajectoryWriter, check_output, open_trajectory, read_trajectory
-from ase_atom.io.registry import format_of
+from ase_atom.files import RESTART_INTERVAL
+from ase_atom.io import TrajectoryWriter, check_output, open_trajectory
+from ase_atom.io.continuing import cut_to_whole_frames
 from ase_atom.io.room import check_room
 from ase_atom.operator import OperatorLike
 from ase_atom.operator.torch_settings import own_torch
@@ -41,6 +41,7 @@ from ase_atom.propagation import (
     steps_per_stride,
 )
 from ase_atom.propagation.grid import MOST_STEPS
+from ase_atom.propagation.steps import choose
 from ase_atom.state import PhaseState
 from ase_atom.units import velocities_to_ase
 from ase_atom.warning import warn
@@ -91,7 +92,7 @@ class ReplicaFiles:
             if done is None:
                 check_output(file, overwrite, atoms=atoms)
             elif done[row]:
-                _cut_to_whole_frames(file, atoms, done[row])
+                cut_to_whole_frames(file, atoms, done[row])
         self.writers: list[TrajectoryWriter] = []
         with ExitStack() as stack:
             mode = "a" if done is not None else "w" if overwrite else "x"
@@ -147,30 +148,6 @@ class ReplicaFiles:
         self._stack.close()
 
 
-def _cut_to_whole_frames(file: Path, atoms: Atoms, done: int) -> None:
-    """Check a file of a run to be continued, and copy its whole frames where it cannot be cut.
-
-    Raises
-    ------
-    TrajectoryError
-        If it is gone, or holds fewer frames than the run had given it.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", TrajectoryWarning)  # a kill may cut a frame: that is why
-        with read_trajectory(file) as reader:
-            whole, damaged = len(reader), bool(reader.lost)
-            if whole < done:
-                raise TrajectoryError(
-                    f"{file} holds {whole} whole frames of the {done} that the run had given it: "
-                    "the run cannot go on"
-                )
-            if not damaged or format_of(file).writer_class().cuts_damaged_files:
-                return
-            with replacing(file) as copy, format_of(file).writer_class()(copy, atoms) as writer:
-                for block in reader[:whole]:
-                    writer.write_block(block)
-
-
 @dataclass
 class ReplicaRun:
     """What became of a batch.
@@ -210,6 +187,8 @@ def propagate_replicas(
     interval: int = 1,
     overwrite: bool = False,
     threads: int | None = None,
+    restart: str | Path | None = None,
+    restart_interval: int = RESTART_INTERVAL,
 ) -> ReplicaRun:
     """March many molecules in one batch, which costs far less than one after the other.
 
@@ -234,9 +213,16 @@ def propagate_replicas(
     interval
         Steps between the frames that are written.
     overwrite
-        Replace files that exist.
+        Replace trajectories that exist; those of a run that goes on are continued even so.
     threads
         Torch's threads meanwhile; None leaves torch's own setting, as batches gain from them.
+    restart
+        A file with all that the rest of the run depends on. If it exists, the run goes on from it,
+        whatever positions and momenta the replicas have, up to ``steps`` in all. A run that was
+        killed and started again is the run undisturbed, to the last bit; more ``steps`` prolong
+        it. Everything else must be as it was.
+    restart_interval
+        Jumps between writings of that file, which is written at the end, too.
 
     Returns
     -------
@@ -246,8 +232,12 @@ def propagate_replicas(
     ------
     ConfigError, CoverageError, HorizonError, StateError
         As `ase_atom.ATOMPropagator`.
+    ConfigError
+        For a restart file of other molecules or settings, naming the first that differs.
+    FileFormatError
+        For a restart file that is damaged, or none of this function.
     TrajectoryError
-        If a file cannot be written.
+        If a file cannot be written, or trajectories of a run to go on are gone or too short.
 
     Warns
     -----
@@ -288,47 +278,86 @@ def propagate_replicas(
     step_length = ase_time("timestep", timestep)
     count = steps_per_stride(settings.choose_stride(model), step_length, model.horizon, ASE_TIME)
     state = PhaseState.from_atoms(replicas)
-    if isinstance(ensemble, NVE):
-        _check_different(state)
-    for line in reservations(model.card, replicas, ensemble, state):
-        warn(line, CoverageWarning)
+    files = [] if trajectory is None else numbered_files(trajectory, len(replicas))
+    kept = restart_file(restart, restart_interval, "propagate_replicas", files)
+    words = settings_in_words(model, ensemble, step_length, count, energy_correction)
+    if kept is not None:
+        words["trajectory"] = "none" if trajectory is None else kept.relative(trajectory)
+        words["interval"] = f"{interval} steps"
     # A grid of frames with both the written ones and the last on it.
     grid = math.gcd(interval, steps) if trajectory is not None else math.gcd(count, steps)
-    with own_torch(threads), ExitStack() as stack:
+    keeper = BatchRestart(kept, words, state, steps, grid)
+    if isinstance(ensemble, NVE) and not keeper.goes_on:
+        _check_different(state)
+    start = None if keeper.goes_on else state
+    for line in reservations(model.card, replicas, ensemble, start):
+        warn(line, CoverageWarning)
+    with own_torch(threads):
         propagator = Propagator(
             model,
             state.without_drift() if True in fixed else state,
             ensemble,
             stride=count * step_length,
-            frame_interval=grid * step_length,
-            seed=noise,
+            frame_interval=keeper.grid * step_length,
+            seed=noise if isinstance(ensemble, Thermostat) else 0,
             drop_broken=True,
             potential=choose_potential(energy_correction, model),
         )
-        run = ReplicaRun(broken=propagator.broken)
+        run = ReplicaRun(propagator.broken, files)
+        _march(run, propagator, replicas, keeper, steps, step_length, interval, overwrite)
+    if run.broken:
+        rows = torch.tensor([error.replica for error in run.broken])
+        broken = torch.zeros(len(replicas), dtype=torch.bool).index_fill(0, rows, True)
+        _put(replicas, propagator.state, broken)
+    return run
+
+
+def _march(
+    run: ReplicaRun,
+    propagator: Propagator,
+    replicas: Sequence[Atoms],
+    keeper: BatchRestart,
+    steps: int,
+    timestep: float,
+    interval: int,
+    overwrite: bool,
+) -> None:
+    """Write frames, and the restart file where one is asked for, until the steps are made."""
+    keeper.load(propagator)
+    done, more = keeper.frames if any(keeper.frames) else None, steps - keeper.steps_before
+    last = keeper.last if keeper.goes_on else propagator.state
+    with ExitStack() as stack:
         files = None
-        if trajectory is not None:
-            run.files = numbered_files(trajectory, len(replicas))
-            check_room(run.files, [len(atoms) for atoms in replicas], steps // interval + 1)
-            files = stack.enter_context(
-                ReplicaFiles(run.files, replicas, interval * step_length, overwrite)
-            )
-        every = interval // grid
+        if run.files:
+            count = steps // interval + 1 - min(done or [0])
+            check_room(run.files, [len(atoms) for atoms in replicas], count)
+            if not keeper.goes_on:
+                for file, atoms in zip(run.files, replicas, strict=True):
+                    check_output(file, overwrite, atoms=atoms)
+        blocks = propagator.run(more * timestep) if more else propagator.go_on()
+        if not keeper.goes_on:
+            keeper.keep(propagator, [0] * len(run.files), last)
+        if run.files:
+            # Before the first frames are in the restart file, what is there is the run's own.
+            replace = overwrite or keeper.goes_on
+            files = ReplicaFiles(run.files, replicas, interval * timestep, replace, done)
+            run.frames = stack.enter_context(files).frames
+        if keeper.goes_on:
+            _put(replicas, last, torch.ones(len(replicas), dtype=torch.bool))
+        every = interval // keeper.grid
         try:
-            for frames in propagator.run(steps * step_length):
+            for frames in blocks:
                 if files is not None:
                     first = propagator.frames_given - len(frames)
                     wanted = [n for n in range(len(frames)) if (first + n) % every == 0]
                     files.write(frames.take(wanted))
                     run.frames = files.frames
                 _put(replicas, frames.state(-1), frames.valid[:, -1])
+                last = choose(frames.valid[:, -1], frames.state(-1), last)
+                keeper.keep(propagator, files.given if files is not None else [], last)
         except BrokenStateError:
             pass  # the last of them broke; all are listed
-    if run.broken:
-        rows = torch.tensor([error.replica for error in run.broken])
-        broken = torch.zeros(len(replicas), dtype=torch.bool).index_fill(0, rows, True)
-        _put(replicas, propagator.state, broken)
-    return run
+        keeper.keep(propagator, files.given if files is not None else [], last, now=True)
 
 
 def _check_different(state: PhaseState) -> None:

@@ -13,9 +13,11 @@ ROOT = Path(__file__).parents[1]
 
 ADAPTERS = {
     "ase_atom.ase_files",
+    "ase_atom.ase_restart",
     "ase_atom.ase_terms",
     "ase_atom.calculator",
     "ase_atom.cli",
+    "ase_atom.kept_dynamics",
     "ase_atom.openmm",
     "ase_atom.propagator",
     "ase_atom.replicas",

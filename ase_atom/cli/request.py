@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from ase_atom.cli.options import check_belongs, check_positive, read_number, read_time
 from ase_atom.errors import ConfigError
+from ase_atom.files import RESTART_INTERVAL
 from ase_atom.units import PS, format_time
 
 if TYPE_CHECKING:
@@ -17,9 +18,6 @@ if TYPE_CHECKING:
 
 TEMPERATURE = 300.0  # K
 MOST_REPLICAS = 100_000
-
-RESTART_INTERVAL = 500
-"""Jumps between two restart files: some seconds, which is what a killed run loses at the most."""
 
 
 class EngineName(StrEnum):

@@ -8,12 +8,12 @@ import typer
 
 from ase_atom.cli.options import read_time
 from ase_atom.cli.request import (
-    RESTART_INTERVAL,
     EngineName,
     ResumeRequest,
     RunRequest,
 )
 from ase_atom.errors import ConfigError
+from ase_atom.files import RESTART_INTERVAL
 
 _MOLECULES, _DYNAMICS = "Molecules and operator", "Dynamics"
 _TIME, _START, _MACHINE = "Time and frames", "Start", "Machine"
