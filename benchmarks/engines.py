@@ -18,9 +18,9 @@ from rich.console import Console
 from rich.table import Table
 
 from ase_atom import NVE, Langevin, PhaseState, Propagator, load_operator
+from ase_atom.analysis.summary import RunSummary
 from ase_atom.operator import OperatorLike
 from ase_atom.propagation import jump, sample_velocities
-from ase_atom.summary import RunSummary
 
 MOLECULES = {
     "ethanol": ("CCO", "ethanol-gfn2"),

@@ -11,7 +11,7 @@ from conftest import ETHANOL
 from numpy.typing import NDArray
 
 from ase_atom.analysis import Trajectory
-from ase_atom.topology import perceive_bonds
+from ase_atom.molecules.topology import perceive_bonds
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 
 _BOND, _ANGLE, _REST = 32.0, 5.0, 0.25  # eV/Å² of springs between neighbours, next and all others

@@ -16,9 +16,9 @@ from ase_atom.analysis import Trajectory, load_trajectory
 from ase_atom.analysis.inputs.checks import with_masses_noted
 from ase_atom.analysis.measures.motion import split_motion, temperatures
 from ase_atom.analysis.molecule.coordinates import perceive
+from ase_atom.analysis.reference_engines import make_calculator
 from ase_atom.errors import AtomError, ConfigError, DataError, TrajectoryError
 from ase_atom.io import open_trajectory
-from ase_atom.reference_engines import make_calculator
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 from training.data.store import write_bursts
 

@@ -11,27 +11,18 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 
-ADAPTERS = {
-    "ase_atom.ase_files",
-    "ase_atom.ase_restart",
-    "ase_atom.ase_terms",
-    "ase_atom.calculator",
-    "ase_atom.cli",
-    "ase_atom.kept_dynamics",
-    "ase_atom.openmm",
-    "ase_atom.propagator",
-    "ase_atom.replicas",
-}
+ADAPTERS = {"ase_atom.ase", "ase_atom.cli", "ase_atom.openmm"}
 """What users meet: nothing below may need them."""
 
 SHARED = {"ase_atom.io.bounds", "ase_atom.io.guard"}
 """How large a file may be, and what is said of a damaged one: for all who read files."""
 
 FORBIDDEN = {
-    "ase_atom.state": {"operator", "propagation", "analysis", "io", "coverage", "catalogue"},
-    "ase_atom.operator": {"propagation", "analysis", "io", "coverage", "catalogue"},
-    "ase_atom.propagation": {"analysis", "io", "catalogue"},
-    "ase_atom.io": {"operator", "propagation", "analysis", "catalogue"},
+    "ase_atom.state": {"operator", "propagation", "analysis", "io", "molecules.catalogue"},
+    "ase_atom.operator": {"propagation", "analysis", "io", "molecules"},
+    "ase_atom.molecules": {"propagation", "analysis", "io"},
+    "ase_atom.propagation": {"analysis", "io", "molecules.catalogue"},
+    "ase_atom.io": {"operator", "propagation", "analysis", "molecules.catalogue"},
     "ase_atom.analysis": set(),
 }
 """Parts of the package that know nothing of others, beside the adapters."""

@@ -14,9 +14,9 @@ from ase_dynamics import FS, Counting, thermal
 from springs import SpringOperator
 
 from ase_atom import ATOMLangevin, ATOMPropagator, ATOMVerlet, propagate_replicas
-from ase_atom.ase_terms import NumpyNoise
+from ase_atom.ase.settings import NumpyNoise
 from ase_atom.errors import AtomError, ConfigError, FileFormatError, TrajectoryError
-from ase_atom.propagation.stochastic import KeepableNoise
+from ase_atom.propagation.stochastic import SerialisableNoise
 
 LANGEVIN = {"temperature_K": 300, "friction": 0.02 / FS, "seed": 4}
 ENSEMBLES = {
@@ -547,7 +547,7 @@ def test_noise_goes_on_from_plain_values(make, tmp_path):
     from ase_atom.propagation.restart import read_restart, write_restart
 
     noise, shape = NumpyNoise(make(3)), torch.Size([3, 5])
-    assert isinstance(noise, KeepableNoise)
+    assert isinstance(noise, SerialisableNoise)
     noise(shape)  # an odd number: legacy generators have the second of a pair left
     write_restart(tmp_path / "n", {"noise": noise.state_dict()})
     expected = noise(shape)

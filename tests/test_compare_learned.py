@@ -15,7 +15,7 @@ from ase_atom.analysis.inputs.learned import unseen
 from ase_atom.errors import ConfigError
 from ase_atom.io import open_trajectory
 from ase_atom.operator import OperatorCard
-from ase_atom.operator.marks import frame_marks
+from ase_atom.operator.fingerprints import frame_fingerprints
 from training.data.store import Burst, fingerprint, write_bursts
 from training.learning.card import make_card as trained_card
 from training.learning.config import TrainingConfig
@@ -45,7 +45,7 @@ def by_name(path: Path, **changes: object) -> Operator:
 
 def by_content(bursts: list[Burst]) -> Operator:
     """One whose card knows what it has learned from."""
-    marks = [frame_marks(b.numbers, b.positions[[30]])[0] for b in bursts if b.key in TAUGHT]
+    marks = [frame_fingerprints(b.numbers, b.positions[[30]])[0] for b in bursts if b.key in TAUGHT]
     return Operator(make_card(split={"train": TAUGHT}, training_frames=marks))
 
 

@@ -258,7 +258,7 @@ def test_bad_input_is_one_line_and_writes_nothing(tmp_path, capsys, monkeypatch,
 
 
 def test_calculators_by_name():
-    from ase_atom.reference_engines import make_calculator
+    from ase_atom.analysis.reference_engines import make_calculator
 
     for name, words in (
         ("pyscf:pbe", "pyscf:<functional>/<basis>"),
@@ -272,7 +272,7 @@ def test_calculators_by_name():
 
 def test_gfn2_by_name(ethanol):
     pytest.importorskip("tblite", reason="tblite is not installed")
-    from ase_atom.reference_engines import make_calculator
+    from ase_atom.analysis.reference_engines import make_calculator
 
     ethanol.calc = make_calculator("gfn2")
     assert np.abs(ethanol.get_forces()).max() < 0.02  # the example is relaxed by it

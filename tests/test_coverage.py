@@ -7,7 +7,8 @@ from ase.build import molecule
 from ase.constraints import FixAtoms, FixCom
 from conftest import make_card
 
-from ase_atom.coverage import (
+from ase_atom.errors import CoverageError
+from ase_atom.molecules.coverage import (
     CoverageWarning,
     check_atoms,
     check_state,
@@ -15,9 +16,8 @@ from ase_atom.coverage import (
     temperature_warning,
     untrained_molecule_warning,
 )
-from ase_atom.errors import CoverageError
+from ase_atom.molecules.topology import canonical, fragments, perceive_bonds, perceive_smiles
 from ase_atom.state import PhaseState
-from ase_atom.topology import canonical, fragments, perceive_bonds, perceive_smiles
 from training.data.molecules import embed
 
 

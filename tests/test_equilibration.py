@@ -10,11 +10,11 @@ from springs import SpringOperator
 
 from ase_atom import ATOMBussi, ATOMCalculator, ATOMLangevin
 from ase_atom import equilibrate as equilibrate_atoms
+from ase_atom.analysis.summary import RunSummary
 from ase_atom.errors import BrokenStateError
 from ase_atom.operator import load_operator
 from ase_atom.propagation import Bussi, Guard, Propagator, equilibrate, sample_velocities
 from ase_atom.state import PhaseState
-from ase_atom.summary import RunSummary
 from ase_atom.units import KB
 
 KELVIN = 300.0

@@ -19,10 +19,10 @@ from springs import SpringOperator
 
 from ase_atom.analysis.molecule.symmetry import bond_classes
 from ase_atom.errors import ConfigError, CoverageError, DataError
+from ase_atom.molecules.topology import perceive_bonds
 from ase_atom.operator import Operator, SpectralConfig, build_operator, save_operator
 from ase_atom.propagation import NVE, sample_velocities
 from ase_atom.state import PhaseState
-from ase_atom.topology import perceive_bonds
 from ase_atom.units import KB
 from training.data.burst import Burst
 from training.data.molecules import from_smiles

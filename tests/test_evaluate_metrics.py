@@ -21,9 +21,9 @@ from ase_atom.analysis.molecule.harmonic import (
 from ase_atom.analysis.molecule.symmetry import automorphisms, bond_classes
 from ase_atom.analysis.statistics import block_average, slopes
 from ase_atom.errors import DataError
+from ase_atom.molecules.topology import perceive_bonds
 from ase_atom.propagation import sample_velocities
 from ase_atom.state import PhaseState
-from ase_atom.topology import perceive_bonds
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 from training.data.burst import Burst
 from training.evaluation.accuracy import (

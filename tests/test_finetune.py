@@ -16,8 +16,8 @@ from ase.io import write
 from conftest import make_card, make_operator
 from harmonic_bursts import MASSES, WATER, Springs, water_bursts
 
-from ase_atom.coverage import temperature_warning
 from ase_atom.errors import ConfigError, DataError
+from ase_atom.molecules.coverage import temperature_warning
 from ase_atom.operator import load_operator
 from ase_atom.state import PhaseState
 from training import finetune

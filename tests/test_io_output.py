@@ -15,7 +15,7 @@ import pytest
 from fuzz.interrupts import interrupted
 from io_files import ENDINGS, INTERVAL, make_frames, read_back
 
-from ase_atom.ase_files import ObservedTrajectory
+from ase_atom.ase.trajectory import ObservedTrajectory
 from ase_atom.cli import main
 from ase_atom.errors import TrajectoryError
 from ase_atom.io import (

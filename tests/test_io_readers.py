@@ -24,7 +24,7 @@ from MDAnalysis import Universe
 from ase_atom.errors import TrajectoryError
 from ase_atom.io import open_trajectory, read_trajectory
 from ase_atom.io.cells import lengths_and_angles
-from ase_atom.topology import perceive_bonds
+from ase_atom.molecules.topology import perceive_bonds
 
 READERS = {"mdtraj": by_mdtraj, "MDAnalysis": by_mdanalysis, "chemfiles": by_chemfiles}
 OTHERS = {"ASE": by_ase, "OpenMM": by_openmm}

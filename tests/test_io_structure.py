@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from ase.io import write as ase_write
 
-from ase_atom.charge import total_charge
 from ase_atom.errors import TrajectoryError
 from ase_atom.io import read_structure
+from ase_atom.molecules.charge import total_charge
 
 MOLFILE = """
 

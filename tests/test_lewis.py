@@ -5,10 +5,15 @@ from ase import Atoms
 from ase.build import molecule
 from conftest import make_card
 
-from ase_atom.coverage import CoverageWarning, check_atoms, covers, untrained_molecule_warning
 from ase_atom.errors import CoverageError
+from ase_atom.molecules.coverage import (
+    CoverageWarning,
+    check_atoms,
+    covers,
+    untrained_molecule_warning,
+)
+from ase_atom.molecules.topology import drawn, is_zwitterion, perceive_smiles
 from ase_atom.operator import list_operators
-from ase_atom.topology import drawn, is_zwitterion, perceive_smiles
 from training.data.molecules import embed
 
 ZWITTERIONS = {

@@ -14,9 +14,9 @@ from openmm import unit
 from openmm_systems import FEMTO, LANGEVIN, Springs, bare_system, march, phase, simulate
 
 from ase_atom import ATOMForce, ATOMIntegrator
-from ase_atom.coverage import CoverageWarning
 from ase_atom.errors import ConfigError, CoverageError
 from ase_atom.io.topology import openmm_topology
+from ase_atom.molecules.coverage import CoverageWarning
 from ase_atom.operator import save_operator
 
 

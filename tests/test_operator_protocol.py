@@ -14,8 +14,8 @@ from ase.build import molecule
 from pydantic import TypeAdapter, ValidationError
 from springs import SpringOperator
 
-from ase_atom.coverage import as_covered, check_state
 from ase_atom.errors import ConfigError, CoverageError, StateError
+from ase_atom.molecules.coverage import as_covered, check_state
 from ase_atom.operator import (
     AnyConfig,
     Architecture,

@@ -6,10 +6,10 @@ import torch
 from ase_dynamics import FS, record, thermal
 
 from ase_atom import Bussi, Langevin, PhaseState
+from ase_atom.ase.propagator import ATOMPropagator
 from ase_atom.errors import BrokenStateError, StateError
 from ase_atom.propagation import NVE, Path, torch_noise
 from ase_atom.propagation.restart import read_restart, write_restart
-from ase_atom.propagator import ATOMPropagator
 
 THERMOSTATS = {
     "NVE": {},

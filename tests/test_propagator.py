@@ -8,6 +8,7 @@ from conftest import make_card
 from springs import SpringOperator
 from torch import Tensor
 
+from ase_atom.analysis.summary import RunSummary
 from ase_atom.errors import (
     BrokenStateError,
     ConfigError,
@@ -17,7 +18,6 @@ from ase_atom.errors import (
 )
 from ase_atom.propagation import NVE, Bussi, Frames, Langevin, Propagator, sample_velocities
 from ase_atom.state import PhaseState
-from ase_atom.summary import RunSummary
 
 
 @pytest.fixture

@@ -12,10 +12,10 @@ from ase.io import read
 from conftest import CALM, ETHANOL, make_card, make_operator
 
 from ase_atom import ATOMPropagator, propagate_replicas
+from ase_atom.ase.replicas import numbered_files
 from ase_atom.cli import main
 from ase_atom.errors import ConfigError, CoverageError, TrajectoryError
 from ase_atom.operator import save_operator
-from ase_atom.replicas import numbered_files
 
 FS = units.fs
 

@@ -8,6 +8,7 @@ from ase.build import molecule
 from springs import SpringOperator
 
 from ase_atom.analysis.statistics import Blocks, correlated_mean, mean_of_blocks
+from ase_atom.analysis.summary import RunSummary
 from ase_atom.propagation import (
     NVE,
     Bussi,
@@ -18,7 +19,6 @@ from ase_atom.propagation import (
     sample_velocities,
 )
 from ase_atom.state import PhaseState
-from ase_atom.summary import RunSummary
 
 KELVIN = 300.0
 PLAIN = {"energy_correction": False, "reversible": False}  # what an operator does by itself

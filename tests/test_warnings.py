@@ -22,7 +22,7 @@ from ase_atom import (
     PhaseState,
     propagate_replicas,
 )
-from ase_atom.coverage import CoverageWarning
+from ase_atom.molecules.coverage import CoverageWarning
 from ase_atom.propagation import NVE, reservations
 
 LOW, HIGH = 200.0, 400.0

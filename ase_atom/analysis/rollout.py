@@ -22,8 +22,8 @@ from ase_atom.analysis.measures.motion import (
 from ase_atom.analysis.measures.thermodynamics import ensemble_of
 from ase_atom.analysis.molecule.coordinates import typical_frame
 from ase_atom.analysis.statistics import LEAST_BLOCKS
-from ase_atom.catalogue import operator_for
 from ase_atom.errors import ConfigError, DataError
+from ase_atom.molecules.catalogue import operator_for
 from ase_atom.operator import Operator
 from ase_atom.propagation import Propagator, Settings, roll_out
 from ase_atom.state import PhaseState

@@ -25,9 +25,9 @@ from ase_atom.analysis.measures.pathwise import compare_paths
 from ase_atom.analysis.measures.thermodynamics import compare_thermodynamics, ensemble_of
 from ase_atom.analysis.options import Options
 from ase_atom.analysis.plots import Section
+from ase_atom.analysis.reference_engines import make_calculator
 from ase_atom.analysis.sides import Sides
 from ase_atom.errors import ConfigError
-from ase_atom.reference_engines import make_calculator
 
 if TYPE_CHECKING:
     from ase_atom.analysis.rollout import OperatorRun

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from ase_atom.analysis.summary import RunSummary
 from ase_atom.cli.report import Losses, Row
 from ase_atom.cli.request import RunRequest
 from ase_atom.cli.start import Plan
 from ase_atom.errors import BrokenStateError
 from ase_atom.propagation import Propagator
 from ase_atom.state import PhaseState
-from ase_atom.summary import RunSummary
 
 
 @dataclass

@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from ase_atom.ase.replicas import ReplicaFiles
 from ase_atom.cli.batch import Batch
 from ase_atom.cli.log import EnergyLog
 from ase_atom.cli.restart import save_run
 from ase_atom.propagation import Frames
-from ase_atom.replicas import ReplicaFiles
 
 
 class Keeper:

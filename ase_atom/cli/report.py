@@ -16,10 +16,10 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from ase_atom.analysis.statistics import Estimate
+    from ase_atom.analysis.summary import BondDeviation, MoleculeSummary, RunSummary
     from ase_atom.cli.structures import Molecule
     from ase_atom.errors import BrokenStateError
     from ase_atom.propagation import Label
-    from ase_atom.summary import BondDeviation, MoleculeSummary, RunSummary
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,8 @@ from itertools import chain
 
 import typer
 
+from ase_atom.analysis.summary import RunSummary
+from ase_atom.ase.replicas import ReplicaFiles, numbered_files
 from ase_atom.cli.batch import Batch, summary_of
 from ase_atom.cli.keeper import Keeper
 from ase_atom.cli.log import EnergyLog, record_file, write_record
@@ -33,9 +35,7 @@ from ase_atom.operator.torch_settings import set_threads
 from ase_atom.propagation import Frames, Guard, Propagator
 from ase_atom.propagation.frames import exact
 from ase_atom.propagation.grid import check_count
-from ase_atom.replicas import ReplicaFiles, numbered_files
 from ase_atom.state import PhaseState
-from ase_atom.summary import RunSummary
 from ase_atom.units import format_time
 
 BROKEN = 3

@@ -12,8 +12,8 @@ import torch
 from ase_atom.cli.messages import say, say_warning
 from ase_atom.cli.report import Row
 from ase_atom.cli.request import RunRequest
-from ase_atom.coverage import as_covered, temperature_warning
 from ase_atom.errors import BrokenStateError, ConfigError
+from ase_atom.molecules.coverage import as_covered, temperature_warning
 from ase_atom.operator import OperatorLike
 from ase_atom.propagation import Ensemble, Guard, equilibrate, reservations, sample_velocities
 from ase_atom.propagation.equilibration import DURATION, FRICTION

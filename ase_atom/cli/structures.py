@@ -114,9 +114,9 @@ def names_of(paths: tuple[Path, ...]) -> list[str]:
 def _load(
     path: Path, request: RunRequest, operator: OperatorLike | None
 ) -> tuple[Atoms, OperatorLike]:
-    from ase_atom.catalogue import operator_for
-    from ase_atom.coverage import CoverageWarning, fixes_centre_of_mass
     from ase_atom.io import read_structure
+    from ase_atom.molecules.catalogue import operator_for
+    from ase_atom.molecules.coverage import CoverageWarning, fixes_centre_of_mass
 
     atoms = read_structure(path)
     if fixes_centre_of_mass(atoms):
@@ -159,8 +159,8 @@ def check_start(atoms: Atoms) -> None:
 
 def label_of(name: str, atoms: Atoms) -> Label:
     """What a molecule and its atoms are called."""
+    from ase_atom.molecules.topology import atom_names
     from ase_atom.propagation import Label
-    from ase_atom.topology import atom_names
 
     return Label(name, tuple(atom_names(atoms)))
 

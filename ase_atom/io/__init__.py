@@ -2,7 +2,7 @@
 
 A format is a line in `ase_atom.io.formats.FORMATS`, a reader and a writer. The names below are
 loaded on first use: ASE imports this package whenever it is imported itself, to learn of the
-formats in `ase_atom.io.ase_plugin`.
+formats in `ase_atom.ase.ioformats`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, ClassVar
 import numpy as np
 from ase import Atoms
 
-from ase_atom.coverage import MASS_TOLERANCE
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.ase_frames import results_at_hand
 from ase_atom.io.cells import check_cells
@@ -21,7 +20,8 @@ from ase_atom.io.formats import FORMATS
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.interrupts import Uninterrupted
 from ase_atom.io.output import lock_output
-from ase_atom.topology import atom_label
+from ase_atom.molecules.coverage import MASS_TOLERANCE
+from ase_atom.molecules.topology import atom_label
 from ase_atom.units import velocities_from_ase
 
 if TYPE_CHECKING:

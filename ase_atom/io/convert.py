@@ -11,6 +11,7 @@ from ase import Atoms
 
 from ase_atom.errors import TrajectoryError, TrajectoryWarning
 from ase_atom.errors.keywords import known_keywords
+from ase_atom.errors.warning import warn
 from ase_atom.files import is_same_file
 from ase_atom.io.ase_frames import isotope_masses
 from ase_atom.io.base import TrajectoryWriter
@@ -20,7 +21,6 @@ from ase_atom.io.guard import reading
 from ase_atom.io.reader import TrajectoryReader
 from ase_atom.io.registry import format_of, open_trajectory, output_files, read_trajectory
 from ase_atom.io.topology import topology_beside
-from ase_atom.warning import warn
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from io import FileIO
 from pathlib import Path
 
 from ase_atom.errors import TrajectoryError
+from ase_atom.errors.warning import warn
 from ase_atom.io.reader import TrajectoryWarning
-from ase_atom.warning import warn
 
 try:
     import fcntl

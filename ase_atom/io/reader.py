@@ -12,13 +12,13 @@ import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses
 
-from ase_atom.coverage import MASS_TOLERANCE
 from ase_atom.errors import FileFormatError, TrajectoryError, TrajectoryWarning
+from ase_atom.errors.warning import warn
 from ase_atom.io.ase_frames import to_atoms
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.guard import Guarded, refusal
-from ase_atom.topology import atom_label, is_element
-from ase_atom.warning import warn
+from ase_atom.molecules.coverage import MASS_TOLERANCE
+from ase_atom.molecules.topology import atom_label, is_element
 
 COORDINATES = 2**18
 """About how many numbers the positions of one block hold: 2 MiB of them."""

@@ -20,7 +20,7 @@ from ase_atom.io.labels import element_of_name, with_masses
 from ase_atom.io.pdb import PDBReader
 from ase_atom.io.text import NotReadError, TextReader
 from ase_atom.io.xyz import XYZImages
-from ase_atom.topology import is_element
+from ase_atom.molecules.topology import is_element
 
 _ADVICE = "an .xyz, .extxyz, .pdb, .sdf or .traj file would do"
 

@@ -18,7 +18,7 @@ from ase_atom.io.ase_frames import stated_masses
 from ase_atom.io.guard import check_file, reading
 from ase_atom.io.labels import HEAVY_HYDROGEN
 from ase_atom.io.structure import read_structure
-from ase_atom.topology import BOND_FACTOR, atom_names, perceive_bonds, radii
+from ase_atom.molecules.topology import BOND_FACTOR, atom_names, perceive_bonds, radii
 
 _MASS_ROUNDING = 0.06  # amu, between what force fields and IUPAC take for one element
 _FURTHEST = 999_999  # Å, for eight characters with a sign
@@ -29,7 +29,8 @@ _SMALL = 200  # up to so many atoms all pairs are looked at
 def openmm_topology(atoms: Atoms, bonds: bool = True) -> Topology:
     """Return a topology of one residue, ``MOL``, with bonds perceived from the positions.
 
-    Atoms are named as `ase_atom.topology.atom_names` has them. Periodic atoms give the cell too.
+    Atoms are named as `ase_atom.molecules.topology.atom_names` has them. Periodic atoms give the
+    cell too.
     """
     topology = Topology()
     residue = topology.addResidue("MOL", topology.addChain("A"))

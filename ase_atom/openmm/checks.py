@@ -10,11 +10,11 @@ import openmm
 from ase.data import atomic_masses
 from openmm.app import Topology
 
-from ase_atom.coverage import MASS_TOLERANCE, check_composition, wrong_size
 from ase_atom.errors import ConfigError, CoverageError, StateError
+from ase_atom.molecules.coverage import MASS_TOLERANCE, check_composition, wrong_size
+from ase_atom.molecules.topology import atom_label
 from ase_atom.openmm.molecule import Molecule
 from ase_atom.operator import OperatorCard, OperatorLike
-from ase_atom.topology import atom_label
 from ase_atom.units import format_charge
 
 if TYPE_CHECKING:

@@ -11,9 +11,10 @@ import openmm
 from openmm import unit
 from openmm.app import Topology
 
-from ase_atom.coverage import CoverageWarning
 from ase_atom.errors import ConfigError, StateError
 from ase_atom.errors.keywords import known_keywords
+from ase_atom.errors.warning import warn
+from ase_atom.molecules.coverage import CoverageWarning
 from ase_atom.openmm.checks import (
     FORCE_NAME,
     SystemForces,
@@ -40,7 +41,6 @@ from ase_atom.operator import OperatorLike
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import Thermostat, check_abilities, reservations, steps_per_stride
 from ase_atom.units import PS, fs_to_ps
-from ase_atom.warning import warn
 
 
 class ATOMIntegrator(openmm.CustomIntegrator):

@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ase_atom.errors.warning import warn
 from ase_atom.openmm.molecule import Molecule, positions_of
 from ase_atom.openmm.plan import Plan
 from ase_atom.openmm.potential import EnergyCallback
@@ -31,7 +32,6 @@ from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import Noise, Path, Thermostat
 from ase_atom.state import PhaseState
 from ase_atom.units import NM, NM_PS, PS
-from ase_atom.warning import warn
 
 Array = NDArray[np.float64]
 

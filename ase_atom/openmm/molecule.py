@@ -12,14 +12,14 @@ import torch
 from ase import Atoms
 from numpy.typing import NDArray
 
-from ase_atom.coverage import CoverageWarning, check_atoms
 from ase_atom.errors import CoverageError, StateError
+from ase_atom.errors.warning import warn
+from ase_atom.molecules.coverage import CoverageWarning, check_atoms
+from ase_atom.molecules.topology import atom_label, fragments
 from ase_atom.operator import OperatorLike
 from ase_atom.propagation import Ensemble, reservations
 from ase_atom.state import PhaseState
-from ase_atom.topology import atom_label, fragments
 from ase_atom.units import NM
-from ase_atom.warning import warn
 
 BONDS_NAME = "ATOMMolecule"
 """Name of the force that holds a molecule's bonds of zero strength."""

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from ase_atom.errors import BrokenStateError
+from ase_atom.molecules.topology import numbered_names, perceive_bonds, radii
 from ase_atom.state import PhaseState
-from ase_atom.topology import numbered_names, perceive_bonds, radii
 from ase_atom.units import format_time
 
 CLOSEST = 0.5

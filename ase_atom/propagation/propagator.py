@@ -10,10 +10,11 @@ from typing import Any
 
 import torch
 
-from ase_atom.coverage import check_state
 from ase_atom.errors import BrokenStateError, ConfigError, HorizonError, StateError
 from ase_atom.errors.keywords import known_keywords
+from ase_atom.errors.warning import warn
 from ase_atom.io.guard import reading
+from ase_atom.molecules.coverage import check_state
 from ase_atom.operator.protocol import OperatorLike, check_operator
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation.cold_start import cold_start
@@ -23,9 +24,8 @@ from ase_atom.propagation.grid import check_time
 from ase_atom.propagation.guard import Guard
 from ase_atom.propagation.settings import check_abilities, default_stride
 from ase_atom.propagation.steps import advance, choose
-from ase_atom.propagation.stochastic import KeepableNoise, Noise, torch_noise
+from ase_atom.propagation.stochastic import Noise, SerialisableNoise, torch_noise
 from ase_atom.state import PhaseState
-from ase_atom.warning import warn
 
 SIMPLE = 10**4
 """Largest denominator of a fraction that one grid is of another."""
@@ -230,8 +230,8 @@ class Propagator:
             self._check_same(saved)
             self._load(saved)
 
-    def _keepable_noise(self) -> KeepableNoise:
-        if not isinstance(self._noise, KeepableNoise):
+    def _keepable_noise(self) -> SerialisableNoise:
+        if not isinstance(self._noise, SerialisableNoise):
             raise ConfigError(
                 f"the noise comes from {type(self._noise).__name__}, whose state cannot be kept: "
                 "give a seed"

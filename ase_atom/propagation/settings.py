@@ -12,9 +12,9 @@ from typing import Any
 
 from ase import Atoms
 
-from ase_atom.coverage import temperature_warning, untrained_molecule_warning
 from ase_atom.errors import ConfigError
 from ase_atom.errors.keywords import known_fields
+from ase_atom.molecules.coverage import temperature_warning, untrained_molecule_warning
 from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.protocol import OperatorLike
 from ase_atom.propagation.ensembles import (

@@ -19,7 +19,7 @@ Noise = Callable[[torch.Size], Tensor]
 
 
 @runtime_checkable
-class KeepableNoise(Protocol):
+class SerialisableNoise(Protocol):
     """A source of noise whose state can be kept, and which goes on from a kept state."""
 
     def __call__(self, shape: torch.Size) -> Tensor: ...

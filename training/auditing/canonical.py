@@ -13,9 +13,9 @@ from ase import Atoms
 from ase_atom.analysis.molecule.symmetry import bond_classes
 from ase_atom.errors import DataError
 from ase_atom.files import replace_text
+from ase_atom.molecules.topology import perceive_bonds
 from ase_atom.operator import Operator
 from ase_atom.operator.checkpoint import checksum
-from ase_atom.topology import perceive_bonds
 from training.data.burst import Burst
 from training.evaluation.rollouts import Plan, starting_states
 from training.evaluation.verdicts import (

@@ -10,7 +10,7 @@ import numpy as np
 from rdkit import RDLogger
 
 from ase_atom.errors import ConfigError, CoverageError, DataError
-from ase_atom.topology import canonical
+from ase_atom.molecules.topology import canonical
 from training.curation.scaffolds import identity
 from training.data.molecules import from_smiles
 from training.data.store import Burst, iterate_collection

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ase_atom.errors import ConfigError, DataError
+from ase_atom.molecules.topology import canonical
 from ase_atom.operator import Operator
-from ase_atom.topology import canonical
 from training.auditing.compounds import collect, read_part, without_data
 from training.auditing.others import Files
 from training.curation.scaffolds import identity

@@ -10,7 +10,7 @@ from rdkit import Chem
 from rdkit.Chem.Scaffolds import MurckoScaffold
 
 from ase_atom.errors import ConfigError
-from ase_atom.topology import canonical
+from ase_atom.molecules.topology import canonical
 
 LARGEST_GROUP = 3
 """Scaffolds of more compounds than this stay in training."""

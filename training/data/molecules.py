@@ -11,9 +11,9 @@ import numpy as np
 from ase import Atoms
 from ase.io import read
 
-from ase_atom.coverage import check_isolated, total_charge
 from ase_atom.errors import CoverageError, DataError
-from ase_atom.topology import perceive_bonds, perceive_smiles
+from ase_atom.molecules.coverage import check_isolated, total_charge
+from ase_atom.molecules.topology import perceive_bonds, perceive_smiles
 
 
 @dataclass(frozen=True)
@@ -127,7 +127,7 @@ def from_structure(path: Path, name: str | None = None, charges: Sequence[int] =
     name
         By default the file's.
     charges
-        Total charges that it may state, see `ase_atom.coverage.total_charge`.
+        Total charges that it may state, see `ase_atom.molecules.coverage.total_charge`.
 
     Raises
     ------

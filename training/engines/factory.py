@@ -20,8 +20,8 @@ from ase.calculators.abc import GetPropertiesMixin
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.data import chemical_symbols
 
+from ase_atom.analysis.reference_engines import ACCURACY, XTB, functional_and_basis, load_class
 from ase_atom.errors import ConfigError, DataError
-from ase_atom.reference_engines import ACCURACY, XTB, functional_and_basis, load_class
 from training.data.molecules import Molecule
 from training.engines.potential import Potential
 

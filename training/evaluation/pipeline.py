@@ -13,9 +13,9 @@ from rich.console import Console
 
 from ase_atom.analysis.molecule.harmonic import HarmonicGuess
 from ase_atom.analysis.molecule.symmetry import bond_classes
-from ase_atom.coverage import temperature_warning
+from ase_atom.molecules.coverage import temperature_warning
+from ase_atom.molecules.topology import canonical, perceive_bonds
 from ase_atom.propagation import NVE, is_reversible
-from ase_atom.topology import canonical, perceive_bonds
 from ase_atom.units import PS
 from training.evaluation import plots, report
 from training.evaluation.accuracy import MoleculeKey, chain_lags, lag_errors

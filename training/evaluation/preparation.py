@@ -9,10 +9,10 @@ from pathlib import Path
 from ase.calculators.calculator import Calculator
 
 from ase_atom.errors import ConfigError, CoverageError, HorizonError
+from ase_atom.molecules.topology import canonical
 from ase_atom.operator import Operator, load_operator
 from ase_atom.operator.torch_settings import set_threads
 from ase_atom.propagation import default_stride
-from ase_atom.topology import canonical
 from training.data.burst import Burst
 from training.evaluation.accuracy import (
     MoleculeKey,

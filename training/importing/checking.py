@@ -6,9 +6,9 @@ import numpy as np
 from ase import Atoms, units
 from numpy.typing import NDArray
 
-from ase_atom.coverage import MASS_TOLERANCE, check_isolated
 from ase_atom.errors import CoverageError, DataError
-from ase_atom.topology import atom_label, perceive_bonds, perceive_smiles, radii
+from ase_atom.molecules.coverage import MASS_TOLERANCE, check_isolated
+from ase_atom.molecules.topology import atom_label, perceive_bonds, perceive_smiles, radii
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 from training.importing.reading import Frames
 

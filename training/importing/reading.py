@@ -15,15 +15,15 @@ from ase.geometry import find_mic
 from ase.io import read
 from numpy.typing import NDArray
 
-from ase_atom.coverage import total_charge
 from ase_atom.errors import CoverageError, DataError, TrajectoryError, TrajectoryWarning
+from ase_atom.errors.warning import warn
 from ase_atom.io.ase_frames import time_of
 from ase_atom.io.dialects import step_of_cp2k
 from ase_atom.io.guard import reading
 from ase_atom.io.labels import symbols_of
 from ase_atom.io.xyz import XYZImages
+from ase_atom.molecules.coverage import total_charge
 from ase_atom.units import velocities_from_ase
-from ase_atom.warning import warn
 
 _POTIM = re.compile(r'<i name="POTIM">\s*([\d.Ee+-]+)\s*</i>')
 # Times in atomic units of velocity: bohr over ħ/hartree, in Å/fs.

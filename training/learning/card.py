@@ -10,7 +10,7 @@ from rdkit import Chem
 
 from ase_atom.operator import OperatorCard, read_card
 from ase_atom.operator.checkpoint import find_operator
-from ase_atom.operator.marks import frame_marks
+from ase_atom.operator.fingerprints import frame_fingerprints
 from training.data.store import Burst
 from training.learning.config import TrainingConfig
 from training.learning.reference import Reference
@@ -67,4 +67,4 @@ def temperature_range(bursts: Sequence[Burst]) -> tuple[float, float]:
 def _marks(burst: Burst) -> list[str]:
     """Marks of three frames, one of which is likely to be in a piece of the burst as well."""
     last = len(burst.positions) - 1
-    return frame_marks(burst.numbers, burst.positions[[last // 4, last // 2, 3 * last // 4]])
+    return frame_fingerprints(burst.numbers, burst.positions[[last // 4, last // 2, 3 * last // 4]])

@@ -13,10 +13,10 @@ from rdkit import Chem
 from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.molecule.coordinates import connectivity, typical_frame
 from ase_atom.analysis.molecule.symmetry import graph
-from ase_atom.coverage import MASS_TOLERANCE
 from ase_atom.errors import DataError
-from ase_atom.superposition import superposing_rotations
-from ase_atom.topology import atom_label
+from ase_atom.molecules.coverage import MASS_TOLERANCE
+from ase_atom.molecules.superposition import superposing_rotations
+from ase_atom.molecules.topology import atom_label
 
 LEAST_FRAMES = 20
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from ase_atom.analysis.inputs.trajectory import Segment, Trajectory
 from ase_atom.errors import ConfigError
-from ase_atom.operator.marks import frame_marks
+from ase_atom.operator.fingerprints import frame_fingerprints
 
 if TYPE_CHECKING:
     from ase_atom.operator import Operator, OperatorCard
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 def unseen(reference: Trajectory, model: Operator) -> Trajectory:
     """Leave out the runs that an operator has learned from, and note how they were told.
 
-    A card with marks of the frames that the operator learned from tells by content, whatever a run
+    A card with fingerprints of the frames that the operator learned from tells by content, whatever a run
     is called and whichever file it is in. One without has names and the fingerprint of all its data
     together: where the reference holds all of these, names are certain; else they are taken at
     their word, unless a run is of a level of theory that the operator has not learned.
@@ -47,9 +47,10 @@ def unseen(reference: Trajectory, model: Operator) -> Trajectory:
 
 
 def _by_content(reference: Trajectory, card: OperatorCard) -> Trajectory:
-    marks = set(card.training_frames)
+    known = set(card.training_frames)
     learned = [
-        not marks.isdisjoint(frame_marks(reference.numbers, run.positions)) for run in reference
+        not known.isdisjoint(frame_fingerprints(reference.numbers, run.positions))
+        for run in reference
     ]
     if all(learned):
         raise _nothing_left(reference, card)

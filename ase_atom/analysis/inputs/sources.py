@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 from ase_atom.analysis.inputs.archives import read_npz
 from ase_atom.analysis.inputs.bursts import read_bursts
 from ase_atom.analysis.inputs.trajectory import EVEN, Segment, Trajectory, split_runs
-from ase_atom.coverage import MASS_TOLERANCE
 from ase_atom.errors import DataError
 from ase_atom.io.bursts import is_bursts
 from ase_atom.io.guard import check_file
+from ase_atom.molecules.coverage import MASS_TOLERANCE
 
 
 def load_trajectory(

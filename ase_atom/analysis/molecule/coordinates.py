@@ -14,7 +14,7 @@ from rdkit.Chem import rdDetermineBonds
 from rdkit.Geometry import Point3D
 
 from ase_atom.analysis.molecule.symmetry import automorphisms, graph
-from ase_atom.topology import BOND_FACTOR, group_name, numbered_names
+from ase_atom.molecules.topology import BOND_FACTOR, group_name, numbered_names
 
 Kind = Literal["bond", "angle", "torsion"]
 _STRAIGHT = 165.0  # degrees; about a straighter angle a torsion is not defined

@@ -19,9 +19,9 @@ from ase_atom.analysis.molecule.harmonic import (
     finite_difference_hessian,
 )
 from ase_atom.analysis.molecule.symmetry import automorphisms
+from ase_atom.molecules.topology import perceive_bonds
 from ase_atom.operator import OperatorLike
 from ase_atom.state import PhaseState
-from ase_atom.topology import perceive_bonds
 
 _FORCE_LIMIT = 1e-3  # eV/Å, largest left after relaxation
 _MOST_STEPS = 500

@@ -9,9 +9,9 @@ from typing import Literal, get_args
 import torch
 
 from ase_atom.errors import ConfigError, EngineWarning
+from ase_atom.errors.warning import warn
 from ase_atom.operator.base import Operator
 from ase_atom.operator.engine.runtime import OnnxEngine
-from ase_atom.warning import warn
 
 Engine = Literal["auto", "torch", "onnx"]
 """``auto`` is ONNX Runtime where it can evaluate the operator, and torch where not."""

@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ase_atom.errors import ConfigError, EngineWarning
+from ase_atom.errors.warning import warn
 from ase_atom.operator.base import Operator
 from ase_atom.operator.protocol import OperatorBase
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.state import PhaseState
-from ase_atom.warning import warn
 
 TOLERANCE = 1e-5
 """Largest difference from torch on the first state: Å, eV/atom and eV/Å, or relative above one."""

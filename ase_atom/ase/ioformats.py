@@ -156,9 +156,9 @@ def _write(
     start_time: float | None,
 ) -> None:
     from ase_atom.errors import TrajectoryWarning
+    from ase_atom.errors.warning import warn
     from ase_atom.io.ase_frames import time_of
     from ase_atom.io.registry import check_topology_beside, open_trajectory, read_trajectory
-    from ase_atom.warning import warn
 
     if not len(images):
         raise ValueError(f"there are no frames to write to {filename}")

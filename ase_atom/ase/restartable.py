@@ -14,9 +14,9 @@ from ase.calculators.abc import GetPropertiesMixin
 from ase.md.logger import MDLogger
 from ase.md.md import MolecularDynamics
 
-from ase_atom.ase_files import ObservedTrajectory, is_for_ase
-from ase_atom.ase_restart import RestartFile, restart_file, settings_in_words
-from ase_atom.ase_terms import NumpyNoise
+from ase_atom.ase.restart import RestartFile, restart_file, settings_in_words
+from ase_atom.ase.settings import NumpyNoise
+from ase_atom.ase.trajectory import ObservedTrajectory, is_for_ase
 from ase_atom.errors import FileFormatError, TrajectoryError
 from ase_atom.operator import OperatorLike
 from ase_atom.propagation import Ensemble, Thermostat
@@ -29,7 +29,7 @@ _ARRAYS = ("positions", "momenta", "left_positions", "left_momenta")
 _TAIL = 400  # bytes of a log by which it is known again
 
 
-class KeptDynamics(MolecularDynamics):
+class RestartableDynamics(MolecularDynamics):
     """Dynamics by jumps whose state can be kept.
 
     A derived class makes its operator, ensemble, noise and path; it then calls `_find_restart`,

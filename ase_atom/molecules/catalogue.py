@@ -6,8 +6,8 @@ from pathlib import Path
 
 from ase import Atoms
 
-from ase_atom.coverage import check_atoms, find_card
 from ase_atom.errors.keywords import known_keywords
+from ase_atom.molecules.coverage import check_atoms, find_card
 from ase_atom.operator import (
     Engine,
     OperatorLike,

@@ -16,17 +16,17 @@ from ase.calculators.calculator import (
     equal,
 )
 
-from ase_atom.catalogue import operator_for
-from ase_atom.coverage import STATED, CoverageWarning, check_atoms, fixes_centre_of_mass
 from ase_atom.errors import ConfigError, StateError
 from ase_atom.errors.keywords import known_keywords, refuse_unknown
+from ase_atom.errors.warning import warn
+from ase_atom.molecules.catalogue import operator_for
+from ase_atom.molecules.coverage import STATED, CoverageWarning, check_atoms, fixes_centre_of_mass
+from ase_atom.molecules.topology import atom_label
 from ase_atom.operator import OperatorLike, check_operator, load_operator
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import Guard, jump, reservations
 from ase_atom.state import PhaseState
-from ase_atom.topology import atom_label
 from ase_atom.units import FS, velocities_to_ase
-from ase_atom.warning import warn
 
 
 class ATOMCalculator(Calculator):

@@ -11,10 +11,10 @@ from torch import Tensor
 from ase_atom.analysis.measures.motion import (
     rotational_freedom_of,
 )
-from ase_atom.molecule_summary import BondDeviation, Departure, MoleculeSummary
+from ase_atom.analysis.molecule_summary import BondDeviation, Departure, MoleculeSummary
+from ase_atom.molecules.topology import perceive_bonds
 from ase_atom.propagation import Ensemble, Frames, Thermostat
 from ase_atom.state import PhaseState
-from ase_atom.topology import perceive_bonds
 
 SETTLING = 10.0
 """Relaxation times of the thermostat in which a start out of equilibrium is forgotten."""

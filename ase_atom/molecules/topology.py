@@ -14,7 +14,7 @@ from ase.data import chemical_symbols, covalent_radii
 from numpy.typing import ArrayLike
 
 from ase_atom.errors import CoverageError
-from ase_atom.lewis import build, draw, lewis_structure, separated_charges
+from ase_atom.molecules.lewis import build, draw, lewis_structure, separated_charges
 
 BOND_FACTOR = 1.3
 """Two atoms are bonded up to this multiple of the sum of their covalent radii.
@@ -114,7 +114,7 @@ def canonical(smiles: str) -> str:
 def drawn(smiles: str) -> str:
     """Return the canonical form of the Lewis structure that names a molecule.
 
-    So that a sulfoxide is one molecule as S=O and as [S+][O-], see `ase_atom.lewis`.
+    So that a sulfoxide is one molecule as S=O and as [S+][O-], see `ase_atom.molecules.lewis`.
 
     Raises
     ------
@@ -130,7 +130,7 @@ def drawn(smiles: str) -> str:
 
 
 def is_zwitterion(smiles: str) -> bool:
-    """Say whether a molecule has separated formal charges, see `ase_atom.lewis`."""
+    """Say whether a molecule has separated formal charges, see `ase_atom.molecules.lewis`."""
     from rdkit import Chem
 
     return "+" in smiles and separated_charges(Chem.MolFromSmiles(drawn(smiles)))
@@ -139,7 +139,7 @@ def is_zwitterion(smiles: str) -> bool:
 def perceive_smiles(atoms: Atoms, charge: int = 0) -> tuple[str, str]:
     """Name a molecule from its positions.
 
-    Bonds come from ``rdkit.Chem.rdDetermineBonds``, their orders from `ase_atom.lewis`.
+    Bonds come from ``rdkit.Chem.rdDetermineBonds``, their orders from `ase_atom.molecules.lewis`.
 
     Returns
     -------

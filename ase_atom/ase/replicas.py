@@ -14,8 +14,8 @@ from ase import Atoms
 from ase.calculators.abc import GetPropertiesMixin
 from torch import Tensor
 
-from ase_atom.ase_restart import BatchRestart, restart_file, settings_in_words
-from ase_atom.ase_terms import (
+from ase_atom.ase.restart import BatchRestart, restart_file, settings_in_words
+from ase_atom.ase.settings import (
     ASE_TIME,
     ase_settings,
     ase_time,
@@ -23,13 +23,14 @@ from ase_atom.ase_terms import (
     choose_operator,
     choose_potential,
 )
-from ase_atom.coverage import CoverageWarning, fixes_centre_of_mass
 from ase_atom.errors import BrokenStateError, ConfigError
 from ase_atom.errors.keywords import known_keywords
+from ase_atom.errors.warning import warn
 from ase_atom.files import RESTART_INTERVAL
 from ase_atom.io import TrajectoryWriter, check_output, open_trajectory
 from ase_atom.io.continuing import cut_to_whole_frames
 from ase_atom.io.room import check_room
+from ase_atom.molecules.coverage import CoverageWarning, fixes_centre_of_mass
 from ase_atom.operator import OperatorLike
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import (
@@ -44,7 +45,6 @@ from ase_atom.propagation.grid import MOST_STEPS
 from ase_atom.propagation.steps import choose
 from ase_atom.state import PhaseState
 from ase_atom.units import velocities_to_ase
-from ase_atom.warning import warn
 
 
 def numbered_files(path: str | Path, count: int) -> list[Path]:

@@ -10,11 +10,11 @@ from ase import Atoms
 from ase.constraints import FixAtoms, FixCom
 from ase.data import chemical_symbols
 
-from ase_atom.charge import total_charge
 from ase_atom.errors import CoverageError
-from ase_atom.topology import atom_label, drawn, fragments, is_zwitterion, perceive_smiles
+from ase_atom.errors.warning import warn
+from ase_atom.molecules.charge import total_charge
+from ase_atom.molecules.topology import atom_label, drawn, fragments, is_zwitterion, perceive_smiles
 from ase_atom.units import format_charge
-from ase_atom.warning import warn
 
 if TYPE_CHECKING:
     from ase_atom.operator import OperatorCard

@@ -13,10 +13,10 @@ from ase.calculators.abc import GetPropertiesMixin
 from ase.calculators.singlepoint import SinglePointCalculator
 from torch import Tensor
 
-from ase_atom.calculator import ATOMCalculator
-from ase_atom.catalogue import operator_for
-from ase_atom.coverage import STATED, fixes_centre_of_mass
+from ase_atom.ase.calculator import ATOMCalculator
 from ase_atom.errors import ConfigError
+from ase_atom.molecules.catalogue import operator_for
+from ase_atom.molecules.coverage import STATED, fixes_centre_of_mass
 from ase_atom.propagation import Noise, OperatorLike, Potential, Settings, check_abilities
 from ase_atom.state import PhaseState
 from ase_atom.units import FS
@@ -34,7 +34,7 @@ def choose_operator(atoms: Atoms, operator: str | Path | OperatorLike | None) ->
     Parameters
     ----------
     atoms
-        The molecule; its constraints are for `ase_atom.coverage.fixes_centre_of_mass` to judge.
+        The molecule; `ase_atom.molecules.coverage.fixes_centre_of_mass` judges its constraints.
     operator
         A name, a file or an operator; by default that of an `ATOMCalculator` on the atoms.
 

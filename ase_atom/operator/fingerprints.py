@@ -1,4 +1,4 @@
-"""Marks of frames, by which an operator's card tells the data that it has learned from."""
+"""Fingerprints of frames, by which an operator's card tells the data that it has learned from."""
 
 from __future__ import annotations
 
@@ -10,14 +10,16 @@ from numpy.typing import ArrayLike
 _GRID = 1e-3
 """Å: much coarser than formats round, XTC's 0.01 Å excepted, and finer than two thermal frames are
 alike, those of two or three atoms that do not rotate excepted."""
-_LENGTH = 16  # hexadecimal digits: among 10⁹ pairs of marks two are alike by chance once in 10¹⁰
+_LENGTH = (
+    16  # hexadecimal digits: among 10⁹ pairs of fingerprints two are alike by chance once in 10¹⁰
+)
 
 
-def frame_marks(numbers: ArrayLike, positions: ArrayLike) -> list[str]:
-    """Return a mark of each frame, the same in almost any format and wherever the molecule lies.
+def frame_fingerprints(numbers: ArrayLike, positions: ArrayLike) -> list[str]:
+    """Return a fingerprint of each frame, the same in almost any format and wherever the molecule lies.
 
     A coordinate next to a boundary of the grid may be rounded across it, so that several frames
-    should be looked for. Another orientation or order of the atoms gives another mark.
+    should be looked for. Another orientation or order of the atoms gives another fingerprint.
 
     Parameters
     ----------

@@ -13,8 +13,9 @@ import torch
 from ase import Atoms
 from ase.calculators.abc import GetPropertiesMixin
 
-from ase_atom.ase_files import is_for_ase
-from ase_atom.ase_terms import (
+from ase_atom.ase.calculator import ATOMCalculator
+from ase_atom.ase.restartable import RestartableDynamics
+from ase_atom.ase.settings import (
     ASE_TIME,
     ase_settings,
     ase_time,
@@ -25,28 +26,27 @@ from ase_atom.ase_terms import (
     differs,
     stated,
 )
-from ase_atom.calculator import ATOMCalculator
-from ase_atom.charge import total_charge
-from ase_atom.coverage import CoverageWarning, fixes_centre_of_mass
+from ase_atom.ase.trajectory import is_for_ase
 from ase_atom.errors import ConfigError, StateError
 from ase_atom.errors.keywords import known_keywords
+from ase_atom.errors.warning import warn
 from ase_atom.files import RESTART_INTERVAL
-from ase_atom.kept_dynamics import KeptDynamics
+from ase_atom.molecules.charge import total_charge
+from ase_atom.molecules.coverage import CoverageWarning, fixes_centre_of_mass
+from ase_atom.molecules.topology import atom_label
 from ase_atom.operator import OperatorCard, OperatorLike
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import Langevin, Thermostat, reservations, steps_per_stride
 from ase_atom.propagation import Path as JumpPath
 from ase_atom.propagation.cold_start import cold_start
 from ase_atom.state import PhaseState
-from ase_atom.topology import atom_label
 from ase_atom.units import FS
-from ase_atom.warning import warn
 
 OF_ASE = ("trajectory", "logfile", "loginterval", "append_trajectory", "comm", "master")
 """Keywords of `ase.md` that are handed on."""
 
 
-class ATOMPropagator(KeptDynamics):
+class ATOMPropagator(RestartableDynamics):
     """Molecular dynamics by jumps of an operator, with the interface of `ase.md`.
 
     One forward pass covers a stride. The frames in between are decoded from it, so that after

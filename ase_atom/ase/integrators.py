@@ -7,10 +7,10 @@ from typing import Any
 
 from ase import Atoms
 
-from ase_atom.ase_terms import choose_noise
+from ase_atom.ase.propagator import OF_ASE, ATOMPropagator
+from ase_atom.ase.settings import choose_noise
 from ase_atom.errors import ConfigError
 from ase_atom.errors.keywords import known_keywords
-from ase_atom.propagator import OF_ASE, ATOMPropagator
 
 KEYWORDS = (*OF_ASE, *list(signature(ATOMPropagator).parameters)[2:-1])
 """All keywords of `ATOMPropagator`, for the classes with the settings of one ensemble."""
