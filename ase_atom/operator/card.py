@@ -42,9 +42,10 @@ class OperatorCard(BaseModel):
     split
         Keys of the reference trajectories in ``train``, ``validation`` and ``test``.
     training_frames
-        Marks of three frames of each trajectory in ``train``, see
-        `ase_atom.operator.fingerprints.frame_fingerprints`, and of those that an operator it started from had
-        learned from: by these the data are known under any name. Empty if they were not recorded.
+        Fingerprints of three frames of each trajectory in ``train``, see
+        `ase_atom.operator.fingerprints.frame_fingerprints`, and of those that an operator it
+        started from had learned from: by these the data are known under any
+        name. Empty if they were not recorded.
     notes
         Anything else a user should know.
     """

@@ -16,7 +16,7 @@ _LENGTH = (
 
 
 def frame_fingerprints(numbers: ArrayLike, positions: ArrayLike) -> list[str]:
-    """Return a fingerprint of each frame, the same in almost any format and wherever the molecule lies.
+    """Return each frame's fingerprint, the same in almost any format and any place.
 
     A coordinate next to a boundary of the grid may be rounded across it, so that several frames
     should be looked for. Another orientation or order of the atoms gives another fingerprint.
