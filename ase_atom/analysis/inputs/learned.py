@@ -18,9 +18,10 @@ def unseen(reference: Trajectory, model: Operator) -> Trajectory:
     """Leave out the runs that an operator has learned from, and note how they were told.
 
     A card with fingerprints of the frames that the operator learned from tells by content,
-    whatever a run is called and whichever file it is in. One without has names and the fingerprint of all its data
-    together: where the reference holds all of these, names are certain; else they are taken at
-    their word, unless a run is of a level of theory that the operator has not learned.
+    whatever a run is called and whichever file it is in. One without has names and the
+    fingerprint of all its data together: where the reference holds all of these, names are
+    certain; else they are taken at their word, unless a run is of a level of theory that the
+    operator has not learned.
 
     Parameters
     ----------
