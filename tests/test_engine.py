@@ -106,6 +106,7 @@ def test_shipped_operators_give_torchs_numbers(name) -> None:
         {},
         {"vector_limit": 0.5},
         {"blocks": 1},
+        {"charges": (-1, 0, 1)},
         {"blocks": 3, "energy_blocks": 3, "heads": 1},
         {"horizon": 64.0, "segment": 64.0, "modes": 1},
     ],
@@ -115,6 +116,8 @@ def test_any_size_of_network_gives_torchs_numbers(changes) -> None:
     operator = operator_of(**changes)
     engine = OnnxEngine(operator, strict=True)
     mixed = [molecule("CH3CH2OH"), molecule("H2O"), molecule("CH3Cl"), Atoms("C")]
+    for atoms, charge in zip(mixed, (1, 0, -1, 0), strict=True):
+        atoms.info["charge"] = charge if charge in operator.config.charges else 0
     assert_same(engine, operator, thermal(mixed))
     assert_same(engine, operator, thermal(Atoms("O")))
     assert_same(engine, operator, thermal(molecule("H2O"), replicas=2))

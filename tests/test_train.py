@@ -15,11 +15,13 @@ from pathlib import Path
 
 import pytest
 import torch
-from harmonic_bursts import water_bursts
+from ase import Atoms
+from harmonic_bursts import hydrogen_bursts, water_bursts
 from safetensors.torch import load_file
 
-from ase_atom.errors import ConfigError, DataError
+from ase_atom.errors import ConfigError, CoverageError, DataError
 from ase_atom.operator import load_operator
+from ase_atom.state import PhaseState
 from training.data.store import fingerprint, write_bursts
 from training.learning.config import load_config
 from training.learning.folder import RunFolder
@@ -279,16 +281,68 @@ def test_bursts_of_a_thermostat_are_refused(config: Path, tmp_path: Path) -> Non
         train(load_config(config), tmp_path / "run")
 
 
-def test_displaced_geometries_and_ions_are_refused(config: Path, tmp_path: Path) -> None:
+def test_displaced_geometries_and_unknown_charges_are_no_paths(
+    config: Path, tmp_path: Path
+) -> None:
     bursts = water_bursts(10)
     bursts[3].attrs["ensemble"] = "displaced"
     write_bursts(tmp_path / "water.h5", bursts)
-    with pytest.raises(DataError, match="ensemble displaced: its frames are no path"):
+    with pytest.raises(DataError, match=r"displaced: .* no path, name its folder under data.disp"):
         train(load_config(config), tmp_path / "run")
     bursts[3].attrs["ensemble"], bursts[4].charge = "nve", -1
     write_bursts(tmp_path / "water.h5", bursts)
-    with pytest.raises(DataError, match="water/00004 has a total charge of -1: operators learn"):
+    with pytest.raises(DataError, match=r"charge of -1, and operator.charges are \[0\]: add"):
         train(load_config(config), tmp_path / "run")
+    settings = load_config(config, ['data.displaced=["water.h5"]', "operator.charges=[0, -1]"])
+    with pytest.raises(DataError, match=r"ensemble nve: data\.displaced takes"):
+        train(settings, tmp_path / "run")
+
+
+def test_the_charge_is_an_input(config: Path, tmp_path: Path) -> None:
+    """Ions of the same atoms have other paths, and a zero of energy of their own."""
+    ions = water_bursts(10)
+    for number, burst in enumerate(ions):
+        burst.key, burst.smiles, burst.charge = f"ion/{number:05d}", "[OH2+]", 1
+        burst.energies += 9.0
+    write_bursts(tmp_path / "ions.h5", ions)
+    options = ["trainer.steps=4", 'data.paths=["water.h5","ions.h5"]', "operator.charges=[0,1]"]
+    operator = load_operator(train(load_config(config, options), tmp_path / "run"))
+    assert operator.card.charges == [0, 1]
+    atoms = Atoms(ions[0].numbers, positions=ions[0].positions[0])
+    neutral, ion, anion = (
+        PhaseState.from_atoms(Atoms(atoms, info={"charge": charge})) for charge in (0, 1, -1)
+    )
+    times = torch.tensor([8.0])
+    paths = [operator(state, times)[0] for state in (neutral, ion)]
+    assert float((paths[0] - paths[1]).abs().max()) > 1e-6
+    assert float(operator.energy(ion) - operator.energy(neutral)) == pytest.approx(9.0, abs=1.0)
+    with pytest.raises(CoverageError, match=r"total charge 0 or \+1, not -1|0, \+1, not -1"):
+        operator(anion, times)
+
+
+def test_displaced_geometries_teach_the_potential_alone(config: Path, tmp_path: Path) -> None:
+    displaced = water_bursts(3)
+    for number, burst in enumerate(displaced):
+        burst.key, burst.attrs["ensemble"], burst.interval = f"away/{number:05d}", "displaced", 0.0
+        burst.forces += 50.0
+    stranger = hydrogen_bursts(1)[0]
+    stranger.attrs["ensemble"], stranger.interval = "displaced", 0.0
+    write_bursts(tmp_path / "displaced.h5", [*displaced, stranger])
+    options = ["trainer.steps=4"]
+    plain = load_operator(train(load_config(config, options), tmp_path / "plain"))
+    options.append('data.displaced=["displaced.h5"]')
+    settings = load_config(config, options)
+    reference = load_reference(settings, RunFolder(tmp_path / "none"))
+    assert {burst.molecule for burst in reference.displaced} == {"away"}
+    (sampler,) = make_module(
+        settings, reference, make_operator(settings, reference.part("train"))
+    ).samplers
+    drawn = [sampler.states(sampler.generator(step)) for step in range(20)]
+    shares = torch.cat([(states.forces > 25).any(-1).any(-1) for states in drawn]).float().mean()
+    assert 0.15 < float(shares) < 0.45  # 3 of 10 bursts
+    taught = load_operator(train(settings, tmp_path / "taught"))
+    assert taught.card.data_fingerprint != plain.card.data_fingerprint
+    assert not torch.equal(taught.energy_pairs.weight, plain.energy_pairs.weight)
 
 
 @pytest.mark.skipif(os.name != "posix", reason="limits the size of files")

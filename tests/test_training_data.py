@@ -14,7 +14,7 @@ from ase_atom.errors import DataError
 from ase_atom.operator import SpectralConfig, build_operator
 from ase_atom.state import PhaseState
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
-from training.data.frames import FrameData, Sampler, energy_offsets, select_states
+from training.data.frames import EnergyOffsets, FrameData, Sampler, energy_offsets, select_states
 from training.data.split import split_bursts
 from training.learning.losses import Scales, energy_losses, path_losses
 
@@ -131,7 +131,7 @@ def test_energy_offsets_hit_the_mean_energy_of_one_molecule() -> None:
     bursts = water_bursts(6)
     offsets = energy_offsets(bursts)
     mean = np.mean([burst.energies for burst in bursts])
-    assert offsets[8] + 2 * offsets[1] == pytest.approx(mean, abs=1e-9)
+    assert offsets.elements[8] + 2 * offsets.elements[1] == pytest.approx(mean, abs=1e-9)
     energies = FrameData.from_bursts(bursts, offsets).energies
     assert abs(float(energies.mean())) < 1e-4
 
@@ -215,7 +215,7 @@ def test_energy_losses_are_errors_of_the_operators_energy_and_forces() -> None:
         SpectralConfig(width=16, pair_width=8, vector_channels=8, blocks=1, energy_blocks=1)
     )
     operator.set_energy_scale({1: -3.0, 8: -1990.0}, 2.0)
-    data = FrameData.from_bursts(bursts, {1: -3.0, 8: -1990.0})
+    data = FrameData.from_bursts(bursts, EnergyOffsets({1: -3.0, 8: -1990.0}, {}))
     scales = Scales.from_data(data, 2, 400.0)
     frames = torch.tensor([3, 70, 130, 200])
     states = select_states(data, frames)

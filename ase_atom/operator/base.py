@@ -32,7 +32,7 @@ class Operator(OperatorBase, nn.Module, ABC):
 
     An architecture supplies `segment` and, if it has an energy head, `energy_output`; with
     `network` it can be evaluated by other engines. Propagation calls the operator itself, `energy`
-    and `energy_and_forces`; training calls `segment`, `energy_output`, `species_of` and
+    and `energy_and_forces`; training calls `segment`, `energy_output`, `index` and
     `set_energy_scale` as well. States may be on another device than the weights: answers come back
     to where they are.
 
@@ -53,9 +53,10 @@ class Operator(OperatorBase, nn.Module, ABC):
     species_of
         Index of each atomic number among the operator's elements, counted from 1; 0 for padding
         and for elements that it does not know. ``[largest number + 1]``.
-    energy_scale, energy_offsets
-        Affine map from the energy head's output to eV: the scale, and the energy of an atom of
-        each atomic number, ``[largest number + 1]``.
+    energy_scale, energy_offsets, charge_offsets
+        Affine map from the energy head's output to eV: the scale, the energy of an atom of
+        each atomic number, ``[largest number + 1]``, and that of each of ``config.charges``; None
+        where there is one charge alone.
     """
 
     engine = "torch"
@@ -65,6 +66,7 @@ class Operator(OperatorBase, nn.Module, ABC):
     species_of: Tensor
     energy_scale: Tensor
     energy_offsets: Tensor
+    charge_offsets: Tensor | None
 
     def __init__(self, config: ArchitectureConfig) -> None:
         super().__init__()
@@ -79,6 +81,9 @@ class Operator(OperatorBase, nn.Module, ABC):
         self.register_buffer("species_of", lookup, persistent=False)
         self.register_buffer("energy_scale", torch.tensor(1.0))
         self.register_buffer("energy_offsets", torch.zeros(largest + 1, dtype=torch.float64))
+        several = len(config.charges) > 1
+        charges = torch.zeros(len(config.charges), dtype=torch.float64) if several else None
+        self.register_buffer("charge_offsets", charges)
 
     # -- what an architecture supplies -------------------------------------------------------------
 
@@ -97,7 +102,7 @@ class Operator(OperatorBase, nn.Module, ABC):
         Parameters
         ----------
         species
-            Index into the elements, 0 for padding, ``[B, N]``.
+            Index of element and molecule's charge, 0 for padding, ``[B, N]``; see `index`.
         masses
             amu, ``[B, N]``.
         x, v
@@ -266,7 +271,9 @@ class Operator(OperatorBase, nn.Module, ABC):
 
     # -- energies ----------------------------------------------------------------------------------
 
-    def set_energy_scale(self, offsets: Mapping[int, float], scale: float) -> None:
+    def set_energy_scale(
+        self, offsets: Mapping[int, float], scale: float, charges: Mapping[int, float] | None = None
+    ) -> None:
         """Fix the affine map from the head's output to eV.
 
         Parameters
@@ -275,9 +282,14 @@ class Operator(OperatorBase, nn.Module, ABC):
             Energy per atom of each element, eV, by atomic number.
         scale
             Energy that an output of one stands for, eV.
+        charges
+            Energy of each total charge, eV, where the operator knows several.
         """
         for number, offset in offsets.items():
             self.energy_offsets[number] = offset
+        for charge, offset in (charges or {}).items():
+            assert self.charge_offsets is not None
+            self.charge_offsets[self.config.charges.index(charge)] = offset
         self.energy_scale.fill_(scale)
 
     @own_torch()
@@ -299,8 +311,23 @@ class Operator(OperatorBase, nn.Module, ABC):
         centre, _ = state.center_of_mass()
         x = (state.positions - centre[:, None]).to(working)
         output = self.energy_output(species, state.masses.to(working), x)
-        offsets = self.energy_offsets[state.numbers].sum(1)
+        offsets = self.offsets(state.numbers, state.charge)
         return output.double() * self.energy_scale.double() + offsets
+
+    def offsets(self, numbers: Tensor, charge: Tensor) -> Tensor:
+        """Part of the energy that follows from elements and charge alone, eV, ``[B]``.
+
+        Parameters
+        ----------
+        numbers
+            Atomic numbers, 0 on padding, ``[B, N]``.
+        charge
+            Total charges, e, ``[B]``.
+        """
+        offsets = self.energy_offsets[numbers].sum(1)
+        if self.charge_offsets is None:
+            return offsets
+        return offsets + self.charge_offsets[self._place(charge)]
 
     def in_double_precision(self) -> Self:
         """Return a copy in double precision."""
@@ -309,7 +336,7 @@ class Operator(OperatorBase, nn.Module, ABC):
     # -- checks ------------------------------------------------------------------------------------
 
     def species(self, state: PhaseState) -> Tensor:
-        """Index of each atom among the operator's elements, 0 for padding, ``[B, N]``.
+        """Index of each atom's element and molecule's charge, checked; see `index`.
 
         Raises
         ------
@@ -326,10 +353,36 @@ class Operator(OperatorBase, nn.Module, ABC):
             raise CoverageError(
                 f"atomic numbers {found} are not among this operator's {self.config.elements}"
             )
-        return species
+        return self._charged(species, state.charge)
+
+    def index(self, numbers: Tensor, charge: Tensor) -> Tensor:
+        """What the network knows atoms by, ``[B, N]``: 0 for padding and unknown elements.
+
+        Elements count from 1 for the first of ``config.charges``; for the next charge they go on
+        where those ended, and so forth.
+
+        Parameters
+        ----------
+        numbers
+            Atomic numbers of elements up to the heaviest that it knows, 0 on padding, ``[B, N]``.
+        charge
+            Total charges, of those that it knows, e, ``[B]``.
+        """
+        return self._charged(self.species_of[numbers], charge)
+
+    def _charged(self, species: Tensor, charge: Tensor) -> Tensor:
+        if self.charge_offsets is None:
+            return species
+        behind = len(self.config.elements) * self._place(charge)
+        return torch.where(species > 0, species + behind[:, None], species)
+
+    def _place(self, charge: Tensor) -> Tensor:
+        """Place of charges among ``config.charges``."""
+        known = torch.tensor(self.config.charges, device=charge.device)
+        return (charge[:, None] == known).int().argmax(1)
 
     def _check_charge(self, charge: Tensor) -> None:
-        known = self.card.charges if self.card else [0]
+        known = self.card.charges if self.card else list(self.config.charges)
         if known == [0] and not bool(charge.any()):
             return
         strange = sorted(set(charge.tolist()) - set(known))

@@ -12,6 +12,9 @@ MOST_SEGMENTS = 1024
 Element = Annotated[int, Field(ge=1, le=118)]
 """An atomic number."""
 
+Charge = Annotated[int, Field(ge=-20, le=20)]
+"""A molecule's total charge, e."""
+
 
 class ArchitectureConfig(BaseModel):
     """Hyper-parameters that every architecture has.
@@ -22,6 +25,9 @@ class ArchitectureConfig(BaseModel):
         Name under which the architecture is registered, see `ase_atom.operator.registry`.
     elements
         Atomic numbers that the operator knows.
+    charges
+        Total charges of molecules that the operator knows, e. With more than one, the molecule's
+        charge is an input of the network.
     horizon
         Longest time that one call may ask for, fs.
     segment
@@ -35,6 +41,7 @@ class ArchitectureConfig(BaseModel):
 
     architecture: str
     elements: tuple[Element, ...] = Field(default=(1, 6, 8), min_length=1)
+    charges: tuple[Charge, ...] = Field(default=(0,), min_length=1)
     horizon: float = Field(default=64.0, gt=0)
     segment: float = Field(default=16.0, gt=0)
     temperature_scale: float = Field(default=400.0, gt=0)
@@ -52,4 +59,6 @@ class ArchitectureConfig(BaseModel):
             )
         if len(set(self.elements)) < len(self.elements):
             raise ValueError(f"elements {list(self.elements)} holds one twice")
+        if len(set(self.charges)) < len(self.charges):
+            raise ValueError(f"charges {list(self.charges)} holds one twice")
         return self

@@ -77,7 +77,11 @@ def squares(
     for part in frames.split(64):
         burst = data.burst[part]
         state = PhaseState(
-            data.numbers[burst], data.masses[burst], data.positions[part], data.velocities[part]
+            data.numbers[burst],
+            data.masses[burst],
+            data.positions[part],
+            data.velocities[part],
+            data.charge[burst],
         )
         with torch.no_grad():
             x = operator.positions(state, times)

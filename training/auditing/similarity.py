@@ -174,7 +174,7 @@ def embed(operator: Operator, state: PhaseState) -> NDArray | None:
     x = (state.positions - centre[:, None]).to(working)
     masses = state.masses.to(working)
     speeds = thermal_speeds(masses, operator.config.temperature_scale)
-    species = operator.species_of[state.numbers]
+    species = operator.species(state)
     with torch.no_grad():
         features = operator.trunk(operator.lift(species, x, torch.zeros_like(x), speeds))
     return features.scalars.mean((0, 1)).double().numpy()

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ase_atom.errors import DataError
+from ase_atom.operator import Operator
 from training.data.store import Burst
 
 
@@ -24,6 +25,8 @@ class FrameData:
     ----------
     numbers, masses
         Of each burst's molecule, 0 on padding, ``[S, N]``; masses in amu.
+    charge
+        Total charge of each burst's molecule, e, ``[S]``.
     molecule
         Which molecule each burst is of, by its SMILES, from 0 on, ``[S]``.
     positions, velocities, forces
@@ -40,6 +43,7 @@ class FrameData:
 
     numbers: Tensor
     masses: Tensor
+    charge: Tensor
     molecule: Tensor
     positions: Tensor
     velocities: Tensor
@@ -52,7 +56,10 @@ class FrameData:
 
     @classmethod
     def from_bursts(
-        cls, bursts: Sequence[Burst], offsets: Mapping[int, float] | None = None
+        cls,
+        bursts: Sequence[Burst],
+        offsets: EnergyOffsets | None = None,
+        size: int = 0,
     ) -> FrameData:
         """Join bursts.
 
@@ -61,7 +68,9 @@ class FrameData:
         bursts
             At least one; all with the same frame interval.
         offsets
-            Energy per atom of each element to take off, eV; see `energy_offsets`.
+            Energy of elements and charges to take off; see `energy_offsets`.
+        size
+            Least number of atoms to pad to; by default that of the largest molecule.
 
         Raises
         ------
@@ -71,7 +80,7 @@ class FrameData:
         intervals = sorted({burst.interval for burst in bursts})
         if len(intervals) != 1:
             raise DataError(f"bursts must share one frame interval, not {intervals} fs")
-        size = max(len(burst.numbers) for burst in bursts)
+        size = max(size, *(len(burst.numbers) for burst in bursts))
         lengths = [len(burst.positions) for burst in bursts]
         total = sum(lengths)
         numbers = np.zeros((len(bursts), size), np.int64)
@@ -91,7 +100,7 @@ class FrameData:
                 centre = (weights * values).sum(1, keepdims=True)
                 frames[name][start:stop, :atoms] = values - centre
             frames["forces"][start:stop, :atoms] = burst.forces
-            shift = sum((offsets or {}).get(int(number), 0.0) for number in burst.numbers)
+            shift = offsets.of(burst) if offsets else 0.0
             energies[start:stop] = np.asarray(burst.energies, np.float64) - shift
             start = stop
         length = torch.tensor(lengths)
@@ -99,6 +108,7 @@ class FrameData:
         return cls(
             numbers=torch.from_numpy(numbers),
             masses=torch.from_numpy(masses),
+            charge=torch.tensor([burst.charge for burst in bursts]),
             molecule=torch.tensor([known[burst.smiles] for burst in bursts]),
             **{name: torch.from_numpy(values) for name, values in frames.items()},
             energies=torch.from_numpy(energies),
@@ -147,10 +157,44 @@ def start_frames(frames: int, longest: int, count: int) -> NDArray:
     return np.unique(np.linspace(0, frames - 1 - longest, count).round().astype(int))
 
 
+@dataclass(frozen=True)
+class EnergyOffsets:
+    """Energies that molecules have by their elements and total charge alone, eV.
+
+    Attributes
+    ----------
+    elements
+        Of an atom, by its atomic number.
+    charges
+        Of a total charge other than 0.
+    """
+
+    elements: Mapping[int, float]
+    charges: Mapping[int, float]
+
+    @classmethod
+    def from_operator(cls, operator: Operator) -> EnergyOffsets:
+        """Those that an operator's energies hold."""
+        elements = {n: float(operator.energy_offsets[n]) for n in operator.config.elements}
+        if operator.charge_offsets is None:
+            return cls(elements, {})
+        charges = zip(operator.config.charges, operator.charge_offsets.tolist(), strict=True)
+        return cls(elements, dict(charges))
+
+    def set_in(self, operator: Operator, scale: float | Tensor) -> None:
+        """Put them into an operator, with its energy scale in eV."""
+        operator.set_energy_scale(self.elements, float(scale), self.charges)
+
+    def of(self, burst: Burst) -> float:
+        """Offset of a burst's molecule, eV."""
+        atoms = sum(self.elements.get(int(number), 0.0) for number in burst.numbers)
+        return atoms + self.charges.get(burst.charge, 0.0)
+
+
 def energy_offsets(
     bursts: Sequence[Burst], explained: Sequence[float] | None = None
-) -> dict[int, float]:
-    """Energy per atom of each element that best explains the molecules' mean energies, eV.
+) -> EnergyOffsets:
+    """Energies of elements and charges that best explain the molecules' mean energies.
 
     The least-squares solution of smallest norm: with one molecule it hits its mean energy exactly.
 
@@ -162,11 +206,22 @@ def energy_offsets(
         Energy of each burst's molecule that something else accounts for already, eV.
     """
     elements = sorted({int(number) for burst in bursts for number in burst.numbers})
-    counts = [[int(np.sum(burst.numbers == element)) for element in elements] for burst in bursts]
+    charges = sorted({burst.charge for burst in bursts} - {0})
+    counts = [
+        [
+            *(int(np.sum(burst.numbers == element)) for element in elements),
+            *(int(burst.charge == charge) for charge in charges),
+        ]
+        for burst in bursts
+    ]
     means = np.array([float(np.mean(burst.energies)) for burst in bursts])
     means = means - np.asarray(explained if explained is not None else 0.0)
     solution = np.linalg.lstsq(np.array(counts, float), means, rcond=None)[0]
-    return dict(zip(elements, solution.tolist(), strict=True))
+    found = solution.tolist()
+    return EnergyOffsets(
+        dict(zip(elements, found[: len(elements)], strict=True)),
+        dict(zip(charges, found[len(elements) :], strict=True)),
+    )
 
 
 @dataclass(frozen=True)
@@ -177,6 +232,8 @@ class Windows:
     ----------
     numbers, masses
         ``[B, N]``.
+    charge
+        Total charges, e, ``[B]``.
     positions, velocities
         Å and Å/fs at the start and at each lag, ``[B, 1 + L, N, 3]``.
     lags
@@ -185,6 +242,7 @@ class Windows:
 
     numbers: Tensor
     masses: Tensor
+    charge: Tensor
     positions: Tensor
     velocities: Tensor
     lags: Tensor
@@ -196,6 +254,7 @@ class States:
 
     numbers: Tensor
     masses: Tensor
+    charge: Tensor
     positions: Tensor
     forces: Tensor
     energies: Tensor
@@ -210,6 +269,8 @@ class Sampler:
     ----------
     data
         Frames to sample from.
+    geometries
+        More frames from which states are drawn, of no path, padded alike.
     window
         Frames of one jump.
     chain
@@ -227,6 +288,7 @@ class Sampler:
         self,
         data: FrameData,
         *,
+        geometries: FrameData | None = None,
         window: int,
         chain: int = 1,
         lags_per_jump: int | None = None,
@@ -235,7 +297,7 @@ class Sampler:
         seed: int,
         rank: int = 0,
     ) -> None:
-        self.data = data
+        self.data, self.geometries = data, geometries
         self.window, self.chain = window, chain
         self.lags_per_jump = min(lags_per_jump or window, window)
         self.batch_size, self.state_batch_size = batch_size, state_batch_size
@@ -243,6 +305,12 @@ class Sampler:
         self._last_start = (data.length - 1 - window * chain).cpu()
         self._windows = (self._last_start + 1).cumsum(0)
         self._first = data.first.cpu()
+
+    def to(self, device: torch.device) -> None:
+        """Move the frames to a device."""
+        self.data = self.data.to(device)
+        if self.geometries is not None:
+            self.geometries = self.geometries.to(device)
 
     def generator(self, step: int) -> torch.Generator:
         """Random numbers of one step."""
@@ -271,6 +339,7 @@ class Sampler:
         return Windows(
             numbers=data.numbers[burst],
             masses=data.masses[burst],
+            charge=data.charge[burst],
             positions=data.positions[frames],
             velocities=data.velocities[frames] * sign,
             lags=lags,
@@ -279,8 +348,15 @@ class Sampler:
     def states(self, generator: torch.Generator) -> States:
         """Draw frames, every one as likely."""
         count = len(self.data.energies)
-        frames = torch.randint(count, (self.state_batch_size,), generator=generator)
-        return select_states(self.data, frames.to(self.data.positions.device))
+        more = 0 if self.geometries is None else len(self.geometries.energies)
+        frames = torch.randint(count + more, (self.state_batch_size,), generator=generator)
+        frames = frames.to(self.data.positions.device)
+        drawn = select_states(self.data, frames[frames < count])
+        if self.geometries is None:
+            return drawn
+        others = select_states(self.geometries, frames[frames >= count] - count)
+        pairs = zip(vars(drawn).values(), vars(others).values(), strict=True)
+        return States(*(torch.cat(pair) for pair in pairs))
 
     def _lags(self, generator: torch.Generator) -> Tensor:
         if self.lags_per_jump == self.window:
@@ -302,6 +378,7 @@ def select_states(data: FrameData, frames: Tensor) -> States:
     return States(
         numbers=data.numbers[burst],
         masses=data.masses[burst],
+        charge=data.charge[burst],
         positions=data.positions[frames],
         forces=data.forces[frames],
         energies=data.energies[frames],

@@ -158,6 +158,7 @@ def states_of(frames: Sequence[tuple[Burst, int]]) -> PhaseState:
                 [burst.velocities[index] for burst, index in frames],
             )
         ),
+        torch.tensor([burst.charge for burst, _ in frames]),
     )
 
 

@@ -26,9 +26,9 @@ def make_card(config: TrainingConfig, reference: Reference, command: str) -> Ope
         for burst in bursts
         for number, mass in zip(burst.numbers, burst.masses, strict=True)
     }
-    marks = [mark for burst in bursts for mark in _marks(burst)]
+    known = [one for burst in bursts for one in _fingerprints(burst)]
     if config.start_from:  # its weights have learned from what made it, too
-        marks = [*read_card(find_operator(config.start_from)).training_frames, *marks]
+        known = [*read_card(find_operator(config.start_from)).training_frames, *known]
     theories = sorted({str(burst.attrs.get("theory", "unknown")) for burst in bursts})
     return OperatorCard(
         name=config.name,
@@ -36,6 +36,7 @@ def make_card(config: TrainingConfig, reference: Reference, command: str) -> Ope
         largest_molecule=config.largest_molecule,
         elements=sorted(masses),
         masses=dict(sorted(masses.items())),
+        charges=sorted({burst.charge for burst in bursts}),
         temperature_range_K=temperature_range(bursts),
         horizon_fs=config.operator.horizon,
         stride_fs=config.stride,
@@ -44,7 +45,7 @@ def make_card(config: TrainingConfig, reference: Reference, command: str) -> Ope
         training_config=config.model_dump(mode="json"),
         data_fingerprint=reference.fingerprint,
         split=reference.split,
-        training_frames=list(dict.fromkeys(marks)),
+        training_frames=list(dict.fromkeys(known)),
         notes=config.notes,
     )
 
@@ -64,7 +65,7 @@ def temperature_range(bursts: Sequence[Burst]) -> tuple[float, float]:
     return min(low, *temperatures), max(high, *temperatures)
 
 
-def _marks(burst: Burst) -> list[str]:
-    """Marks of three frames, one of which is likely to be in a piece of the burst as well."""
+def _fingerprints(burst: Burst) -> list[str]:
+    """Fingerprints of three frames, one of which is likely to be in any piece of the burst."""
     last = len(burst.positions) - 1
     return frame_fingerprints(burst.numbers, burst.positions[[last // 4, last // 2, 3 * last // 4]])

@@ -27,6 +27,9 @@ class DataConfig(_Section):
     paths
         Merged files, folders of bursts, or collections of several molecules' files and folders;
         relative ones are looked up in the data folder.
+    displaced
+        The same for displaced geometries, which have energies and forces and are no path: those of
+        compounds in training are among the states of the force and energy terms.
     validation, test
         Bursts held out for validation and for testing: a fraction below 1, or a count.
     split_seed
@@ -46,6 +49,7 @@ class DataConfig(_Section):
     """
 
     paths: tuple[str, ...] = Field(min_length=1)
+    displaced: tuple[str, ...] = ()
     validation: float = Field(default=0.05, ge=0)
     test: float = Field(default=0.1, ge=0)
     split_seed: int = Field(default=0, ge=0)

@@ -197,7 +197,7 @@ def energy_losses(
     measure
         ``square`` or ``length``.
     """
-    species = operator.species_of[states.numbers]
+    species = operator.index(states.numbers, states.charge)
     output, gradient = evaluate(operator, species, states.masses, states.positions)
     real = (states.numbers > 0).to(states.positions.dtype)
     force = -gradient * operator.energy_scale

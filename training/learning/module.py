@@ -103,7 +103,7 @@ class TrainingModule(lightning.LightningModule):
         """Put data and scales where the weights are."""
         for sampler in self.samplers:
             sampler.rank = self.global_rank
-            sampler.data = sampler.data.to(self.device)
+            sampler.to(self.device)
         self.scales = self.scales.to(self.device)
         if self.average is not None:
             self.average.values = [value.to(self.device) for value in self.average.values]
@@ -145,7 +145,7 @@ class TrainingModule(lightning.LightningModule):
         windows = sampler.windows(generator)
         if self.rotations:
             windows = rotated(windows, generator)
-        species = self.operator.species_of[windows.numbers]
+        species = self.operator.index(windows.numbers, windows.charge)
         lags, length = windows.lags, sampler.window
         interval = sampler.data.interval
         x, v = windows.positions[:, 0], windows.velocities[:, 0]

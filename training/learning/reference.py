@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ase_atom.errors import DataError
 from ase_atom.operator import load_operator
+from ase_atom.units import format_charge
 from training.curation.scaffolds import identity
 from training.data.split import Split, divide_compounds, split_bursts
 from training.data.store import Burst, data_folder, iterate_collection
@@ -29,11 +30,14 @@ class Reference:
         Keys in training, validation and test.
     fingerprint
         SHA-256 over the stored data.
+    displaced
+        Displaced geometries of compounds in training, for the potential.
     """
 
     bursts: dict[str, Burst]
     split: Split
     fingerprint: str
+    displaced: list[Burst] = field(default_factory=list)
 
     def part(self, name: str) -> list[Burst]:
         """Bursts of ``train``, ``validation`` or ``test``."""
@@ -68,15 +72,18 @@ def load_reference(config: TrainingConfig, folder: RunFolder) -> Reference:
                 f"the bursts in {', '.join(config.data.paths)} are not those that this run began "
                 "with: restore them, set data.grow, or begin anew with --restart"
             )
+    displaced = _displaced(config, [bursts[key] for key in split["train"]])
+    learned = {key: bursts[key] for keys in split.values() for key in keys}
+    learned |= {f"displaced/{burst.key}": burst for burst in displaced}
     digest = hashlib.sha256()  # as training.data.store.fingerprint has it
-    for key in sorted(key for keys in split.values() for key in keys):
-        digest.update(f"{key} {bursts[key].checksum()}\n".encode())
+    for key in sorted(learned):
+        digest.update(f"{key} {learned[key].checksum()}\n".encode())
     if begun not in (None, digest.hexdigest()):
         raise DataError(
             f"the data in {', '.join(config.data.paths)} changed after this run began: "
             "restore it, or begin anew with --restart"
         )
-    return Reference(bursts, split, digest.hexdigest())
+    return Reference(bursts, split, digest.hexdigest(), displaced)
 
 
 def _gathered(config: TrainingConfig) -> tuple[dict[str, Burst], dict[str, str] | None]:
@@ -88,10 +95,10 @@ def _gathered(config: TrainingConfig) -> tuple[dict[str, Burst], dict[str, str] 
     bursts: dict[str, Burst] = {}
     parts: dict[str, str] = {}
     names: dict[str, str] = {}
-    for burst in _bursts(config):
+    for burst in _bursts(config.data.paths):
         if burst.key in bursts:
             raise DataError(f"burst {burst.key} is in more than one of data.paths")
-        _check_learnable(burst)
+        _check_learnable(burst, config.operator.charges)
         if partition is not None:
             if burst.smiles not in names:
                 names[burst.smiles] = identity(burst.smiles)
@@ -104,19 +111,20 @@ def _gathered(config: TrainingConfig) -> tuple[dict[str, Burst], dict[str, str] 
     return bursts, None if partition is None else parts
 
 
-def _check_learnable(burst: Burst) -> None:
+def _check_learnable(burst: Burst, charges: Sequence[int]) -> None:
     if burst.attrs.get("ensemble", "nve") != "nve":
         why = "a thermostat's noise cannot be learned"
         if burst.attrs["ensemble"] == "displaced":
-            why = "its frames are no path"
+            why = "its frames are no path, name its folder under data.displaced"
         raise DataError(
-            f"burst {burst.key} is of ensemble {burst.attrs['ensemble']}: {why}, train on nve "
-            "bursts"
+            f"burst {burst.key} is of ensemble {burst.attrs['ensemble']}: {why}; data.paths take "
+            "nve bursts"
         )
-    if burst.charge:
+    if burst.charge not in charges:
         raise DataError(
-            f"burst {burst.key} has a total charge of {burst.charge:+d}: operators learn "
-            "neutral molecules only, leave ions out of data.paths"
+            f"burst {burst.key} has a total charge of {format_charge([burst.charge])}, and "
+            f"operator.charges are {list(charges)}: add the charge, or leave the burst out of "
+            "data.paths"
         )
 
 
@@ -147,8 +155,23 @@ def _divided(
     return split_bursts(list(bursts.values()), *shares, given), None
 
 
-def _bursts(config: TrainingConfig) -> Iterator[Burst]:
-    for given in config.data.paths:
+def _displaced(config: TrainingConfig, train: Sequence[Burst]) -> list[Burst]:
+    """Displaced geometries of the compounds that are trained on."""
+    taught = {burst.smiles for burst in train}
+    found = []
+    for burst in _bursts(config.data.displaced):
+        if (ensemble := burst.attrs.get("ensemble", "nve")) != "displaced":
+            raise DataError(
+                f"burst {burst.key} is of ensemble {ensemble}: data.displaced takes what "
+                "python -m training.generate --ensemble displaced makes"
+            )
+        if burst.smiles in taught:
+            found.append(burst)
+    return found
+
+
+def _bursts(paths: Iterable[str]) -> Iterator[Burst]:
+    for given in paths:
         path = data_folder() / Path(given).expanduser()
         if not path.exists():
             raise DataError(

@@ -15,7 +15,7 @@ from ase_atom.io.guard import reading
 from ase_atom.operator import Operator, build_operator, load_operator
 from ase_atom.state import PhaseState
 from training.data.buckets import bucketed, shares
-from training.data.frames import FrameData, Sampler, energy_offsets
+from training.data.frames import EnergyOffsets, FrameData, Sampler, energy_offsets
 from training.data.store import Burst
 from training.learning.checkpoints import load_plain
 from training.learning.config import TrainingConfig, differences, listed
@@ -85,9 +85,9 @@ def make_operator(config: TrainingConfig, train: Sequence[Burst]) -> Operator:
     # An untrained head has an output of its own; with the offsets it starts at the mean energy.
     with torch.no_grad():
         outputs = [
-            float(operator.energy(PhaseState.from_atoms(_first_atoms(burst)))) for burst in train
+            float(operator.energy(PhaseState.from_atoms(_atoms(burst, 0)))) for burst in train
         ]
-    operator.set_energy_scale(energy_offsets(train, outputs), scale)
+    energy_offsets(train, outputs).set_in(operator, scale)
     return operator
 
 
@@ -105,29 +105,33 @@ def refit_energies(operator: Operator, bursts: Sequence[Burst], frames: int = 8)
     frames
         Frames of each burst over which the head's output is averaged.
     """
-    operator.set_energy_scale(dict.fromkeys(operator.config.elements, 0.0), operator.energy_scale)
+    operator.energy_offsets.zero_()
+    if operator.charge_offsets is not None:
+        operator.charge_offsets.zero_()
     outputs = []
     with torch.no_grad():
         for burst in bursts:
             chosen = np.linspace(0, len(burst.energies) - 1, frames).round().astype(int)
-            atoms = [Atoms(burst.numbers, positions=burst.positions[frame]) for frame in chosen]
+            atoms = [_atoms(burst, frame) for frame in chosen]
             energies = operator.energy(PhaseState.from_atoms(atoms)).numpy()
             # These frames' mean energy is not the burst's, and the head follows the difference.
             strayed = burst.energies[chosen].mean() - np.mean(burst.energies)
             outputs.append(energies.mean() - strayed)
-    operator.set_energy_scale(energy_offsets(bursts, outputs), operator.energy_scale)
+    energy_offsets(bursts, outputs).set_in(operator, operator.energy_scale)
 
 
 def take_energy_scale(operator: Operator, checkpoint: Path) -> None:
     """Set the affine map of energies to that of a checkpoint: data may have come in since."""
     state = load_plain(checkpoint)
     with reading(checkpoint, CheckpointError, what="is no checkpoint of such an operator"):
-        for name in ("energy_scale", "energy_offsets"):
-            getattr(operator, name).copy_(state["state_dict"][f"operator.{name}"])
+        for name in ("energy_scale", "energy_offsets", "charge_offsets"):
+            kept = getattr(operator, name)
+            if kept is not None:
+                kept.copy_(state["state_dict"][f"operator.{name}"])
 
 
-def _first_atoms(burst: Burst) -> Atoms:
-    return Atoms(burst.numbers, positions=burst.positions[0])
+def _atoms(burst: Burst, frame: int) -> Atoms:
+    return Atoms(burst.numbers, positions=burst.positions[frame], info={"charge": burst.charge})
 
 
 def _frozen_energy(operator: Operator, config: TrainingConfig) -> Operator:
@@ -145,9 +149,7 @@ def make_module(config: TrainingConfig, reference: Reference, operator: Operator
     DataError
         If the data's frames do not fit the window, or the bursts are shorter than the horizon.
     """
-    offsets = {
-        number: float(operator.energy_offsets[number]) for number in config.operator.elements
-    }
+    offsets = EnergyOffsets.from_operator(operator)
     samplers = []
     groups = bucketed(reference.part("train"), config.data.buckets)
     counts = shares(groups, config.trainer.batch_size)
@@ -161,6 +163,7 @@ def make_module(config: TrainingConfig, reference: Reference, operator: Operator
         samplers.append(
             Sampler(
                 data,
+                geometries=_geometries(reference, bursts, data, offsets),
                 window=window,
                 chain=config.loss.chain,
                 lags_per_jump=config.loss.lags_per_sample,
@@ -176,6 +179,17 @@ def make_module(config: TrainingConfig, reference: Reference, operator: Operator
     }
     weights = [float(len(sampler.data.energies)) for sampler in samplers]
     return TrainingModule(operator, config, samplers, Scales.mean(scales, weights), held_out)
+
+
+def _geometries(
+    reference: Reference, bursts: Sequence[Burst], data: FrameData, offsets: EnergyOffsets
+) -> FrameData | None:
+    """Displaced geometries of the same compounds, padded alike."""
+    taught = {burst.smiles for burst in bursts}
+    chosen = [burst for burst in reference.displaced if burst.smiles in taught]
+    if not chosen:
+        return None
+    return FrameData.from_bursts(chosen, offsets, data.numbers.shape[1])
 
 
 def _validation(config: TrainingConfig, held: FrameData) -> Validation:

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import Operator
-from training.data.frames import FrameData
+from training.data.frames import EnergyOffsets, FrameData
 from training.data.split import split_bursts
 from training.data.store import Burst
 from training.learning.config import TrainingConfig, explain
@@ -175,9 +175,7 @@ def held_out_errors(
     starts
         States of each burst.
     """
-    numbers = operator.config.elements
-    offsets = {number: float(operator.energy_offsets[number]) for number in numbers}
-    data = FrameData.from_bursts(bursts, offsets)
+    data = FrameData.from_bursts(bursts, EnergyOffsets.from_operator(operator))
     frames = [data.frames_of(lag, "lag") for lag in lags if lag <= operator.horizon]
     held_out = Validation(data, frames, starts)
     held_out.reset(next(operator.parameters()).device)

@@ -55,7 +55,11 @@ class Validation:
         frames = self.frames[batch * _BATCH : (batch + 1) * _BATCH]
         states = select_states(self.data, frames)
         state = PhaseState(
-            states.numbers, states.masses, states.positions, self.data.velocities[frames]
+            states.numbers,
+            states.masses,
+            states.positions,
+            self.data.velocities[frames],
+            states.charge,
         )
         times = torch.tensor(self.lags, dtype=torch.float64) * self.data.interval
         later = frames[:, None] + torch.tensor(self.lags, device=frames.device)
@@ -72,7 +76,7 @@ class Validation:
         """Squared errors of forces and energies, each with their number."""
         _, forces = operator.energy_and_forces(state)
         with torch.no_grad():
-            species = operator.species_of[states.numbers]
+            species = operator.index(states.numbers, states.charge)
             output = operator.energy_output(species, states.masses, states.positions)
             energy = output * operator.energy_scale - states.energies
         return torch.stack(

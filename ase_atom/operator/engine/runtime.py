@@ -171,7 +171,7 @@ class OnnxEngine(OperatorBase):
         species = self.operator.species(state)
         found = self._network.molecule(species, state.masses.double())
         feed = {name: each.contiguous().numpy() for name, each in found.items()}
-        self._offsets = self.operator.energy_offsets[state.numbers].sum(1)
+        self._offsets = self.operator.offsets(state.numbers, state.charge)
         self._known = (state.numbers, state.masses, state.charge, feed)
         return feed
 

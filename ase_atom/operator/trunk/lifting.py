@@ -57,21 +57,50 @@ def gaussians() -> tuple[Tensor, Tensor]:
     return torch.cat([near, far]), torch.cat(widths)
 
 
+class AtomEmbedding(nn.Embedding):
+    """A vector for each element, plus one for the molecule's charge where there are several.
+
+    Parameters
+    ----------
+    elements, charges
+        How many of each.
+    width
+        Length of the vectors.
+    """
+
+    def __init__(self, elements: int, charges: int, width: int) -> None:
+        super().__init__(elements + 1, width)
+        self.elements = elements
+        self.charge = nn.Parameter(torch.zeros(charges, width)) if charges > 1 else None
+
+    def forward(self, species: Tensor) -> Tensor:
+        """Vectors of atoms by `Operator.index`, ``[..., width]``."""
+        if self.charge is None:
+            return super().forward(species)
+        real = species > 0
+        before = (species - 1).clamp(min=0)
+        element = torch.where(real, before % self.elements + 1, 0)
+        of_charge = self.charge[before // self.elements]
+        return super().forward(element) + of_charge * real.unsqueeze(-1)
+
+
 class Lift(nn.Module):
     """Lift a phase-space point (positions and velocities about the centre of mass).
 
     Pair features are invariants only: Gaussians of the distance, 1/(d + 0.5), the radial relative
     velocity and the relative speed. Node vectors are the velocities in units of the element's
-    thermal speed, gated by the element.
+    thermal speed, gated by the element. Where there are several charges, each adds a vector of its
+    own to what the element says.
     """
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
-        count = len(config.elements)
-        self.embedding = nn.Embedding(count + 1, config.width)
-        self.velocity_gate = nn.Embedding(count + 1, config.vector_channels)
-        self.receiver = nn.Embedding(count + 1, 2 * config.pair_width)
-        self.sender = nn.Embedding(count + 1, 2 * config.pair_width)
+        elements, charges = len(config.elements), len(config.charges)
+        pair = 2 * config.pair_width
+        self.embedding = AtomEmbedding(elements, charges, config.width)
+        self.velocity_gate = AtomEmbedding(elements, charges, config.vector_channels)
+        self.receiver = AtomEmbedding(elements, charges, pair)
+        self.sender = AtomEmbedding(elements, charges, pair)
         centres, inverse_widths = gaussians()
         self.register_buffer("centres", centres, persistent=False)
         self.register_buffer("inverse_widths", inverse_widths, persistent=False)
@@ -87,7 +116,7 @@ class Lift(nn.Module):
         Parameters
         ----------
         species
-            Index into the operator's elements, 0 for padding, ``[B, N]``.
+            Index of element and charge, 0 for padding, ``[B, N]``; see `Operator.index`.
         positions
             Å, ``[B, N, 3]``.
         velocities
