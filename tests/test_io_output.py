@@ -141,6 +141,15 @@ def test_what_is_no_file_is_neither_read_nor_written(special, tmp_path, ethanol,
     assert not (tmp_path / "out.dcd").exists()
 
 
+@pytest.fixture
+def interruptible():
+    """Python's own answer to Ctrl-C: a shell starts jobs in the background without it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_signal_waits_for_the_end_of_the_block():
     done = []
     with pytest.raises(KeyboardInterrupt), Uninterrupted():

@@ -82,7 +82,11 @@ def refuse_unknown(what: str, given: Iterable[str], known: Iterable[str]) -> Non
 def nearest_keyword(keyword: str, known: Iterable[str]) -> str:
     """Return what to say to one who gave an unknown keyword: the nearest, or all there are."""
     lower = {each.lower(): each for each in known}
-    near = get_close_matches(keyword.lower(), lower, n=1, cutoff=0.7) or [
-        each for each in lower if each.startswith(keyword.lower())
-    ]
+    given = keyword.lower()
+    near = (
+        get_close_matches(given, lower, n=1, cutoff=0.9)
+        or [each for each in lower if given.endswith(f"_{each}")]
+        or get_close_matches(given, lower, n=1, cutoff=0.7)
+        or [each for each in lower if each.startswith(given)]
+    )
     return f"did you mean {lower[near[0]]!r}?" if near else f"it takes {', '.join(lower.values())}"

@@ -58,7 +58,7 @@ class Child:
             return answer
         code = self._process.wait()
         self.close()
-        if code == -signal.SIGALRM:
+        if -code in (signal.SIGALRM, signal.SIGPROF):
             return "hung"
         return f"died {signal.Signals(-code).name if code < 0 else f'with code {code}'}"
 
