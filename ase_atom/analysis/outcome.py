@@ -33,7 +33,7 @@ class Outcome:
     facts
         Numbers without a verdict: section, what they are, and what they say.
     findings
-        Diseases of the trajectory, by name.
+        Known faults of the trajectory, by name.
     tolerances
         That the verdicts are about.
     """

@@ -1,4 +1,4 @@
-"""Known diseases of trajectories, named in words.
+"""Known faults of trajectories, named in words.
 
 Each is read off lines that differ, so that a name is never given where the numbers alone could be
 chance.

@@ -33,7 +33,7 @@ def print_comparison(comparison: Outcome, console: Console | None = None) -> Non
     for finding in comparison.findings:
         say(f"[bold red]{finding.name}[/]: {finding.text}")
     if not comparison.findings:
-        say("No known disease was found.")
+        say("No known fault was found.")
     say("")
     console.print(_table(headlines(comparison.lines)))
     say("")
