@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from benchmark_files import write_md17
+from conftest import ROOT
 
 from ase_atom.operator import PaperConfig, parse_config
 from training.benchmarks.fitting import Fit
@@ -15,7 +16,7 @@ from training.benchmarks.samples import Window, make_samples, split_starts
 from training.benchmarks.sources import load_trajectory
 from training.benchmarks.suites import Budget, load_rows, load_suite
 
-FOLDER = Path(__file__).parent.parent / "training" / "configs" / "paper"
+FOLDER = ROOT / "training" / "configs" / "paper"
 FILES = sorted(FOLDER.rglob("*.yaml"))
 PUBLISHED = PaperConfig(horizon=1500.0)
 

@@ -8,10 +8,10 @@ import subprocess
 import sys
 import textwrap
 import weakref
-from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from fuzz.interrupts import interrupted
 from io_files import ENDINGS, INTERVAL, make_frames, read_back
 
@@ -27,7 +27,6 @@ from ase_atom.io import (
 )
 from ase_atom.io.interrupts import Uninterrupted
 
-ROOT = Path(__file__).parents[1]
 NOT_STRUCK = (__file__, interrupts.__file__, weakref.__file__)
 """Where no exception comes from: signals wait there, or Python does not hand them on."""
 

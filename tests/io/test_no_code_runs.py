@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from conftest import ROOT
 from io_files import make_frames
 
 from ase_atom.analysis.inputs.archives import read_npz
@@ -22,7 +23,6 @@ from ase_atom.io import FORMATS, open_trajectory
 from training.data.burst import Burst
 from training.data.store import write_burst
 
-ROOT = Path(__file__).parents[1]
 ENDINGS = [ending for one in FORMATS for ending in one.endings]
 MORE = [".npz", ".ckpt", ".safetensors", ".psf", ".db", ".json", ".pckl", ".gpw"]
 

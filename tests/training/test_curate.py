@@ -15,6 +15,7 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 
@@ -45,7 +46,6 @@ from training.curation.criteria import (
 from training.curation.enumeration import edits, enumerate_edits, is_likely
 from training.curation.selection import select, write_selection
 
-ROOT = Path(__file__).parents[1]
 DATA = ROOT / "training" / "data"
 SEEDS = [
     ("aspirin", "CC(=O)Oc1ccccc1C(=O)O"),
@@ -241,7 +241,7 @@ def test_a_killed_selection_goes_on_to_the_same_result(candidates: Path, tmp_pat
     )
     path = tmp_path / "run.py"
     path.write_text(script)
-    paths = f"{ROOT}:{ROOT / 'tests'}"
+    paths = f"{ROOT}:{ROOT / 'tests'}:{Path(__file__).parent}"
     command = [sys.executable, str(path), str(candidates), str(output), "5", paths]
     process = subprocess.Popen(command, cwd=ROOT)
     work = tmp_path / "out.csv.work"

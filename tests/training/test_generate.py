@@ -14,6 +14,7 @@ import ase.io
 import numpy as np
 import pytest
 from ase.build import molecule as ase_molecule
+from conftest import ROOT
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
@@ -25,7 +26,6 @@ from training.generate import main
 from training.generation.campaign import run_campaign
 from training.generation.dynamics import Settings, burst_seed, run_burst
 
-ROOT = Path(__file__).parents[1]
 MORSE = "ase.calculators.morse:MorsePotential"
 NITROGEN = json.dumps({"epsilon": 9.9, "r0": 1.1, "rho0": 2.96})
 FAST = {"engine": MORSE, "engine_options": NITROGEN, "thermalise": 20.0}

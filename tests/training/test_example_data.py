@@ -1,14 +1,13 @@
 """The density functional trajectories that come with the examples are what their page says."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
+from conftest import ROOT
 
 from ase_atom.units import AMU_A2_FS2_IN_EV
 from training.data.store import read_bursts
 
-DATA = Path(__file__).parents[1] / "examples" / "data"
+DATA = ROOT / "examples" / "data"
 
 
 @pytest.mark.parametrize(("name", "runs"), [("ethanol-pbe", 10), ("malonaldehyde-pbe", 4)])

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from conftest import ROOT
 
 from ase_atom.errors import CheckpointError, ConfigError
 from ase_atom.state import PhaseState
@@ -18,7 +19,7 @@ from training.benchmarks.sources import load_trajectory
 from training.benchmarks.suites import Suite, load_rows, load_suite
 from training.data.store import iterate_bursts, write_bursts
 
-EXAMPLE = Path(__file__).parents[1] / "examples" / "data" / "ethanol-pbe.h5"
+EXAMPLE = ROOT / "examples" / "data" / "ethanol-pbe.h5"
 SUITE = {
     "title": "Marched",
     "layout": "tg80",

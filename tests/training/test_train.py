@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from ase import Atoms
+from conftest import ROOT
 from harmonic_bursts import hydrogen_bursts, water_bursts
 from safetensors.torch import load_file
 
@@ -30,7 +31,6 @@ from training.learning.optimisers import Muon, build_optimiser, build_schedule, 
 from training.learning.run import load_reference, make_module, make_operator
 from training.train import main, train
 
-ROOT = Path(__file__).parent.parent
 CONFIG = """
 name: springs
 stride: 8

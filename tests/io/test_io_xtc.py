@@ -7,17 +7,15 @@ import struct
 import subprocess
 import sys
 import textwrap
-from pathlib import Path
 
 import numpy as np
 import pytest
 from ase import Atoms
+from conftest import ROOT
 from io_files import read_back
 
 from ase_atom.errors import FileFormatError, TrajectoryError
 from ase_atom.io import open_trajectory, read_trajectory
-
-ROOT = Path(__file__).parents[1]
 
 
 def shapes(atoms: int, size: float, rng: np.random.Generator) -> np.ndarray:

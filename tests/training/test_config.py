@@ -5,12 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from conftest import ROOT
 
 from ase_atom.errors import ConfigError
 from training import train
 from training.learning.config import differences, load_config
 
-CONFIGS = sorted((Path(__file__).parent.parent / "training" / "configs").glob("*.yaml"))
+CONFIGS = sorted((ROOT / "training" / "configs").glob("*.yaml"))
 MINIMAL = "name: small\ndata:\n  paths: [water.h5]\n"
 
 
