@@ -6,11 +6,9 @@ operator to ship of a run with a constant rate, which itself may go on meanwhile
 
 from __future__ import annotations
 
-import logging
 import shlex
 import shutil
 import sys
-import warnings
 from functools import partial
 from pathlib import Path
 from typing import Annotated
@@ -29,9 +27,9 @@ from ase_atom.operator.torch_settings import set_threads
 from training.data.store import data_folder
 from training.learning.callbacks import Checkpoints, ExportOperator, Progress, make_loggers
 from training.learning.card import make_card
-from training.learning.checkpoints import PlainCheckpointIO
 from training.learning.config import TrainerConfig, TrainingConfig, load_config
 from training.learning.folder import RunFolder
+from training.learning.loop import make_trainer
 from training.learning.run import (
     load_reference,
     make_module,
@@ -171,18 +169,13 @@ def _trainer(config: TrainingConfig, folder: RunFolder, resume: Path | None) -> 
     if settings.devices > 1:
         everything = (loss.position or loss.velocity) and (loss.force or loss.energy)
         strategy = "ddp" if everything else "ddp_find_unused_parameters_true"
-    # Lightning's advice on loaders and its tips do not apply here.
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
-    warnings.filterwarnings("ignore", module="lightning")
-    return lightning.Trainer(
+    return make_trainer(
         accelerator=settings.accelerator,
         devices=settings.devices,
         strategy=strategy,
         precision=_precision(settings),
         max_steps=settings.steps,
-        max_epochs=-1,
         gradient_clip_val=config.optimiser.clip or None,
-        plugins=[PlainCheckpointIO()],
         logger=make_loggers(folder.path, resume),
         callbacks=[
             Progress(refresh_rate=min(settings.log_every, 20)),
@@ -192,10 +185,6 @@ def _trainer(config: TrainingConfig, folder: RunFolder, resume: Path | None) -> 
         log_every_n_steps=settings.log_every,
         val_check_interval=settings.validate_every,
         check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        inference_mode=False,
-        enable_model_summary=False,
-        use_distributed_sampler=False,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import AdamW, Optimizer
+from torch.optim import Optimizer
 
 from ase_atom.errors import DataError
 from ase_atom.files import replace_file
@@ -19,11 +19,10 @@ from training.benchmarks.models import predict
 from training.benchmarks.samples import Samples
 from training.benchmarks.scoring import seconds
 from training.benchmarks.suites import Budget, Row
-from training.benchmarks.suites import Optimiser as OptimiserSettings
 from training.benchmarks.trivial import masked_mse
-from training.learning.averaging import RunningAverage
 from training.learning.checkpoints import load_plain
 from training.learning.config import OptimiserConfig
+from training.learning.loop import AveragedModule, make_trainer
 from training.learning.optimisers import build_optimiser
 
 LOOKS, LOOKED_AT = 96, 500
@@ -36,6 +35,9 @@ PROCEDURE = {"looks": LOOKS, "looked_at": LOOKED_AT, "patience": PATIENCE, "fall
 """What a result's settings tell of these."""
 
 SAVE_SECONDS = 30.0
+
+KEPT = ("step", "seconds", "scale", "waiting", "best", "best_weights", "history")
+"""What a checkpoint holds beside weights, their average, the optimiser and the random numbers."""
 
 NOISE_TIME = 25.0  # fs
 
@@ -62,7 +64,7 @@ class Trained:
     history: list[tuple[int, float]]
 
 
-class Fit:
+class Fit(AveragedModule):
     """A model in training.
 
     Parameters
@@ -91,22 +93,23 @@ class Fit:
         checkpoint: Path,
         heavy: bool = False,
     ) -> None:
-        self.model, self.train, self.heavy = model, train, heavy
+        super().__init__()
+        self.model, self.samples, self.heavy = model, train, heavy
         self.validation = validation.select(slice(None, None, -(-len(validation) // LOOKED_AT)))
-        self.row, self.settings = row, row.optimiser
+        self.settings = row.optimiser
         by_default = "constant" if budget.minutes is None else "plateau"
         self.schedule = row.optimiser.schedule or by_default
         self.batch_size = min(budget.batch_size or row.batch_size, len(train))
         stay = masked_mse(train.positions[:, None].expand_as(train.targets), train)
         self.noise = row.noise * stay[:, -1].mean().sqrt().item()
         self.budget, self.seed, self.checkpoint = budget, seed, checkpoint
-        self.optimiser = self._fresh_optimiser()
-        self.average = RunningAverage(model, self.settings.ema)
-        self.step, self.seconds = 0, 0.0
+        self.start_average(model, self.settings.ema)
+        self.step, self.seconds, self.saved = 0, 0.0, 0.0
         self.scale, self.waiting = 1.0, 0
         self.best: tuple[float, int] = (math.inf, 0)
         self.best_weights: dict[str, Tensor] = {}
         self.history: list[tuple[int, float]] = []
+        self.advance: Callable[[float], None] = lambda share: None
 
     # -- the run ---------------------------------------------------------------------------------
 
@@ -123,30 +126,22 @@ class Fit:
         DataError
             If the loss is no longer finite and no weights from before are left.
         """
-        self._load()
-        if not self.history:
-            self._look()
-        saved = time.monotonic()
-        device = self.train.positions.device
+        self.advance = advance
+        device = self.samples.positions.device
+        trainer = make_trainer(
+            accelerator=device.type,
+            devices=1 if device.index is None else [device.index],
+            gradient_clip_val=self.settings.clip or None,
+            logger=False,
+            enable_checkpointing=False,
+            enable_progress_bar=False,
+        )
         try:
-            while True:
-                # A look that an interrupted run owes comes before the next step.
-                if self._due():
-                    self._look()
-                    advance(self.progress)
-                if self.progress >= 1:
-                    break
-                before = seconds(device)
-                finite = self._train_step()
-                self.seconds += seconds(device) - before
-                if not finite:
-                    break
-                if time.monotonic() - saved > SAVE_SECONDS:
-                    self._save()
-                    saved = time.monotonic()
-        except KeyboardInterrupt:
-            self._save()
-            raise
+            trainer.fit(self)
+        except SystemExit as stop:  # what Lightning makes of Ctrl-C and of a signal to end
+            if self.history:
+                self._save()
+            raise KeyboardInterrupt from stop
         if not math.isfinite(self.best[0]):
             raise DataError("training diverged before its first look: lower the rate")
         self.model.load_state_dict(self.best_weights)
@@ -159,21 +154,45 @@ class Fit:
             return self.step / self.budget.steps
         return self.seconds / (60 * self.budget.minutes)
 
-    def _due(self) -> bool:
-        if self.history[-1][0] == self.step:
-            return False
-        return self.progress >= len(self.history) / LOOKS or self.progress >= 1
+    def on_fit_start(self) -> None:
+        """Take up an interrupted run, or look at what there is before the first step."""
+        super().on_fit_start()
+        self._load()
+        if not self.history:
+            self._look()
+        self.saved = time.monotonic()
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> int | None:
+        """Look if one is due, also one that an interrupted run owes; end with the budget."""
+        shares = len(self.history) / LOOKS
+        if self.history[-1][0] != self.step and self.progress >= min(shares, 1):
+            self._look()
+            self.advance(self.progress)
+        if self.progress < 1:
+            return None
+        self.trainer.should_stop = True
+        return -1
+
+    def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+        """Save now and then."""
+        if time.monotonic() - self.saved > SAVE_SECONDS:
+            self._save()
+            self.saved = time.monotonic()
 
     # -- steps and looks -------------------------------------------------------------------------
 
-    def _train_step(self) -> bool:
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor | None:
+        """Loss of a step; None ends the run, as it is no longer finite."""
         self.model.train()
-        batch = self.train.select(self._rows())
-        loss = masked_mse(self.model(self._with_noise(batch)), batch, self.heavy).mean()
-        self.optimiser.zero_grad(set_to_none=True)
-        loss.backward()
-        if self.settings.clip:
-            nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip)
+        samples = self.samples.select(self._rows())
+        loss = masked_mse(self.model(self._with_noise(samples)), samples, self.heavy).mean()
+        if math.isfinite(loss.item()):
+            return loss
+        self.trainer.should_stop = True
+        return None
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        """Step at the schedule's rate, and let the averaged weights follow."""
         rise = min(1.0, (self.step + 1) / (self.settings.warmup + 1))
         fall = 1.0
         if self.schedule == "cosine":
@@ -182,13 +201,22 @@ class Fit:
             fall = self.scale
         for group in self.optimiser.param_groups:
             group["lr"] = group["peak"] * rise * fall
-        if not math.isfinite(loss.item()):
-            return False
-        self.optimiser.step()
-        self.step += 1
-        if self.settings.ema:
-            self.average.follow(self.step)
-        return True
+        before = seconds(self.device)
+        super().optimizer_step(*args, **kwargs)
+        self.seconds += seconds(self.device) - before
+        if not self.trainer.should_stop:
+            self.step += 1
+            if self.average is not None:
+                self.average.follow(self.step)
+
+    def configure_optimizers(self) -> Optimizer:
+        """The optimiser that the row names; the schedule is this module's own."""
+        apart = {"schedule", "warmup", "clip", "ema"}
+        settings = OptimiserConfig(**self.settings.model_dump(exclude=apart))
+        self.optimiser = build_optimiser(self.model, settings, fused=False)
+        for group in self.optimiser.param_groups:
+            group["peak"] = group["lr"]
+        return self.optimiser
 
     def _with_noise(self, batch: Samples) -> Samples:
         """The batch with noise on its states; targets stay."""
@@ -206,16 +234,16 @@ class Fit:
 
     def _rows(self) -> Tensor:
         """The step's batch: every sample once an epoch, in an order that the epoch decides."""
-        per_epoch = len(self.train) // self.batch_size
+        per_epoch = len(self.samples) // self.batch_size
         epoch, place = divmod(self.step, per_epoch)
         draw = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-        order = torch.randperm(len(self.train), generator=draw)
+        order = torch.randperm(len(self.samples), generator=draw)
         rows = order[place * self.batch_size : (place + 1) * self.batch_size]
-        return rows.to(self.train.positions.device)
+        return rows.to(self.device)
 
     def _look(self) -> None:
         """Measure the validation error, and keep the weights if they are the best so far."""
-        self._swap()
+        self.swap_average()
         try:
             predicted = predict(self.model, self.validation)
             error = masked_mse(predicted, self.validation, self.heavy).mean().item()
@@ -227,7 +255,7 @@ class Fit:
                 self.waiting += 1
         finally:
             # What is saved after an interruption are the weights, and not their average.
-            self._swap()
+            self.swap_average()
         self.history.append((self.step, error))
         if self.schedule == "plateau" and self.waiting >= PATIENCE and self.best_weights:
             self._go_back()
@@ -235,21 +263,10 @@ class Fit:
     def _go_back(self) -> None:
         """Start again from the best weights, by smaller steps."""
         self.model.load_state_dict(self.best_weights)
-        self.average = RunningAverage(self.model, self.settings.ema)
+        self.start_average(self.model, self.settings.ema)
         # Momentum led away from there.
-        self.optimiser = self._fresh_optimiser()
+        self.trainer.strategy.setup_optimizers(self.trainer)
         self.scale, self.waiting = FALL * self.scale, 0
-
-    def _fresh_optimiser(self) -> Optimizer:
-        optimiser = make_optimiser(self.model, self.settings)
-        for group in optimiser.param_groups:
-            group["peak"] = group["lr"]
-        return optimiser
-
-    def _swap(self) -> None:
-        """Exchange the weights and their average, if there is one."""
-        if self.settings.ema and self.step:
-            self.average.swap()
 
     # -- going on --------------------------------------------------------------------------------
 
@@ -257,44 +274,20 @@ class Fit:
         state: dict[str, Any] = {
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
-            "average": self.average.values,
-            "step": self.step,
-            "seconds": self.seconds,
-            "scale": self.scale,
-            "waiting": self.waiting,
-            "best": self.best,
-            "best_weights": self.best_weights,
-            "history": self.history,
+            "average": [] if self.average is None else self.average.values,
             "random": torch.get_rng_state(),
         }
+        state |= {name: getattr(self, name) for name in KEPT}
         replace_file(self.checkpoint, lambda path: torch.save(state, path))
 
     def _load(self) -> None:
         if not self.checkpoint.exists():
             return
-        device = self.train.positions.device
-        state = load_plain(self.checkpoint, device)
+        state = load_plain(self.checkpoint, self.device)
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
-        self.average.values = state["average"]
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.scale, self.waiting = state["scale"], state["waiting"]
-        self.best, self.best_weights = tuple(state["best"]), state["best_weights"]
-        self.history = [tuple(look) for look in state["history"]]
+        if self.average is not None:
+            self.average.values = state["average"]
+        for name in KEPT:
+            setattr(self, name, state[name])
         torch.set_rng_state(state["random"].cpu())
-
-
-def make_optimiser(model: nn.Module, settings: OptimiserSettings) -> Optimizer:
-    """The optimiser that settings name."""
-    if settings.name == "muon":
-        # The schedule, the clipping and the average are this module's own.
-        apart = {"schedule", "warmup", "clip", "ema"}
-        return build_optimiser(model, OptimiserConfig(**settings.model_dump(exclude=apart)))
-    return AdamW(
-        model.parameters(),
-        lr=settings.lr,
-        betas=settings.betas,
-        eps=settings.eps,
-        weight_decay=settings.weight_decay,
-        amsgrad=settings.amsgrad,
-    )

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-import lightning
 import torch
 from torch import Tensor
 
 from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator
 from training.data.frames import Sampler, Windows
-from training.learning.averaging import RunningAverage
 from training.learning.config import TrainingConfig
+from training.learning.loop import AveragedModule
 from training.learning.losses import Scales, energy_and_gradient, energy_losses, path_losses
 from training.learning.optimisers import build_optimiser, build_schedule
 from training.learning.validation import Validation
@@ -37,25 +36,7 @@ def rotated(windows: Windows, generator: torch.Generator) -> Windows:
     )
 
 
-class Steps:
-    """An endless loader: what a step sees follows from its number alone, see `Sampler`.
-
-    It has a state to save only so that Lightning knows that a run can resume between epochs.
-    """
-
-    def __iter__(self) -> Iterator[int]:
-        while True:
-            yield 0
-
-    def state_dict(self) -> dict[str, Any]:
-        """Nothing."""
-        return {}
-
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Take nothing."""
-
-
-class TrainingModule(lightning.LightningModule):
+class TrainingModule(AveragedModule):
     """An operator in training.
 
     Parameters
@@ -91,9 +72,7 @@ class TrainingModule(lightning.LightningModule):
         self.rotations = config.data.rotations
         if self.rotations is None:
             self.rotations = not operator.equivariant
-        self.average: RunningAverage | None = None
-        if config.optimiser.ema:
-            self.average = RunningAverage(operator, config.optimiser.ema)
+        self.start_average(operator, config.optimiser.ema)
         self._sums: dict[str, Tensor] = {}
         self._summed = 0
 
@@ -101,12 +80,11 @@ class TrainingModule(lightning.LightningModule):
 
     def on_fit_start(self) -> None:
         """Put data and scales where the weights are."""
+        super().on_fit_start()
         for sampler in self.samplers:
             sampler.rank = self.global_rank
             sampler.to(self.device)
         self.scales = self.scales.to(self.device)
-        if self.average is not None:
-            self.average.values = [value.to(self.device) for value in self.average.values]
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         """Loss of the step whose number is ``global_step``."""
@@ -198,10 +176,6 @@ class TrainingModule(lightning.LightningModule):
             "lr_scheduler": {"scheduler": schedule, "interval": "step"},
         }
 
-    def train_dataloader(self) -> Steps:
-        """An endless loader."""
-        return Steps()
-
     # -- validation ------------------------------------------------------------------------------
 
     def val_dataloader(self) -> list[int]:
@@ -242,11 +216,6 @@ class TrainingModule(lightning.LightningModule):
             self.log(f"unseen/{name}", middle, rank_zero_only=True)
 
     # -- state -----------------------------------------------------------------------------------
-
-    def swap_average(self) -> None:
-        """Exchange the weights and their running average, if there is one."""
-        if self.average is not None:
-            self.average.swap()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the average, and no checkpoint of a run that has diverged."""

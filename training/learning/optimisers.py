@@ -132,8 +132,10 @@ class Pair(Optimizer):
         self._share()
 
 
-def build_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimizer:
+def build_optimiser(model: nn.Module, config: OptimiserConfig, fused: bool = True) -> Optimizer:
     """The optimiser that a configuration names, over the parameters of a model.
+
+    AdamW alone may be had unfused, whose rounding is that of published runs.
 
     Muon takes the weights of linear layers whose sides both exceed eight; embeddings, biases,
     gains and narrow matrices, which have no spectrum worth equalising, go to AdamW.
@@ -151,7 +153,7 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig) -> Optimizer:
         if isinstance(layer, nn.Linear) and min(layer.weight.shape) > 8
     ]
     if config.name == "adamw" or not matrices:
-        return AdamW(model.parameters(), fused=True, **adamw)
+        return AdamW(model.parameters(), fused=fused, **adamw)
     chosen = {id(weight) for weight in matrices}
     rest = [p for p in model.parameters() if id(p) not in chosen]
     muon = Muon(matrices, config.muon_lr, config.muon_momentum, config.weight_decay)

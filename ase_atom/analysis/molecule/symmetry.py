@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from ase.data import chemical_symbols
 from numpy.typing import ArrayLike, NDArray
 from rdkit import Chem
+
+from ase_atom.molecules.topology import group_name, numbered_names
 
 
 @dataclass(frozen=True)
@@ -17,7 +18,8 @@ class BondClass:
     Attributes
     ----------
     label
-        Elements and atom indices, such as ``C0–H3,4,5``.
+        Names of the atoms as in `ase_atom.molecules.topology.numbered_names`, such as
+        ``C1–H4,5,6``.
     pairs
         Atom indices, ``[P, 2]``.
     """
@@ -76,12 +78,10 @@ def bond_classes(numbers: ArrayLike, pairs: ArrayLike) -> list[BondClass]:
         # Hydrogen last, so that the label reads C–H and not H–C.
         ordered = sorted(pair, key=lambda atom: (numbers[atom] == 1, numbers[atom], ranks[atom]))
         groups.setdefault(tuple(sorted(ranks[atom] for atom in pair)), []).append(ordered)
-    return [BondClass(_label(numbers, group), np.asarray(group)) for group in groups.values()]
+    names = numbered_names(numbers)
+    return [BondClass(_label(names, group), np.asarray(group)) for group in groups.values()]
 
 
-def _label(numbers: NDArray, pairs: list[list[int]]) -> str:
+def _label(names: list[str], pairs: list[list[int]]) -> str:
     ends = [sorted({pair[side] for pair in pairs}) for side in (0, 1)]
-    return "–".join(
-        chemical_symbols[numbers[atoms[0]]] + ",".join(str(atom) for atom in atoms)
-        for atoms in ends
-    )
+    return "–".join(group_name([names[atom] for atom in atoms]) for atoms in ends)
