@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import os
 import sys
 from collections import Counter
@@ -16,12 +15,13 @@ from rich.console import Console
 
 from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError, DataError
-from training.curation.candidates import parse, read_candidates
+from training.curation.candidates import digest, parse, read_candidates
 from training.curation.criteria import REASONS, Criteria
 from training.curation.enumeration import enumerate_edits
 from training.curation.general import SMALL, gather, write_compounds
 from training.curation.scaffolds import divide, scaffold
 from training.curation.selection import CurationError, Selection, select, write_selection
+from training.data.export import check_output
 from training.data.molecules import from_smiles
 
 FAILED = 1
@@ -75,7 +75,7 @@ def select_command(
 
     The same command resumes a run that was killed.
     """
-    _check_output(output, overwrite)
+    check_output(output, overwrite)
     criteria = _criteria(
         elements=tuple(elements.split(",")),
         max_oxygens=max_oxygens,
@@ -111,9 +111,9 @@ def edits_command(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file."),
 ) -> int:
     """Write all likely single edits of the seeds, in the order of their SHA-256."""
-    _check_output(output, overwrite)
+    check_output(output, overwrite)
     known = _seeds(seeds)
-    found = sorted(enumerate_edits(smiles for _, smiles in known), key=_digest)
+    found = sorted(enumerate_edits(smiles for _, smiles in known), key=digest)
     output.write_text("".join(f"{smiles}\n" for smiles in found))
     console.print(f"{output}: {len(found)} candidates", markup=False)
     return 0
@@ -126,7 +126,7 @@ def divide_command(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file."),
 ) -> int:
     """Divide compounds into training, validation and test by scaffold."""
-    _check_output(output, overwrite)
+    check_output(output, overwrite)
     known = _named(compounds)
     parts = divide(known)
     with open(output, "w", newline="") as file:
@@ -147,7 +147,7 @@ def general_command(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace an existing file."),
 ) -> int:
     """Gather the compounds of the general operator, hold out its sets and put them in an order."""
-    _check_output(output, overwrite)
+    check_output(output, overwrite)
     compounds = gather(datamol, edits)
     write_compounds(output, compounds)
     counts = Counter((c.part, c.set) for c in compounds)
@@ -167,17 +167,6 @@ def _held_out(path: Path) -> list[str]:
         if not {"smiles", "part"} <= set(reader.fieldnames or ()):
             raise DataError(f"{path}: has no columns smiles and part")
         return [row["smiles"] for row in reader if row["part"] != "train"]
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _check_output(output: Path, overwrite: bool) -> None:
-    if output.exists() and not overwrite:
-        raise ConfigError(f"{output} exists: give another --output, or --overwrite")
-    if not output.parent.is_dir():
-        raise ConfigError(f"{output}: there is no folder {output.parent}")
 
 
 def _seeds(paths: Sequence[Path]) -> list[tuple[str, str]]:

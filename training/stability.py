@@ -12,7 +12,6 @@ from __future__ import annotations
 import sys
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,28 +23,15 @@ from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import AMU_A2_FS2_IN_EV
 from training.benchmarks.figures import kind_of_image
 from training.benchmarks.trajectories import read_arrays
-from training.data.export import EV_IN_KCAL_PER_MOL, find_data
+from training.data.export import check_output, find_data
+from training.data.md17 import EV_IN_KCAL_PER_MOL
 from training.data.store import iterate_bursts
+from training.importing.reading import Frames
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 
-@dataclass(frozen=True)
-class Piece:
-    """A piece of trajectory: positions and forces ``[T, N, 3]``, energies ``[T]``, masses ``[N]``.
-
-    Å, eV/Å, eV and amu; frames ``interval`` fs apart.
-    """
-
-    compound: str
-    masses: np.ndarray
-    positions: np.ndarray
-    forces: np.ndarray
-    energies: np.ndarray
-    interval: float
-
-
-def path_noise(path: Piece) -> np.ndarray:
+def path_noise(path: Frames) -> np.ndarray:
     """Return the squares of Cowell's remainder ``[T - 2, N, 3]`` in Å²."""
     x = path.positions
     a = path.forces / (path.masses[:, None] * AMU_A2_FS2_IN_EV)
@@ -53,7 +39,7 @@ def path_noise(path: Piece) -> np.ndarray:
     return (steps - path.interval**2 / 12 * (a[2:] + 10 * a[1:-1] + a[:-2])) ** 2
 
 
-def energy_noise(path: Piece) -> np.ndarray:
+def energy_noise(path: Frames) -> np.ndarray:
     """Return the squares of the total energy's steps per atom ``[T - 5]`` in eV².
 
     Velocities are fourth-order differences of the positions, so that data without velocities are
@@ -65,7 +51,7 @@ def energy_noise(path: Piece) -> np.ndarray:
     return (np.diff(path.energies[2:-2] + kinetic) / len(path.masses)) ** 2
 
 
-def read_paths(data: Path, interval: float) -> Iterator[Piece]:
+def read_paths(data: Path, interval: float) -> Iterator[Frames]:
     """Yield the pieces of a data set: bursts, or a file or folder of files in MD17's layout.
 
     Parameters
@@ -90,23 +76,25 @@ def read_paths(data: Path, interval: float) -> Iterator[Piece]:
         if burst.attrs.get("ensemble") == "displaced":
             raise DataError(f"burst {burst.key} is of ensemble displaced: its frames are no path")
         arrays = [np.asarray(array, np.float64) for array in (burst.positions, burst.forces)]
-        yield Piece(burst.molecule, burst.masses, *arrays, burst.energies, burst.interval)
+        atoms = burst.numbers, burst.masses
+        yield Frames(burst.molecule, *atoms, *arrays, burst.energies, interval=burst.interval)
 
 
-def _read_md17(path: Path, interval: float) -> Piece:
+def _read_md17(path: Path, interval: float) -> Frames:
     arrays = read_arrays(path, (), ("R", "z", "E", "F"))
     if len(arrays) < 4:
         raise DataError(f"{path}: has no arrays R, z, E and F as MD17's files have")
     shape = (arrays["E"].size, arrays["z"].size, 3)
     if not arrays["R"].shape == arrays["F"].shape == shape:
         raise DataError(f"{path}: R and F should be [T, N, 3], for E of T frames and z of N atoms")
-    return Piece(
+    return Frames(
         path.stem,
+        arrays["z"],
         atomic_masses[arrays["z"]],
         arrays["R"],
         arrays["F"] / EV_IN_KCAL_PER_MOL,
         arrays["E"].ravel() / EV_IN_KCAL_PER_MOL,
-        interval,
+        interval=interval,
     )
 
 
@@ -115,7 +103,7 @@ def measure(data: Path, interval: float) -> dict[str, tuple[float, float]]:
     found: dict[str, list[list[float]]] = defaultdict(list)
     for path in read_paths(data, interval):
         if len(path.energies) >= 6:
-            found[path.compound].append([path_noise(path).mean(), energy_noise(path).mean()])
+            found[path.name].append([path_noise(path).mean(), energy_noise(path).mean()])
     if not found:
         raise DataError(f"{data}: holds no trajectory of six frames or more")
     means = {name: np.sqrt(np.mean(squares, axis=0)) for name, squares in found.items()}
@@ -157,8 +145,7 @@ def stability(
     """Compare the step-to-step noise of data sets; print medians and draw a figure."""
     if label and len(label) != len(data):
         raise ConfigError(f"{len(label)} labels for {len(data)} data sets: give one for each")
-    if not output.parent.is_dir():
-        raise ConfigError(f"{output}: there is no folder {output.parent}")
+    check_output(output, overwrite=True)
     kind_of_image(output)
     labels = label or [path.stem for path in data]
     if len(set(labels)) < len(labels):

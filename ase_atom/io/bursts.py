@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -27,6 +28,14 @@ def is_bursts(path: str | Path) -> bool:
         return False
     with reading(path), open_plain(path) as file:
         return attribute(file, "format") == FORMAT
+
+
+def fingerprint_of(checksums: Iterable[tuple[str, str]]) -> str:
+    """SHA-256 over the keys and checksums of bursts, in the order of the keys."""
+    digest = hashlib.sha256()
+    for key, checksum in sorted(checksums):
+        digest.update(f"{key} {checksum}\n".encode())
+    return digest.hexdigest()
 
 
 class BurstFile:

@@ -12,12 +12,13 @@ from ase_atom.units import AMU_A2_FS2_IN_EV
 from training.data.burst import Burst
 from training.data.export import export_bursts
 from training.data.store import write_burst
-from training.stability import Piece, energy_noise, main, path_noise, read_paths
+from training.importing.reading import Frames
+from training.stability import energy_noise, main, path_noise, read_paths
 
 OMEGA, MASS = 0.2, float(atomic_masses[6])
 
 
-def oscillator(noise: float = 0.0, frames: int = 2000) -> Piece:
+def oscillator(noise: float = 0.0, frames: int = 2000) -> Frames:
     """Two atoms on springs of their own about the origin, with noisy positions."""
     times = np.arange(frames)
     positions = np.zeros((frames, 2, 3))
@@ -26,7 +27,8 @@ def oscillator(noise: float = 0.0, frames: int = 2000) -> Piece:
     energies = 0.5 * stiffness * (positions**2).sum((1, 2))
     forces = -stiffness * positions
     shaken = positions + noise * np.random.default_rng(0).normal(size=positions.shape)
-    return Piece("springs", np.full(2, MASS), shaken, forces, energies, 1.0)
+    atoms = np.full(2, 6), np.full(2, MASS)
+    return Frames("springs", *atoms, shaken, forces, energies, interval=1.0)
 
 
 def test_a_smooth_path_has_no_noise() -> None:
@@ -121,4 +123,4 @@ def test_md17s_layout_is_found_in_the_data_folder(
     export_bursts(burst_file, tmp_path / "data" / "md17like" / "md17_springs.npz", "md17")
     for named in ("md17like", "md17like/md17_springs.npz"):
         (piece,) = read_paths(Path(named), 1.0)
-        assert piece.compound == "md17_springs"
+        assert piece.name == "md17_springs"

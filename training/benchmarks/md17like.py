@@ -16,8 +16,8 @@ from ase_atom.errors import ConfigError, DataError
 from ase_atom.files import replace_file
 from ase_atom.io.npz import PlainArchive
 from ase_atom.state import PhaseState
-from training.benchmarks.files import save_arrays, write_md17, write_rmd17
 from training.benchmarks.thermostatted import Protocol, run_chunk, start_state, state_of
+from training.data.md17 import save_arrays, write_md17, write_rmd17
 from training.data.molecules import Molecule, from_smiles
 from training.data.store import data_folder
 from training.engines.factory import get_engine

@@ -16,9 +16,9 @@ from ase_atom.errors import ConfigError, DataError
 from ase_atom.files import replace_file, replace_text
 from ase_atom.io.guard import reading
 from ase_atom.io.npz import PlainArchive
-from training.benchmarks.files import save_arrays
 from training.benchmarks.scoring import Score
 from training.benchmarks.suites import Task
+from training.data.md17 import save_arrays
 from training.learning.config import differences, listed
 
 

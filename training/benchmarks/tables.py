@@ -83,7 +83,7 @@ def page_of(
             found[name] = of_row
     for split in task.splits:
         _check_alike(root, task, split, {name: found[name][split] for name in found})
-    told = published(suite, task)
+    told = published(task)
     any_facts = found["stay"][task.splits[0]][0].facts
     page: dict[str, Any] = {
         "task": task.model_dump(mode="json"),
@@ -165,7 +165,7 @@ def spread(results: Sequence[Result], metric: str) -> dict[str, float] | None:
     return {"mean": float(np.mean(values)) * UNIT, "std": deviation, "seeds": len(values)}
 
 
-def published(suite: Suite, task: Task) -> dict[str, dict[str, float]]:
+def published(task: Task) -> dict[str, dict[str, float]]:
     """Published numbers of a task's rows, 10⁻² Å²: only for the published horizon and atoms."""
     known = yaml.safe_load((CONFIGS / "published.yaml").read_text())
     hydrogens = task.atoms == "all"

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ase_atom.errors import DataError
 from ase_atom.io.guard import reading
 from ase_atom.io.npz import PlainArchive
-from training.benchmarks.files import fingerprint
+from training.data.md17 import fingerprint
 from training.data.store import read_burst
 
 _ORDER_PAIRS = 200

@@ -8,7 +8,6 @@ training: what has their identity, and for rings their scaffold, is left out of 
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import astuple, dataclass, fields, replace
@@ -20,7 +19,7 @@ from rdkit.Chem.MolStandardize import rdMolStandardize
 from rdkit.SimDivFilters import rdSimDivPickers
 
 from ase_atom.errors import DataError
-from training.curation.candidates import parse, read_candidates
+from training.curation.candidates import digest, parse, read_candidates
 from training.curation.enumeration import SUBSTITUENTS, edits, is_likely
 from training.curation.protonation import ions_of
 from training.curation.scaffolds import identity, scaffold
@@ -175,14 +174,14 @@ class _Pool:
             if compound.atoms <= 20
             for edited in edits(compound.smiles, MORE)
         }
-        likely = [text for text in sorted(found, key=_digest) if is_likely(text)]
+        likely = [text for text in sorted(found, key=digest) if is_likely(text)]
         likely = [text for text in likely if not _matches(text, UNLIKELY)]
         return self._diverse(likely[: 12 * count], count, "edits", "organic")
 
     def ions(self, compounds: Sequence[Compound]) -> list[Compound]:
         """Return ions that compounds become by a proton more or less."""
         found = {ion for compound in compounds for ion in ions_of(compound.smiles)}
-        return self._diverse(sorted(found, key=_digest), len(compounds) // 8, "protonation", "ion")
+        return self._diverse(sorted(found, key=digest), len(compounds) // 8, "protonation", "ion")
 
     def _diverse(self, smiles: Sequence[str], count: int, source: str, kind: str) -> list[Compound]:
         new = [compound for text in smiles for compound in self._new(text, kind, source, "")]
@@ -258,7 +257,7 @@ def _odd_held_out(odd: Sequence[Compound]) -> list[Compound]:
             group = line
         elif (text := Chem.CanonSmiles(line)) in by_smiles and by_smiles[text].atoms <= 24:
             groups[group].append(by_smiles[text])
-    ranked = [sorted(members, key=lambda c: _digest(c.smiles)) for members in groups.values()]
+    ranked = [sorted(members, key=lambda c: digest(c.smiles)) for members in groups.values()]
     rounds = [members[turn] for turn in range(2) for members in ranked if len(members) > turn + 4]
     return [
         replace(compound, part="test" if place < ODD else "validation")
@@ -283,7 +282,7 @@ def _drugs_held_out(drugs: Sequence[Compound]) -> list[Compound]:
 
 
 def _first(compounds: Sequence[Compound], kind: str, test: int, validation: int) -> list[Compound]:
-    ranked = sorted(compounds, key=lambda c: _digest(c.smiles))[: test + validation]
+    ranked = sorted(compounds, key=lambda c: digest(c.smiles))[: test + validation]
     return [
         replace(compound, part="test" if place < test else "validation", set=kind)
         for place, compound in enumerate(ranked)
@@ -335,7 +334,3 @@ def _matches(smiles: str, patterns: Sequence[Chem.Mol]) -> bool:
 
 def _key(smiles: str) -> tuple[str, int]:
     return identity(smiles), Chem.GetFormalCharge(Chem.MolFromSmiles(smiles))
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

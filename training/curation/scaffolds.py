@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections import defaultdict
 from collections.abc import Sequence
 
@@ -11,6 +10,7 @@ from rdkit.Chem.Scaffolds import MurckoScaffold
 
 from ase_atom.errors import ConfigError
 from ase_atom.molecules.topology import canonical
+from training.curation.candidates import digest
 
 LARGEST_GROUP = 3
 """Scaffolds of more compounds than this stay in training."""
@@ -84,7 +84,7 @@ def divide(compounds: Sequence[tuple[str, str]]) -> dict[str, str]:
         classes[classify(smiles)][scaffold(smiles) or smiles].append(name)
     parts = {name: "train" for name, _ in compounds}
     for kind, groups in classes.items():
-        waiting = [groups[core] for core in sorted(groups, key=_digest)]
+        waiting = [groups[core] for core in sorted(groups, key=digest)]
         waiting = [names for names in waiting if len(names) <= LARGEST_GROUP]
         for part, count in zip(("test", "validation"), QUOTAS[kind], strict=True):
             for names in list(waiting):
@@ -95,7 +95,3 @@ def divide(compounds: Sequence[tuple[str, str]]) -> dict[str, str]:
             if count:
                 raise ConfigError(f"too few compounds among {kind} for the {part} set")
     return parts
-
-
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
-from ase import Atoms, units
+from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io.extxyz import write_extxyz
 
@@ -15,9 +14,8 @@ from ase_atom.errors import ConfigError, DataError
 from ase_atom.files import replacing
 from ase_atom.units import velocities_to_ase
 from training.data.burst import Burst
+from training.data.md17 import write_md17
 from training.data.store import data_folder, iterate_bursts
-
-EV_IN_KCAL_PER_MOL = units.mol / units.kcal
 
 
 def find_data(data: Path) -> Path:
@@ -36,6 +34,20 @@ def find_data(data: Path) -> Path:
     raise DataError(f"there is no reference data at {data}, nor of that name in {data_folder()}")
 
 
+def check_output(output: Path, overwrite: bool) -> None:
+    """Refuse a file that cannot be written.
+
+    Raises
+    ------
+    ConfigError
+        If it exists and is not to be replaced, or its folder does not.
+    """
+    if output.exists() and not overwrite:
+        raise ConfigError(f"{output} exists: give another --output, or --overwrite")
+    if not output.parent.is_dir():
+        raise ConfigError(f"{output}: there is no folder {output.parent}")
+
+
 def export_bursts(
     data: Path, output: Path, format: str, every: int = 1, overwrite: bool = False
 ) -> int:
@@ -48,7 +60,7 @@ def export_bursts(
     output
         File that appears complete or not at all.
     format
-        ``md17`` or ``extxyz``, see `write_md17` and `write_frames`.
+        ``md17`` or ``extxyz``, see `write_burst_md17` and `write_frames`.
     every
         Take each burst's first frame and then every n-th.
     overwrite
@@ -69,23 +81,17 @@ def export_bursts(
         raise ConfigError(f"unknown format {format!r}: there are {', '.join(WRITERS)}")
     if every < 1:
         raise ConfigError(f"every {every} frames is impossible: take 1 or more")
-    if output.exists() and not overwrite:
-        raise ConfigError(f"{output} exists: give another --output, or --overwrite")
-    if not output.parent.is_dir():
-        raise ConfigError(f"{output}: there is no folder {output.parent}")
+    check_output(output, overwrite)
     with replacing(output) as unfinished:
         return WRITERS[format](unfinished, iterate_bursts(data), every)
 
 
-def write_md17(path: Path, bursts: Iterator[Burst], every: int) -> int:
-    """Write the frames of one molecule in the layout of the MD17 files (sGDML data sets).
+def write_burst_md17(path: Path, bursts: Iterator[Burst], every: int) -> int:
+    """Write the frames of one molecule in MD17's layout, see `training.data.md17.write_md17`.
 
-    ``R [T, N, 3]`` in Å, ``z [N]``, ``E [T, 1]`` in kcal/mol, ``F [T, N, 3]`` in kcal/mol/Å, with
-    ``type``, ``name``, ``theory``, the units and an ``md5`` as sGDML computes it. The layout has no
-    velocities, no charge and no mark between bursts, which follow one another.
+    The layout has no velocities, no charge and no mark between bursts, which follow one another.
     """
     kept: list[Burst] = []
-    arrays: dict[str, list[np.ndarray]] = {"R": [], "E": [], "F": []}
     for burst in bursts:
         if kept and (
             burst.smiles != kept[0].smiles or not np.array_equal(burst.numbers, kept[0].numbers)
@@ -99,27 +105,15 @@ def write_md17(path: Path, bursts: Iterator[Burst], every: int) -> int:
                 f"{burst.key} has a total charge of {burst.charge:+d}, which the md17 format does "
                 "not hold: export it as extxyz"
             )
-        kept = kept or [burst]
-        arrays["R"].append(burst.positions[::every])
-        arrays["E"].append(burst.energies[::every, None] * EV_IN_KCAL_PER_MOL)
-        arrays["F"].append(burst.forces[::every] * EV_IN_KCAL_PER_MOL)
-    contents: dict[str, np.ndarray] = {"z": kept[0].numbers}
-    contents |= {name: np.concatenate(parts) for name, parts in arrays.items()}
-    digest = hashlib.md5()
-    for name in ("z", "R", "E", "F"):
-        digest.update(hashlib.md5(contents[name].tobytes()).digest())
-    with open(path, "wb") as file:
-        np.savez_compressed(
-            file,
-            type="d",
-            name=kept[0].molecule,
-            theory=kept[0].attrs.get("theory", "unknown"),
-            r_unit="Ang",
-            e_unit="kcal/mol",
-            md5=digest.hexdigest(),
-            **contents,
-        )
-    return len(contents["E"])
+        kept.append(burst)
+    arrays = {
+        letter: np.concatenate([getattr(burst, name)[::every] for burst in kept])
+        for letter, name in (("R", "positions"), ("E", "energies"), ("F", "forces"))
+    }
+    first = kept[0]
+    theory = first.attrs.get("theory", "unknown")
+    write_md17(path, first.numbers, arrays, first.molecule, theory)
+    return len(arrays["E"])
 
 
 def write_frames(path: Path, bursts: Iterator[Burst], every: int) -> int:
@@ -169,6 +163,6 @@ def _atoms(burst: Burst, frame: int) -> Atoms:
 
 
 WRITERS: dict[str, Callable[[Path, Iterator[Burst], int], int]] = {
-    "md17": write_md17,
+    "md17": write_burst_md17,
     "extxyz": write_frames,
 }

@@ -13,7 +13,6 @@ disk and renamed.
 from __future__ import annotations
 
 import errno
-import hashlib
 import io
 import os
 import shutil
@@ -27,7 +26,7 @@ import h5py
 
 from ase_atom.errors import DataError
 from ase_atom.files import replacing
-from ase_atom.io.bursts import FORMAT, BurstFile
+from ase_atom.io.bursts import FORMAT, BurstFile, fingerprint_of
 from ase_atom.io.guard import reading
 from training.data.burst import ARRAYS, EXTRAS, SCALARS, Burst
 
@@ -202,10 +201,7 @@ def read_bursts(path: str | Path) -> list[Burst]:
 
 def fingerprint(path: str | Path) -> str:
     """Return the SHA-256 of the bursts' keys and contents, whichever files they lie in."""
-    digest = hashlib.sha256()
-    for burst in iterate_bursts(path):
-        digest.update(f"{burst.key} {burst.checksum()}\n".encode())
-    return digest.hexdigest()
+    return fingerprint_of((burst.key, burst.checksum()) for burst in iterate_bursts(path))
 
 
 def _files(path: Path) -> list[Path]:

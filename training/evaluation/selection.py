@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from ase.calculators.calculator import Calculator
 from ase.data import chemical_symbols
 
 from ase_atom.errors import ConfigError, CoverageError, DataError
+from ase_atom.io.bursts import fingerprint_of
 from ase_atom.operator import OperatorCard
 from ase_atom.units import format_charge
 from training.data.burst import Burst
@@ -117,10 +117,7 @@ def read_all(paths: Sequence[Path]) -> list[Burst]:
 
 def digest(bursts: Sequence[Burst]) -> str:
     """SHA-256 over keys and contents, as `training.data.store.fingerprint` has it."""
-    total = hashlib.sha256()
-    for burst in sorted(bursts, key=lambda burst: burst.key):
-        total.update(f"{burst.key} {burst.checksum()}\n".encode())
-    return total.hexdigest()
+    return fingerprint_of((burst.key, burst.checksum()) for burst in bursts)
 
 
 def _note(chosen: int, used: int, same: bool, recorded: bool) -> str:

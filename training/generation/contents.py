@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from ase_atom.files import replace_text, replacing
+from ase_atom.io.bursts import fingerprint_of
 from training.data.molecules import Molecule
 from training.data.store import iterate_bursts
 from training.generation.campaign import Outcome
@@ -121,7 +121,7 @@ def _row(folder: Path, molecule: Molecule, outcome: Outcome, times: Mapping[str,
     row.failed = "; ".join(f"{count}: {reason}" for reason, count in reasons.items())
     if not path.exists():
         return row
-    digest, errors, temperatures = hashlib.sha256(), [], set()
+    checksums, errors, temperatures = {}, [], set()
     for burst in iterate_bursts(path):
         row.atoms = len(burst.numbers)
         row.bursts += 1
@@ -129,10 +129,10 @@ def _row(folder: Path, molecule: Molecule, outcome: Outcome, times: Mapping[str,
         temperatures.add(burst.temperature_K)
         if "energy_error_eV" in burst.attrs:
             errors.append(1000 * burst.attrs["energy_error_eV"])
-        digest.update(f"{burst.key} {burst.checksum()}\n".encode())
+        checksums[burst.key] = burst.checksum()
     row.temperatures = " ".join(f"{value:g}" for value in sorted(temperatures))
     row.energy_error_meV = f"{max(errors):.2f}" if errors else ""
-    row.bytes, row.fingerprint = path.stat().st_size, digest.hexdigest()
+    row.bytes, row.fingerprint = path.stat().st_size, fingerprint_of(checksums.items())
     return row
 
 

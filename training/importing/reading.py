@@ -37,7 +37,7 @@ class Frames:
     Attributes
     ----------
     name
-        Of the file, for messages.
+        Of the file, for messages, or of the compound.
     numbers, masses
         ``[N]``; amu.
     positions, forces
@@ -58,9 +58,9 @@ class Frames:
     positions: NDArray
     forces: NDArray
     energies: NDArray
-    velocities: NDArray | None
-    interval: float | None
-    charge: int
+    velocities: NDArray | None = None
+    interval: float | None = None
+    charge: int = 0
 
 
 def read_frames(path: Path, format: str | None = None) -> Frames:

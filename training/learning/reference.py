@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ase_atom.errors import DataError
+from ase_atom.io.bursts import fingerprint_of
 from ase_atom.operator import load_operator
 from ase_atom.units import format_charge
 from training.curation.scaffolds import identity
@@ -75,15 +75,13 @@ def load_reference(config: TrainingConfig, folder: RunFolder) -> Reference:
     displaced = _displaced(config, [bursts[key] for key in split["train"]])
     learned = {key: bursts[key] for keys in split.values() for key in keys}
     learned |= {f"displaced/{burst.key}": burst for burst in displaced}
-    digest = hashlib.sha256()  # as training.data.store.fingerprint has it
-    for key in sorted(learned):
-        digest.update(f"{key} {learned[key].checksum()}\n".encode())
-    if begun not in (None, digest.hexdigest()):
+    fingerprint = fingerprint_of((key, burst.checksum()) for key, burst in learned.items())
+    if begun not in (None, fingerprint):
         raise DataError(
             f"the data in {', '.join(config.data.paths)} changed after this run began: "
             "restore it, or begin anew with --restart"
         )
-    return Reference(bursts, split, digest.hexdigest(), displaced)
+    return Reference(bursts, split, fingerprint, displaced)
 
 
 def _gathered(config: TrainingConfig) -> tuple[dict[str, Burst], dict[str, str] | None]:

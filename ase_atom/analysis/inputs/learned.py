@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from ase_atom.analysis.inputs.trajectory import Segment, Trajectory
 from ase_atom.errors import ConfigError
+from ase_atom.io.bursts import fingerprint_of
 from ase_atom.operator.fingerprints import frame_fingerprints
 
 if TYPE_CHECKING:
@@ -104,13 +104,11 @@ def _by_name(reference: Trajectory, card: OperatorCard) -> Trajectory:
 
 def _is_training_data(reference: Trajectory, card: OperatorCard) -> bool:
     """Whether the reference's file holds all bursts of the card, with the same contents."""
-    recorded = sorted(key for keys in card.split.values() for key in keys)
+    recorded = [key for keys in card.split.values() for key in keys]
     if any(key not in reference.checksums for key in recorded):
         return False
-    digest = hashlib.sha256()  # as training.data.store.fingerprint has it
-    for key in recorded:
-        digest.update(f"{key} {reference.checksums[key]}\n".encode())
-    return digest.hexdigest() == card.data_fingerprint
+    found = fingerprint_of((key, reference.checksums[key]) for key in recorded)
+    return found == card.data_fingerprint
 
 
 def _may_be_of(run: Segment, card: OperatorCard) -> bool:

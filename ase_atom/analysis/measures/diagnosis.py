@@ -68,7 +68,7 @@ def diagnose(
     found = [Finding("mixed-up atoms", mixed)] if mixed else _torn(pair)
     if kinetics is not None:
         found += _clock(pair, lines, kinetics, spectra)
-    found += _hydrogens(pair, lines, kinetics)
+    found += _hydrogens(pair, lines)
     found += _drift(lines, pair)
     # What follows is also a symptom of what is above, but for energy that is unevenly spread.
     if all(one.name == "another temperature" for one in found):
@@ -220,9 +220,7 @@ def _heat(lines: Sequence[Line], heat: float, checked: bool) -> list[Finding]:
     ]
 
 
-def _hydrogens(
-    pair: Pair, lines: Sequence[Line], kinetics: tuple[Temperatures, Temperatures] | None
-) -> list[Finding]:
+def _hydrogens(pair: Pair, lines: Sequence[Line]) -> list[Finding]:
     numbers = pair.reference.numbers
     names = [
         f"bond {one.label}: width"

@@ -16,7 +16,6 @@ from ase_atom.analysis.statistics import LEAST_BLOCKS, Estimate
 from ase_atom.units import PS
 
 _SOKAL = 5.0  # the integral is cut at so many correlation times
-_TIMES = 20.0  # a run as long as so many correlation times lets them be measured
 _MOST_LAGS = 1000
 
 

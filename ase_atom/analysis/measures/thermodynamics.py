@@ -68,7 +68,7 @@ def compare_thermodynamics(pair: Pair, sides: tuple[Temperatures, Temperatures])
     compare_stretches(pair, section)
     if len(ours.elements) > 1:
         section.lines += _equipartition(ours, theirs, pair)
-    section.plots.append(_element_plot(pair, sides))
+    section.plots.append(_element_plot(sides))
     _kinetic_energy(pair, ours, theirs, section)
     section.remarks.append(
         "Temperatures of elements are those of vibration: translation and rotation as a whole are "
@@ -215,7 +215,7 @@ def _kinetic_energy(pair: Pair, ours: Temperatures, theirs: Temperatures, sectio
     section.plots.append(_kinetic_plot(pair, energies[0], freedom, found))
 
 
-def _element_plot(pair: Pair, sides: tuple[Temperatures, Temperatures]) -> Plot:
+def _element_plot(sides: tuple[Temperatures, Temperatures]) -> Plot:
     names = ["all", "vibration", "rotation", "translation"]
     symbols = [chemical_symbols[number] for number in sides[0].elements]
     drawn = []

@@ -1,4 +1,4 @@
-"""Writers of the public layouts, for generated trajectories."""
+"""The layouts of MD17 and rMD17, as they are written."""
 
 from __future__ import annotations
 
@@ -7,9 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from ase import units
 from numpy.typing import NDArray
 
-from training.data.export import EV_IN_KCAL_PER_MOL
+EV_IN_KCAL_PER_MOL = units.mol / units.kcal
 
 
 def save_arrays(arrays: Mapping[str, NDArray], path: Path) -> None:
