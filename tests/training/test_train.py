@@ -26,7 +26,7 @@ from ase_atom.state import PhaseState
 from training.data.store import fingerprint, write_bursts
 from training.learning.config import load_config
 from training.learning.folder import RunFolder
-from training.learning.module import Steps
+from training.learning.loop import Steps
 from training.learning.optimisers import Muon, build_optimiser, build_schedule, orthogonalise
 from training.learning.run import load_reference, make_module, make_operator
 from training.train import main, train

@@ -111,70 +111,95 @@ def run_suite(suite: Suite, rows: dict[str, Row], options: Options) -> Path:
     """
     root = output_folder(suite, options)
     tasks = chosen_tasks(suite, options)
-    seeds = options.seeds or suite.seeds
     budget = options.budget or suite.budget
-    # Without the trivial rows, under both splits, no table is printed: they come first. What is
-    # not trained has one seed.
-    untrained = [name for name, row in rows.items() if not row.learned]
-    learned = [name for name, row in rows.items() if row.learned]
-    jobs = [
-        job
-        for task in tasks
-        for job in (
-            *itertools.product([task], task.splits, [*TRIVIAL, *untrained], [0]),
-            *(
-                (task, split, name, seed)
-                for seed, split, name in itertools.product(seeds, task.splits, learned)
-            ),
-        )
-    ]
     # Files that are missing and results that do not fit are met before the first minute is spent.
-    files = _files(tasks, options)
-    settings_of = {
-        (task.key, split, name): _settings(
-            task, split, files, name, rows.get(name), _budget(budget, options)
-        )
-        for task, split, name, _ in jobs
-    }
-    for task, split, name, seed in jobs:
-        Place(root, task, split, name, seed).finished(settings_of[task.key, split, name])
+    jobs = _jobs(
+        root, tasks, rows, options.seeds or suite.seeds, _settings_of(tasks, rows, options, budget)
+    )
+    for job in jobs:
+        job.place.finished(job.settings)
     wider = _whole(suite, rows, options)
     if rows:
         _one_budget(root, *wider, _budget(budget, options))
     beside = sorted(path for path in root.parent.glob("*") if path.is_dir())
-    table = root / "table.md"
     loaded: tuple[tuple[str, str], Loaded] | None = None
-    for number, (task, split, name, seed) in enumerate(jobs, start=1):
-        row = rows.get(name)
-        place = Place(root, task, split, name, seed)
-        settings = settings_of[task.key, split, name]
-        if place.finished(settings):
+    for number, job in enumerate(jobs, start=1):
+        label = f"[{number}/{len(jobs)}] {job.place.name}"
+        if job.place.finished(job.settings):
             continue
-        if not options.output and place.take_over(settings, beside):
-            console.print(f"[{number}/{len(jobs)}] {place.name}: from another suite", markup=False)
+        if not options.output and job.place.take_over(job.settings, beside):
+            console.print(f"{label}: from another suite", markup=False)
             continue
-        if loaded is None or loaded[0] != (task.key, split):
-            loaded = (task.key, split), load_task(task, split, options.data, options.device)
-        label = f"[{number}/{len(jobs)}] {place.name}"
-        heavy = task.errors_of == "heavy"
-        if row is None:
-            place.begin(settings)
-            _trivial(name, place, loaded[1], heavy)
-        else:
-            # A row that cannot be built leaves nothing behind that its correction would not fit.
-            model = build_model(row, loaded[1].setting, loaded[1].parts["train"], seed)
-            place.begin(settings)
-            facts = {"device": _device_name(options)}
-            if row.learned:
-                with _Bar(label) as advance:
-                    facts |= _train(model, row, seed, place, loaded[1], budget, heavy, advance)
-            _measure(model, row, place, loaded[1], heavy, facts)
-        facts = json.loads(place.record.read_text())
+        if loaded is None or loaded[0] != job.samples:
+            loaded = job.samples, load_task(job.task, job.split, options.data, options.device)
+        _run_job(job, loaded[1], budget, options, label)
+        facts = json.loads(job.place.record.read_text())
         s2t = "" if facts["s2t"] is None else f", S2T {100 * facts['s2t']:.3f}"
         console.print(f"{label}: S2S {100 * facts['s2s']:.3f}{s2t} ×10⁻² Å²", markup=False)
         write_tables(root, suite, *wider)
     write_tables(root, suite, *wider)
-    return table
+    return root / "table.md"
+
+
+@dataclass(frozen=True)
+class _Job:
+    """One row, of a suite or trivial, to measure on one task under one split, from one seed."""
+
+    task: Task
+    split: str
+    name: str
+    row: Row | None
+    seed: int
+    place: Place
+    settings: dict[str, Any]
+
+    @property
+    def samples(self) -> tuple[str, str]:
+        """What it takes to load: jobs that follow one another have it in common."""
+        return self.task.key, self.split
+
+
+def _jobs(
+    root: Path,
+    tasks: Sequence[Task],
+    rows: dict[str, Row],
+    seeds: Sequence[int],
+    settings_of: Callable[[Task, str, str], dict[str, Any]],
+) -> list[_Job]:
+    """All that a suite asks for, in the order in which it is run."""
+    # Without the trivial rows, under both splits, no table is printed: they come first. What is
+    # not trained has one seed.
+    first = [*TRIVIAL, *(name for name, row in rows.items() if not row.learned)]
+    learned = [name for name, row in rows.items() if row.learned]
+    return [
+        _Job(
+            *(task, split, name, rows.get(name), seed),
+            Place(root, task, split, name, seed),
+            settings_of(task, split, name),
+        )
+        for task in tasks
+        for seed, split, name in (
+            *itertools.product([0], task.splits, first),
+            *itertools.product(seeds, task.splits, learned),
+        )
+    ]
+
+
+def _run_job(job: _Job, loaded: Loaded, budget: Budget, options: Options, label: str) -> None:
+    """Train and measure a row, and keep its result."""
+    row, heavy = job.row, job.task.errors_of == "heavy"
+    if row is None:
+        job.place.begin(job.settings)
+        _trivial(job.name, job.place, loaded, heavy)
+        return
+    # A row that cannot be built leaves nothing behind that its correction would not fit.
+    model = build_model(row, loaded.setting, loaded.parts["train"], job.seed)
+    job.place.begin(job.settings)
+    facts = {"device": _device_name(options)}
+    if row.learned:
+        with _Bar(label) as advance:
+            facts |= _train(model, job, loaded, budget, advance)
+    _measure(model, row, job.place, loaded, heavy, facts)
 
 
 def _whole(
@@ -225,24 +250,21 @@ def _trivial(name: str, place: Place, loaded: Loaded, heavy: bool) -> None:
 
 def _train(
     model: torch.nn.Module,
-    row: Row,
-    seed: int,
-    place: Place,
+    job: _Job,
     loaded: Loaded,
     budget: Budget,
-    heavy: bool,
     advance: Callable[[float], None],
 ) -> dict[str, Any]:
-    parts = loaded.parts
+    train, validation = loaded.parts["train"], loaded.parts["validation"]
     fit = Fit(
-        model.to(parts["train"].positions.device),
-        parts["train"],
-        parts["validation"],
-        row,
+        model.to(train.positions.device),
+        train,
+        validation,
+        job.row,
         budget,
-        seed,
-        place.checkpoint,
-        heavy,
+        job.seed,
+        job.place.checkpoint,
+        job.task.errors_of == "heavy",
     )
     trained = fit.run(advance)
     return {
@@ -278,27 +300,28 @@ def _facts(loaded: Loaded) -> dict[str, Any]:
     return {"starts": counts, "data": loaded.sources, "public": loaded.public}
 
 
-def _settings(
-    task: Task,
-    split: str,
-    files: dict[tuple[str, str], str],
-    name: str,
-    row: Row | None,
-    budget: dict[str, Any],
-) -> dict[str, Any]:
-    settings: dict[str, Any] = {"task": task.model_dump(mode="json"), "split": split}
-    # So does other code.
-    settings["version"] = TRIVIAL[name]().version if row is None else version_of(row)
+def _settings_of(
+    tasks: Sequence[Task], rows: dict[str, Row], options: Options, budget: Budget
+) -> Callable[[Task, str, str], dict[str, Any]]:
+    """From a task, a split and a row's name to what its result is made with."""
     # Another file under the same name makes another result.
-    names = task.compounds[split].every
-    settings["files"] = {name: files[task.layout, name] for name in names}
-    if row is not None:
-        settings["row"] = row.model_dump(mode="json")
-        if row.learned:
-            settings |= {"budget": budget, "procedure": PROCEDURE}
-        else:
-            settings["weights"] = digest_of(find_operator(row.settings["operator"]))
-    return json.loads(json.dumps(settings))
+    files = _files(tasks, options)
+
+    def settings_of(task: Task, split: str, name: str) -> dict[str, Any]:
+        row = rows.get(name)
+        settings: dict[str, Any] = {"task": task.model_dump(mode="json"), "split": split}
+        # So does other code.
+        settings["version"] = TRIVIAL[name]().version if row is None else version_of(row)
+        settings["files"] = {one: files[task.layout, one] for one in task.compounds[split].every}
+        if row is not None:
+            settings["row"] = row.model_dump(mode="json")
+            if row.learned:
+                settings |= {"budget": _budget(budget, options), "procedure": PROCEDURE}
+            else:
+                settings["weights"] = digest_of(find_operator(row.settings["operator"]))
+        return json.loads(json.dumps(settings))
+
+    return settings_of
 
 
 def _budget(budget: Budget, options: Options) -> dict[str, Any]:

@@ -221,73 +221,84 @@ def heading(task: Task) -> str:
 
 def markdown_of(page: dict[str, Any]) -> list[str]:
     """Lines of one table, and of its significance tests."""
-    where = "public files" if page["public"] else "generated trajectories"
-    counts, splits = page["starts"], page["splits"]
-    lines = [
-        f"## {page['heading']}",
-        "",
-        f"{where.capitalize()}. Training, validation and test starts: "
-        + "; ".join(f"{splits[s]} {', '.join(map(str, of.values()))}" for s, of in counts.items())
-        + ".",
-        "",
-    ]
     compounds = page["task"]["compounds"]
     columns = [(metric, split) for metric, split in COLUMNS if split in compounds]
-    if len(counts) < len(compounds):
-        lines[-1:] = ["The trajectories leave no room for time blocks at this horizon.", ""]
-    heads = [
-        "row",
-        *(f"{metric.upper()}, {splits[split]}" for metric, split in columns),
-        "published S2S",
-        "published S2T",
-        "equivariance error",
-        "parameters",
-        "training, min",
-        "steps",
-        "ms a state, batch of 100",
-        "alone",
-    ]
-    body = []
-    for entry in page["rows"].values():
-        told = entry["published"]
-        body.append(
-            [
-                entry["label"],
-                *(cell(entry[f"{metric}_{split}"]) for metric, split in columns),
-                number(told.get("s2s")),
-                number(told.get("s2t")),
-                number(entry["equivariance"]),
-                f"{entry['parameters']:,}".replace(",", " ") if entry["parameters"] else "–",
-                number(entry["train_minutes"], 3),
-                "–" if entry["steps"] is None else f"{entry['steps']:.0f}",
-                number(entry["batch_ms"], 2),
-                number(entry["single_ms"], 2),
-            ]
-        )
-    lines += grid(heads, body)
-    notes = [
-        f"*{e['label']}*, {splits[split]}: {choice}"
-        for e in page["rows"].values()
-        for split, choice in e["choice"].items()
-    ]
-    if notes:
-        lines += ["", "Chosen on the validation samples: " + "; ".join(notes) + "."]
-    lines += [
+    heads = [f"{metric.upper()}, {page['splits'][split]}" for metric, split in columns]
+    keys = [f"{metric}_{split}" for metric, split in columns]
+    return [
+        *_data_lines(page),
+        *_error_lines(page, heads, keys),
         "",
         "p of a paired sign-flip test over stretches of time, against the other row of least "
         "error. It speaks of the test starts alone: of one seed it does not say what another "
         "training would give.",
+        "",
+        *_test_lines(page, heads, keys),
+        "",
     ]
-    heads = ["row", *(f"{metric.upper()}, {splits[split]}" for metric, split in columns)]
-    body = []
-    for entry in page["rows"].values():
-        cells = [entry[f"{metric}_{split}"] for metric, split in columns]
-        names = {name: e["label"] for name, e in page["rows"].items()}
-        shown = [
-            f"{number(c['p'], 2)} ({names[c['against']]})" if c and "p" in c else "–" for c in cells
+
+
+def _data_lines(page: dict[str, Any]) -> list[str]:
+    """Heading, and what the rows were trained and tested on."""
+    where = "Public files" if page["public"] else "Generated trajectories"
+    counts, splits = page["starts"], page["splits"]
+    starts = "; ".join(
+        f"{splits[s]} {', '.join(map(str, of.values()))}" for s, of in counts.items()
+    )
+    lines = [
+        f"## {page['heading']}",
+        "",
+        f"{where}. Training, validation and test starts: {starts}.",
+    ]
+    if len(counts) < len(page["task"]["compounds"]):
+        lines += ["The trajectories leave no room for time blocks at this horizon."]
+    return [*lines, ""]
+
+
+def _error_lines(page: dict[str, Any], heads: list[str], keys: list[str]) -> list[str]:
+    """The table itself, and what trivial rows chose."""
+    more = (
+        *("published S2S", "published S2T", "equivariance error", "parameters"),
+        *("training, min", "steps", "ms a state, batch of 100", "alone"),
+    )
+    body = [
+        [
+            entry["label"],
+            *(cell(entry[key]) for key in keys),
+            number(entry["published"].get("s2s")),
+            number(entry["published"].get("s2t")),
+            number(entry["equivariance"]),
+            f"{entry['parameters']:,}".replace(",", " ") if entry["parameters"] else "–",
+            number(entry["train_minutes"], 3),
+            "–" if entry["steps"] is None else f"{entry['steps']:.0f}",
+            number(entry["batch_ms"], 2),
+            number(entry["single_ms"], 2),
         ]
-        body.append([entry["label"], *shown])
-    return [*lines, "", *grid(heads, body), ""]
+        for entry in page["rows"].values()
+    ]
+    lines = grid(["row", *heads, *more], body)
+    notes = [
+        f"*{entry['label']}*, {page['splits'][split]}: {choice}"
+        for entry in page["rows"].values()
+        for split, choice in entry["choice"].items()
+    ]
+    if notes:
+        lines += ["", "Chosen on the validation samples: " + "; ".join(notes) + "."]
+    return lines
+
+
+def _test_lines(page: dict[str, Any], heads: list[str], keys: list[str]) -> list[str]:
+    """The table of p, each with the row that it is against."""
+    names = {name: entry["label"] for name, entry in page["rows"].items()}
+
+    def told(value: dict[str, Any] | None) -> str:
+        if not value or "p" not in value:
+            return "–"
+        return f"{number(value['p'], 2)} ({names[value['against']]})"
+
+    rows = page["rows"].values()
+    body = [[entry["label"], *(told(entry[key]) for key in keys)] for entry in rows]
+    return grid(["row", *heads], body)
 
 
 def cell(value: dict[str, Any] | None) -> str:
