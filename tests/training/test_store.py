@@ -53,6 +53,24 @@ def same(one: Burst, other: Burst) -> bool:
     )
 
 
+@pytest.mark.parametrize(("first", "last"), [(0, 25), (10, 21), (20, 25), (3, 25), (0, 1)])
+def test_a_piece_has_what_was_computed_of_its_frames(first: int, last: int) -> None:
+    frames, marks = np.arange(25.0), np.arange(0.0, 25.0, 10.0)
+    whole = make_burst(0, frames=25)
+    whole.atomic_charges = np.repeat(frames[:, None], 3, axis=1)
+    whole.force_spread = np.repeat(marks[:, None], 3, axis=1)
+    piece = whole.cut(first, last, key="water/00007", part="train")
+    piece.check()
+    np.testing.assert_array_equal(piece.positions, whole.positions[first:last])
+    np.testing.assert_array_equal(piece.atomic_charges[:, 0], frames[first:last])
+    if piece.force_spread is not None:
+        np.testing.assert_array_equal(piece.force_spread[:, 0], frames[first:last][::10])
+    assert (piece.force_spread is None) == (first == 3)
+    assert piece.key == "water/00007"
+    assert piece.attrs == whole.attrs | {"part": "train"}
+    assert "part" not in whole.attrs
+
+
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     for index in range(3):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -90,6 +90,27 @@ class Burst:
     def total_energies(self) -> np.ndarray:
         """Return potential plus kinetic energy of each frame ``[T]`` in eV."""
         return self.energies + self.kinetic_energies()
+
+    def cut(self, first: int, last: int, *, key: str | None = None, **attrs: Any) -> Burst:
+        """Return the frames from one up to another, with what else is computed of them.
+
+        Parameters
+        ----------
+        first, last
+            Frames, as in a slice.
+        key
+            Of the piece; by default that of the whole.
+        **attrs
+            More to say of its origin.
+        """
+        kept = {name: getattr(self, name)[first:last] for name in (*PATHS, "energies")}
+        if self.atomic_charges is not None:
+            kept["atomic_charges"] = self.atomic_charges[first:last]
+        if self.force_spread is not None:
+            # Of every so-manieth frame of the whole: of the piece only if it begins at one.
+            places = slice(first // SPREAD_EVERY, -(-last // SPREAD_EVERY))
+            kept["force_spread"] = None if first % SPREAD_EVERY else self.force_spread[places]
+        return replace(self, key=key or self.key, attrs=self.attrs | attrs, **kept)
 
     def arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays that it has, by name, in the types in which they are stored."""

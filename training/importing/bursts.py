@@ -230,17 +230,10 @@ def divide(burst: Burst, share: float, gap: float = 50.0, shortest: float = 80.0
         )
     name, _, index = burst.key.partition("/")
     pieces = []
-    for part, number, piece in (
-        ("train", 2 * int(index), slice(0, early)),
-        ("validation", 2 * int(index) + 1, slice(frames - late, None)),
+    for part, number, first, last in (
+        ("train", 2 * int(index), 0, early),
+        ("validation", 2 * int(index) + 1, frames - late, frames),
     ):
-        arrays = ("positions", "velocities", "forces", "energies")
-        pieces.append(
-            replace(
-                burst,
-                key=f"{name}/{number:05d}",
-                attrs=burst.attrs | {"part": part, "piece_of": burst.key},
-                **{array: getattr(burst, array)[piece] for array in arrays},
-            )
-        )
+        key = f"{name}/{number:05d}"
+        pieces.append(burst.cut(first, last, key=key, part=part, piece_of=burst.key))
     return pieces

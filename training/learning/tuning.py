@@ -146,9 +146,7 @@ def shortened(
             break
         burst = by_key[key]
         frames = min(round(left / burst.interval) + 1, len(burst.energies))
-        arrays = ("positions", "velocities", "forces", "energies")
-        kept = {name: getattr(burst, name)[:frames] for name in arrays}
-        found.append(replace(burst, attrs=burst.attrs | {"part": "train"}, **kept))
+        found.append(burst.cut(0, frames, part="train"))
         left -= (frames - 1) * burst.interval
     if left > shortest or left == length:
         there = sum((len(by_key[key].energies) - 1) * by_key[key].interval for key in order)

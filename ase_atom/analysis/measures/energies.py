@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.lines import Line, Missing
-from ase_atom.analysis.measures.histograms import compare_distributions, curves
+from ase_atom.analysis.measures.histograms import Histograms, compare_distributions, curves
 from ase_atom.analysis.measures.motion import Temperatures, rotational_freedom
 from ase_atom.analysis.measures.pair import Pair
 from ase_atom.analysis.plots import Curve, Panel, Plot, Section
@@ -156,6 +156,10 @@ def _potential(
             "alone",
         )
     )
+    section.plots.append(_potential_plot(found, pair, source))
+
+
+def _potential_plot(found: Histograms, pair: Pair, source: str) -> Plot:
     step = found.edges[1] - found.edges[0]
     panel = Panel(
         "",
@@ -163,15 +167,13 @@ def _potential(
         "density / meV⁻¹",
         curves(found, pair.random, lambda p, _: p / step),
     )
-    section.plots.append(
-        Plot(
-            "potential-energy",
-            "thermodynamics",
-            "Potential energy",
-            f"Distribution of the potential energy ({source}) with 95 % bootstrap bands.",
-            (panel,),
-            columns=1,
-        )
+    return Plot(
+        "potential-energy",
+        "thermodynamics",
+        "Potential energy",
+        f"Distribution of the potential energy ({source}) with 95 % bootstrap bands.",
+        (panel,),
+        columns=1,
     )
 
 
