@@ -241,14 +241,13 @@ def test_numbers_and_cells_are_formatted() -> None:
 
 
 def test_published_numbers_stand_only_beside_their_own_task() -> None:
-    loaded = load_suite("md17")
-    ethanol = next(task for task in loaded.tasks() if task.name == "ethanol")
-    assert tables.published(loaded, ethanol)["paper"] == {"s2s": 3.47, "s2t": 2.69}
+    tasks = {task.name: task for task in load_suite("md17").tasks()}
+    ethanol, aspirin = tasks["ethanol"], tasks["aspirin"]
+    assert tables.published(ethanol)["paper"] == {"s2s": 3.47, "s2t": 2.69}
     for change in ({"delta": 1000}, {"timesteps": 4}, {"atoms": "all"}):
-        assert tables.published(loaded, ethanol.model_copy(update=change)) == {}
-    aspirin = next(task for task in loaded.tasks() if task.name == "aspirin")
+        assert tables.published(ethanol.model_copy(update=change)) == {}
     hydrogens = aspirin.model_copy(update={"atoms": "all", "errors_of": "heavy"})
-    assert tables.published(loaded, hydrogens)["paper"] == {"s2s": 17.48}
+    assert tables.published(hydrogens)["paper"] == {"s2s": 17.48}
 
 
 def test_errors_of_heavy_atoms_are_those_of_heavy_atoms_alone(suite, data, tmp_path) -> None:

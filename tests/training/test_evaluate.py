@@ -304,7 +304,7 @@ def test_the_whole_command(
     assert written["harmonic"]["minima"] == {"N#N": 1}
     assert len(written["langevin"]["temperature"]) == 3
     assert written["langevin"]["temperature"]["rotation"]["degrees_of_freedom"] == 2
-    assert written["langevin"]["comparison"]["bonds"][0]["bond"] == "N0–N1"
+    assert written["langevin"]["comparison"]["bonds"][0]["bond"] == "N1–N2"
     assert written["nve"]["replicas"] == 3
     for name in ("error_by_lag", "temperature", "bonds", "langevin_energy", "nve_energy"):
         assert (folder / f"{name}.png").read_bytes().startswith(b"\x89PNG")
