@@ -29,6 +29,7 @@ _HOMES = {
     "ATOMLangevin": "ase_atom.ase.integrators",
     "ATOMPropagator": "ase_atom.ase.propagator",
     "ATOMVerlet": "ase_atom.ase.integrators",
+    "Andersen": "ase_atom.propagation",
     "Bussi": "ase_atom.propagation",
     "Langevin": "ase_atom.propagation",
     "NVE": "ase_atom.propagation",

@@ -21,7 +21,7 @@ class ATOMVerlet(ATOMPropagator):
 
     @known_keywords(*KEYWORDS)
     def __init__(self, atoms: Atoms, timestep: float, **kwargs: Any) -> None:
-        for name in ("temperature_K", "friction", "taut", "fixcm", "rng", "seed"):
+        for name in ("temperature_K", "friction", "taut", "settings", "fixcm", "rng", "seed"):
             if kwargs.get(name) is not None:
                 if name == "rng":
                     choose_noise(kwargs[name], None, thermostatted=False)  # if it is none at all

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -81,6 +81,9 @@ class ATOMPropagator(RestartableDynamics):
     taut
         Stochastic velocity rescaling (Bussi) with this relaxation time in ASE's unit, instead of
         ``friction``.
+    settings
+        Those of another ensemble by name, in ASE's units: ``{"collision_rate": 0.01 / units.fs}``
+        makes Andersen's thermostat.
     fixcm
         Keep the centre of mass of thermostatted dynamics where it is, as they do by default. Noise
         is not rescaled for it, unlike ASE's Langevin.
@@ -152,6 +155,7 @@ class ATOMPropagator(RestartableDynamics):
         temperature_K: float | None = None,
         friction: float | None = None,
         taut: float | None = None,
+        settings: Mapping[str, float] | None = None,
         fixcm: bool | None = None,
         energy_correction: bool | GetPropertiesMixin = True,
         reversible: bool | None = None,
@@ -164,21 +168,22 @@ class ATOMPropagator(RestartableDynamics):
         **kwargs: Any,
     ) -> None:
         is_for_ase(kwargs.get("trajectory"))  # raises for an ending that stands for no format
-        settings = ase_settings(
+        chosen = ase_settings(
             atoms,
             stride=stride,
             temperature_K=temperature_K,
             friction=friction,
             taut=taut,
+            settings=settings,
             fixcm=fixcm,
             energy_correction=energy_correction,
             reversible=reversible,
         )
-        self.ensemble = settings.ensemble()
+        self.ensemble = chosen.ensemble()
         self.operator = choose_operator(atoms, operator)
         step_length = ase_time("timestep", timestep)
         self.steps_per_stride = steps_per_stride(
-            settings.choose_stride(self.operator), step_length, self.operator.horizon, ASE_TIME
+            chosen.choose_stride(self.operator), step_length, self.operator.horizon, ASE_TIME
         )
         self._noise = choose_noise(rng, seed, isinstance(self.ensemble, Thermostat))
         potential = choose_potential(energy_correction, self.operator, atoms)
@@ -252,7 +257,8 @@ class ATOMPropagator(RestartableDynamics):
             Unless this is Langevin dynamics, or for a friction that is not above zero.
         """
         if not isinstance(self.ensemble, Langevin):
-            kind = "Bussi's" if isinstance(self.ensemble, Thermostat) else "microcanonical"
+            thermostatted = isinstance(self.ensemble, Thermostat)
+            kind = f"{self.ensemble.title}'s" if thermostatted else "microcanonical"
             raise ConfigError(f"{kind} dynamics have no friction to set: Langevin's have")
         self.ensemble = replace(self.ensemble, friction=friction * FS)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -178,6 +178,7 @@ def propagate_replicas(
     temperature_K: float | None = None,
     friction: float | None = None,
     taut: float | None = None,
+    settings: Mapping[str, float] | None = None,
     fixcm: bool | None = None,
     energy_correction: bool | GetPropertiesMixin = True,
     reversible: bool | None = None,
@@ -202,7 +203,7 @@ def propagate_replicas(
         In ASE's unit.
     steps
         Number of time steps.
-    stride, operator, temperature_K, friction, taut, fixcm, energy_correction, reversible
+    stride, operator, temperature_K, friction, taut, settings, fixcm, energy_correction, reversible
         As in `ase_atom.ATOMPropagator`; all molecules have the same operator.
     rng, seed
         Source of the thermostat's noise, with numpy's ``standard_normal``, or the seed of one;
@@ -259,24 +260,25 @@ def propagate_replicas(
     fixed = {fixes_centre_of_mass(atoms) for atoms in replicas}
     if len(fixed) > 1:
         raise ConfigError("FixCom must be on all replicas, or on none")
-    settings = ase_settings(
+    chosen = ase_settings(
         replicas[0],
         stride=stride,
         temperature_K=temperature_K,
         friction=friction,
         taut=taut,
+        settings=settings,
         fixcm=fixcm,
         energy_correction=energy_correction,
         reversible=reversible,
     )
-    ensemble = settings.ensemble()
+    ensemble = chosen.ensemble()
     noise = choose_noise(rng, seed, isinstance(ensemble, Thermostat))
     model = None
     for atoms in replicas:
         found = choose_operator(atoms, operator if model is None else model)
         model = found if model is None else model
     step_length = ase_time("timestep", timestep)
-    count = steps_per_stride(settings.choose_stride(model), step_length, model.horizon, ASE_TIME)
+    count = steps_per_stride(chosen.choose_stride(model), step_length, model.horizon, ASE_TIME)
     state = PhaseState.from_atoms(replicas)
     files = [] if trajectory is None else numbered_files(trajectory, len(replicas))
     kept = restart_file(restart, restart_interval, "propagate_replicas", files)

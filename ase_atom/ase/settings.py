@@ -18,6 +18,7 @@ from ase_atom.errors import ConfigError
 from ase_atom.molecules.catalogue import operator_for
 from ase_atom.molecules.coverage import STATED, fixes_centre_of_mass
 from ase_atom.propagation import Noise, OperatorLike, Potential, Settings, check_abilities
+from ase_atom.propagation.ensembles import own_settings, unit_of
 from ase_atom.state import PhaseState
 from ase_atom.units import FS
 
@@ -67,6 +68,7 @@ def ase_settings(
     temperature_K: float | None,
     friction: float | None,
     taut: float | None,
+    settings: Mapping[str, float] | None,
     fixcm: bool | None,
     energy_correction: bool | GetPropertiesMixin,
     reversible: bool | None,
@@ -76,15 +78,15 @@ def ase_settings(
     Raises
     ------
     ConfigError
-        For what is no number.
+        For what is no number, or a setting that no ensemble has.
     CoverageError
         For constraints other than ``FixCom``.
     """
     return Settings(
         temperature=temperature_K,
         own={
-            "friction": _times(friction, FS, "friction"),
-            "taut": _times(taut, 1 / FS, "taut"),
+            name: _times(value, FS if unit_of(name) == "1/fs" else 1 / FS, name)
+            for name, value in own_settings(settings, friction=friction, taut=taut).items()
         },
         # The constraint FixCom holds the centre of mass whatever the thermostat is told.
         fix_com=fixcm if fixcm is None else fixcm or fixes_centre_of_mass(atoms),

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 from ase_atom.errors import ConfigError
 from ase_atom.units import parse_time
+
+
+def ensemble_files() -> list[str]:
+    """Return the names of the package's ensembles, which are those of their files.
+
+    Without an import of what they need, so that help texts stay quick.
+    """
+    folder = Path(__file__).parents[1] / "propagation" / "ensembles"
+    names = {each.stem for each in folder.glob("*.py")}
+    return sorted(names - {"__init__", "base", "registry"})
 
 
 def read_time(text: str, option: str, zero: bool = False) -> float:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import typer
 
-from ase_atom.cli.options import read_time
+from ase_atom.cli.options import ensemble_files, read_time
 from ase_atom.cli.request import (
     EngineName,
     ResumeRequest,
@@ -75,7 +75,8 @@ def run(
     ),
     ensemble: str = typer.Option(
         "langevin",
-        help="Dynamics: langevin, bussi, nve, or an ensemble that another package brings.",
+        help=f"Dynamics: {', '.join(ensemble_files())}, or an ensemble that another package "
+        "brings.",
         rich_help_panel=_DYNAMICS,
     ),
     temperature: float | None = typer.Option(
@@ -95,7 +96,8 @@ def run(
     ),
     setting: list[str] | None = typer.Option(
         None,
-        help="Setting of another ensemble, as NAME=VALUE: a time such as 50fs, a rate in 1/ps.",
+        help="Setting of another ensemble, as NAME=VALUE: a time such as 50fs, a rate in 1/ps; "
+        "collision_rate=10 for andersen.",
         rich_help_panel=_DYNAMICS,
     ),
     reversible: bool | None = typer.Option(

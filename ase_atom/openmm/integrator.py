@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
@@ -89,6 +90,9 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         "refuse" a System with forces, which do not act on jumps; "report" says that its force
         field is there for reporters to evaluate. Biases, restraints and barostats are refused
         even so.
+    settings
+        Those of another ensemble by name: ``{"collision_rate": 10 / picosecond}`` makes Andersen's
+        thermostat.
 
     Raises
     ------
@@ -119,18 +123,19 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         energy_correction: bool = True,
         reversible: bool | None = None,
         system_forces: SystemForces = "refuse",
+        settings: Mapping[str, Quantity] | None = None,
     ) -> None:
         check_kinds(system, topology)
         step_length = plain_number("timestep", timestep, unit.picosecond) * PS
-        settings = settings_of(
-            temperature, friction, taut, stride, fix_com, energy_correction, reversible
+        chosen = settings_of(
+            temperature, friction, taut, settings, stride, fix_com, energy_correction, reversible
         )
-        ensemble = settings.ensemble()
+        ensemble = chosen.ensemble()
         thermostatted = isinstance(ensemble, Thermostat)
         held = _is_held(system, fix_com, thermostatted)
         source = OperatorSource(operator)
         check_abilities(source.operator, energy_correction)
-        length = settings.choose_stride(source.operator)
+        length = chosen.choose_stride(source.operator)
         frames = steps_per_stride(length, step_length, source.operator.horizon, PLAIN)
         molecule = check_molecule(topology, source.operator)
         check_system(system, molecule, system_forces)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, TypeAlias
 
 from openmm import unit
 
 from ase_atom.errors import ConfigError
 from ase_atom.propagation import Settings
+from ase_atom.propagation.ensembles import own_settings, unit_of
 from ase_atom.units import PS
 
 Quantity: TypeAlias = Any
@@ -52,6 +54,7 @@ def settings_of(
     temperature: Quantity | None,
     friction: Quantity | None,
     taut: Quantity | None,
+    settings: Mapping[str, Quantity] | None,
     stride: Quantity | None,
     fix_com: bool | None,
     energy_correction: bool,
@@ -68,15 +71,11 @@ def settings_of(
     for name, flag in flags.items():
         if not (isinstance(flag, bool) or (flag is None and name != "energy_correction")):
             raise ConfigError(f"{name} is True or False, not {flag!r}")
-    rate = _optional("friction", friction, unit.picosecond**-1)
-    tau = _optional("taut", taut, unit.picosecond)
+    own = own_settings(settings, friction=friction, taut=taut)
     length = _optional("stride", stride, unit.picosecond)
     return Settings(
         temperature=_optional("temperature", temperature, unit.kelvin),
-        own={
-            "friction": None if rate is None else rate / PS,
-            "taut": None if tau is None else tau * PS,
-        },
+        own={name: _own(name, value) for name, value in own.items()},
         # Without a thermostat it is the integrator's to see to.
         fix_com=None if temperature is None else fix_com,
         energy_correction=energy_correction,
@@ -88,3 +87,12 @@ def settings_of(
 
 def _optional(name: str, quantity: Quantity | None, wanted: unit.Unit) -> float | None:
     return None if quantity is None else plain_number(name, quantity, wanted)
+
+
+def _own(name: str, quantity: Quantity | None) -> float | None:
+    """Return a setting that one ensemble alone has, in the ensemble's unit."""
+    if unit_of(name) == "1/fs":
+        rate = _optional(name, quantity, unit.picosecond**-1)
+        return None if rate is None else rate / PS
+    time = _optional(name, quantity, unit.picosecond)
+    return None if time is None else time * PS

@@ -4,6 +4,7 @@ from ase_atom.operator.protocol import OperatorLike
 from ase_atom.propagation.conservation import restore_angular_momentum, restore_energy
 from ase_atom.propagation.ensembles import (
     NVE,
+    Andersen,
     Bussi,
     CachedPotential,
     Ensemble,
@@ -36,6 +37,7 @@ from ase_atom.propagation.stochastic import (
 
 __all__ = [
     "NVE",
+    "Andersen",
     "Bussi",
     "CachedPotential",
     "Ensemble",

@@ -121,10 +121,7 @@ class Settings:
         """Return the one ensemble that has the settings that were said."""
         owners: dict[str, type[Ensemble]] = {}
         for name in self._said():
-            owner = ensemble_with(name)
-            if owner is None:
-                raise ConfigError(f"no ensemble has a setting {name!r}")
-            owners[self._name(name)] = owner
+            owners[self._name(name)] = ensemble_with(name)
         if self.kind is not None:
             chosen = find_ensemble(self.kind)
             for name, owner in owners.items():

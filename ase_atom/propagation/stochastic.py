@@ -92,7 +92,7 @@ def sample_velocities(
         the temperature.
     """
     noise = torch_noise(generator)(state.velocities.shape).to(state.velocities)
-    state = state.replace(velocities=_speeds(state, temperature) * noise)
+    state = state.replace(velocities=thermal_speeds(state, temperature) * noise)
     return state.without_drift() if fix_com else state
 
 
@@ -116,7 +116,7 @@ def ornstein_uhlenbeck(
     """
     keep = math.exp(-friction * duration)
     strength = math.sqrt(-math.expm1(-2.0 * friction * duration))  # sqrt(1 - keep²), exactly
-    kick = strength * _speeds(state, temperature) * noise
+    kick = strength * thermal_speeds(state, temperature) * noise
     return state.replace(velocities=keep * state.velocities + kick)
 
 
@@ -164,8 +164,8 @@ def rescale_kinetic_energy(
     return state.replace(velocities=factor[:, None, None] * state.velocities)
 
 
-def _speeds(state: PhaseState, temperature: float) -> Tensor:
-    """Return thermal speeds in Å/fs, ``[B, N, 1]``, zero on padding."""
+def thermal_speeds(state: PhaseState, temperature: float) -> Tensor:
+    """Return thermal speeds in Å/fs at a temperature in K, ``[B, N, 1]``, zero on padding."""
     mask = state.mask
     safe = torch.where(mask, state.masses, torch.ones_like(state.masses))
     return (thermal_speed(safe, temperature) * mask).unsqueeze(-1)

@@ -23,15 +23,15 @@ from ase_atom.units import thermal_speed
 
 
 @pytest.fixture
-def andersen(monkeypatch):
+def sudden(monkeypatch):
     """A thermostat that redraws all velocities of some atoms now and then."""
     monkeypatch.setattr(registry, "_KNOWN", ensembles())
 
     @register
     @dataclass(frozen=True)
-    class Andersen(Thermostat):
-        name: ClassVar[str] = "andersen"
-        title: ClassVar[str] = "Andersen"
+    class Sudden(Thermostat):
+        name: ClassVar[str] = "sudden"
+        title: ClassVar[str] = "Sudden"
         parameters: ClassVar[Mapping[str, Parameter]] = {
             "collisions": Parameter("1/fs", "rate of collisions", "0.001 to 0.1", most=1000.0)
         }
@@ -54,20 +54,20 @@ def andersen(monkeypatch):
             velocities = torch.where(hit[..., None], drawn, state.velocities)
             return state.replace(velocities=velocities)
 
-    return Andersen
+    return Sudden
 
 
-def test_a_new_thermostat_is_found_by_its_name_and_its_setting(andersen):
+def test_a_new_thermostat_is_found_by_its_name_and_its_setting(sudden):
     by_setting = Settings(temperature=310.0, own={"collisions": 0.02, "friction": None}).ensemble()
-    assert by_setting == andersen(310.0, 0.02)
-    assert Settings(temperature=310.0, kind="andersen").ensemble() == andersen(310.0)
+    assert by_setting == sudden(310.0, 0.02)
+    assert Settings(temperature=310.0, kind="sudden").ensemble() == sudden(310.0)
 
 
-def test_a_new_thermostat_moves_molecules(andersen, springs, ethanol):
+def test_a_new_thermostat_moves_molecules(sudden, springs, ethanol):
     state = sample_velocities(
         PhaseState.from_atoms(ethanol).repeat(64), 300.0, torch.Generator().manual_seed(0)
     )
-    ensemble = andersen(300.0, 0.05, fix_com=False, energy_correction=False)
+    ensemble = sudden(300.0, 0.05, fix_com=False, energy_correction=False)
     propagator = Propagator(springs, state, ensemble, 16.0)
     kelvin = [ensemble.temperature(frames.flat()).mean() for frames in propagator.run(3200.0)]
     assert torch.stack(kelvin)[50:].mean() == pytest.approx(300.0, abs=10)
@@ -82,7 +82,10 @@ def test_a_new_thermostat_moves_molecules(andersen, springs, ethanol):
             "friction is a setting of Langevin, not Bussi",
         ),
         ({"own": {"friction": 0.01, "taut": 10.0}, "temperature": 300}, "give one of them"),
-        ({"own": {"frictoin": 0.01}, "temperature": 300}, "no ensemble has a setting 'frictoin'"),
+        (
+            {"own": {"frictoin": 0.01}, "temperature": 300},
+            "no ensemble has a setting 'frictoin': did you mean 'friction'",
+        ),
         ({"kind": "nve", "temperature": 300}, "needs a thermostat, and NVE has none"),
         ({"kind": "langevin"}, "the ensemble langevin makes a thermostat, which needs temperature"),
         ({"own": {"friction": 1e4}, "temperature": 300}, "friction cannot be 10000 1/fs"),
@@ -95,11 +98,11 @@ def test_settings_that_make_no_ensemble_are_refused(settings, message):
         Settings(**settings).ensemble()
 
 
-def test_two_ensembles_share_no_name_and_no_setting(andersen):
+def test_two_ensembles_share_no_name_and_no_setting(sudden):
     for name, own in (("langevin", {}), ("other", Langevin.parameters)):
         with pytest.raises(ConfigError, match="already"):
-            register(type("Other", (andersen,), {"name": name, "parameters": own}))
-    with pytest.raises(ConfigError, match="there are bussi, langevin, nve"):
+            register(type("Other", (sudden,), {"name": name, "parameters": own}))
+    with pytest.raises(ConfigError, match="there are andersen, bussi, langevin, nve"):
         find_ensemble("canonical")
 
 

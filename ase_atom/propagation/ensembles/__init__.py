@@ -1,5 +1,6 @@
 """Ensembles: what happens to the velocities between two jumps, one file each."""
 
+from ase_atom.propagation.ensembles.andersen import Andersen
 from ase_atom.propagation.ensembles.base import (
     CachedPotential,
     Ensemble,
@@ -16,11 +17,14 @@ from ase_atom.propagation.ensembles.registry import (
     ensemble_with,
     ensembles,
     find_ensemble,
+    own_settings,
     register,
+    unit_of,
 )
 
 __all__ = [
     "NVE",
+    "Andersen",
     "Bussi",
     "CachedPotential",
     "Ensemble",
@@ -33,5 +37,7 @@ __all__ = [
     "ensembles",
     "find_ensemble",
     "keep_energy",
+    "own_settings",
     "register",
+    "unit_of",
 ]

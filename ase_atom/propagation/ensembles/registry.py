@@ -7,6 +7,7 @@ value is the class; a script calls `register`.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
@@ -15,6 +16,7 @@ from pkgutil import iter_modules
 from typing import Any, TypeVar
 
 from ase_atom.errors import ConfigError
+from ase_atom.errors.keywords import nearest_keyword
 from ase_atom.propagation.ensembles.base import Ensemble
 
 GROUP = "ase_atom.ensembles"
@@ -66,9 +68,44 @@ def find_ensemble(name: str) -> type[Ensemble]:
     return known[name]
 
 
-def ensemble_with(setting: str) -> type[Ensemble] | None:
-    """Return the ensemble that has a setting of its own by that name, None if there is none."""
-    return next((e for e in ensembles().values() if setting in e.parameters), None)
+def ensemble_with(setting: str) -> type[Ensemble]:
+    """Return the ensemble that has a setting of its own by that name.
+
+    Raises
+    ------
+    ConfigError
+        If there is none.
+    """
+    found = next((e for e in ensembles().values() if setting in e.parameters), None)
+    if found is None:
+        names = [name for ensemble in ensembles().values() for name in ensemble.parameters]
+        raise ConfigError(
+            f"no ensemble has a setting {setting!r}: {nearest_keyword(str(setting), names)}"
+        )
+    return found
+
+
+def unit_of(setting: str) -> str:
+    """Return the unit of a setting that one ensemble alone has."""
+    return ensemble_with(setting).parameters[setting].unit
+
+
+def own_settings(settings: Mapping[str, Any] | None, **named: Any) -> dict[str, Any]:
+    """Return settings that one ensemble alone has, those given by keywords of their own among them.
+
+    Raises
+    ------
+    ConfigError
+        If one is given twice, or if these are no settings by name.
+    """
+    if settings is None:
+        return named
+    if not isinstance(settings, Mapping):
+        raise ConfigError(f"settings are values by name, not {settings!r}")
+    for name in settings:
+        if named.get(name) is not None:
+            raise ConfigError(f"{name} is given twice: leave it out of settings")
+    return named | dict(settings)
 
 
 @cache

@@ -1,0 +1,97 @@
+"""Andersen's thermostat."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+
+from ase_atom.errors import ConfigError
+from ase_atom.errors.keywords import known_fields
+from ase_atom.propagation.ensembles.base import Parameter, Thermostat
+from ase_atom.propagation.ensembles.registry import register
+from ase_atom.propagation.stochastic import Noise, thermal_speeds
+from ase_atom.state import PhaseState
+from ase_atom.units import thermal_speed
+
+
+@register
+@known_fields
+@dataclass(frozen=True)
+class Andersen(Thermostat):
+    """Massive stochastic collisions (Andersen 1980); see `Thermostat`.
+
+    Over a time t each atom's velocity is drawn anew from the Maxwell-Boltzmann distribution with
+    the probability 1 - exp(-ν t), and otherwise stays as it is.
+
+    Parameters
+    ----------
+    temperature_K
+        K.
+    collision_rate
+        ν of one atom in 1/fs.
+    fix_com
+        Keep the centre of mass where it is.
+    energy_correction
+        As in `Langevin`.
+    reversible
+        As in `Langevin`: collisions reach every vibration.
+
+    Raises
+    ------
+    ConfigError
+        For a temperature or a rate that is not above zero.
+    """
+
+    name: ClassVar[str] = "andersen"
+    title: ClassVar[str] = "Andersen"
+    parameters: ClassVar[Mapping[str, Parameter]] = {
+        "collision_rate": Parameter(
+            "1/fs", "rate of an atom's collisions", "0.001 to 0.1", most=1000.0
+        )
+    }
+    reversible_by_default: ClassVar[bool] = False
+
+    temperature_K: float = 300.0
+    collision_rate: float = 0.01
+    fix_com: bool = True
+    energy_correction: bool = True
+    reversible: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.collision_rate > 0 and math.isfinite(self.collision_rate)):
+            raise ConfigError(
+                f"the collision rate must be above zero, not {self.collision_rate:g} per fs; "
+                "without collisions the ensemble is NVE"
+            )
+
+    @property
+    def relaxation_time(self) -> float:
+        """2/ν in fs."""
+        return 2.0 / self.collision_rate
+
+    def thermalise(self, state: PhaseState, duration: float, noise: Noise) -> PhaseState:
+        """Let the atoms collide over a time in fs.
+
+        Taking the drift out afterwards is not enough for a fixed centre of mass: the velocities of
+        the other atoms belong to a total momentum of zero, and the molecule would cool. A thermal
+        drift is given to it first, so that all 3N components are canonical when some are drawn.
+        """
+        batch, atoms = state.numbers.shape
+        chance = -math.expm1(-self.collision_rate * duration)
+        hit = torch.special.ndtr(noise(torch.Size((batch, atoms, 1)))) < chance
+        drawn = noise(state.velocities.shape).to(state.velocities)
+        if self.fix_com:
+            state = state.without_drift()
+            kick = noise(torch.Size((batch, 1, 3))).to(state.velocities)
+            mass = state.masses.sum(dim=1)[:, None, None]
+            drift = thermal_speed(mass, self.temperature_K) * kick * state.mask[..., None]
+            state = state.replace(velocities=state.velocities + drift)
+        speeds = thermal_speeds(state, self.temperature_K)
+        there = hit.to(state.velocities.device)
+        state = state.replace(velocities=torch.where(there, speeds * drawn, state.velocities))
+        return state.without_drift() if self.fix_com else state
