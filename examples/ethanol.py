@@ -1,4 +1,4 @@
-"""Simulate ethanol from Python: 1 ps of Langevin dynamics, temperature and O-H length printed.
+"""Simulate 1 ps of Langevin dynamics of ethanol, and print temperature and O-H length.
 
 Run from this folder: ``python ethanol.py``
 """

@@ -1,7 +1,7 @@
-"""Thermostatted dynamics of ethanol, written as DCD with a PDB file beside it for VMD.
+"""Thermostatted dynamics of ethanol, written as a DCD and a PDB file for VMD.
 
 Run from this folder: ``python langevin.py``, then ``vmd langevin.pdb langevin.dcd``. The line
-below ``was:`` is all that differs from the script for ASE's Langevin.
+below ``was:`` is the only difference from the script for ASE's Langevin.
 """
 
 import numpy as np

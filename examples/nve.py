@@ -1,7 +1,7 @@
 """Microcanonical dynamics of ethanol with ASE's log and trajectory file.
 
-Run from this folder: ``python nve.py``. The line below ``was:`` is all that differs from the
-script for velocity Verlet, which steps on the same potential energy.
+Run from this folder: ``python nve.py``. The line below ``was:`` is the only difference from
+the script for velocity Verlet, which uses the same potential energy.
 """
 
 import numpy as np

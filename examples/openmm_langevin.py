@@ -1,8 +1,8 @@
-"""Thermostatted dynamics of ethanol in a stock OpenMM `Simulation` with its reporters.
+"""Thermostatted dynamics of ethanol in an OpenMM `Simulation` with OpenMM's reporters.
 
 Run from this folder: ``python openmm_langevin.py``, then ``vmd ethanol.pdb openmm.dcd``. The
-statement below ``was:`` is all that differs from the script for OpenMM's integrator, which steps
-on the same potential energy.
+statement below ``was:`` is the only difference from the script for OpenMM's integrator, which uses
+the same potential energy.
 """
 
 from openmm import CMMotionRemover, LangevinMiddleIntegrator, System  # noqa: F401

@@ -1,7 +1,7 @@
 """Relaxed structure and harmonic frequencies of ethanol.
 
-Run from this folder: ``python vibrations.py``. The lines below ``was:`` are all that differ from
-the script for GFN2-xTB itself.
+Run from this folder: ``python vibrations.py``. The lines below ``was:`` are the only differences
+from the script for GFN2-xTB itself.
 """
 
 from ase.io import read
@@ -19,7 +19,7 @@ atoms.calc = ATOMCalculator("ethanol-gfn2", precision="double")
 
 BFGS(atoms, logfile="relax.log").run(fmax=0.002)
 vibrations = Vibrations(atoms, name="vibrations")
-vibrations.clean()  # or ASE takes an earlier run's forces
+vibrations.clean()  # else ASE reads the forces of an earlier run
 vibrations.run()
 vibrations.summary()
 print("frequencies", *(f"{wave.real:.1f}" for wave in vibrations.get_frequencies()[6:]))

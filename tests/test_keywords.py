@@ -102,7 +102,7 @@ def test_keywords_of_ase_are_known_and_signatures_are_kept(ethanol, springs, tmp
     [
         ({"fixcm": True}, "fixcm is a setting of thermostats"),
         ({"fixcm": False}, "fixcm is a setting of thermostats"),
-        ({"seed": 1}, "seed is that of a thermostat's noise"),
+        ({"seed": 1}, "seed has no effect in microcanonical dynamics"),
         ({"friction": 0.1}, "friction makes a thermostat, which needs temperature_K"),
         ({"temperature_K": 300, "friction": 0.1, "seed": 1, "rng": np.random}, "give one of them"),
         ({"temperature_K": 300, "friction": 0.1, "seed": -1}, "a whole number from 0 on, not -1"),
@@ -133,15 +133,15 @@ def test_microcanonical_dynamics_take_nothing_of_a_thermostat(ethanol, springs, 
 
 @pytest.mark.parametrize("settings", [{"interval": 5}, {"overwrite": True}])
 def test_settings_of_files_need_files(ethanol, springs, settings):
-    with pytest.raises(ConfigError, match="is for trajectory=, without which nothing is written"):
+    with pytest.raises(ConfigError, match="has no effect without trajectory="):
         propagate_replicas([thermal(ethanol)], FS, 8, operator=springs, **settings)
 
 
 @pytest.mark.parametrize(
     ("timestep", "stride", "message"),
     [
-        (5e-16, None, "shorter than any motion in a molecule: look at its unit"),
-        (1e-6 * FS, None, "shorter than any motion in a molecule: look at its unit"),
+        (5e-16, None, "shorter than any motion in a molecule: check its unit"),
+        (1e-6 * FS, None, "shorter than any motion in a molecule: check its unit"),
         (500 * FS, None, "longer than the stride of 16 fs"),
         (16, None, "longer than the stride of 16 fs"),
         (0.5, None, "no multiple of the time step of 5.09"),

@@ -77,4 +77,6 @@ class Options:
 
     def __post_init__(self) -> None:
         if self.operator is None and (self.rollout or self.starts is not None):
-            raise ConfigError("rollout and starts are about an operator's run: name the operator")
+            raise ConfigError(
+                "rollout and starts are settings of an operator's run: give operator= as well"
+            )

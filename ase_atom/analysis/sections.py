@@ -138,7 +138,7 @@ def add_infrared(pair: Pair, energies: Energies, wanted: bool, section: Section)
     """Add infrared spectra where there are dipoles, or they are to be computed."""
     sides = pair.sides
     if wanted and energies.calculator is None:
-        raise ConfigError("an infrared spectrum wants --energy, a calculator that has dipoles")
+        raise ConfigError("an infrared spectrum needs --energy with a calculator that has dipoles")
     if wanted:
         sides = tuple(with_dipoles(side, energies.calculator) for side in sides)
     elif not all(run.dipoles is not None for side in sides for run in side):

@@ -114,7 +114,8 @@ def _check_choice(sides: Sequence[Trajectory], options: Options) -> None:
         if value is not None:
             files = " nor ".join(dict.fromkeys(side.short_name for side in sides))
             raise ConfigError(
-                f"{name} {value} chooses among reference bursts, and there are none in {files}"
+                f"{name} {value} chooses among reference bursts, and there are none in {files}: "
+                "leave it out"
             )
 
 

@@ -30,39 +30,38 @@ from ase_atom.units import FS, velocities_to_ase
 
 
 class ATOMCalculator(Calculator):
-    """Energy and forces from an operator's energy head, like any other ASE calculator.
+    """ASE calculator with energy and forces from an operator's energy head.
 
-    The energy head was trained on thermal geometries of the molecules on the operator's card and
-    knows nothing beyond their basins: not bonds that break, not other minima. Where bonds or
-    distances leave the limits of the guard, the molecule must still be one of the card's, or it is
-    refused. Forces are the exact gradient of the energy.
+    The energy head is trained on thermal geometries of the molecules on the operator's card. It is
+    accurate only in the basins that they visit. It does not describe bond breaking or other minima.
+    If bonds or distances leave the limits of the guard, the molecule is checked against the card
+    again, and refused if it is another one. Forces are the exact gradient of the energy.
 
-    Masses and velocities do not matter to the energy and are not looked at; `propagate` checks
-    them.
+    The energy does not depend on masses and velocities. Only `propagate` checks them.
 
     Parameters
     ----------
     operator
-        A shipped operator's name, a checkpoint file, or an `ase_atom.operator.Operator`; by
-        default the shipped one for the first molecule that is computed.
+        A shipped operator's name, an operator file, or an `ase_atom.operator.Operator`. By default
+        the shipped operator for the first molecule.
     precision
-        Of the energy head. In single precision, the faster, energies are smooth to about a µeV.
+        Precision of the energy head. ``single`` is faster; energies are then smooth to about 1 µeV.
     threads
-        Torch's threads while the operator computes; None leaves torch's own setting.
+        Number of torch threads while the operator computes; None keeps the script's setting.
     atoms
-        Atoms that get the calculator, as with ASE's own.
+        Atoms that get this calculator, as with other ASE calculators.
 
     Attributes
     ----------
     said
-        Warnings that were given, so that none comes twice.
+        Warnings that were given, so that none is repeated.
 
     Raises
     ------
     CheckpointError
         If there is no such operator, or its file is damaged.
     ConfigError
-        For another precision, or an unknown keyword.
+        For an unknown precision or keyword.
     """
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces"]
@@ -97,7 +96,7 @@ class ATOMCalculator(Calculator):
 
     @property
     def precision(self) -> Literal["single", "double"]:
-        """Of the energy head; another one takes away the results."""
+        """Precision of the energy head. A change deletes the present results."""
         return self.parameters["precision"]
 
     @precision.setter
@@ -106,7 +105,7 @@ class ATOMCalculator(Calculator):
 
     @property
     def threads(self) -> int | None:
-        """Torch's threads while the operator computes."""
+        """Number of torch threads while the operator computes."""
         return self.parameters["threads"]
 
     @threads.setter

@@ -36,23 +36,23 @@ def equilibrate(
     seed: int | None = None,
     threads: int | None = 1,
 ) -> None:
-    """Bring a molecule to thermal equilibrium, by Langevin dynamics with the operator's jumps.
+    """Equilibrate a molecule by Langevin dynamics with the operator's jumps.
 
-    Before `ATOMBussi`, which scales all velocities alike, or `ATOMVerlet`, which keeps the energy,
-    from a structure at its minimum: velocities of 300 K there become 150 K of each kind. Atoms at
-    rest get velocities first. Positions and momenta of the atoms are changed; their centre of mass
-    stays where it is.
+    Use it before `ATOMBussi`, which scales all velocities alike, or `ATOMVerlet`, which conserves
+    the energy. From a structure at its minimum, velocities of 300 K would become 150 K. Atoms at
+    rest get velocities first. Positions and momenta of the atoms change; the centre of mass is
+    fixed.
 
     Parameters
     ----------
     atoms
-        One isolated molecule; without constraints but for ``FixCom``.
+        One isolated molecule. The only constraint that is supported is ``FixCom``.
     temperature_K
-        K.
+        Temperature in K.
     duration
-        Length in ASE's unit, by default 1 ps, rounded up to whole strides.
+        Length of the equilibration in ASE's unit, by default 1 ps, rounded up to whole strides.
     friction
-        In ASE's inverse unit of time, by default 20 per ps.
+        Friction in ASE's inverse unit of time, by default 20 per ps.
     stride, operator, energy_correction, rng, seed, threads
         As in `ase_atom.ATOMPropagator`.
 

@@ -54,11 +54,11 @@ class ATOMPropagator(RestartableDynamics):
     and trajectories see what they saw with a step-by-step integrator. Energy and forces are
     computed only at steps where an observer is due.
 
-    Strides lie on a grid of multiples of ``stride`` from step 0, however a run is cut into calls of
-    `run`, `irun` or `step`.
-    On the grid the atoms hold the state of the ensemble, after its thermostat; between, the path
-    of the jump. Whatever an observer changes is where the next step starts: the rest of the jump
-    is then decoded anew from there.
+    Strides are on a grid of multiples of ``stride`` from step 0. The grid does not depend on how a
+    run is divided into calls of `run`, `irun` or `step`. On the grid the atoms hold the state of
+    the ensemble, after its thermostat. Between grid points they follow the path of the jump. If an
+    observer changes positions or momenta, the next step starts from the changed values: the rest of
+    the jump is decoded again from there.
 
     The temperature that ASE's loggers print divides by 3N degrees of freedom. With a fixed centre
     of mass N_f is 3N - 3 (see `degrees_of_freedom` and `get_temperature`); set the constraint
@@ -67,15 +67,15 @@ class ATOMPropagator(RestartableDynamics):
     Parameters
     ----------
     atoms
-        One isolated molecule; without constraints but for ``FixCom``.
+        One isolated molecule. The only constraint that is supported is ``FixCom``.
     timestep
         Time between frames, in ASE's unit.
     stride
         Length of a jump in ASE's unit, a multiple of the time step; the card's recommendation
         (16 fs in general) by default.
     operator
-        A shipped operator's name, a checkpoint file, or an operator. By default that of
-        ``atoms.calc`` if it is an `ATOMCalculator`.
+        A shipped operator's name, an operator file, or an operator. By default the operator of
+        ``atoms.calc`` if that is an `ATOMCalculator`.
     temperature_K, friction
         Langevin dynamics at a temperature in K with a friction in ASE's inverse unit of time.
     taut
@@ -85,63 +85,62 @@ class ATOMPropagator(RestartableDynamics):
         Those of another ensemble by name, in ASE's units: ``{"collision_rate": 0.01 / units.fs}``
         makes Andersen's thermostat.
     fixcm
-        Keep the centre of mass of thermostatted dynamics where it is, as they do by default. Noise
-        is not rescaled for it, unlike ASE's Langevin.
+        Fix the centre of mass, with a thermostat; this is its default. Unlike in ASE's Langevin,
+        the noise is not rescaled.
     energy_correction
-        True scales the vibrational momenta at the end of each jump so that the total energy with
-        the operator's own potential is kept; an ASE calculator does so with its potential; False
-        leaves the jump as it is.
+        True scales the vibrational momenta at the end of each jump, so that the total energy with
+        the operator's own potential is conserved. An ASE calculator conserves the energy with its
+        potential instead. False switches the correction off.
     reversible
         Make jumps reversible in time, at three passes of the operator instead of one; see
-        `ase_atom.propagation.reversible_jump`. By default in microcanonical and Bussi dynamics,
-        where nothing else gives back what single vibrations lose to the operator's error.
+        `ase_atom.propagation.reversible_jump`. This is the default in microcanonical and Bussi
+        dynamics, where nothing else returns the energy that single vibrations lose in jumps.
     evaluate
-        Have ``atoms.calc`` compute energy and forces at steps where an observer is due, as ASE
-        does after every step, so that trajectories hold them. False computes nothing but what an
-        observer itself asks for.
+        True: ``atoms.calc`` computes energy and forces at steps where an observer is called, so
+        that trajectories hold them. False: they are computed only if an observer asks for them.
     rng
         Source of the thermostat's noise, with numpy's ``standard_normal``; ``numpy.random`` by
         default, as in ASE.
     seed
-        Makes a source of its own, in place of ``rng``.
+        Seed of a separate source of noise, instead of ``rng``.
     threads
-        Torch's threads while the operator computes; None leaves torch's own setting.
+        Number of torch threads while the operator computes; None keeps the script's setting.
     restart
-        A file with all that the rest of the run depends on. If it exists, the run goes on from it:
-        the atoms get its positions and momenta, ``nsteps`` is where it was, ``trajectory`` and
-        ``logfile`` are appended to, and what they hold already is not written twice. Everything
-        else must be as it was. Observers of the script's own begin anew.
+        A file with everything that the rest of the run depends on. If it exists, the run continues
+        from it: the atoms get its positions and momenta, ``nsteps`` gets its value, ``trajectory``
+        and ``logfile`` are appended to, and nothing is written twice. All other settings must be
+        the same. The script's own observers are not restored.
     restart_interval
-        Jumps between writings of that file. It is written at the end of each `run` as well.
+        Number of jumps after which that file is replaced. It is also written at the end of each
+        `run`.
     **kwargs
-        ``trajectory``, ``logfile``, ``loginterval`` and so on, as in `ase.md`. A ``trajectory``
-        whose name does not end in ``.traj`` is written in the format that its ending says, see
-        `ase_atom.io.open_trajectory`.
+        ``trajectory``, ``logfile``, ``loginterval`` and so on, as in `ase.md`. The ending of
+        ``trajectory`` sets its format, see `ase_atom.io.open_trajectory`.
 
     Raises
     ------
     ConfigError
-        For a stride that is no multiple of the time step, times in another unit, or settings that
-        are unknown, contradict each other or have no effect; for a restart file of another
-        molecule or other settings, naming the first that differs.
+        For a stride that is not a multiple of the time step, times in another unit, and settings
+        that are unknown, contradict each other or have no effect; for a restart file of another
+        molecule or with other settings.
     FileFormatError
-        For a restart file that is damaged, or none of this class.
+        For a restart file that is damaged, or not written by this class.
     CoverageError
-        For a molecule, element, mass, charge, cell or constraint that the operator cannot serve.
+        For a molecule, element, mass, charge, cell or constraint that the operator does not cover.
     HorizonError
-        For a stride past the operator's horizon.
+        For a stride beyond the operator's horizon.
     StateError
         For a molecule that is broken before the first step.
     TrajectoryError
-        For a trajectory with an ending that stands for no format, or that cannot be written.
+        For a trajectory with an unknown ending, or that cannot be written.
 
     Warns
     -----
     CoverageWarning
-        Of a molecule or a temperature, that of the first momenta too, outside the operator's
-        training.
+        For a molecule, a thermostat's temperature or a temperature of the first momenta outside
+        the operator's training.
     UserWarning
-        Of Bussi's thermostat on a structure near a minimum, see `ase_atom.equilibrate`.
+        For Bussi's thermostat with a structure near a minimum, see `ase_atom.equilibrate`.
     """
 
     @known_keywords(*OF_ASE)
@@ -191,7 +190,7 @@ class ATOMPropagator(RestartableDynamics):
         if kwargs.get("logfile") and not computes(atoms):
             has = "results of one frame alone" if atoms.calc else "no calculator"
             raise ConfigError(
-                f"logfile notes energies, and the atoms have {has}: set atoms.calc = "
+                f"logfile needs energies, and the atoms have {has}: set atoms.calc = "
                 "ATOMCalculator(...), or leave logfile out"
             )
         start = PhaseState.from_atoms(atoms)
@@ -259,7 +258,7 @@ class ATOMPropagator(RestartableDynamics):
         if not isinstance(self.ensemble, Langevin):
             thermostatted = isinstance(self.ensemble, Thermostat)
             kind = f"{self.ensemble.title}'s" if thermostatted else "microcanonical"
-            raise ConfigError(f"{kind} dynamics have no friction to set: Langevin's have")
+            raise ConfigError(f"{kind} dynamics have no friction: only Langevin dynamics have one")
         self.ensemble = replace(self.ensemble, friction=friction * FS)
 
     def todict(self) -> dict[str, Any]:

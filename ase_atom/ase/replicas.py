@@ -191,9 +191,9 @@ def propagate_replicas(
     restart: str | Path | None = None,
     restart_interval: int = RESTART_INTERVAL,
 ) -> ReplicaRun:
-    """March many molecules in one batch, which costs far less than one after the other.
+    """Simulate many molecules in one batch, which is much faster than one after the other.
 
-    Each has its own noise. Afterwards the atoms hold their last positions and momenta.
+    Each molecule has different noise. Afterwards the atoms hold their last positions and momenta.
 
     Parameters
     ----------
@@ -204,30 +204,31 @@ def propagate_replicas(
     steps
         Number of time steps.
     stride, operator, temperature_K, friction, taut, settings, fixcm, energy_correction, reversible
-        As in `ase_atom.ATOMPropagator`; all molecules have the same operator.
+        As in `ase_atom.ATOMPropagator`. All molecules have the same operator.
     rng, seed
         Source of the thermostat's noise, with numpy's ``standard_normal``, or the seed of one;
         ``numpy.random`` by default.
     trajectory
-        A file name such as ``run.dcd``, from which each molecule's is made: ``run-00.dcd`` and so
-        on. Without it nothing is written.
+        A file name such as ``run.dcd``. The files of the molecules are then ``run-00.dcd`` and so
+        on. Without it no trajectory is written.
     interval
         Steps between the frames that are written.
     overwrite
-        Replace trajectories that exist; those of a run that goes on are continued even so.
+        Replace existing trajectories. A run that continues from a restart file appends to them.
     threads
-        Torch's threads meanwhile; None leaves torch's own setting, as batches gain from them.
+        Number of torch threads during the run; None keeps the script's setting, since batches
+        gain from several.
     restart
-        A file with all that the rest of the run depends on. If it exists, the run goes on from it,
-        whatever positions and momenta the replicas have, up to ``steps`` in all. A run that was
-        killed and started again is the run undisturbed, to the last bit; more ``steps`` prolong
-        it. Everything else must be as it was.
+        A file with everything that the rest of the run depends on. If it exists, the run continues
+        from it, up to ``steps`` in total, whatever positions and momenta the replicas have. The
+        result is that of an uninterrupted run, to the last bit. More ``steps`` extend the run. All
+        other settings must be the same.
     restart_interval
-        Jumps between writings of that file, which is written at the end, too.
+        Number of jumps after which that file is replaced. It is also written at the end.
 
     Returns
     -------
-    Files, their lengths, and the molecules that broke, without which the others went on.
+    The files, their numbers of frames, and the molecules that broke. The others continue.
 
     Raises
     ------
@@ -256,7 +257,7 @@ def propagate_replicas(
         raise ConfigError("the same Atoms object is there twice: give each replica its own copy()")
     if trajectory is None and (interval != 1 or overwrite):
         name = "interval" if interval != 1 else "overwrite"
-        raise ConfigError(f"{name} is for trajectory=, without which nothing is written")
+        raise ConfigError(f"{name} has no effect without trajectory=: give it, or leave {name} out")
     fixed = {fixes_centre_of_mass(atoms) for atoms in replicas}
     if len(fixed) > 1:
         raise ConfigError("FixCom must be on all replicas, or on none")
@@ -369,8 +370,8 @@ def _check_different(state: PhaseState) -> None:
     for row, values in enumerate(rows.numpy()):
         if (other := first.setdefault(values.tobytes(), row)) != row:
             raise ConfigError(
-                f"replicas {other} and {row} start alike, and NVE adds no noise: they would have "
-                "one trajectory; give them velocities of their own"
+                f"replicas {other} and {row} start alike, and NVE has no random noise: their "
+                "trajectories would be identical; give them different velocities"
             )
 
 

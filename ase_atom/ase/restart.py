@@ -60,14 +60,18 @@ class RestartFile:
         self, path: str | Path, interval: int, kind: str, outputs: Iterable[str | Path] = ()
     ) -> None:
         if isinstance(interval, bool) or not (math.isfinite(interval) and interval >= 1):
-            raise ConfigError(f"restart_interval is a number of jumps from 1 on, not {interval!r}")
+            raise ConfigError(
+                f"restart_interval is a number of jumps, at least 1, not {interval!r}"
+            )
         if interval != int(interval):
             raise ConfigError(f"restart_interval is a whole number of jumps, not {interval!r}")
         self.path, self.kind = Path(path), kind
         self._interval = int(interval)
         for output in outputs:
             if is_same_file(self.path, output):
-                raise ConfigError(f"{path} would be two files of the run at once: name another")
+                raise ConfigError(
+                    f"{path} is named for two files of the run: give one of them another name"
+                )
         check_free(self.path, replace=True)
         self.saved: dict[str, Any] | None = None
         self._last: int | None = None
@@ -111,8 +115,8 @@ class RestartFile:
     def refusal(self, why: str) -> ConfigError:
         """Return the error for a run that is not the one that goes on."""
         return ConfigError(
-            f"{why}: the run in {self.path} goes on as it began; for a new run name another "
-            "restart file, or remove this one"
+            f"{why}: the run in {self.path} continues with its first settings; for a new run name "
+            "another restart file, or delete this one"
         )
 
     def _check_molecules(self, state: PhaseState) -> None:
@@ -130,7 +134,7 @@ class RestartFile:
             if len(then) != len(now) or not torch.equal(then, now):
                 raise self.refusal(f"{who} is still {after}, with its atoms in another order")
             if not torch.equal(saved["masses"][row], state.masses[row]):
-                raise self.refusal(f"masses of {who}, {after}, are others")
+                raise self.refusal(f"masses of {who}, {after}, have changed")
             charges = int(saved["charge"][row]), int(state.charge[row])
             if charges[0] != charges[1]:
                 raise self.refusal(
@@ -184,7 +188,7 @@ def restart_file(
     """
     if path is None:
         if interval != RESTART_INTERVAL:
-            raise ConfigError("restart_interval is for restart=, without which nothing is kept")
+            raise ConfigError("restart_interval has no effect without restart=: leave it out")
         return None
     files: list[str | Path] = []
     for output in outputs:
@@ -295,7 +299,7 @@ class BatchRestart:
             self.last = state.replace(positions=last["positions"], velocities=last["velocities"])
             wrong = f"steps were {self.steps_before} and are now {steps}"
             if steps < self.steps_before:
-                raise file.refusal(f"{wrong}, and a run can only be prolonged")
+                raise file.refusal(f"{wrong}, and a run can only be extended")
             if steps % self.grid:
                 raise file.refusal(f"{wrong}, which is no multiple of {self.grid}")
 

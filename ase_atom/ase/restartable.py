@@ -106,7 +106,7 @@ class RestartableDynamics(MolecularDynamics):
             wrong = array.shape != self._molecule.positions.shape[1:] or array.dtype != np.float64
             if wrong or not np.isfinite(array).all():
                 raise FileFormatError(
-                    f"{self._restart.path}: {name.replace('_', ' ')} in it are none of the molecule"
+                    f"{self._restart.path}: its {name.replace('_', ' ')} are not of this molecule"
                 )
         _check_counts(saved)
         if isinstance(self.ensemble, Thermostat):

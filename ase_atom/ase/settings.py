@@ -147,8 +147,8 @@ def choose_potential(
         return operator.energy
     if isinstance(energy_correction, SinglePointCalculator):
         raise ConfigError(
-            "energy_correction holds the energy of one frame and computes no other: give True, "
-            "False or a calculator that computes"
+            "energy_correction is a calculator that holds the energy of one frame and computes no "
+            "other: give True, False or a calculator that computes"
         )
     if not hasattr(energy_correction, "get_potential_energy"):
         raise ConfigError(
@@ -201,9 +201,13 @@ def choose_noise(rng: Any, seed: int | None, thermostatted: bool) -> Noise:
     if seed is None:
         return NumpyNoise(np.random if rng is None else rng)
     if rng is not None:
-        raise ConfigError("rng is a source of noise and seed makes one: give one of them")
+        raise ConfigError(
+            "rng and seed are both given, and each sets the random noise: give one of them"
+        )
     if not thermostatted:
-        raise ConfigError("seed is that of a thermostat's noise: microcanonical dynamics have none")
+        raise ConfigError(
+            "seed has no effect in microcanonical dynamics, which have no noise: leave it out"
+        )
     if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
         raise ConfigError(f"seed is a whole number from 0 on, not {seed!r}")
     return NumpyNoise(np.random.default_rng(seed))
@@ -269,8 +273,8 @@ class NumpyNoise:
         if self._rng is np.random or isinstance(self._rng, np.random.RandomState):
             return dict(self._rng.get_state(legacy=False))
         raise ConfigError(
-            f"the noise comes from {type(self._rng).__name__}, whose state cannot be kept: give "
-            "seed=, or a generator of numpy's as rng="
+            f"rng is a {type(self._rng).__name__}, whose state a restart file cannot hold: give "
+            "seed=, or a numpy generator as rng="
         )
 
 

@@ -18,64 +18,77 @@ TrajectoryFile = Annotated[
     Path,
     Argument(
         metavar="TRAJECTORY",
-        help="Left out, an --operator started from frames of the reference takes its place.",
+        help="Trajectory to compare. Without it, --operator is compared: it starts from frames of "
+        "the reference.",
     ),
 ]
 ReferenceFile = Annotated[
     Path | None,
     Argument(
         metavar="REFERENCE",
-        help="Any trajectory that ase-atom convert reads, MD17's or rMD17's .npz, reference bursts "
-        "(.h5), or a folder of such, each a run of its own.",
+        help="Any trajectory that ase-atom convert reads, an .npz file of MD17 or rMD17, reference "
+        "bursts (.h5), or a folder of such files, one per run.",
     ),
 ]
-Report = Annotated[Path, Option(metavar="FOLDER", help="Where the report goes.")]
+Report = Annotated[Path, Option(metavar="FOLDER", help="Folder for the report.")]
 OperatorName = Annotated[
     str | None, Option(help="Start this operator, by name or file, from frames of the reference.")
 ]
 Topology = Annotated[
     Path | None,
     Option(
-        help="Structure or PSF file of the atoms, for formats that do not say.",
-        show_default="the .pdb or .psf beside",
+        help="Structure or PSF file with the elements, for formats without them.",
+        show_default="the .pdb or .psf file of the same name",
     ),
 ]
 Energy = Annotated[
     str | None,
     Option(
-        help="What computes energies and normal modes: gfn2, gfn1, pyscf:FUNCTIONAL/BASIS, or an "
-        "ASE calculator as MODULE:CLASS.",
+        help="Method for energies and normal modes: gfn2, gfn1, pyscf:FUNCTIONAL/BASIS, or an ASE "
+        "calculator as MODULE:CLASS.",
         show_default="the operator, or the files",
     ),
 ]
-EnergyFrames = Annotated[int, Option(min=20, help="Frames of either that get energies.")]
+EnergyFrames = Annotated[int, Option(min=20, help="Number of frames per side for energies.")]
 Infrared = Annotated[
     bool,
-    Option("--infrared", help="Compute the dipole of every frame with --energy, for a spectrum."),
+    Option(
+        "--infrared", help="Compute infrared spectra, from the dipole of every frame by --energy."
+    ),
 ]
 Reorder = Annotated[
-    bool, Option("--reorder", help="Put the atoms into the reference's order, as bonds tell.")
+    bool,
+    Option("--reorder", help="Put the atoms into the reference's order, found from the bonds."),
 ]
-Discard = Annotated[str, Option(help="Time left out at the start of every run.")]
+Discard = Annotated[str, Option(help="Time to omit at the start of every run.")]
 FrameInterval = Annotated[
-    str | None, Option(help="Time between frames of TRAJECTORY, if it has no times of its own.")
+    str | None, Option(help="Time between frames of TRAJECTORY, if the file has no times.")
 ]
-ReferenceInterval = Annotated[str | None, Option(help="The same of REFERENCE.")]
-Molecule = Annotated[str | None, Option(help="Which one, of bursts of several molecules.")]
+ReferenceInterval = Annotated[
+    str | None, Option(help="Time between frames of REFERENCE, if the file has no times.")
+]
+Molecule = Annotated[
+    str | None, Option(help="Name of the molecule, if a file has bursts of several.")
+]
 Temperature = Annotated[
     float | None,
     Option(
-        help="Take only bursts at this temperature in K; also of an operator's thermostat, by "
-        "default at the temperature that the reference states, else at its mean.",
+        help="Use only bursts at this temperature in K. Also the temperature of the operator's "
+        "thermostat; by default the one that the reference states, else its mean.",
     ),
 ]
 Ensemble = Annotated[
     str | None,
-    Option(help="nve, langevin or bussi, of the operator's run.", show_default="the reference's"),
+    Option(
+        help="Ensemble of the operator's runs: nve, langevin or bussi.",
+        show_default="the reference's",
+    ),
 ]
 Friction = Annotated[
     float | None,
-    Option(help="1/ps, of the operator's thermostat.", show_default="the reference's, or 10"),
+    Option(
+        help="Friction of the operator's thermostat in 1/ps.", show_default="the reference's, or 10"
+    ),
 ]
 Stride = Annotated[
     str | None, Option(help="Length of the operator's jumps.", show_default="recommended")
@@ -85,7 +98,11 @@ Time = Annotated[
 ]
 Starts = Annotated[
     int | None,
-    Option(min=1, help="Frames to start the operator from.", show_default="the reference's runs"),
+    Option(
+        min=1,
+        help="Number of frames from which the operator starts.",
+        show_default="the reference's runs",
+    ),
 ]
 Uncorrected = Annotated[
     bool, Option("--uncorrected", help="Do not restore the energy after the operator's jumps.")
@@ -100,9 +117,11 @@ Reversible = Annotated[
 ]
 Tolerance = Annotated[
     list[str],
-    Option(metavar="NAME=VALUE", help="Difference that counts as none, such as bond_mean=0.01."),
+    Option(
+        metavar="NAME=VALUE", help="Largest difference that is negligible, such as bond_mean=0.01."
+    ),
 ]
-Seed = Annotated[int, Option(min=0, help="Of the bootstrap and the operator's noise.")]
+Seed = Annotated[int, Option(min=0, help="Seed of the bootstrap and the operator's noise.")]
 Overwrite = Annotated[bool, Option("--overwrite", help="Replace a report.")]
 
 
@@ -132,11 +151,11 @@ def compare(
     seed: Seed = 0,
     overwrite: Overwrite = False,
 ) -> None:
-    """Compare a trajectory with a reference, or an operator with where it starts from.
+    """Compare a trajectory or an operator with a reference.
 
-    Writes a page with verdicts, plots and a 3-D view, tables and pictures beside it, and prints
-    the verdicts. Exit codes: 0 compared, whatever the verdicts; 2 bad input, or two trajectories
-    that cannot be compared.
+    The report is a page with verdicts, plots and a 3-D view, and tables and pictures as files. The
+    verdicts are also printed. Exit codes: 0 compared, with any verdicts; 2 bad input, or two
+    trajectories that cannot be compared.
     """
     from ase_atom.analysis import Tolerances
     from ase_atom.analysis import compare as compare_trajectories
@@ -193,7 +212,7 @@ def _sides(
         raise ConfigError("name a trajectory and a reference, or a reference and an --operator")
     if frame_interval is not None:
         raise ConfigError(
-            "--frame-interval is of TRAJECTORY, and a reference alone is named: give "
+            "--frame-interval is for TRAJECTORY, and only a reference is given: give "
             "--reference-interval"
         )
     return None, first
@@ -202,7 +221,9 @@ def _sides(
 def _check_belongs_to_operator(choices: dict[str, Any], operator: str | None) -> None:
     given = [option for option, value in choices.items() if value is not None]
     if operator is None and given:
-        raise ConfigError(f"{given[0]} goes with --operator, whose run it is about: name one")
+        raise ConfigError(
+            f"{given[0]} goes with --operator, whose run it describes: give --operator as well"
+        )
 
 
 def _time(text: str | None, option: str) -> float | None:

@@ -16,18 +16,20 @@ def convert(
     align: bool = typer.Option(False, "--align", help="Superpose every frame on the first."),
     topology: Path | None = typer.Option(
         None,
-        help="Structure or PSF file of the atoms, for formats that do not say.",
-        show_default="the .pdb or .psf beside",
+        help="Structure or PSF file with the elements, for formats without them.",
+        show_default="the .pdb or .psf file of the same name",
     ),
     frame_interval: str | None = typer.Option(
         None, help="Time between frames of IN, if it has no times.", show_default="1 fs"
     ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace output files."),
 ) -> None:
-    """Convert a trajectory, frame by frame: memory does not grow with its length.
+    """Convert a trajectory to another format.
 
-    Exit codes: 0 done; 2 bad input, or a file that cannot be read or written. A truncated
-    trajectory is converted as far as its frames are whole, with a warning.
+    Frames are read and written one after the other, so memory does not grow with their number.
+    If a trajectory is truncated, its complete frames are converted, with a warning.
+
+    Exit codes: 0 done; 2 bad input, or a file that cannot be read or written.
     """
     from ase_atom.cli.report import print_table
     from ase_atom.errors import ConfigError
@@ -40,7 +42,7 @@ def convert(
             interval = parse_time(frame_interval)
         except ValueError as error:
             raise ConfigError(
-                f"--frame-interval {frame_interval!r} is no time; give {error}"
+                f"--frame-interval {frame_interval!r} is not a time; give {error}"
             ) from error
     if every < 1:
         raise ConfigError(f"--every must be at least 1, not {every}")

@@ -30,7 +30,7 @@ def read_time(text: str, option: str, zero: bool = False) -> float:
     try:
         value = parse_time(text)
     except ValueError as error:
-        raise ConfigError(f"{option} {text!r} is no time; give {error}") from error
+        raise ConfigError(f"{option} {text!r} is not a time; give {error}") from error
     if value < 0 or (value == 0 and not zero):
         raise ConfigError(f"{option} must be above zero, not {text}")
     return value
@@ -47,7 +47,7 @@ def read_number(text: str, option: str, unit: str) -> float:
     try:
         return float(text)
     except ValueError as error:
-        raise ConfigError(f"{option} {text!r} is no number ({unit})") from error
+        raise ConfigError(f"{option} {text!r} is not a number ({unit})") from error
 
 
 def check_belongs(option: str, given: float | str | None, its: str, ensemble: str) -> None:

@@ -17,7 +17,7 @@ from ase_atom.files import RESTART_INTERVAL
 
 _MOLECULES, _DYNAMICS = "Molecules and operator", "Dynamics"
 _TIME, _START, _MACHINE = "Time and frames", "Start", "Machine"
-_RECORDS = "Records and going on"
+_RECORDS = "Log and restart"
 
 
 def run(
@@ -45,23 +45,23 @@ def run(
     force: bool = typer.Option(
         False,
         "--force",
-        help="Warn, in place of refusing, of a molecule that --operator was not trained for.",
+        help="Use --operator for a molecule that it was not trained for: a warning, not an error.",
         rich_help_panel=_MOLECULES,
     ),
     replicas: int = typer.Option(
         1,
-        help="Copies of each structure, marched in one batch with noise of their own.",
+        help="Copies of each structure, simulated in one batch with different noise.",
         rich_help_panel=_MOLECULES,
     ),
     stop_on_error: bool = typer.Option(
         False,
         "--stop-on-error",
-        help="Of several structures, simulate none where one cannot be simulated.",
+        help="Simulate nothing if one of several structures cannot be simulated.",
         rich_help_panel=_MOLECULES,
     ),
     time: str = typer.Option(
         "10ps",
-        help="Time to simulate, in fs, ps or ns; at least that, up to a whole frame.",
+        help="Time to simulate, in fs, ps or ns; rounded up to a whole frame.",
         rich_help_panel=_TIME,
     ),
     stride: str | None = typer.Option(
@@ -75,13 +75,12 @@ def run(
     ),
     ensemble: str = typer.Option(
         "langevin",
-        help=f"Dynamics: {', '.join(ensemble_files())}, or an ensemble that another package "
-        "brings.",
+        help=f"{', '.join(ensemble_files())}, or an ensemble of another package.",
         rich_help_panel=_DYNAMICS,
     ),
     temperature: float | None = typer.Option(
         None,
-        help="Temperature in K, of the thermostat and of new velocities.",
+        help="Temperature of the thermostat and of drawn velocities, in K.",
         show_default="300",
         rich_help_panel=_DYNAMICS,
     ),
@@ -96,14 +95,14 @@ def run(
     ),
     setting: list[str] | None = typer.Option(
         None,
-        help="Setting of another ensemble, as NAME=VALUE: a time such as 50fs, a rate in 1/ps; "
-        "collision_rate=10 for andersen.",
+        help="Setting of another ensemble, as NAME=VALUE: a time such as 50fs, or a rate in 1/ps, "
+        "such as collision_rate=10 for andersen.",
         rich_help_panel=_DYNAMICS,
     ),
     reversible: bool | None = typer.Option(
         None,
         "--reversible/--single-pass",
-        help="Make jumps reversible in time, at three passes of the operator instead of one.",
+        help="Make jumps reversible in time. This takes three passes of the operator, not one.",
         show_default="reversible for nve and bussi",
         rich_help_panel=_DYNAMICS,
     ),
@@ -115,62 +114,65 @@ def run(
     ),
     equilibration: str | None = typer.Option(
         None,
-        help="Time of Langevin dynamics before the run, which no file contains.",
+        help="Time of Langevin dynamics before frame 0; not in any file.",
         show_default="1ps for structures without velocities",
         rich_help_panel=_START,
     ),
     no_equilibration: bool = typer.Option(
         False,
         "--no-equilibration",
-        help="Start from the structure as it is, with velocities drawn where it has none.",
+        help="Start from the structure itself; velocities are drawn if it has none.",
         rich_help_panel=_START,
     ),
     keep_zero_velocities: bool = typer.Option(
         False,
         "--keep-zero-velocities",
-        help="Start from rest if the structure is at rest.",
+        help="Start at rest if the structure has no velocities.",
         rich_help_panel=_START,
     ),
-    seed: int = typer.Option(0, help="Seed of noise and drawn velocities.", rich_help_panel=_START),
+    seed: int = typer.Option(
+        0, help="Seed of the noise and the drawn velocities.", rich_help_panel=_START
+    ),
     log: Path | None = typer.Option(
         None,
         "--log",
-        help="CSV file for time, energies and temperature of each frame; a record of the run, with "
-        "seed, versions and summary, lies beside it as .json.",
+        help="CSV file for time, energies and temperature of each frame. A .json file next to it "
+        "records seed, versions, settings and summary.",
         rich_help_panel=_RECORDS,
     ),
     restart: Path | None = typer.Option(
         None,
         "--restart",
-        help="File from which the run can go on, written as it goes.",
+        help="Restart file, written during the run, from which --resume continues.",
         rich_help_panel=_RECORDS,
     ),
     restart_interval: int = typer.Option(
         RESTART_INTERVAL,
-        help="Jumps between two writings of the restart file.",
+        help="Number of jumps after which the restart file is replaced.",
         rich_help_panel=_RECORDS,
     ),
     resume: Path | None = typer.Option(
         None,
         "--resume",
-        help="Go on from a restart file, with the settings of its run; --time may be longer.",
+        help="Continue the run of a restart file, with its settings; only --time may be longer.",
         rich_help_panel=_RECORDS,
     ),
     threads: int = typer.Option(
-        1, help="CPU threads; single molecules gain from one only.", rich_help_panel=_MACHINE
+        1, help="CPU threads; for a single molecule one is fastest.", rich_help_panel=_MACHINE
     ),
     engine: EngineName = typer.Option(
         EngineName.auto,
-        help="What evaluates the operator: ONNX Runtime (onnx), torch, or the first where it can.",
+        help="Engine that evaluates the operator: onnx (ONNX Runtime), torch, or auto: onnx if "
+        "possible, else torch.",
         rich_help_panel=_MACHINE,
     ),
     device: str = typer.Option(
-        "cpu", help="Where torch computes: cpu, cuda, cuda:1.", rich_help_panel=_MACHINE
+        "cpu", help="Device for torch: cpu, cuda, cuda:1.", rich_help_panel=_MACHINE
     ),
 ) -> int:
     """Simulate molecules and write their trajectories.
 
-    Structures without velocities are brought to equilibrium first.
+    Structures without velocities are equilibrated first.
 
     \b
     Examples:
@@ -182,10 +184,10 @@ def run(
       ase-atom run --resume long.restart
 
     \b
-    Exit codes, of several that apply the least:
+    Exit codes (if several apply, the lowest):
       0  done
       2  bad input, or a file that cannot be read or written
-      3  a simulation broke; its good frames before are in the file
+      3  a simulation broke; the good frames before are in the file
       4  the mean temperature is not the thermostat's
     130  Ctrl-C, and 141 a closed pipe (| head); the frames before are in the file
     """

@@ -183,7 +183,9 @@ def _check_records(request: RunRequest, rows: Sequence[Row]) -> None:
     records += [] if request.restart is None else [request.restart]
     for file in records:
         if any(is_same_file(file, other) for other in taken):
-            raise ConfigError(f"{file} would be two files of the run at once: name another")
+            raise ConfigError(
+                f"{file} is named for two files of the run: give one of them another name"
+            )
         taken.append(file)
         check_free(file, request.overwrite)
 
@@ -327,10 +329,10 @@ def _verdict(batch: Batch) -> int:
         if off is not None:
             codes.append(OFF_TEMPERATURE)
             say(
-                f"ase-atom: {row.molecule.name}: a mean temperature of {off.temperature.value:.0f} "
-                f"± {off.temperature.error:.0f} K under a thermostat at {off.target:g} K, "
-                f"{off.errors:.0f} standard errors off: {row.atoms.get_chemical_formula()} is out "
-                f"of the depth of {plan.name}, and this is not its dynamics"
+                f"ase-atom: {row.molecule.name}: the mean temperature, {off.temperature.value:.0f} "
+                f"± {off.temperature.error:.0f} K, is {off.errors:.0f} standard errors from the "
+                f"thermostat's {off.target:g} K: do not trust this trajectory, {plan.name} does "
+                f"not describe {row.atoms.get_chemical_formula()} well"
             )
     broken: Sequence[BrokenStateError] = [*batch.lost_before, *lost]
     if broken:

@@ -95,7 +95,7 @@ def prepare(request: RunRequest, plan: Plan, rows: list[Row]) -> Start:
         _check_nve(request, resting | chosen, rows)
     _warn(request, plan, structures, resting, rows)
     if bool(resting.any()) and request.no_equilibration:
-        say(f"velocities are drawn at {request.kelvin:g} K, and nothing is equilibrated")
+        say(f"velocities are drawn at {request.kelvin:g} K, without equilibration")
     noise = torch.Generator().manual_seed(seeds(request)[0])
     sampled = sample_velocities(structures, request.kelvin, noise)
     velocities = torch.where(resting[:, None, None], sampled.velocities, structures.velocities)
@@ -126,14 +126,15 @@ def _check_nve(request: RunRequest, drawn: torch.Tensor, rows: Sequence[Row]) ->
         kept = request.keep_zero_velocities
         start = "--keep-zero-velocities" if kept else "velocities in the structures"
         raise ConfigError(
-            f"--temperature {request.temperature:g} goes with a thermostat, or with structures at "
-            f"rest, which get velocities, not with --ensemble nve and {start}"
+            f"--temperature {request.temperature:g} has no effect with --ensemble nve and {start}: "
+            "it sets a thermostat, or the velocities of structures without velocities; leave it out"
         )
     if request.replicas > 1 and not bool(drawn.all()):
         which = request.structures[rows[drawn.tolist().index(False)].molecule.place]
         raise ConfigError(
-            f"--replicas {request.replicas} of {which} would be one trajectory "
-            f"{request.replicas} times: it holds velocities, and NVE adds no noise"
+            f"--replicas {request.replicas} of {which} would give one trajectory "
+            f"{request.replicas} times: the structure has velocities, and NVE has no random noise; "
+            "give --replicas 1, or a thermostat"
         )
 
 
@@ -172,9 +173,8 @@ def _equilibrate(
     duration = DURATION if request.equilibration is None else request.equilibration
     duration = math.ceil(round(duration / plan.stride, 6)) * plan.stride
     say(
-        f"equilibration: {format_time(duration)} of Langevin at {request.kelvin:g} K and "
-        f"{FRICTION * PS:g} per ps, which no file or mean contains (--no-equilibration leaves it "
-        "out)"
+        f"equilibration: {format_time(duration)} of Langevin dynamics at {request.kelvin:g} K and "
+        f"{FRICTION * PS:g} per ps, not included in files and means (--no-equilibration omits it)"
     )
     picked = chosen.nonzero().flatten()
     places: list[int] = picked.tolist()

@@ -28,9 +28,9 @@ def check_cells(cells: np.ndarray, path: Path) -> None:
         )
     if (upper > 1e-6 * scale).any() or (np.diagonal(cells, axis1=1, axis2=2) <= 0).any():
         raise TrajectoryError(
-            f"{path} cannot hold how its cell is turned: the first vector must lie along x and the "
-            "second in the xy plane (atoms.cell.standard_form gives the rotation); .xyz, .extxyz "
-            "and .traj hold any cell"
+            f"{path} cannot hold the orientation of its cell: the first vector must lie along x "
+            "and the second in the xy plane (atoms.cell.standard_form gives the rotation); .xyz, "
+            ".extxyz and .traj hold any cell"
         )
 
 
@@ -127,5 +127,5 @@ def vectors_of(parameters: np.ndarray) -> np.ndarray:
     turned = ((parameters[3:] > 0) & (parameters[3:] < 180)).all()
     if not (possible and turned and 1 - a * a - b * b - c * c + 2 * a * b * c > 0):
         numbers = " ".join(f"{number:.6g}" for number in parameters)
-        raise ValueError(f"a cell that cannot be: lengths and angles {numbers}")
+        raise ValueError(f"an impossible cell: lengths and angles {numbers}")
     return cellpar_to_cell(parameters)

@@ -87,7 +87,7 @@ def convert_trajectory(
     """
     source, target = Path(source), Path(target)
     if every < 1:
-        raise TrajectoryError(f"every first, second, … frame can be taken, but not every {every}")
+        raise TrajectoryError(f"every must be a whole number of frames, at least 1, not {every}")
     if frame_interval is not None:
         positive(frame_interval, "the frame interval")
     if any(is_same_file(source, file) for file in output_files(target)):
@@ -95,7 +95,7 @@ def convert_trajectory(
     with read_trajectory(source, topology) as reader:
         atoms = reader.atoms
         if align and atoms.pbc.any():
-            raise TrajectoryError(f"{source} is periodic: frames with a cell cannot be turned")
+            raise TrajectoryError(f"{source} is periodic: frames with a cell cannot be aligned")
         has_times, interval = _spacing(reader, frame_interval)
         even = reader.frame_interval() if interval is None else interval
         writer = open_trajectory(
@@ -121,7 +121,7 @@ def convert_trajectory(
                     if interval is not None:
                         times = interval * every * (writer.frames + np.arange(len(block)))
                     if align and block.cells is not None:
-                        raise TrajectoryError(f"{source} is periodic: its frames cannot be turned")
+                        raise TrajectoryError(f"{source} is periodic: its frames cannot be aligned")
                     warned = _warn_of_losses(block, writer, source, warned)
                     if not writer.frames:
                         first = float(times[0])
@@ -158,7 +158,7 @@ def _spacing(reader: TrajectoryReader, given: float | None) -> tuple[bool, float
             raise TrajectoryError(f"{reader.path} has times of its own: give no frame interval")
         warn(
             f"the times of {reader.path} do not increase: its frames are taken to be {given:g} fs "
-            "apart, as told",
+            "apart, as given",
             TrajectoryWarning,
         )
         return True, given

@@ -82,7 +82,7 @@ def _read(path: Path) -> Atoms:
     periodic = atoms.pbc.any()
     atoms = without_placeholder(atoms)
     if kind == "cif" and periodic and not atoms.pbc.any():
-        raise refusal(path, f"ASE folds its atoms into a placeholder cell of 1 Å; {_ADVICE}")
+        raise refusal(path, f"ASE wraps its atoms into a placeholder cell of 1 Å; {_ADVICE}")
     return atoms
 
 

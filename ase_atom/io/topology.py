@@ -76,7 +76,7 @@ def write_pdb(path: Path, atoms: Atoms) -> None:
     furthest = np.abs(atoms.positions).max()
     if not furthest < _FURTHEST:
         raise TrajectoryError(
-            f"cannot write {path}: a PDB file holds no position of {furthest:g} Å"
+            f"cannot write {path}: a PDB file cannot hold a position of {furthest:g} Å"
         )
     with path.open("w") as file:
         PDBFile.writeFile(openmm_topology(atoms), atoms.positions * unit.angstrom, file)

@@ -26,28 +26,29 @@ def operator_for(
     engine: Engine = "torch",
     device: str = "cpu",
 ) -> OperatorLike:
-    """Return an operator, checked to be trained for the molecule.
+    """Return an operator for a molecule, after a check that it was trained for the molecule.
 
     Parameters
     ----------
     atoms
         The molecule.
     operator
-        A shipped operator's name, a checkpoint file, or an operator; by default the shipped one
-        that lists the molecule, or else one for molecules in general.
+        A shipped operator's name, an operator file, or an operator. By default the shipped
+        operator that lists the molecule, else a general one.
     force
-        Warn of a charge, a size or a molecule for which a named operator was not trained.
+        Warn, instead of raising an error, if a named operator was not trained for the charge, the
+        size or the molecule.
     engine, device
-        What evaluates one that is loaded, see `load_operator`.
+        Engine and device of an operator that is loaded, see `load_operator`.
 
     Raises
     ------
     CheckpointError
         If there is no such operator, or its file is damaged.
     CoverageError
-        If it was not trained for the molecule, or none that is shipped was.
+        If the operator, or any shipped operator, was not trained for the molecule.
     ConfigError
-        For what is no operator, an unknown engine, or a device that is not there.
+        For an object that is not an operator, an unknown engine, or a missing device.
     """
     if operator is None:
         return load_operator(find_card(atoms, list_operators()).name, engine, device)

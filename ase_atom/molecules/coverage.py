@@ -119,8 +119,8 @@ def fixes_centre_of_mass(atoms: Atoms) -> bool:
         elif not (isinstance(constraint, FixAtoms) and len(constraint.index) == 0):
             raise CoverageError(
                 f"the constraint {type(constraint).__name__} cannot be kept: operators are trained "
-                "on molecules that move freely, and a jump knows no forces to project; FixCom can, "
-                "others go with atoms.set_constraint()"
+                "on molecules that move freely; only FixCom is supported, atoms.set_constraint() "
+                "removes the others"
             )
     return fixed
 
@@ -152,7 +152,7 @@ def check_atoms(atoms: Atoms, card: OperatorCard, force: bool = False) -> None:
         return
     if not force:
         raise CoverageError(reason)
-    warn(f"{reason}; it goes on, with errors unknown", CoverageWarning)
+    warn(f"{reason}; the simulation continues, with unknown errors", CoverageWarning)
 
 
 def _beyond(atoms: Atoms, card: OperatorCard) -> str | None:
@@ -278,7 +278,7 @@ def find_card(atoms: Atoms, cards: Iterable[OperatorCard]) -> OperatorCard:
     shipped = "; ".join(f"{card.name} for {', '.join(card.smiles)}" for card in own)
     raise CoverageError(
         f"no shipped operator was trained for {names[0]} ({atoms.get_chemical_formula()}); "
-        f"{said}there is {shipped or 'none'}; "
+        f"{said}the shipped operators are {shipped or 'none'}; "
         "--operator takes a name or a file"
     )
 
@@ -299,7 +299,7 @@ def untrained_molecule_warning(atoms: Atoms, card: OperatorCard) -> str | None:
         return None
     return (
         f"{names[0]} ({atoms.get_chemical_formula()}) is not among the {len(card.smiles)} "
-        f"molecules that {card.name} was trained on; its errors there are not known"
+        f"molecules that {card.name} was trained on; its errors for this molecule are unknown"
     )
 
 
@@ -310,7 +310,7 @@ def temperature_warning(temperature: float, card: OperatorCard) -> str | None:
         return None
     return (
         f"{temperature:g} K is outside the range {low:g} to {high:g} K that {card.name} was "
-        "trained for; its errors there are not known"
+        "trained for; its errors at this temperature are unknown"
     )
 
 

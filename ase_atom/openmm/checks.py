@@ -246,15 +246,14 @@ def _check_forces(system: openmm.System, system_forces: SystemForces) -> None:
     names = [_kind(force) for force in forces]
     if system_forces == "refuse" and names:
         raise ConfigError(
-            f"the System has forces ({_listed(names)}), which do not act on jumps: leave them out, "
-            'or say system_forces="report" if they are a force field for reporters to evaluate'
+            f"the System has forces ({_listed(names)}), which have no effect on jumps: leave them "
+            'out, or give system_forces="report" if they are a force field for reporters'
         )
     others = [name for name in names if name not in FORCE_FIELD and name != POTENTIAL_NAME]
     if others:
         raise ConfigError(
-            f"the System has {_listed(others)}, which would have to act on the molecule, and does "
-            'not act on jumps: leave it out; with system_forces="report" too only plain terms of a '
-            "force field may be there"
+            f"the System has {_listed(others)}, which must act on the molecule and has no effect "
+            'on jumps: leave it out; system_forces="report" accepts only plain force-field terms'
         )
 
 

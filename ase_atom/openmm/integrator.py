@@ -47,64 +47,68 @@ from ase_atom.units import PS, fs_to_ps
 class ATOMIntegrator(openmm.CustomIntegrator):
     """Molecular dynamics by jumps of an operator, with the interface of OpenMM's integrators.
 
-    A step is one frame that is decoded from a jump, and a jump spans ``stride``. Jumps lie on a
-    grid of multiples of the stride from the first step, however `step` is called. On the grid the
-    Context holds the state of the ensemble, after its thermostat; between, the path of the jump.
-    Positions or velocities that are set from outside are where the next step starts: the rest of
-    the jump is then decoded anew from there.
+    A step is one frame that is decoded from a jump, and a jump covers ``stride``. Jumps are on a
+    grid of multiples of the stride from the first step. The grid does not depend on how `step` is
+    called. On the grid the Context holds the state of the ensemble, after its thermostat. Between
+    grid points it follows the path of the jump. If a script sets positions or velocities, the next
+    step starts from them: the rest of the jump is decoded again from there.
 
-    The System gets a force through which the operator answers, bonds of zero strength, by which
-    OpenMM knows that the atoms are one molecule and keeps it whole where it wraps positions, and,
-    if the centre of mass is held and it has none, a `CMMotionRemover`, by which OpenMM's reporters
-    know that the molecule has 3N - 3 degrees of freedom. A System without forces of its own reports
-    the operator's energy and forces, so `minimizeEnergy` works on it; with an operator that has no
-    energy head they are zero.
+    The integrator adds to the System:
+
+    - a force, through which the operator's results reach OpenMM;
+    - bonds with zero force constant, so that OpenMM treats the atoms as one molecule when it wraps
+      positions;
+    - a `CMMotionRemover`, if the centre of mass is fixed and the System has none, so that OpenMM's
+      reporters count 3N - 3 degrees of freedom.
+
+    For a System without other forces, energy and forces are those of the operator, so
+    `minimizeEnergy` works. For an operator without an energy head they are zero.
 
     Parameters
     ----------
     system
-        One isolated molecule; gets the integrator's force.
+        One isolated molecule. The integrator adds forces to it.
     topology
-        What the System was made from.
+        Topology of the System.
     operator
-        A shipped operator's name, a checkpoint file, or an operator.
+        A shipped operator's name, an operator file, or an operator.
     timestep
-        Time between frames.
+        Time step, the time between frames; in ps without a unit.
     stride
-        Length of a jump, a multiple of the time step; the card's recommendation by default.
+        Length of a jump, a multiple of the time step; by default the card's recommendation.
     temperature, friction
-        Langevin dynamics.
+        Temperature and friction of Langevin dynamics; in K and 1/ps without a unit.
     taut
-        Stochastic velocity rescaling (Bussi) with this relaxation time, instead of ``friction``.
+        Relaxation time of stochastic velocity rescaling (Bussi), instead of ``friction``.
     fix_com
-        Hold the centre of mass. By default thermostatted dynamics do, and microcanonical ones if
-        the System has a `CMMotionRemover`.
+        Fix the centre of mass. This is the default with a thermostat, and for a System that has a
+        `CMMotionRemover`.
     energy_correction
-        Scale the vibrational velocities at the end of each jump so that the total energy with the
-        operator's own potential is kept.
+        Scale the vibrational velocities at the end of each jump, so that the total energy with the
+        operator's own potential is conserved.
     reversible
         Make jumps reversible in time, at three passes of the operator instead of one; see
-        `ase_atom.propagation.reversible_jump`. By default in microcanonical and Bussi dynamics,
-        where nothing else gives back what single vibrations lose to the operator's error.
+        `ase_atom.propagation.reversible_jump`. This is the default in microcanonical and Bussi
+        dynamics, where nothing else returns the energy that single vibrations lose in jumps.
     system_forces
-        "refuse" a System with forces, which do not act on jumps; "report" says that its force
-        field is there for reporters to evaluate. Biases, restraints and barostats are refused
-        even so.
+        "refuse" refuses a System with forces, since they have no effect on jumps. "report" accepts
+        a force field, which reporters then evaluate. Biases, restraints and barostats are always
+        refused.
     settings
-        Those of another ensemble by name: ``{"collision_rate": 10 / picosecond}`` makes Andersen's
-        thermostat.
+        Settings of another ensemble by name: ``{"collision_rate": 10 / picosecond}`` makes
+        Andersen's thermostat.
 
     Raises
     ------
     ConfigError
-        For a stride that is no multiple of the time step, settings that contradict each other,
-        forces that would have to act, or an operator that cannot do what is asked.
+        For a stride that is not a multiple of the time step, settings that contradict each other,
+        forces that must act on the molecule, or an operator without what a setting needs.
     CoverageError
-        For a molecule, element, mass, box, constraint or particle that the operator cannot serve.
+        For a molecule, element, mass, box, constraint or particle that the operator does not cover.
     HorizonError
-        For a stride past the operator's horizon.
+        For a stride beyond the operator's horizon.
     StateError
-        For a System and a topology that do not go together.
+        For a System and a topology that do not match.
     """
 
     @known_keywords()
@@ -181,8 +185,8 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         system = self._system()
         if system is not None and _contents(system) != self._finished:
             raise ConfigError(
-                "the System was given forces, constraints or masses after the integrator was made, "
-                "and none of that acts on jumps: make the integrator last"
+                "forces, constraints or masses of the System were changed after the integrator was "
+                "made, and this has no effect on jumps: make the integrator last"
             )
         self._look_at_settings()
         self._callback.take_error()  # an older one, of a question for the energy
@@ -265,8 +269,8 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         self._keep(self._mark if loaded == self._record else RESTART)
         if found:
             warn(
-                "the state that was loaded was written with other settings, and those of this "
-                f"integrator hold: {'; '.join(found)}"
+                "the loaded state was written with other settings; this integrator uses its own: "
+                f"{'; '.join(found)}"
             )
 
     def _keep(self, mark: float) -> None:

@@ -166,10 +166,7 @@ class JumpCallback:
         if changed:
             self.molecule.check_start(path.operator, path.ensemble, start)
         if changed == Change.LOADED:
-            warn(
-                "the state that was loaded was written with other settings, and those of this "
-                "integrator hold"
-            )
+            warn("the loaded state was written with other settings; this integrator uses its own")
         if changed and self.plan.still:
             start = start.without_drift()
         path.begin(start, seeded_noise(int(values[SEED])), place=first, changed=bool(changed))

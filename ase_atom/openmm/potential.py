@@ -34,43 +34,44 @@ low; with the wall such a step is taken back, as it is with a force field.
 
 
 class ATOMForce(openmm.CustomCVForce):
-    """Energy and forces of an operator's energy head, for OpenMM's ordinary integrators.
+    """Energy and forces of an operator's energy head, for OpenMM's own integrators.
 
-    It is a `openmm.PythonForce` beside bonds of zero strength, by which OpenMM knows that the atoms
-    are one molecule and keeps it whole in a periodic box.
+    It contains an `openmm.PythonForce`, and bonds with zero force constant, so that OpenMM keeps
+    the molecule whole in a periodic box.
 
-    The head was trained on thermal geometries of the molecules on the operator's card, and knows
-    nothing beyond their basins. Past the limits that the guard sets to bonds and distances a wall
-    is added to it (see `wall_energy_and_forces`). Forces are the exact gradient of the energy.
+    The energy head is trained on thermal geometries of the molecules on the operator's card, and is
+    accurate only in the basins that they visit. Beyond the guard's limits on bonds and distances a
+    wall is added (see `wall_energy_and_forces`). Forces are the exact gradient of the energy.
 
-    Serialised Systems hold the operator's name or path and a checksum of its file; where they are
-    read, the same operator must be found. With an operator in memory they serve the process that
-    wrote them, as long as the operator lives there.
+    Serialised Systems contain the operator's name or path and a checksum of its file. The same
+    operator must be available where they are read. With an operator that exists only in memory,
+    they can be read only in the same process, while the operator exists.
 
     Parameters
     ----------
     operator
-        A shipped operator's name, a checkpoint file, or an operator.
+        A shipped operator's name, an operator file, or an operator.
     topology
-        What the System was made from.
+        Topology of the System.
     atoms
-        Indices of the molecule's atoms, where it is part of a larger System; it must be whole,
-        not wrapped into a periodic box.
+        Indices of the molecule's atoms in a larger System. The molecule must be whole, not wrapped
+        around a periodic box.
     precision
-        Of the energy head. In single precision, the faster, energies are smooth to about a µeV.
+        Precision of the energy head. ``single`` is faster; energies are then smooth to about 1 µeV.
     charge
-        Total charge of the molecule in e; by default the sum of the topology's formal charges, and
-        where it has none, neutral if the operator was trained for that.
+        Total charge of the molecule in e. By default the sum of the topology's formal charges; if
+        it has none, 0 if the operator was trained for neutral molecules, else the first charge on
+        its card.
 
     Raises
     ------
     CheckpointError
         If there is no such operator, or its file is damaged.
     CoverageError
-        For a molecule that the operator was not trained for, or a periodic topology. What only
-        positions can tell is checked when they are first seen.
+        For a molecule that the operator was not trained for, or a periodic topology. Checks that
+        need positions are made when these are first used.
     ConfigError
-        For another precision, an operator without an energy head, or a keyword that there is not.
+        For an unknown precision or keyword, or an operator without an energy head.
     """
 
     @known_keywords()

@@ -58,8 +58,8 @@ class OperatorSource:
         if self._operator is None:
             if self.where is None:
                 raise CheckpointError(
-                    "this System was written with an operator in memory, which is no more: save "
-                    "it with save_operator, and build the System with its file"
+                    "this System was written with an operator in memory, which does not exist "
+                    "here: save it with save_operator, and build the System with its file"
                 )
             path = find_operator(self.where)
             found = digest_of(path)

@@ -83,18 +83,19 @@ def load_operator(
 def load_operator(
     name_or_path: str | Path, engine: Engine = "torch", device: str = "cpu"
 ) -> Operator | OnnxEngine:
-    """Load a shipped operator by name, or any by the path of its file.
+    """Load a shipped operator by name, or another operator from its file.
 
     Parameters
     ----------
     name_or_path
-        A name that `list_operators` gives, or a ``.safetensors`` file.
+        A name from `list_operators`, or a ``.safetensors`` file.
     engine
-        What evaluates it: ``torch``; ``onnx``, ONNX Runtime on the CPU in single precision, which
-        is several times as fast for small molecules; or ``auto``, ONNX Runtime where it can and
-        torch where not.
+        Engine that evaluates the operator: ``torch``; ``onnx``, ONNX Runtime on the CPU in single
+        precision, several times faster for small molecules; or ``auto``, ONNX Runtime if it can
+        evaluate the operator, else torch.
     device
-        Of torch, as torch names it. States may be elsewhere, and answers come back to them.
+        Device for torch, such as ``cpu`` or ``cuda``. States may be on another device, and results
+        are returned there.
 
     Returns
     -------
@@ -104,9 +105,9 @@ def load_operator(
     Raises
     ------
     CheckpointError
-        If the file is missing, truncated, altered, or no operator.
+        If the file is missing, truncated, altered, or not an operator.
     ConfigError
-        For an unknown engine, or a device that is not there.
+        For an unknown engine or a missing device.
     """
     check_engine(engine, device)
     path = find_operator(name_or_path)
@@ -169,7 +170,7 @@ def find_operator(name_or_path: str | Path) -> Path:
 
 @known_keywords()
 def list_operators() -> list[OperatorCard]:
-    """Cards of the shipped operators, by name."""
+    """Return the cards of the shipped operators, sorted by name."""
     return [read_card(path) for path in sorted(_shipped_files())]
 
 

@@ -38,7 +38,7 @@ def check_time(name: str, value: float, units: str = "") -> None:
         raise ConfigError(f"the {name} must be above 0 fs, not {value:g} fs")
     if value < LEAST_TIME:
         raise ConfigError(
-            f"a {name} of {value:g} fs is shorter than any motion in a molecule: look at its unit"
+            f"a {name} of {value:g} fs is shorter than any motion in a molecule: check its unit"
             f"{_after(units)}"
         )
 
@@ -60,7 +60,7 @@ def check_count(name: str, duration: float, step: float) -> None:
     """
     if duration > MOST_STEPS * step:
         raise ConfigError(
-            f"{duration:g} fs in {name} of {step:g} fs are {duration / step:.3g} of them; "
+            f"{duration:g} fs need {duration / step:.3g} {name} of {step:g} fs; "
             f"at most {MOST_STEPS:.0e} can be asked for"
         )
 

@@ -36,25 +36,25 @@ _PENDING = ("times", "positions", "velocities", "valid")
 
 
 class Propagator:
-    """March a batch of molecules by chained jumps.
+    """Simulate a batch of molecules by chained jumps.
 
-    Jumps lie on a grid of times k·stride and frames on a grid n·frame_interval, both from the
-    start of the run and independent of how the run is cut into calls of `run`; neither grid need
-    divide the other. A frame on the jumps' grid is the state after the full step of the ensemble;
-    frames between are on the path of the jump.
+    Jumps are at times k·stride, and frames at times n·frame_interval, from the start of the run.
+    Both grids are independent of how the run is divided into calls of `run`, and neither has to be
+    a multiple of the other. A frame on the grid of jumps is the state after the full step of the
+    ensemble. Other frames are on the path of the jump.
 
-    Elements, masses and charges are compared with the operator's card. Whether it was trained for
-    the molecule, and the molecule is isolated, `ase_atom.operator_for` tells.
+    Elements, masses and charges are checked against the operator's card. `ase_atom.operator_for`
+    checks that the molecule is isolated and that the operator was trained for it.
 
     Parameters
     ----------
     operator
-        An `ase_atom.operator.Operator`, or anything else of the interface `OperatorLike`.
+        An `ase_atom.operator.Operator`, or another object with the interface `OperatorLike`.
     state
-        The molecules, ``[B, N]``; each is a replica with its own noise.
+        The molecules, ``[B, N]``. Each is a replica with different noise.
     ensemble
         `NVE`, by default, `Langevin`, `Bussi`, or another of `ase_atom.propagation.ensembles`.
-        Each corrects the energy and makes jumps reversible, or not, as `ase-atom run` has it.
+        Energy correction and reversible jumps have the same defaults as in `ase-atom run`.
     stride
         Length of a jump in fs; the operator's recommendation by default, see `default_stride`.
     frame_interval
@@ -62,19 +62,18 @@ class Propagator:
     seed
         Seed of the ensemble's noise, or its source.
     drop_broken
-        Go on without replicas that break (see `Guard`), which `broken` lists, instead of stopping
-        at the first.
+        Continue without replicas that break (see `Guard`) and list them in `broken`, instead of
+        stopping at the first.
     potential
-        Gives the potential energy in eV, ``[B]``, that ensembles with ``energy_correction`` keep;
-        the operator's own by default.
+        Function for the potential energy in eV, ``[B]``, which ensembles with
+        ``energy_correction`` use; the operator's own by default.
     guard
-        Says when a molecule is broken; by default by its distances in ``state``.
+        Decides when a molecule is broken; by default from its distances in ``state``.
 
     Attributes
     ----------
     state
-        The state on the last point of the grid of jumps that was reached; that of a broken
-        replica stays at its last good one.
+        The state at the end of the last complete jump. A broken replica keeps its last good state.
     broken
         One `BrokenStateError` for each broken replica.
     frames_given
@@ -83,13 +82,14 @@ class Propagator:
     Raises
     ------
     ConfigError
-        For a stride or a frame interval that is not above zero, or what is no operator.
+        For a stride or a frame interval that is not above zero, or an object that is not an
+        operator.
     HorizonError
         For a stride beyond the operator's horizon.
     CoverageError
         For an element, a mass or a charge that the operator was not trained for.
     StateError
-        For a state that the guard calls broken before the first jump.
+        For a state that is broken before the first jump.
     """
 
     @known_keywords()

@@ -108,16 +108,16 @@ def test_stated_intervals_are_for_files_without_times(tmp_path):
     for name in ("bare.npz", "md17.npz"):
         found = load_trajectory(tmp_path / name, frame_interval=2.0)
         assert found.interval == pytest.approx(2.0)
-        assert found.notes == ("frames were taken as 2 fs apart, as told",)
+        assert found.notes == ("frames were taken as 2 fs apart, as given",)
 
 
 def test_stated_intervals_may_not_gainsay_a_file(tmp_path):
     written(tmp_path / "t.dcd", harmonic_ethanol(1, 30))
     found = load_trajectory(tmp_path / "t.dcd", frame_interval=2.0)
     assert found.interval == pytest.approx(2.0, rel=1e-4)
-    assert not any("as told" in note for note in found.notes)
+    assert not any("as given" in note for note in found.notes)
     with pytest.raises(
-        DataError, match=r"t\.dcd are 2 fs apart by its own times, not 0\.5 fs as told"
+        DataError, match=r"t\.dcd are 2 fs apart by its own times, not 0\.5 fs as given"
     ):
         load_trajectory(tmp_path / "t.dcd", frame_interval=0.5)
 

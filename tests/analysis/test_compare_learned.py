@@ -122,7 +122,9 @@ def test_names_alone_are_said_to_be_names_alone(data, tmp_path) -> None:
     assert "2 of its runs were left out for their names" in notes(rest)
     assert "has learned from 2 of its 5 runs, in another file or under other" in notes(rest)
     write_bursts(tmp_path / "one.h5", water_bursts(1))
-    with pytest.raises(ConfigError, match=r"bears the name .* if these are others, give them"):
+    with pytest.raises(
+        ConfigError, match=r"bears the name .* or rename these if they are other runs"
+    ):
         unseen(load_trajectory(tmp_path / "one.h5"), operator)
 
 

@@ -221,7 +221,7 @@ def test_the_command(tmp_path, capsys):
         (["--operator", "x", "--frame-interval", "1fs"], "give --reference-interval"),
         (["b.dcd"], "the trajectory"),
         (["b.dcd", "--tolerance", "bonds=1"], "no tolerance 'bonds'"),
-        (["b.dcd", "--discard", "soon"], "--discard 'soon' is no time"),
+        (["b.dcd", "--discard", "soon"], "--discard 'soon' is not a time"),
         (["b.dcd", "--stride", "0fs", "--operator", "x"], "--stride must be above zero"),
         (["b.dcd", "--stride", "8fs"], "--stride goes with --operator"),
         (["b.dcd", "--time", "8fs"], "--time goes with --operator"),

@@ -358,10 +358,10 @@ def test_replicas_of_another_run_are_refused_by_name(ethanol, tmp_path):
         ({"operator": SpringOperator(ethanol)}, "operator was unnamed (fingerprint springs)"),
         ({"ending": "dcd"}, "trajectory was run.xyz and is now run.dcd"),
         ({"ending": None, "interval": 1}, "trajectory was run.xyz and is now none"),
-        ({"steps": 190}, "steps were 200 and are now 190, and a run can only be prolonged"),
+        ({"steps": 190}, "steps were 200 and are now 190, and a run can only be extended"),
         ({"steps": 204}, "steps were 200 and are now 204, which is no multiple of 5"),
         ({"seed": None, "rng": np.random.RandomState(1)}, "noise came from numpy's PCG64"),
-        ({"restart": tmp_path / "run" / "run-1.xyz"}, "two files of the run at once"),
+        ({"restart": tmp_path / "run" / "run-1.xyz"}, "two files of the run"),
     ):
         with pytest.raises(ConfigError) as caught:
             batch(tmp_path / "run", ethanol, **({"ending": "xyz"} | given | changes))
@@ -477,7 +477,7 @@ def test_damaged_restart_files_are_one_line(begun):
     for name in ("positions", "left_momenta"):
         for bad in (good[name][:-1], good[name].float(), good[name] * float("nan")):
             write_restart(file, good | {name: bad})
-            assert "in it are none of the molecule" in refused(begun, FileFormatError)
+            assert "are not of this molecule" in refused(begun, FileFormatError)
     file.write_text("my notes\n" * 100)
     assert "run.restart" in refused(begun, FileFormatError)
 
@@ -514,16 +514,16 @@ def test_what_cannot_be_kept_is_refused_at_once(ethanol, springs, tmp_path):
     script = Script(tmp_path / "run", ethanol, springs, "xyz")
     for settings, named in (
         ({"rng": Own(), "seed": None}, "give seed="),
-        ({"restart": None}, "restart_interval is for restart="),
+        ({"restart": None}, "restart_interval has no effect without restart="),
         ({"restart_interval": 0}, "from 1 on, not 0"),
         ({"restart_interval": 2.5}, "whole number of jumps, not 2.5"),
         ({"restart_interval": float("nan")}, "from 1 on, not nan"),
-        ({"restart": tmp_path / "run" / "run.xyz"}, "two files of the run at once"),
-        ({"restart": tmp_path / "run" / "run.log"}, "two files of the run at once"),
+        ({"restart": tmp_path / "run" / "run.xyz"}, "two files of the run"),
+        ({"restart": tmp_path / "run" / "run.log"}, "two files of the run"),
     ):
         assert named in refused(script, ConfigError, **settings)
     settings = {"trajectory": tmp_path / "run" / "run.dcd", "restart": tmp_path / "run" / "run.pdb"}
-    assert "two files of the run at once" in refused(script, ConfigError, **settings)
+    assert "two files of the run" in refused(script, ConfigError, **settings)
     for path, named in ((tmp_path / "none" / "r", "does not exist"), (tmp_path, "is a folder")):
         assert named in refused(script, TrajectoryError, restart=path)
     assert not contents(script.folder)

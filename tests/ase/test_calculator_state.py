@@ -188,15 +188,15 @@ def test_a_frame_from_a_file_runs_where_nobody_needs_its_energy(
 def test_a_frame_from_a_file_is_refused_where_energies_are_needed(ethanol, springs, tmp_path):
     atoms = _frame(ethanol)
     log = tmp_path / "log"
-    with pytest.raises(ConfigError, match=r"logfile notes energies, .* results of one frame alone"):
+    with pytest.raises(ConfigError, match=r"logfile needs energies, .* results of one frame alone"):
         ATOMVerlet(atoms, FS, operator=springs, stride=8 * FS, logfile=str(log))
     assert not log.exists()
-    with pytest.raises(ConfigError, match="holds the energy of one frame"):
+    with pytest.raises(ConfigError, match="a calculator that holds the energy of one frame"):
         ATOMVerlet(atoms, FS, operator=springs, energy_correction=atoms.calc)
     with pytest.raises(ConfigError, match="the atoms have SinglePointCalculator"):
         ATOMPropagator(atoms, FS)
     atoms.calc = None
-    with pytest.raises(ConfigError, match=r"logfile notes energies, .* no calculator"):
+    with pytest.raises(ConfigError, match=r"logfile needs energies, .* no calculator"):
         ATOMVerlet(atoms, FS, operator=springs, stride=8 * FS, logfile=str(log))
     dynamics = ATOMVerlet(_frame(ethanol), FS, operator=springs, stride=8 * FS)
     dynamics.attach(MDLogger(dynamics, dynamics.atoms, str(log)), interval=4)

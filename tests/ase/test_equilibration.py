@@ -130,7 +130,7 @@ def test_broken_atoms_stay_as_they_were(ethanol):
     ("settings", "message"),
     [
         ({"duration": 0.0}, "the duration must be above 0 fs"),
-        ({"duration": 1e-6 * units.fs}, "look at its unit"),
+        ({"duration": 1e-6 * units.fs}, "check its unit"),
         ({"friction": 0.0}, "friction"),
         ({"temperature_K": -1.0}, "temperature"),
         ({"lenght": 1.0}, "duration|lenght"),

@@ -242,7 +242,7 @@ def test_copies_that_would_not_differ_are_refused(go, ethanol, tmp_path, out):
     thermal(ethanol, 1)[0].write(start)
     code, _, notes = go("--ensemble", "nve", "--replicas", "2", structure=start)
     assert code == 2
-    assert "would be one trajectory 2 times" in notes[-1]
+    assert "would give one trajectory 2 times" in notes[-1]
     assert not list(out.iterdir())
 
 

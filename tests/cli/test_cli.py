@@ -26,7 +26,7 @@ from ase_atom.operator import list_operators
 def test_from_structure_to_trajectory(go, out):
     code, text, notes = go(*CALM, "--frame-interval", "1fs")
     assert code == 0
-    assert notes[0] == "velocities are drawn at 1 K, and nothing is equilibrated"
+    assert notes[0] == "velocities are drawn at 1 K, without equilibration"
     assert sorted(file.name for file in out.iterdir()) == ["t.dcd", "t.pdb"]
 
     trajectory = mdtraj.load(out / "t.dcd", top=out / "t.pdb")
@@ -128,8 +128,8 @@ def test_a_temperature_that_nothing_takes_is_refused(go, tmp_path, out):
     code, _, notes = go(*CALM, "--ensemble", "nve", structure=tmp_path / "moving.extxyz")
     assert code == 2
     assert len(notes) == 1
-    assert "--temperature 1 goes with a thermostat" in notes[0]
-    assert "not with --ensemble nve and velocities in the structures" in notes[0]
+    assert "--temperature 1 has no effect with --ensemble nve" in notes[0]
+    assert "--ensemble nve and velocities in the structures" in notes[0]
     assert not list(out.iterdir())
     # At rest it is that of the velocities to begin with.
     assert go(*CALM, "--ensemble", "nve", output="t.xyz")[0] == 0

@@ -89,7 +89,7 @@ def test_bad_structures(go, tmp_path, out, case):
     [
         (["--stride", "40fs"], "--stride 40 fs is beyond the horizon of tiny: at most 32 fs"),
         (["--stride", "0"], "--stride must be above zero, not 0"),
-        (["--stride", "soon"], "--stride 'soon' is no time; give a number followed by fs"),
+        (["--stride", "soon"], "--stride 'soon' is not a time; give a number followed by fs"),
         (["--time", "0ps"], "--time must be above zero, not 0ps"),
         (["--time", "-1ps"], "--time must be above zero, not -1ps"),
         (["--time", "8fs"], "--time 8 fs is shorter than one frame interval of 16 fs"),
@@ -114,7 +114,7 @@ def test_bad_structures(go, tmp_path, out, case):
         ),
         (
             ["--temperature", "1", "--ensemble", "nve", "--keep-zero-velocities"],
-            "not with --ensemble nve and --keep-zero-velocities",
+            "no effect with --ensemble nve and --keep-zero-velocities",
         ),
         (["--seed", "-1"], "--seed must be at least 0"),
         (["--threads", "0"], "--threads must be at least 1"),

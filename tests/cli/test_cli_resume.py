@@ -191,8 +191,8 @@ def test_outputs_do_not_get_in_each_others_way(finished, capsys):
     for words, named in (
         (["--restart", finished / "run.restart"], "exists and is kept"),
         (["--log", finished / "run.csv"], "exists and is kept"),
-        (["--log", finished / "new.dcd"], "two files of the run at once"),
-        (["--restart", finished / "new.pdb"], "two files of the run at once"),
+        (["--log", finished / "new.dcd"], "two files of the run"),
+        (["--restart", finished / "new.pdb"], "two files of the run"),
         (["--restart", finished / "none" / "run.restart"], "does not exist"),
         (["--restart-interval", "0"], "--restart-interval must be at least 1"),
     ):

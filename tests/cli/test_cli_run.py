@@ -71,7 +71,9 @@ def test_a_structure_at_rest_is_equilibrated_and_no_frame_shows_it(run, tmp_path
     code, text, notes = run(ETHANOL, "--time", "160fs")
     assert code == 0
     assert not any("warning" in note for note in notes)
-    assert notes[0].startswith("equilibration: 1.008 ps of Langevin at 300 K and 20 per ps")
+    assert notes[0].startswith(
+        "equilibration: 1.008 ps of Langevin dynamics at 300 K and 20 per ps"
+    )
     frames = read(tmp_path / "t.xyz", ":")
     assert len(frames) == 11
     start = read(ETHANOL)
@@ -133,8 +135,8 @@ def test_an_operator_out_of_its_depth_is_called_so(run, tmp_path):
     assert code == 4
     assert re.search(r"temperature +\d{3}\.\d ± ", text)
     assert re.search(
-        r"^ase-atom: N2O\.xyz: a mean temperature of \d+ ± \d+ K under a thermostat at 300 K, \d+ "
-        r"standard errors off: N2O is out of the depth of tg80-gfn2",
+        r"^ase-atom: N2O\.xyz: the mean temperature, \d+ ± \d+ K, is \d+ standard errors from the "
+        r"thermostat's 300 K: do not trust this trajectory, tg80-gfn2 does not describe N2O well",
         notes[-1],
     )
     assert len(list(tmp_path.glob("t-*.xyz"))) == 8

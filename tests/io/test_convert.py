@@ -261,7 +261,7 @@ def test_a_truncated_trajectory(tmp_path, ethanol, convert):
         (["in.dcd", "out.xtc", "--every", "0"], "--every must be at least 1, not 0"),
         (["in.dcd", "out.xtc", "--every", "x"], "--every"),
         (["in.dcd", "out.xtc", "--frame-interval", "-1fs"], "above zero"),
-        (["in.dcd", "out.xtc", "--frame-interval", "often"], "'often' is no time"),
+        (["in.dcd", "out.xtc", "--frame-interval", "often"], "'often' is not a time"),
         (["in.dcd", "out.xtc", "--topology", "six.xyz"], "not that of"),
         (["in.dcd", "out.xtc", "--topology", "none.xyz"], "none.xyz does not exist"),
         (["rubbish.dcd", "out.xtc"], "no DCD header"),

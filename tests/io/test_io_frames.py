@@ -325,7 +325,7 @@ def test_cells_of_zeros_within_a_dcd_file(tmp_path, ethanol):
 def test_a_dcd_cell_that_cannot_be_is_refused(tmp_path, ethanol, box):
     positions, _, _ = make_frames(ethanol, 2)
     dcd(tmp_path / "t.dcd", positions, [[20, 90, 20, 90, 90, 20], box])
-    with pytest.raises(TrajectoryError, match=r"frame 2 has a cell that cannot be"):
+    with pytest.raises(TrajectoryError, match=r"frame 2 has an impossible cell"):
         frames_of(tmp_path / "t.dcd", ethanol)
 
 

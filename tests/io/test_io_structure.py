@@ -49,7 +49,7 @@ def test_a_cell_into_which_atoms_were_folded_is_refused(tmp_path, ethanol):
     ethanol.set_cell(np.eye(3))
     ethanol.pbc = True
     ase_write(tmp_path / "t.cif", ethanol)
-    with pytest.raises(TrajectoryError, match="folds its atoms into a placeholder cell"):
+    with pytest.raises(TrajectoryError, match="wraps its atoms into a placeholder cell"):
         read_structure(tmp_path / "t.cif")
     ethanol.set_cell(12 * np.eye(3))
     ase_write(tmp_path / "t.cif", ethanol)

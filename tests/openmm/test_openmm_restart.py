@@ -109,7 +109,7 @@ def test_the_settings_of_the_new_integrator_hold(ethanol, springs, carry, what, 
     timestep, stride = settings.get("timestep", 0.5), settings.get("stride", 4.0)
     steps = round(stride / timestep)
     (said,) = warnings_of(second, 1)
-    assert f"those of this integrator hold: {message}" in said
+    assert f"this integrator uses its own: {message}" in said
     found = [phase(second), *march(second, steps - 1)]
     noise = seeded_noise(int(second.context.getParameters()[SEED]))
     state = PhaseState.from_atoms(ethanol).replace(

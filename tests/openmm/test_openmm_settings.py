@@ -62,8 +62,8 @@ def test_openmmml_refuses_unknown_keywords_with_the_nearest(topology):
 @pytest.mark.parametrize(
     ("timestep", "settings", "message"),
     [
-        (5e-16, {}, "look at its unit; numbers without a unit are in ps"),
-        (1e-6 * FEMTO, {}, "look at its unit"),
+        (5e-16, {}, "check its unit; numbers without a unit are in ps"),
+        (1e-6 * FEMTO, {}, "check its unit"),
         (0.5, {}, "500 fs is longer than the stride .* numbers without a unit are in ps"),
         (-0.5 * FEMTO, {}, "must be above 0 fs"),
         (float("nan"), {}, "must be above 0 fs"),
@@ -72,12 +72,12 @@ def test_openmmml_refuses_unknown_keywords_with_the_nearest(topology):
         (None, {}, "timestep is a number in picosecond"),
         ([0.5] * FEMTO, {}, "timestep is a number in picosecond"),
         (0.0005, {"stride": 16}, "beyond the operator's horizon"),
-        (0.0005, {"stride": 1.6e-14}, "look at its unit"),
+        (0.0005, {"stride": 1.6e-14}, "check its unit"),
         (0.0005, {"temperature": 300 * unit.kilojoule_per_mole, "friction": 1}, "in kelvin"),
         (0.0005, {"temperature": "300 K", "friction": 1}, "temperature is a number in kelvin"),
         (0.0005, {"temperature": 300, "friction": 1 * unit.picosecond}, "friction is a number"),
-        (0.0005, {"temperature": 300, "friction": 1e8}, "look at its unit"),
-        (0.0005, {"temperature": 300, "taut": 1e-13}, "look at its unit"),
+        (0.0005, {"temperature": 300, "friction": 1e8}, "check its unit"),
+        (0.0005, {"temperature": 300, "taut": 1e-13}, "check its unit"),
         (0.0005, {"temperature": 300, "friction": 0}, "friction must be above 0"),
     ],
 )

@@ -38,8 +38,8 @@ def check_alone(trajectory: Trajectory) -> None:
     """
     if trajectory.frames < LEAST_FRAMES:
         raise DataError(
-            f"{trajectory.name} holds {trajectory.frames} frames: statistics want "
-            f"{LEAST_FRAMES} at the very least"
+            f"{trajectory.name} holds {trajectory.frames} frames: a comparison needs at least "
+            f"{LEAST_FRAMES}"
         )
     ratio = neighbour_ratio(trajectory)
     for low, high, what in _UNITS:
@@ -108,11 +108,11 @@ def check_pair(
         if not same_elements:
             raise DataError(
                 f"the atoms of {trajectory.name} stand in another order than those of "
-                f"{reference.name}: taken as {listed} they fit, which --reorder does"
+                f"{reference.name}: in the order {listed} they fit, and --reorder uses this order"
             )
         return trajectory, (
             "the elements stand in the same order, but other atoms are bonded: the molecule is the "
-            f"reference's with its atoms taken as {listed}, which --reorder does"
+            f"reference's with its atoms in the order {listed}, which --reorder uses"
         )
     if not same_elements:
         raise DataError(

@@ -77,9 +77,9 @@ def _by_name(reference: Trajectory, card: OperatorCard) -> Trajectory:
         if certain:
             raise _nothing_left(reference, card)
         raise ConfigError(
-            f"every run of {reference.short_name} bears the name of a burst that {card.name} has "
-            "learned from, and its card does not tell by content: give runs that it has not seen, "
-            "or, if these are others, give them other names"
+            f"every run of {reference.short_name} bears the name of a burst that {card.name} was "
+            "trained on, and its card cannot identify runs by content: give runs that it was not "
+            "trained on, or rename these if they are other runs"
         )
     if certain and any(learned):
         notes.append(_left_out(sum(learned), card))

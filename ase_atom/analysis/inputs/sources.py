@@ -71,7 +71,7 @@ def load_trajectory(
             replace(run, times=frame_interval * np.arange(len(run))) for run in trajectory.segments
         )
         trajectory = replace(trajectory, segments=runs).noting(
-            f"frames were taken as {frame_interval:g} fs apart, as told"
+            f"frames were taken as {frame_interval:g} fs apart, as given"
         )
     return trajectory.checked()
 
@@ -82,7 +82,7 @@ def _has_times(trajectory: Trajectory, told: float) -> bool:
     if own is not None and abs(own - told) > EVEN * told:
         raise DataError(
             f"frames of {trajectory.name} are {own:.4g} fs apart by its own times, not {told:g} fs "
-            "as told: leave the interval out, or correct the times in the file"
+            "as given: leave the interval out, or correct the times in the file"
         )
     return own is not None
 

@@ -38,7 +38,7 @@ def with_dipoles(trajectory: Trajectory, calculator: Calculator) -> Trajectory:
         If the calculator has no dipoles.
     """
     if "dipole" not in calculator.implemented_properties:
-        raise ConfigError("an infrared spectrum wants --energy of a calculator that has dipoles")
+        raise ConfigError("an infrared spectrum needs --energy with a calculator that has dipoles")
     atoms = Atoms(trajectory.numbers)
     atoms.calc = calculator
     runs = []

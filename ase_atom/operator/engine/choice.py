@@ -77,8 +77,8 @@ def evaluated_by(
         return operator
     if importlib.util.find_spec("onnxruntime") is None:
         warn(
-            "the package onnxruntime is not there: torch evaluates, several times slower for "
-            "small molecules",
+            "the package onnxruntime is not installed: torch evaluates the operator instead, "
+            "several times slower for small molecules",
             EngineWarning,
         )
         return operator

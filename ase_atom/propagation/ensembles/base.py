@@ -135,7 +135,7 @@ class Parameter:
         if not self.least <= value <= self.most:
             raise ConfigError(
                 f"{name} cannot be {value:g} {self.unit}: for molecules it is {self.usual} "
-                f"{self.unit}, so look at its unit"
+                f"{self.unit}; check its unit"
             )
         return value
 

@@ -24,22 +24,23 @@ from ase_atom.state import PhaseState
 class Bussi(Thermostat):
     """Stochastic velocity rescaling (Bussi, Donadio and Parrinello 2007); see `Thermostat`.
 
-    All velocities are scaled by one random factor, so the thermostat disturbs the dynamics least.
-    The angular momentum of an isolated molecule changes in size only: the operator's jumps keep
-    it, and at the end of each a rigid rotation makes sure.
+    One random factor scales all velocities, so the thermostat disturbs the dynamics very little.
+    The angular momentum of an isolated molecule changes in size, not in direction. At the end of
+    each jump a rigid-body rotation added to the velocities restores it.
 
     Parameters
     ----------
     temperature_K
-        K.
+        Temperature in K.
     taut
         Relaxation time τ in fs.
     fix_com
-        Keep the centre of mass where it is.
+        Fix the centre of mass.
     energy_correction
         As in `Langevin`.
     reversible
-        As in `NVE`: one factor for all velocities cannot give back what single vibrations lose.
+        As in `NVE`: one factor for all velocities cannot return the energy that single vibrations
+        lose.
 
     Raises
     ------

@@ -28,17 +28,17 @@ class Langevin(Thermostat):
     Parameters
     ----------
     temperature_K
-        K.
+        Temperature in K.
     friction
-        γ in 1/fs.
+        Friction γ in 1/fs.
     fix_com
-        Keep the centre of mass where it is.
+        Fix the centre of mass.
     energy_correction
-        Also scale the vibrational velocities at the end of each jump so that the jump itself
-        keeps the total energy. One energy evaluation a jump.
+        Also scale the vibrational velocities at the end of each jump, so that the jump itself
+        conserves the total energy. This costs one energy evaluation per jump.
     reversible
-        As in `NVE`. The thermostat itself makes up for what vibrations lose, as long as the
-        friction is well above the rate of the loss.
+        As in `NVE`. The thermostat compensates the energy loss of vibrations if the friction is
+        well above the rate of the loss.
 
     Raises
     ------

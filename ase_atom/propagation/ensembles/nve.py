@@ -19,22 +19,22 @@ from ase_atom.state import PhaseState
 @known_fields
 @dataclass(frozen=True)
 class NVE:
-    """Microcanonical dynamics: the operator's jumps, with both momenta kept.
+    """Microcanonical dynamics: the operator's jumps, with linear and angular momentum conserved.
 
-    The operator moves the centre of mass exactly. At the end of each jump, and only there so that
-    velocities inside a jump stay the derivatives of the positions, a rigid rotation restores the
-    angular momentum about the centre of mass.
+    The operator moves the centre of mass exactly. At the end of each jump, a rigid-body rotation
+    added to the velocities restores the angular momentum about the centre of mass. Inside a jump
+    velocities are not corrected, so that they remain the derivatives of the positions.
 
-    N_f is 3N - 3: the centre of mass moves uniformly and is no part of the temperature.
+    N_f is 3N - 3: the temperature does not include the uniform motion of the centre of mass.
 
     Parameters
     ----------
     energy_correction
-        Also scale the vibrational velocities at the end of each jump so that kinetic plus
-        potential energy is kept. One energy evaluation a jump.
+        Also scale the vibrational velocities at the end of each jump, so that the sum of kinetic
+        and potential energy is conserved. This costs one energy evaluation per jump.
     reversible
-        Make jumps reversible in time, which takes three passes of the operator instead of one:
-        an operator's error then neither feeds nor drains any vibration on average.
+        Make jumps reversible in time. This takes three passes of the operator instead of one. The
+        operator's error then adds no energy to a vibration, and removes none, on average.
     """
 
     name: ClassVar[str] = "nve"
