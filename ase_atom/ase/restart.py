@@ -60,9 +60,7 @@ class RestartFile:
         self, path: str | Path, interval: int, kind: str, outputs: Iterable[str | Path] = ()
     ) -> None:
         if isinstance(interval, bool) or not (math.isfinite(interval) and interval >= 1):
-            raise ConfigError(
-                f"restart_interval is a number of jumps, at least 1, not {interval!r}"
-            )
+            raise ConfigError(f"restart_interval is a number of jumps from 1 on, not {interval!r}")
         if interval != int(interval):
             raise ConfigError(f"restart_interval is a whole number of jumps, not {interval!r}")
         self.path, self.kind = Path(path), kind

@@ -87,7 +87,7 @@ def convert_trajectory(
     """
     source, target = Path(source), Path(target)
     if every < 1:
-        raise TrajectoryError(f"every must be a whole number of frames, at least 1, not {every}")
+        raise TrajectoryError(f"every must be at least 1, not {every}")
     if frame_interval is not None:
         positive(frame_interval, "the frame interval")
     if any(is_same_file(source, file) for file in output_files(target)):

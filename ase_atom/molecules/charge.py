@@ -23,12 +23,10 @@ def total_charge(atoms: Atoms) -> int:
     try:
         charge = float(stated)
     except (TypeError, ValueError) as error:
-        raise CoverageError(
-            f"the structure's total charge is {stated!r}, which is not a number"
-        ) from error
+        raise CoverageError(f"the structure's total charge is {stated!r}, not a number") from error
     if not math.isfinite(charge) or abs(charge - round(charge)) > _ROUNDING:
         where = 'atoms.info["charge"]' if "charge" in atoms.info else "sum of its atoms' charges"
         raise CoverageError(
-            f"the structure's total charge ({where}) is {charge:g}, which is not a whole number"
+            f"the structure's total charge ({where}) is {charge:g}, not a whole number"
         )
     return round(charge)

@@ -62,7 +62,7 @@ BAD_STRUCTURES = {
     "several molecules": (lambda f: _saved(f, _two()), "2 molecules (C2H6O, C2H6O)"),
     "mass": (lambda f: _saved(f, _deuterated()), "H1 has a mass of 2.014 amu"),
     "charge": (lambda f: _saved(f, _ethanol(charge=-1)), "total charge of -1"),
-    "no charge": (lambda f: _saved(f, _ethanol(charge=float("nan"))), "is nan, no whole number"),
+    "no charge": (lambda f: _saved(f, _ethanol(charge=float("nan"))), "is nan, not a whole number"),
     "periodic": (lambda f: _saved(f, _periodic()), "periodic cell"),
     "overlapping": (lambda f: _saved(f, _overlapping()), "H5 and H6 are 0.173 Å apart"),
 }

@@ -325,7 +325,7 @@ def test_nothing_stays_of_a_conversion_without_a_frame(tmp_path, convert, target
 
 def test_calls_that_make_no_sense(tmp_path, ethanol):
     write(tmp_path / "in.dcd", ethanol)
-    with pytest.raises(TrajectoryError, match="not every 0"):
+    with pytest.raises(TrajectoryError, match="every must be at least 1, not 0"):
         convert_trajectory(tmp_path / "in.dcd", tmp_path / "out.xtc", every=0)
     seen = []
     convert_trajectory(tmp_path / "in.dcd", tmp_path / "out.xtc", progress=seen.append)

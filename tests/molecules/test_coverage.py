@@ -147,12 +147,12 @@ def _sulphur(atoms):
         (_deuterated, r"H1 has a mass of 2\.014 amu.*1\.008"),
         (_charged, r"total charge of \+1.*trained for 0"),
         (_partial_charges, "total charge of -1"),
-        (_strangely_charged, "total charge is 'none', no number"),
-        (_charge_of(float("nan")), r'charge \(atoms.info\["charge"\]\) is nan, no whole number'),
-        (_charge_of(-np.inf), "is -inf, no whole number"),
-        (_charge_of(0.5), r"is 0\.5, no whole number"),
-        (_charges_of(np.nan), r"\(sum of its atoms' charges\) is nan, no whole number"),
-        (_charges_of(0.3), r"is 0\.3, no whole number"),
+        (_strangely_charged, "total charge is 'none', not a number"),
+        (_charge_of(float("nan")), r'charge \(atoms.info\["charge"\]\) is nan, not a whole number'),
+        (_charge_of(-np.inf), "is -inf, not a whole number"),
+        (_charge_of(0.5), r"is 0\.5, not a whole number"),
+        (_charges_of(np.nan), r"\(sum of its atoms' charges\) is nan, not a whole number"),
+        (_charges_of(0.3), r"is 0\.3, not a whole number"),
         (_constrained, "the constraint FixAtoms cannot be kept"),
         (_doubled, r"2 molecules \(C2H6O, C2H6O\)"),
         (_nan, "position of atom O1 is not finite"),
@@ -197,7 +197,7 @@ def test_the_matching_card_is_found(ethanol):
     with pytest.raises(CoverageError, match="there is none"):
         find_card(ethanol, [])
     ethanol.info["charge"] = float("nan")
-    with pytest.raises(CoverageError, match="is nan, no whole number"):
+    with pytest.raises(CoverageError, match="is nan, not a whole number"):
         find_card(ethanol, cards)
 
 

@@ -201,7 +201,7 @@ def test_charges_of_atoms_count_where_none_is_stated() -> None:
     atoms.set_initial_charges([-1.02, 0.01, 0.01])
     assert PhaseState.from_atoms(atoms).charge.tolist() == [-1]
     atoms.info["charge"] = 0.4
-    with pytest.raises(CoverageError, match=r"0\.4, no whole number"):
+    with pytest.raises(CoverageError, match=r"0\.4, not a whole number"):
         PhaseState.from_atoms(atoms)
 
 
