@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ase_atom.errors import StateError
 from ase_atom.errors.keywords import known_fields
-from ase_atom.molecules.charge import total_charge
+from ase_atom.molecules.atoms import total_charge
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB, velocities_from_ase, velocities_to_ase
 
 
@@ -90,7 +90,7 @@ class PhaseState:
 
         Masses are those of the atoms: ASE's standard atomic masses unless a caller set others,
         which operators refuse (see `ase_atom.molecules.coverage`). Charges are those that
-        `ase_atom.molecules.charge.total_charge` finds. Cell, constraints and calculators are not
+        `ase_atom.molecules.atoms.total_charge` finds. Cell, constraints and calculators are not
         carried.
 
         Raises

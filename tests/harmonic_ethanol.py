@@ -25,7 +25,7 @@ def modes() -> tuple[NDArray, NDArray, NDArray]:
     """
     atoms = read(ETHANOL)
     x, masses = atoms.positions, atomic_masses[atoms.numbers]
-    bonds = set(perceive_bonds(atoms))
+    bonds = set(perceive_bonds(atoms.numbers, atoms.positions))
     around = {i: {j for pair in bonds if i in pair for j in pair} - {i} for i in range(len(x))}
     size = x.size
     stiffness = np.zeros((size, size))

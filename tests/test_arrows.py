@@ -111,3 +111,14 @@ def test_the_package_never_needs_the_training_scripts(graph: dict[str, set[str]]
         if is_within(other, "training")
     ]
     assert wrong == []
+
+
+def test_chemistry_takes_arrays() -> None:
+    """Two modules of `ase_atom.molecules` look at an `ase.Atoms`."""
+    looking = {
+        path.stem
+        for path in (ROOT / "ase_atom" / "molecules").glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.ImportFrom) and any(a.name == "Atoms" for a in node.names)
+    }
+    assert looking == {"atoms", "catalogue"}

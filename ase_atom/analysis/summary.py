@@ -67,7 +67,7 @@ class RunSummary:
         bonds = [
             (row, i, j)
             for row, atoms in enumerate(state.to_atoms())
-            for i, j in perceive_bonds(atoms)
+            for i, j in perceive_bonds(atoms.numbers, atoms.positions)
         ]
         self._bonds = torch.tensor(bonds, dtype=torch.int64, device=state.device).view(-1, 3)
         self._start = self._lengths(state.positions[:, None])

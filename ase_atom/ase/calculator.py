@@ -19,8 +19,9 @@ from ase.calculators.calculator import (
 from ase_atom.errors import ConfigError, StateError
 from ase_atom.errors.keywords import known_keywords, refuse_unknown
 from ase_atom.errors.warning import warn
-from ase_atom.molecules.catalogue import operator_for
-from ase_atom.molecules.coverage import STATED, CoverageWarning, check_atoms, fixes_centre_of_mass
+from ase_atom.molecules.atoms import STATED, fixes_centre_of_mass, structure_of
+from ase_atom.molecules.catalogue import check_atoms, operator_for
+from ase_atom.molecules.coverage import CoverageWarning
 from ase_atom.molecules.topology import atom_label
 from ase_atom.operator import OperatorLike, check_operator, load_operator
 from ase_atom.operator.torch_settings import own_torch
@@ -254,7 +255,7 @@ class ATOMCalculator(Calculator):
             self.parameters["operator"] = self._name_of(None)
         elif self._operator.card is not None:
             check_atoms(bare, self._operator.card)
-        for line in reservations(self._operator.card, [bare]):
+        for line in reservations(self._operator.card, [structure_of(bare)]):
             if line not in self.said:
                 self.said.add(line)
                 warn(line, CoverageWarning)

@@ -10,7 +10,7 @@ from ase import Atoms
 
 from ase_atom.ase.settings import ASE_TIME, ase_time, choose_noise, choose_operator
 from ase_atom.errors.keywords import known_keywords
-from ase_atom.molecules.coverage import fixes_centre_of_mass
+from ase_atom.molecules.atoms import fixes_centre_of_mass
 from ase_atom.operator.protocol import OperatorLike
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import Langevin, check_time, default_stride

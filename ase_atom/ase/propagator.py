@@ -31,8 +31,8 @@ from ase_atom.errors import ConfigError, StateError
 from ase_atom.errors.keywords import known_keywords
 from ase_atom.errors.warning import warn
 from ase_atom.files import RESTART_INTERVAL
-from ase_atom.molecules.charge import total_charge
-from ase_atom.molecules.coverage import CoverageWarning, fixes_centre_of_mass
+from ase_atom.molecules.atoms import fixes_centre_of_mass, structure_of, total_charge
+from ase_atom.molecules.coverage import CoverageWarning
 from ase_atom.molecules.topology import atom_label
 from ase_atom.operator import OperatorCard, OperatorLike
 from ase_atom.operator.torch_settings import own_torch
@@ -209,7 +209,7 @@ class ATOMPropagator(RestartableDynamics):
             restart, restart_interval, state, step_length, energy_correction, kwargs
         )
         begins = None if goes_on else start
-        self._warn(reservations(self._card, [atoms], self.ensemble, begins), atoms)
+        self._warn(reservations(self._card, [structure_of(atoms)], self.ensemble, begins), atoms)
         if not goes_on and (cold := cold_start(self.operator, self.ensemble, state)):
             warn(cold)
         # All is checked: only now files are opened and momenta changed.

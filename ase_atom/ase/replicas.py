@@ -30,7 +30,8 @@ from ase_atom.files import RESTART_INTERVAL
 from ase_atom.io import TrajectoryWriter, check_output, open_trajectory
 from ase_atom.io.continuing import cut_to_whole_frames
 from ase_atom.io.room import check_room
-from ase_atom.molecules.coverage import CoverageWarning, fixes_centre_of_mass
+from ase_atom.molecules.atoms import fixes_centre_of_mass, structure_of
+from ase_atom.molecules.coverage import CoverageWarning
 from ase_atom.operator import OperatorLike
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import (
@@ -293,7 +294,7 @@ def propagate_replicas(
     if isinstance(ensemble, NVE) and not keeper.goes_on:
         _check_different(state)
     start = None if keeper.goes_on else state
-    for line in reservations(model.card, replicas, ensemble, start):
+    for line in reservations(model.card, map(structure_of, replicas), ensemble, start):
         warn(line, CoverageWarning)
     with own_torch(threads):
         propagator = Propagator(

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from ase_atom.ase.calculator import ATOMCalculator
 from ase_atom.errors import ConfigError
+from ase_atom.molecules.atoms import STATED, fixes_centre_of_mass
 from ase_atom.molecules.catalogue import operator_for
-from ase_atom.molecules.coverage import STATED, fixes_centre_of_mass
 from ase_atom.propagation import Noise, OperatorLike, Potential, Settings, check_abilities
 from ase_atom.propagation.ensembles import own_settings, unit_of
 from ase_atom.state import PhaseState
@@ -35,7 +35,7 @@ def choose_operator(atoms: Atoms, operator: str | Path | OperatorLike | None) ->
     Parameters
     ----------
     atoms
-        The molecule; `ase_atom.molecules.coverage.fixes_centre_of_mass` judges its constraints.
+        The molecule; `ase_atom.molecules.atoms.fixes_centre_of_mass` judges its constraints.
     operator
         A name, a file or an operator; by default that of an `ATOMCalculator` on the atoms.
 

@@ -13,6 +13,7 @@ from ase_atom.cli.messages import say, say_warning
 from ase_atom.cli.report import Row
 from ase_atom.cli.request import RunRequest
 from ase_atom.errors import BrokenStateError, ConfigError
+from ase_atom.molecules.atoms import structure_of
 from ase_atom.molecules.coverage import as_covered, temperature_warning
 from ase_atom.operator import OperatorLike
 from ase_atom.propagation import Ensemble, Guard, equilibrate, reservations, sample_velocities
@@ -151,7 +152,7 @@ def _warn(
     moving = ~resting & (plan.ensemble.temperature(structures) > _MOVING)
     for index in range(0, len(rows), request.replicas):
         start = structures.select(torch.tensor([index])) if moving[index] else None
-        for line in reservations(card, [rows[index].atoms], plan.ensemble, start):
+        for line in reservations(card, [structure_of(rows[index].atoms)], plan.ensemble, start):
             several = len(request.structures) > 1 and line.startswith("the molecule")
             name = rows[index].molecule.name
             lines.append(line.replace("the molecule", name, 1) if several else line)

@@ -115,8 +115,9 @@ def _load(
     path: Path, request: RunRequest, operator: OperatorLike | None
 ) -> tuple[Atoms, OperatorLike]:
     from ase_atom.io import read_structure
+    from ase_atom.molecules.atoms import fixes_centre_of_mass
     from ase_atom.molecules.catalogue import operator_for
-    from ase_atom.molecules.coverage import CoverageWarning, fixes_centre_of_mass
+    from ase_atom.molecules.coverage import CoverageWarning
 
     atoms = read_structure(path)
     if fixes_centre_of_mass(atoms):
@@ -159,7 +160,7 @@ def check_start(atoms: Atoms) -> None:
 
 def label_of(name: str, atoms: Atoms) -> Label:
     """What a molecule and its atoms are called."""
-    from ase_atom.molecules.topology import atom_names
+    from ase_atom.molecules.atoms import atom_names
     from ase_atom.propagation import Label
 
     return Label(name, tuple(atom_names(atoms)))

@@ -18,7 +18,8 @@ from ase_atom.io.ase_frames import stated_masses
 from ase_atom.io.guard import check_file, reading
 from ase_atom.io.labels import HEAVY_HYDROGEN
 from ase_atom.io.structure import read_structure
-from ase_atom.molecules.topology import BOND_FACTOR, atom_names, perceive_bonds, radii
+from ase_atom.molecules.atoms import atom_names
+from ase_atom.molecules.topology import BOND_FACTOR, perceive_bonds, radii
 
 _MASS_ROUNDING = 0.06  # amu, between what force fields and IUPAC take for one element
 _FURTHEST = 999_999  # Å, for eight characters with a sign
@@ -29,7 +30,7 @@ _SMALL = 200  # up to so many atoms all pairs are looked at
 def openmm_topology(atoms: Atoms, bonds: bool = True) -> Topology:
     """Return a topology of one residue, ``MOL``, with bonds perceived from the positions.
 
-    Atoms are named as `ase_atom.molecules.topology.atom_names` has them. Periodic atoms give the
+    Atoms are named as `ase_atom.molecules.atoms.atom_names` has them. Periodic atoms give the
     cell too.
     """
     topology = Topology()
@@ -48,7 +49,7 @@ def openmm_topology(atoms: Atoms, bonds: bool = True) -> Topology:
 def find_bonds(atoms: Atoms) -> list[tuple[int, int]]:
     """Return bonded pairs (i < j) by distance, through periodic boundaries too."""
     if len(atoms) <= _SMALL and not atoms.pbc.any():
-        return perceive_bonds(atoms)
+        return perceive_bonds(atoms.numbers, atoms.positions)
     limits = BOND_FACTOR * radii(atoms.numbers)
     positions = atoms.get_positions(wrap=bool(atoms.pbc.any()))
     here = KDTree(positions)

@@ -7,9 +7,11 @@ from pathlib import Path
 from ase import Atoms
 
 from ase_atom.errors.keywords import known_keywords
-from ase_atom.molecules.coverage import check_atoms, find_card
+from ase_atom.molecules.atoms import check_isolated, structure_of
+from ase_atom.molecules.coverage import check_molecule, find_card
 from ase_atom.operator import (
     Engine,
+    OperatorCard,
     OperatorLike,
     check_operator,
     list_operators,
@@ -51,10 +53,31 @@ def operator_for(
         For an object that is not an operator, an unknown engine, or a missing device.
     """
     if operator is None:
-        return load_operator(find_card(atoms, list_operators()).name, engine, device)
+        check_isolated(atoms)
+        card = find_card(structure_of(atoms), list_operators())
+        return load_operator(card.name, engine, device)
     if isinstance(operator, str | Path):
         operator = load_operator(operator, engine, device)
     check_operator(operator)
     if operator.card is not None:  # one without a card is its maker's to answer for
         check_atoms(atoms, operator.card, force)
     return operator
+
+
+def check_atoms(atoms: Atoms, card: OperatorCard, force: bool = False) -> None:
+    """Check that an operator was trained for a molecule, and that the atoms are one.
+
+    Parameters
+    ----------
+    atoms
+        The molecule.
+    card, force
+        As `ase_atom.molecules.coverage.check_molecule`.
+
+    Raises
+    ------
+    CoverageError
+        As `check_molecule`, and for a periodic cell, constraints or several molecules.
+    """
+    check_isolated(atoms)
+    check_molecule(structure_of(atoms), card, force)

@@ -6,17 +6,16 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 import numpy as np
-from ase import Atoms
-from ase.constraints import FixAtoms, FixCom
 from ase.data import chemical_symbols
+from numpy.typing import NDArray
 
 from ase_atom.errors import CoverageError
 from ase_atom.errors.warning import warn
-from ase_atom.molecules.charge import total_charge
-from ase_atom.molecules.topology import atom_label, drawn, fragments, is_zwitterion, perceive_smiles
+from ase_atom.molecules.topology import atom_label, drawn, is_zwitterion, perceive_smiles
 from ase_atom.units import format_charge
 
 if TYPE_CHECKING:
+    from ase_atom.molecules.structure import Structure
     from ase_atom.operator import OperatorCard
     from ase_atom.state import PhaseState
 
@@ -38,11 +37,10 @@ SMALLEST = 3
 What it learned of bonds, it learned of bonds in molecules; two atoms alone it moves wrongly.
 """
 
-STATED = ("charge", "spin", "multiplicity")
-"""What ``atoms.info`` may state of the electrons, beside the charges and moments of the atoms."""
 
-
-def check_composition(numbers: np.ndarray, masses: np.ndarray, card: OperatorCard) -> None:
+def check_composition(
+    numbers: NDArray[np.integer], masses: NDArray[np.floating], card: OperatorCard
+) -> None:
     """Check elements and masses, both ``[N]``, against those an operator was trained with.
 
     Raises
@@ -67,71 +65,13 @@ def check_composition(numbers: np.ndarray, masses: np.ndarray, card: OperatorCar
             )
 
 
-def check_isolated(atoms: Atoms) -> None:
-    """Check that the atoms are one finite molecule.
-
-    Raises
-    ------
-    CoverageError
-        For no atoms, unknown elements, non-finite coordinates, a periodic cell, constraints other
-        than ``FixCom``, or several molecules.
-    """
-    if len(atoms) == 0:
-        raise CoverageError("the structure holds no atoms")
-    if (atoms.numbers < 1).any():
-        index = int(np.flatnonzero(atoms.numbers < 1)[0])
-        raise CoverageError(f"atom {index} is of no known element")
-    for name, values in (("position", atoms.positions), ("velocity", atoms.get_velocities())):
-        if not np.isfinite(values).all():
-            index = int(np.flatnonzero(~np.isfinite(values).all(axis=1))[0])
-            raise CoverageError(
-                f"the {name} of atom {atom_label(atoms.numbers, index)} is not finite"
-            )
-    if atoms.pbc.any():
-        raise CoverageError(
-            "the structure has a periodic cell; operators are for isolated molecules: "
-            "remove it with atoms.pbc = False"
-        )
-    fixes_centre_of_mass(atoms)
-    parts = fragments(atoms)
-    if len(parts) > 1:
-        formulas = ", ".join(atoms[part].get_chemical_formula() for part in parts[:4])
-        more = ", …" if len(parts) > 4 else ""
-        raise CoverageError(
-            f"the structure holds {len(parts)} molecules ({formulas}{more}); "
-            "operators move one molecule at a time"
-        )
-
-
-def fixes_centre_of_mass(atoms: Atoms) -> bool:
-    """Say whether the atoms' constraints fix the centre of mass, and nothing else.
-
-    Raises
-    ------
-    CoverageError
-        For any other constraint: a molecule with fixed atoms, lengths or planes moves in ways that
-        no operator has learned, and moving it back afterwards would be another dynamics.
-    """
-    fixed = False
-    for constraint in atoms.constraints:
-        if isinstance(constraint, FixCom):
-            fixed = True
-        elif not (isinstance(constraint, FixAtoms) and len(constraint.index) == 0):
-            raise CoverageError(
-                f"the constraint {type(constraint).__name__} cannot be kept: operators are trained "
-                "on molecules that move freely; only FixCom is supported, atoms.set_constraint() "
-                "removes the others"
-            )
-    return fixed
-
-
-def check_atoms(atoms: Atoms, card: OperatorCard, force: bool = False) -> None:
+def check_molecule(structure: Structure, card: OperatorCard, force: bool = False) -> None:
     """Check that an operator was trained for a molecule.
 
     Parameters
     ----------
-    atoms
-        The molecule.
+    structure
+        Of one molecule, see `ase_atom.molecules.structure.check_one`.
     card
         The operator's.
     force
@@ -141,13 +81,12 @@ def check_atoms(atoms: Atoms, card: OperatorCard, force: bool = False) -> None:
     Raises
     ------
     CoverageError
-        For a periodic cell, several molecules, an element, a mass, a total charge or a molecule
-        that the card does not cover: by its canonical SMILES, or, for an operator of molecules in
-        general, by its size, and if it is no closed shell or a zwitterion that is not on the card.
+        For an element, a mass, a total charge or a molecule that the card does not cover: by its
+        canonical SMILES, or, for an operator of molecules in general, by its size, and if it is no
+        closed shell or a zwitterion that is not on the card.
     """
-    check_isolated(atoms)
-    check_composition(atoms.numbers, atoms.get_masses(), card)
-    reason = _beyond(atoms, card)
+    check_composition(structure.numbers, structure.masses, card)
+    reason = _beyond(structure, card)
     if reason is None:
         return
     if not force:
@@ -155,54 +94,43 @@ def check_atoms(atoms: Atoms, card: OperatorCard, force: bool = False) -> None:
     warn(f"{reason}; the simulation continues, with unknown errors", CoverageWarning)
 
 
-def _beyond(atoms: Atoms, card: OperatorCard) -> str | None:
+def _beyond(structure: Structure, card: OperatorCard) -> str | None:
     """What about a molecule of the right elements a card does not cover, if anything."""
-    charge = total_charge(atoms)
-    if charge not in card.charges:
+    if structure.charge not in card.charges:
         return (
-            f"the structure has a total charge of {format_charge(charge)}, but {card.name} was "
-            f"trained for {format_charge(card.charges)}"
+            f"the structure has a total charge of {format_charge(structure.charge)}, but "
+            f"{card.name} was trained for {format_charge(card.charges)}"
         )
-    reason = wrong_size("structure", len(atoms), card)
+    reason = wrong_size("structure", len(structure.numbers), card)
     if reason is not None:
         return reason
     try:
-        names = perceive_smiles(atoms, charge)
+        names = _smiles(structure)
     except CoverageError as error:
         return str(error)
-    unpaired = _open_shell(atoms)
-    if unpaired is not None:
+    if structure.open_shell is not None:
         return (
-            f"the structure has {unpaired}, but {card.name} was trained for closed shells: "
-            "radicals and triplets are not covered"
+            f"the structure has {structure.open_shell}, but {card.name} was trained for closed "
+            "shells: radicals and triplets are not covered"
         )
     if covers(card, names):
         return None
     if card.largest_molecule is None:
         return (
-            f"{card.name} was not trained for {names[0]} ({atoms.get_chemical_formula()}), "
+            f"{card.name} was not trained for {names[0]} ({structure.formula}), "
             f"only for {', '.join(card.smiles)}"
         )
     if is_zwitterion(names[1]):
         return (
-            f"{names[1]} ({atoms.get_chemical_formula()}) is a zwitterion: it has separated formal "
+            f"{names[1]} ({structure.formula}) is a zwitterion: it has separated formal "
             f"charges, and {card.name} was trained for molecules without; operators describe the "
             "gas phase, where such charges seldom last"
         )
     return None
 
 
-def _open_shell(atoms: Atoms) -> str | None:
-    """What the atoms state that no closed shell has, if anything.
-
-    A spin of 0 is one of unpaired electrons, and a spin or multiplicity of 1 a singlet's.
-    """
-    if np.any(atoms.get_initial_magnetic_moments()):
-        return "magnetic moments"
-    for key, closed in (("spin", (0, 1)), ("multiplicity", (1,))):
-        if key in atoms.info and atoms.info[key] not in closed:
-            return f'atoms.info["{key}"] = {atoms.info[key]!r}'
-    return None
+def _smiles(structure: Structure) -> tuple[str, str]:
+    return perceive_smiles(structure.numbers, structure.positions, structure.charge)
 
 
 def wrong_size(what: str, count: int, card: OperatorCard) -> str | None:
@@ -247,10 +175,11 @@ def covers(card: OperatorCard, names: Iterable[str]) -> bool:
     return not {drawn(smiles) for smiles in card.smiles}.isdisjoint(names)
 
 
-def find_card(atoms: Atoms, cards: Iterable[OperatorCard]) -> OperatorCard:
+def find_card(structure: Structure, cards: Iterable[OperatorCard]) -> OperatorCard:
     """Return the first card that lists the molecule, with everything about it checked.
 
-    If none lists it, the first of an operator of molecules in general that covers it.
+    If none lists it, the first of an operator of molecules in general that covers it. The molecule
+    is whole and alone, as `ase_atom.molecules.structure.check_one` tells.
 
     Raises
     ------
@@ -260,16 +189,15 @@ def find_card(atoms: Atoms, cards: Iterable[OperatorCard]) -> OperatorCard:
     cards = list(cards)
     own = [card for card in cards if card.largest_molecule is None]
     general = [card for card in cards if card.largest_molecule is not None]
-    check_isolated(atoms)
-    names = perceive_smiles(atoms, total_charge(atoms))
+    names = _smiles(structure)
     for card in own:
         if covers(card, names):
-            check_atoms(atoms, card)
+            check_molecule(structure, card)
             return card
     reasons = []
     for card in general:
         try:
-            check_atoms(atoms, card)
+            check_molecule(structure, card)
         except CoverageError as error:
             reasons.append(str(error))
         else:
@@ -277,28 +205,28 @@ def find_card(atoms: Atoms, cards: Iterable[OperatorCard]) -> OperatorCard:
     said = "".join(f"{reason}; " for reason in reasons)
     shipped = "; ".join(f"{card.name} for {', '.join(card.smiles)}" for card in own)
     raise CoverageError(
-        f"no shipped operator was trained for {names[0]} ({atoms.get_chemical_formula()}); "
+        f"no shipped operator was trained for {names[0]} ({structure.formula}); "
         f"{said}the shipped operators are {shipped or 'none'}; "
         "--operator takes a name or a file"
     )
 
 
-def untrained_molecule_warning(atoms: Atoms, card: OperatorCard) -> str | None:
+def untrained_molecule_warning(structure: Structure, card: OperatorCard) -> str | None:
     """Return a line of warning for a molecule that an operator of molecules in general never saw.
 
     None if it did, if it is an operator of the molecules on its card alone, or if no name fits the
-    positions, of which `check_atoms` speaks.
+    positions, of which `check_molecule` speaks.
     """
     if card.largest_molecule is None:
         return None
     try:
-        names = perceive_smiles(atoms, total_charge(atoms))
+        names = _smiles(structure)
     except CoverageError:
         return None
     if covers(card, names):
         return None
     return (
-        f"{names[0]} ({atoms.get_chemical_formula()}) is not among the {len(card.smiles)} "
+        f"{names[0]} ({structure.formula}) is not among the {len(card.smiles)} "
         f"molecules that {card.name} was trained on; its errors for this molecule are unknown"
     )
 

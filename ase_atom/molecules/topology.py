@@ -9,9 +9,9 @@ from functools import cache
 from itertools import combinations
 
 import numpy as np
-from ase import Atoms
 from ase.data import chemical_symbols, covalent_radii
-from numpy.typing import ArrayLike
+from ase.symbols import Symbols
+from numpy.typing import ArrayLike, NDArray
 
 from ase_atom.errors import CoverageError
 from ase_atom.molecules.lewis import build, draw, lewis_structure, separated_charges
@@ -25,46 +25,54 @@ far above.
 """
 
 
-def is_element(numbers: np.ndarray, or_none: bool = False) -> np.ndarray:
+def is_element(numbers: NDArray[np.integer], or_none: bool = False) -> NDArray[np.bool_]:
     """Return which atomic numbers are those of an element, or zero where ``or_none`` is given."""
     return (numbers >= (0 if or_none else 1)) & (numbers < len(chemical_symbols))
 
 
-def radii(numbers: np.ndarray) -> np.ndarray:
+def radii(numbers: NDArray[np.integer]) -> NDArray[np.float64]:
     """Return covalent radii in Å (Cordero et al. 2008, as tabulated in ASE)."""
-    return covalent_radii[numbers]
+    found: NDArray[np.float64] = covalent_radii[numbers]
+    return found
 
 
-def perceive_bonds(atoms: Atoms) -> list[tuple[int, int]]:
-    """Return the bonded pairs (i < j) of an isolated molecule, judged by distance alone."""
-    radius = radii(atoms.numbers)
-    distance = np.linalg.norm(atoms.positions[:, None] - atoms.positions[None], axis=-1)
+def formula(numbers: NDArray[np.integer]) -> str:
+    """Return the chemical formula in Hill's order."""
+    return str(Symbols(numbers).get_chemical_formula())
+
+
+def perceive_bonds(
+    numbers: NDArray[np.integer], positions: NDArray[np.floating]
+) -> list[tuple[int, int]]:
+    """Return the bonded pairs (i < j) of an isolated molecule, judged by distance alone.
+
+    Parameters
+    ----------
+    numbers, positions
+        Atomic numbers, ``[N]``, and positions in Å, ``[N, 3]``.
+    """
+    radius = radii(numbers)
+    distance = np.linalg.norm(positions[:, None] - positions[None], axis=-1)
     bonded = distance < BOND_FACTOR * (radius[:, None] + radius[None])
-    return [(i, j) for i, j in combinations(range(len(atoms)), 2) if bonded[i, j]]
+    return [(i, j) for i, j in combinations(range(len(numbers)), 2) if bonded[i, j]]
 
 
-def fragments(atoms: Atoms) -> list[list[int]]:
-    """Return the atom indices of each bonded fragment, in the order of their first atoms."""
-    label = list(range(len(atoms)))
-    for i, j in perceive_bonds(atoms):
+def fragments(numbers: NDArray[np.integer], positions: NDArray[np.floating]) -> list[list[int]]:
+    """Return the atom indices of each bonded fragment, in the order of their first atoms.
+
+    Parameters
+    ----------
+    numbers, positions
+        Atomic numbers, ``[N]``, and positions in Å, ``[N, 3]``.
+    """
+    label = list(range(len(numbers)))
+    for i, j in perceive_bonds(numbers, positions):
         old, new = label[j], label[i]
         label = [new if value == old else value for value in label]
     found: dict[int, list[int]] = {}
     for index, value in enumerate(label):
         found.setdefault(value, []).append(index)
     return list(found.values())
-
-
-def atom_names(atoms: Atoms) -> list[str]:
-    """Return the atoms' names, as they stand in a PDB file of the molecule.
-
-    Those of the PDB file that it was read from, if they are distinct; else the element and a count:
-    C1, C2, O1, H1, …
-    """
-    own = [str(name).strip() for name in atoms.arrays.get("atomtypes", ())]
-    if own and all(own) and len(set(own)) == len(own):
-        return own
-    return numbered_names(atoms.numbers)
 
 
 _COUNTED = re.compile(r"([A-Za-z]+)(\d+)")
@@ -136,10 +144,19 @@ def is_zwitterion(smiles: str) -> bool:
     return "+" in smiles and separated_charges(Chem.MolFromSmiles(drawn(smiles)))
 
 
-def perceive_smiles(atoms: Atoms, charge: int = 0) -> tuple[str, str]:
+def perceive_smiles(
+    numbers: NDArray[np.integer], positions: NDArray[np.floating], charge: int = 0
+) -> tuple[str, str]:
     """Name a molecule from its positions.
 
     Bonds come from ``rdkit.Chem.rdDetermineBonds``, their orders from `ase_atom.molecules.lewis`.
+
+    Parameters
+    ----------
+    numbers, positions
+        Atomic numbers, ``[N]``, and positions in Å, ``[N, 3]``.
+    charge
+        Total charge in e.
 
     Returns
     -------
@@ -155,29 +172,30 @@ def perceive_smiles(atoms: Atoms, charge: int = 0) -> tuple[str, str]:
     from rdkit.Geometry import Point3D
 
     skeleton = Chem.RWMol()
-    conformer = Chem.Conformer(len(atoms))
-    for index, (number, position) in enumerate(zip(atoms.numbers, atoms.positions, strict=True)):
+    conformer = Chem.Conformer(len(numbers))
+    for index, (number, position) in enumerate(zip(numbers, positions, strict=True)):
         skeleton.AddAtom(Chem.Atom(int(number)))
         conformer.SetAtomPosition(index, Point3D(*map(float, position)))
     skeleton.AddConformer(conformer)
-    radius = radii(atoms.numbers)
+    radius = radii(numbers)
     with rdBase.BlockLogs():
         try:
             rdDetermineBonds.DetermineConnectivity(skeleton)
             bonds = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in skeleton.GetBonds()]
             # Of structures that are as good otherwise, short bonds are the multiple ones.
-            length = [atoms.get_distance(i, j) / (radius[i] + radius[j]) / 2 for i, j in bonds]
-            found = lewis_structure(atoms.numbers.tolist(), bonds, charge, length)
+            length = [
+                float(np.linalg.norm(positions[j] - positions[i]) / (radius[i] + radius[j]) / 2)
+                for i, j in bonds
+            ]
+            found = lewis_structure(numbers.tolist(), bonds, charge, length)
             molecule = build(skeleton, *found)
             Chem.AssignStereochemistryFrom3D(molecule)
             bare = Chem.RemoveHs(molecule)
         except (ValueError, RuntimeError) as error:
             raise CoverageError(
                 f"no closed-shell molecule of charge {charge:d} fits the positions of "
-                f"{atoms.get_chemical_formula()}: it is an ion, or a radical, or an atom is "
-                "missing or misplaced"
+                f"{formula(numbers)}: it is an ion, or a radical, or an atom is missing or "
+                "misplaced"
             ) from error
     # Written and read once, so that both sides of a comparison went through the same canonicaliser.
-    return tuple(
-        drawn(Chem.MolToSmiles(bare, isomericSmiles=isomeric)) for isomeric in (True, False)
-    )
+    return drawn(Chem.MolToSmiles(bare)), drawn(Chem.MolToSmiles(bare, isomericSmiles=False))

@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import openmm
 import torch
-from ase import Atoms
 from numpy.typing import NDArray
 
 from ase_atom.errors import CoverageError, StateError
 from ase_atom.errors.warning import warn
-from ase_atom.molecules.coverage import CoverageWarning, check_atoms
-from ase_atom.molecules.topology import atom_label, fragments
+from ase_atom.molecules.coverage import CoverageWarning, check_molecule
+from ase_atom.molecules.structure import Structure, check_one
+from ase_atom.molecules.topology import atom_label
 from ase_atom.operator import OperatorLike
 from ase_atom.propagation import Ensemble, reservations
 from ase_atom.state import PhaseState
@@ -84,16 +84,15 @@ class Molecule:
         card = operator.card
         if card is None:
             return
-        atoms = Atoms(self.numbers, positions, masses=self.masses, info={"charge": self.charge})
         try:
-            check_atoms(atoms, card)
+            check_one(self.numbers, positions)
         except CoverageError as error:
-            if len(fragments(atoms)) == 1:
-                raise
             raise CoverageError(
                 f"{error}; if it was wrapped into a periodic box atom by atom, make it whole first"
             ) from None
-        self._say(reservations(card, [atoms]))
+        structure = Structure(self.numbers, positions, self.masses, self.charge)
+        check_molecule(structure, card)
+        self._say(reservations(card, [structure]))
 
     def check_start(self, operator: OperatorLike, ensemble: Ensemble, start: PhaseState) -> None:
         """Warn, once, of velocities that the operator was not trained for."""

@@ -78,7 +78,7 @@ class Guard:
         bonded = torch.zeros((state.batch_size, size, size), dtype=torch.bool)
         for row, atoms in enumerate(state.to_atoms()):
             if np.isfinite(atoms.positions).all():
-                for i, j in perceive_bonds(atoms):
+                for i, j in perceive_bonds(atoms.numbers, atoms.positions):
                     bonded[row, i, j] = True
         lengths = _distances(state.positions, first, second)
         upper = torch.where(bonded.to(state.device)[:, first, second], LONGEST * lengths, math.inf)

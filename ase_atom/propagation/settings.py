@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from ase import Atoms
-
 from ase_atom.errors import ConfigError
 from ase_atom.errors.keywords import known_fields
 from ase_atom.molecules.coverage import temperature_warning, untrained_molecule_warning
+from ase_atom.molecules.structure import Structure
 from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.protocol import OperatorLike
 from ase_atom.propagation.ensembles import (
@@ -190,7 +189,7 @@ def check_abilities(operator: OperatorLike, energy_correction: bool) -> None:
 
 def reservations(
     card: OperatorCard | None,
-    molecules: Iterable[Atoms] = (),
+    molecules: Iterable[Structure] = (),
     ensemble: Ensemble | None = None,
     start: PhaseState | None = None,
 ) -> list[str]:
@@ -209,7 +208,7 @@ def reservations(
     """
     if card is None:
         return []
-    found = [untrained_molecule_warning(atoms, card) for atoms in molecules]
+    found = [untrained_molecule_warning(structure, card) for structure in molecules]
     if isinstance(ensemble, Thermostat):
         found.append(temperature_warning(ensemble.temperature_K, card))
     if ensemble is not None and start is not None:

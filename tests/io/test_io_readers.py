@@ -77,7 +77,7 @@ def test_mdanalysis_sees_bonds_elements_and_the_box(tmp_path, atoms, ending):
         np.testing.assert_allclose(universe.trajectory[5].dimensions, box, rtol=1e-4)
     else:
         bonds = sorted(tuple(sorted(map(int, bond.indices))) for bond in universe.atoms.bonds)
-        assert bonds == perceive_bonds(atoms)
+        assert bonds == perceive_bonds(atoms.numbers, atoms.positions)
 
 
 @pytest.mark.parametrize("ending", ENDINGS)

@@ -8,7 +8,7 @@ from ase.io import write as ase_write
 
 from ase_atom.errors import TrajectoryError
 from ase_atom.io import read_structure
-from ase_atom.molecules.charge import total_charge
+from ase_atom.molecules.atoms import total_charge
 
 MOLFILE = """
 

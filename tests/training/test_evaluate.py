@@ -105,7 +105,7 @@ def test_heating_shows_as_drift() -> None:
 
 def test_canonical_dynamics_has_the_right_temperature_and_widths(ethanol: Atoms) -> None:
     springs = SpringOperator(ethanol, stiffness=20.0)
-    classes = bond_classes(ethanol.numbers, perceive_bonds(ethanol))
+    classes = bond_classes(ethanol.numbers, perceive_bonds(ethanol.numbers, ethanol.positions))
     plan = Plan(duration=16 * 400.0, stride=16.0, temperature=300.0, friction=0.05, snapshots=5)
     state = PhaseState.from_atoms(ethanol).repeat(32)
     report, _, watch = langevin_report(springs, state, plan, classes, SpringCalculator(springs))

@@ -310,7 +310,7 @@ def test_the_guess_serves_as_a_predictor() -> None:
 
 
 def test_equivalent_bonds_of_ethanol(ethanol: Atoms) -> None:
-    pairs = perceive_bonds(ethanol)
+    pairs = perceive_bonds(ethanol.numbers, ethanol.positions)
     classes = bond_classes(ethanol.numbers, pairs)
     sizes: dict[str, list[int]] = {}
     for group in classes:
@@ -332,7 +332,7 @@ def test_running_statistics_are_those_of_all_samples() -> None:
     random = np.random.default_rng(0)
     paths = atoms.positions + 0.05 * random.normal(size=(20, 4, 3, 3))  # samples, replicas
     speeds = 0.01 * random.normal(size=paths.shape)
-    classes = bond_classes(atoms.numbers, perceive_bonds(atoms))
+    classes = bond_classes(atoms.numbers, perceive_bonds(atoms.numbers, atoms.positions))
     watch = Observables(classes, 3, 4, 300.0)
     base = PhaseState.from_atoms(atoms).repeat(4)
     for n in range(20):

@@ -8,7 +8,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-from ase import Atoms
 
 from ase_atom.analysis.molecule.symmetry import bond_classes
 from ase_atom.errors import DataError
@@ -85,7 +84,7 @@ def roll(
     for run in reference:
         if not np.array_equal(run.numbers, numbers):
             raise DataError(f"reference run {run.key} has its atoms in another order")
-    bonds = perceive_bonds(Atoms(numbers, positions=bursts[0].positions[0]))
+    bonds = perceive_bonds(numbers, bursts[0].positions[0])
     classes = bond_classes(numbers, bonds)
     state = starting_states(bursts, replicas, plan.temperature, plan.seed)
     report, run, _ = langevin_report(operator, state, plan, classes, engine=None)

@@ -12,7 +12,7 @@ from ase import Atoms
 from ase.io import read
 
 from ase_atom.errors import CoverageError, DataError
-from ase_atom.molecules.coverage import check_isolated, total_charge
+from ase_atom.molecules.atoms import check_isolated, total_charge
 from ase_atom.molecules.topology import perceive_bonds, perceive_smiles
 
 
@@ -69,7 +69,8 @@ class Molecule:
     def bonds(self) -> np.ndarray:
         """Return the bonded pairs ``[M, 2]``, in the order of the atoms of `start`."""
         if self.structures is not None:
-            return np.array(perceive_bonds(self.structures[0])).reshape(-1, 2)
+            first = self.structures[0]
+            return np.array(perceive_bonds(first.numbers, first.positions)).reshape(-1, 2)
         molecule = _hydrogenated(self.smiles)
         pairs = [(bond.GetBeginAtomIdx(), bond.GetEndAtomIdx()) for bond in molecule.GetBonds()]
         return np.array(pairs, dtype=int).reshape(-1, 2)
@@ -127,7 +128,7 @@ def from_structure(path: Path, name: str | None = None, charges: Sequence[int] =
     name
         By default the file's.
     charges
-        Total charges that it may state, see `ase_atom.molecules.coverage.total_charge`.
+        Total charges that it may state, see `ase_atom.molecules.atoms.total_charge`.
 
     Raises
     ------
@@ -150,7 +151,7 @@ def from_structure(path: Path, name: str | None = None, charges: Sequence[int] =
             charge = total_charge(atoms)
             if charge not in charges:
                 raise CoverageError(f"total charge of {charge:+d}; {_only(charges)}")
-            names.append(perceive_smiles(atoms, charge)[1])
+            names.append(perceive_smiles(atoms.numbers, atoms.positions, charge)[1])
         except CoverageError as error:
             raise DataError(f"{path}, frame {number}: {error}") from error
         if names[-1] != names[0] or (atoms.numbers != frames[0].numbers).any():

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from ase import Atoms
 from rich.console import Console
 
 from ase_atom.analysis.molecule.harmonic import HarmonicGuess
@@ -194,7 +193,7 @@ class Evaluation:
     def _langevin(self, picoseconds: float) -> bool:
         """Canonical rollout; whether it was interrupted."""
         burst = self.it.groups[self.it.key][0]
-        bonds = perceive_bonds(Atoms(burst.numbers, positions=burst.positions[0]))
+        bonds = perceive_bonds(burst.numbers, burst.positions[0])
         classes = bond_classes(burst.numbers, bonds)
         plan = self._plan(picoseconds)
         with report.progress("Langevin dynamics, jumps", plan.jumps) as advance:

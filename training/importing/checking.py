@@ -7,7 +7,8 @@ from ase import Atoms, units
 from numpy.typing import NDArray
 
 from ase_atom.errors import CoverageError, DataError
-from ase_atom.molecules.coverage import MASS_TOLERANCE, check_isolated
+from ase_atom.molecules.coverage import MASS_TOLERANCE
+from ase_atom.molecules.structure import check_elements, check_one
 from ase_atom.molecules.topology import atom_label, perceive_bonds, perceive_smiles, radii
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 from training.importing.reading import Frames
@@ -57,10 +58,11 @@ def check_geometry(frames: Frames) -> str:
         _check_lengths(frames)
     names = []
     for frame in (0, len(frames.positions) - 1):
-        atoms = Atoms(numbers, frames.positions[frame])
+        positions = frames.positions[frame]
         try:
-            check_isolated(atoms)
-            names.append(perceive_smiles(atoms)[1])
+            check_elements(numbers)
+            check_one(numbers, positions)
+            names.append(perceive_smiles(numbers, positions)[1])
         except CoverageError as error:
             raise DataError(f"{name}, frame {frame}: {error}") from error
     if names[0] != names[1]:
@@ -85,7 +87,7 @@ def _check_lengths(frames: Frames) -> None:
             f"{frames.name}: the nearest atoms are {ratio:.2f} times a bond's length apart: not a "
             "molecule in Å"
         )
-    pairs = np.array(perceive_bonds(Atoms(frames.numbers, start)))
+    pairs = np.array(perceive_bonds(frames.numbers, start))
     lengths = np.linalg.norm(
         frames.positions[:, pairs[:, 0]] - frames.positions[:, pairs[:, 1]], axis=-1
     ) / (radius[pairs].sum(1))

@@ -22,7 +22,7 @@ from ase_atom.io.dialects import step_of_cp2k
 from ase_atom.io.guard import reading
 from ase_atom.io.labels import symbols_of
 from ase_atom.io.xyz import XYZImages
-from ase_atom.molecules.coverage import total_charge
+from ase_atom.molecules.atoms import total_charge
 from ase_atom.units import velocities_from_ase
 
 _POTIM = re.compile(r'<i name="POTIM">\s*([\d.Ee+-]+)\s*</i>')

@@ -109,7 +109,8 @@ def find_minima(structures: Sequence[Atoms], calculator: Calculator) -> Harmonic
     kept: HarmonicGuess | None = None
     for structure in sorted(relaxed, key=lambda atoms: atoms.get_potential_energy()):
         if kept is None:
-            relabellings = automorphisms(structure.numbers, perceive_bonds(structure))
+            bonds = perceive_bonds(structure.numbers, structure.positions)
+            relabellings = automorphisms(structure.numbers, bonds)
             kept = HarmonicGuess([modes_at(structure)], relabellings)
             continue
         centred = structure.positions - structure.get_center_of_mass()
