@@ -62,6 +62,7 @@ def run_command(
     ``| head``, and else as ``codes`` say.
     """
     known = {**(codes or {}), AtomError: BAD_INPUT, TyperException: BAD_INPUT, OSError: BAD_INPUT}
+    kinds: tuple[type[Exception], ...] = tuple(known)
     result: object = None
     try:
         words = None if arguments is None else list(arguments)
@@ -78,7 +79,7 @@ def run_command(
         if not isinstance(error.__context__ if isinstance(error, SystemExit) else error, OSError):
             raise
         return _pipe_closed(name)
-    except tuple(known) as error:
+    except kinds as error:
         message = reword(_message(error, program, can_go_on=stopped is not None))
         print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
         return next(code for kind, code in known.items() if isinstance(error, kind))

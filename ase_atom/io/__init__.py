@@ -11,12 +11,13 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from ase_atom.errors import TrajectoryWarning
     from ase_atom.io.base import TrajectoryWriter
     from ase_atom.io.convert import convert_trajectory
+    from ase_atom.io.formats import FORMATS
     from ase_atom.io.frames import FrameBlock
-    from ase_atom.io.reader import TrajectoryReader, TrajectoryWarning
+    from ase_atom.io.reader import TrajectoryReader
     from ase_atom.io.registry import (
-        FORMATS,
         check_output,
         open_trajectory,
         output_files,

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
+from typing import Any
 
 import numpy as np
 
 from ase_atom.io.base import TrajectoryWriter
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader
+
+
+def parts_of(frame: np.dtype[Any]) -> tuple[str, ...]:
+    """Return the names of what a frame consists of."""
+    return frame.names or ()
 
 
 class AppendingWriter(TrajectoryWriter):

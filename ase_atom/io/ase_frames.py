@@ -46,7 +46,7 @@ def to_atoms(
         atoms.set_velocities(velocities_to_ase(block.velocities[frame]))
     if block.times is not None:
         atoms.info[TIME] = float(block.times[frame])
-    results = {}
+    results: dict[str, float | np.ndarray] = {}
     if block.energies is not None and np.isfinite(block.energies[frame]):
         results["energy"] = float(block.energies[frame])
     if block.forces is not None and np.isfinite(block.forces[frame]).all():

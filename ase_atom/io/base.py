@@ -7,7 +7,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from io import FileIO
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 from ase import Atoms
@@ -15,13 +15,12 @@ from ase import Atoms
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.ase_frames import results_at_hand
 from ase_atom.io.cells import check_cells
-from ase_atom.io.checks import formula
 from ase_atom.io.formats import FORMATS
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.interrupts import Uninterrupted
 from ase_atom.io.output import lock_output
 from ase_atom.molecules.coverage import MASS_TOLERANCE
-from ase_atom.molecules.topology import atom_label
+from ase_atom.molecules.topology import atom_label, formula
 from ase_atom.units import velocities_from_ase
 
 if TYPE_CHECKING:
@@ -286,7 +285,7 @@ class TrajectoryWriter(ABC):
                 file.unlink(missing_ok=True)
             self._output.close()
 
-    def set_description(self, description: dict) -> None:  # noqa: B027 - as it says
+    def set_description(self, description: dict[str, Any]) -> None:  # noqa: B027 - as it says
         """Take ASE's description of a run, which it offers to files given as ``trajectory=``.
 
         Only ``.traj`` has a place for it.
@@ -346,8 +345,8 @@ class TrajectoryWriter(ABC):
             for ending in one.endings
         ]
         return TrajectoryError(
-            f"{self.path} cannot hold frame {self.frames + 1}, at {block.times[0]:g} fs, which "
-            f"{why}: {', '.join(able)} hold frames with and without"
+            f"{self.path} cannot hold frame {self.frames + 1}, at {block.known_times[0]:g} fs, "
+            f"which {why}: {', '.join(able)} hold frames with and without"
         )
 
     def _times(self, times: Sequence[float] | np.ndarray | None, count: int) -> np.ndarray:

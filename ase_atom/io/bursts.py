@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import h5py
 from numpy.typing import NDArray
@@ -92,7 +93,7 @@ class BurstFile:
         needed: Iterable[str],
         optional: Iterable[str] = (),
         budget: Budget | None = None,
-    ) -> dict[str, NDArray]:
+    ) -> dict[str, NDArray[Any]]:
         """Arrays of a burst by name, of the optional ones those that are there.
 
         The budget is that of all that is read and kept; by default of this burst alone.

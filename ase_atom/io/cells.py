@@ -28,9 +28,9 @@ def check_cells(cells: np.ndarray, path: Path) -> None:
         )
     if (upper > 1e-6 * scale).any() or (np.diagonal(cells, axis1=1, axis2=2) <= 0).any():
         raise TrajectoryError(
-            f"{path} cannot hold the orientation of its cell: the first vector must lie along x "
-            "and the second in the xy plane (atoms.cell.standard_form gives the rotation); .xyz, "
-            ".extxyz and .traj hold any cell"
+            f"{path} cannot hold how its cell is turned: the first vector must lie along x and the "
+            "second in the xy plane (atoms.cell.standard_form gives the rotation); .xyz, .extxyz "
+            "and .traj hold any cell"
         )
 
 
@@ -47,7 +47,8 @@ def is_placeholder(cells: np.ndarray) -> np.ndarray:
     format 3.3, "CRYST1"); programs hand both on to other formats. No atom has room in either.
     """
     scale = np.abs(cells).max(axis=(1, 2))
-    return (scale <= 1e-6) | (np.abs(cells - np.eye(3)).max(axis=(1, 2)) <= 1e-3)
+    found: np.ndarray = (scale <= 1e-6) | (np.abs(cells - np.eye(3)).max(axis=(1, 2)) <= 1e-3)
+    return found
 
 
 def without_placeholder(atoms: Atoms) -> Atoms:
@@ -128,4 +129,5 @@ def vectors_of(parameters: np.ndarray) -> np.ndarray:
     if not (possible and turned and 1 - a * a - b * b - c * c + 2 * a * b * c > 0):
         numbers = " ".join(f"{number:.6g}" for number in parameters)
         raise ValueError(f"an impossible cell: lengths and angles {numbers}")
-    return cellpar_to_cell(parameters)
+    vectors: np.ndarray = cellpar_to_cell(parameters)
+    return vectors

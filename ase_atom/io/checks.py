@@ -9,14 +9,10 @@ import numpy as np
 from ase import Atoms
 
 from ase_atom.errors import TrajectoryError
+from ase_atom.molecules.topology import formula
 
 if TYPE_CHECKING:
     from ase_atom.io.reader import TrajectoryReader
-
-
-def formula(numbers: np.ndarray) -> str:
-    """Return the formula of atoms by their atomic numbers."""
-    return Atoms(numbers).get_chemical_formula()
 
 
 def check_same_atoms(reader: TrajectoryReader, atoms: Atoms) -> None:

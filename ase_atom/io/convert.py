@@ -16,10 +16,11 @@ from ase_atom.files import is_same_file
 from ase_atom.io.ase_frames import isotope_masses
 from ase_atom.io.base import TrajectoryWriter
 from ase_atom.io.checks import positive
+from ase_atom.io.formats import format_of
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.guard import reading
 from ase_atom.io.reader import TrajectoryReader
-from ase_atom.io.registry import format_of, open_trajectory, output_files, read_trajectory
+from ase_atom.io.registry import open_trajectory, output_files, read_trajectory
 from ase_atom.io.topology import topology_beside
 
 
@@ -105,7 +106,7 @@ def convert_trajectory(
             frame_interval=None if even is None else every * even,
             topology=_pdb_of(source, topology),
         )
-        first = float("nan")
+        first = last = float("nan")
         warned: set[str] = set()
         reference = atoms.positions
         with writer:
@@ -120,21 +121,22 @@ def convert_trajectory(
                         )
                     if interval is not None:
                         times = interval * every * (writer.frames + np.arange(len(block)))
+                    block = replace(block, times=times)
                     if align and block.cells is not None:
                         raise TrajectoryError(f"{source} is periodic: its frames cannot be aligned")
                     warned = _warn_of_losses(block, writer, source, warned)
                     if not writer.frames:
-                        first = float(times[0])
-                    block = replace(block, times=times)
+                        first = float(block.known_times[0])
                     for part in _aligned(block, reference, source) if align else [block]:
                         writer.write_block(part)
+                    last = float(block.known_times[-1])
                     if progress is not None:
-                        progress(writer.last_time)
+                        progress(last)
             except BaseException:
                 if not writer.frames:  # an empty file would be in the way of the next try
                     writer.remove()
                 raise
-    return Conversion(atoms, writer.frames, reader.lost, first, writer.last_time)
+    return Conversion(atoms, writer.frames, reader.lost, first, last)
 
 
 def _aligned(block: FrameBlock, reference: np.ndarray, source: Path) -> list[FrameBlock]:

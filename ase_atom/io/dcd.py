@@ -16,7 +16,7 @@ import numpy as np
 from openmm.app import DCDFile
 
 from ase_atom.errors import TrajectoryError
-from ase_atom.io.appending import AppendingWriter
+from ase_atom.io.appending import AppendingWriter, parts_of
 from ase_atom.io.cells import each_cell, lengths_and_angles, vectors_of
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader
@@ -136,7 +136,8 @@ def read_header(file: BinaryIO) -> DCDHeader:
     step = step * AKMA
     short = float(f"{step:.6g}")
     step = short if abs(short - step) <= 1e-7 * abs(step) else step
-    return DCDHeader(*numbers[:3], step, atoms, frame, file.tell(), title, numbers[19])
+    count, first, interval = numbers[:3]
+    return DCDHeader(count, first, interval, step, atoms, frame, file.tell(), title, numbers[19])
 
 
 def unpacked_cell(box: np.ndarray, version: int) -> np.ndarray:
@@ -200,7 +201,7 @@ class DCDReader(TrajectoryReader):
         kind = self.header.frame
         self._file.seek(self.header.size + first * kind.itemsize)
         data = np.fromfile(self._file, kind, count)
-        for name in kind.names:
+        for name in parts_of(kind):
             if name[-1] in "<>":
                 off = data[name] != kind[name[:-1]].itemsize
                 if off.any():
@@ -218,7 +219,7 @@ class DCDReader(TrajectoryReader):
         for axis, name in enumerate("xyz"):
             positions[:, :, axis] = data[name]
         cells = None
-        if "cell" in header.frame.names:
+        if "cell" in parts_of(header.frame):
             boxes = data["cell"].astype(np.float64)
             cells = each_cell(boxes, lambda box: unpacked_cell(box, header.version), first)
         times = None
@@ -257,11 +258,12 @@ class DCDWriter(AppendingWriter):
         self._settled = False
         return end
 
-    def _resume(self, reader: DCDReader) -> None:
+    def _resume(self, reader: TrajectoryReader) -> None:
+        assert isinstance(reader, DCDReader)  # what appends is of the reader's format
         self._dtype = frame_type(len(self.numbers), self.periodic)
         header = reader.header
         if header.frame != self._dtype:
-            cell = "a cell" if "cell" in header.frame.names else "no cell"
+            cell = "a cell" if "cell" in parts_of(header.frame) else "no cell"
             raise TrajectoryError(
                 f"cannot append to {self.path}: its frames have {cell} or another byte order, "
                 "these have not"
@@ -275,7 +277,7 @@ class DCDWriter(AppendingWriter):
         self._steps = (header.first, header.interval)
 
     def _check(self, block: FrameBlock) -> None:
-        times = block.times
+        times = block.known_times
         first = float(times[0]) if self._first_time is None else self._first_time
         interval = self._interval
         if interval is None and self.frames + len(times) > 1:

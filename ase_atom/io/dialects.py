@@ -64,8 +64,8 @@ def understood(text: str) -> Comment:
         return Comment(text)
     if found := _IPI.search(text):
         return _of_ipi(text, found[1], found[2])
-    if found := step_of_cp2k(text):
-        _, time, energy = found
+    if step := step_of_cp2k(text):
+        _, time, energy = step
         return Comment(time=time, energy=energy)
     if found := _ORCA_MD.search(text):
         return _of_orca(text, found[1], float(found[2]))

@@ -44,6 +44,19 @@ class FrameBlock:
     forces: np.ndarray | None = None
     pbc: np.ndarray | None = None
 
+    @property
+    def known_times(self) -> np.ndarray:
+        """Times in fs, ``[T]``, of frames that have them, as all have that come to a writer.
+
+        Raises
+        ------
+        ValueError
+            If they have none.
+        """
+        if self.times is None:
+            raise ValueError("the frames have no times")
+        return self.times
+
     def __len__(self) -> int:
         """Return the number of frames T."""
         return len(self.positions)
@@ -60,7 +73,7 @@ class FrameBlock:
         A frame has no cell where its vectors are zero, a placeholder or repeat along none, and no
         velocities or time where all of these are not a number.
         """
-        held = {}
+        held: dict[str, np.ndarray] = {}
         if self.cells is not None:
             held["cells"] = ~is_placeholder(self.cells)
             if self.pbc is not None:
@@ -73,12 +86,22 @@ class FrameBlock:
             return [self] if len(self) else []
         kinds = np.stack(list(held.values()), axis=1)
         cuts = np.flatnonzero((kinds[1:] != kinds[:-1]).any(axis=1)) + 1
+
+        def is_there(name: str, frame: int) -> bool:
+            return name in held and bool(held[name][frame])
+
         blocks = []
         for first, last in pairwise([0, *cuts.tolist(), len(self)]):
-            absent = [name for name, there in held.items() if not there[first]]
-            if "cells" in absent:
-                absent.append("pbc")
-            blocks.append(replace(self[first:last], **dict.fromkeys(absent)))
+            part = self[first:last]
+            blocks.append(
+                replace(
+                    part,
+                    velocities=part.velocities if is_there("velocities", first) else None,
+                    times=part.times if is_there("times", first) else None,
+                    cells=part.cells if is_there("cells", first) else None,
+                    pbc=part.pbc if is_there("cells", first) else None,
+                )
+            )
         return blocks
 
     def finite(self) -> int:

@@ -133,13 +133,13 @@ class Guarded:
         super().__init_subclass__(**kwargs)
         for name in cls.looks:
             own = cls.__dict__.get(name)
-            if isinstance(own, property):
+            if isinstance(own, property) and own.fget is not None:
                 setattr(cls, name, property(_guarded(own.fget), doc=own.__doc__))
             elif callable(own):
                 setattr(cls, name, _guarded(own))
 
 
-def _guarded(method: Callable) -> Callable:
+def _guarded(method: Callable[..., Any]) -> Callable[..., Any]:
     @functools.wraps(method)
     def inside(self: Guarded, *args: Any, **kwargs: Any) -> Any:
         with reading(self.path):

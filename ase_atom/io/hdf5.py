@@ -143,7 +143,7 @@ class HDF5Writer(TrajectoryWriter):
     holds_velocities = True
     cuts_damaged_files = False
 
-    def _open(self, reader: HDF5Reader | None) -> None:
+    def _open(self, reader: TrajectoryReader | None) -> None:
         # Frames of one chunk: adding chunks is what a kill can spoil, so not of a few frames each.
         self._rows = max(_CHUNK // (12 * len(self.numbers)), 16)
         if reader is not None and reader.lost:
@@ -222,7 +222,7 @@ class HDF5Writer(TrajectoryWriter):
 
     def _append(self, block: FrameBlock) -> None:
         self._reserve(len(block))
-        found = {"coordinates": block.positions, "time": block.times}
+        found = {"coordinates": block.positions, "time": block.known_times}
         if block.cells is not None:
             found["cell_lengths"], found["cell_angles"] = lengths_and_angles(block.cells)
         if block.velocities is not None:

@@ -16,7 +16,7 @@ import numpy as np
 from scipy.io import netcdf_file
 
 from ase_atom.errors import TrajectoryError
-from ase_atom.io.appending import AppendingWriter
+from ase_atom.io.appending import AppendingWriter, parts_of
 from ase_atom.io.cells import cells_from, lengths_and_angles
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader, meant
@@ -80,7 +80,8 @@ def read_header(file: BinaryIO) -> NetCDFHeader:
     offset = "i" if magic[3] == 1 else "q"
 
     def number(kind: str = "i") -> int:
-        return struct.unpack(f">{kind}", file.read(struct.calcsize(kind)))[0]
+        (found,) = struct.unpack(f">{kind}", file.read(struct.calcsize(kind)))
+        return int(found)
 
     def text() -> str:
         length = number()
@@ -166,9 +167,9 @@ class NetCDFReader(TrajectoryReader):
         self._file = self.path.open("rb")
         self.header = read_header(self._file)
         self.atom_count = self.header.dimensions["atom"]
-        if "coordinates" not in self.header.frame.names:
+        if "coordinates" not in parts_of(self.header.frame):
             raise self._not_one("it holds no coordinates")
-        self._report_left_out([name for name in self.header.frame.names if name not in _UNITS])
+        self._report_left_out([name for name in parts_of(self.header.frame) if name not in _UNITS])
         body = max(0, os.path.getsize(self.path) - self.header.begin)
         whole = body // self.header.frame.itemsize
         # What lies beyond the frames that the header counts never got whole.
@@ -182,22 +183,26 @@ class NetCDFReader(TrajectoryReader):
 
     def _read(self, first: int, count: int) -> FrameBlock:
         kind = self.header.frame
+        names = parts_of(kind)
         count = max(0, min(count, self._frames - first))
         self._file.seek(self.header.begin + first * kind.itemsize)
         data = np.frombuffer(self._file.read(count * kind.itemsize), kind, count)
 
-        def part(name: str) -> np.ndarray | None:
-            if name not in kind.names:
-                return None
-            return data[name].astype(np.float64) * self.header.scales[name]
+        def part(name: str) -> np.ndarray:
+            found: np.ndarray = data[name].astype(np.float64) * self.header.scales[name]
+            return found
 
         times = cells = None
-        if "time" in kind.names:
+        if "time" in names:
             times = meant(data["time"]) * self.header.scales["time"]
-        if "cell_lengths" in kind.names:
+        if "cell_lengths" in names:
             cells = cells_from(part("cell_lengths"), part("cell_angles"), first)
         return FrameBlock(
-            part("coordinates"), part("velocities"), times, cells, forces=part("forces")
+            part("coordinates"),
+            part("velocities") if "velocities" in names else None,
+            times,
+            cells,
+            forces=part("forces") if "forces" in names else None,
         )
 
     def _close(self) -> None:
@@ -217,19 +222,22 @@ class NetCDFWriter(AppendingWriter):
         self._header: NetCDFHeader | None = None  # until the first frame tells about velocities
         return 0
 
-    def _resume(self, reader: NetCDFReader) -> None:
+    def _resume(self, reader: TrajectoryReader) -> None:
+        assert isinstance(reader, NetCDFReader)  # what appends is of the reader's format
         self._header = reader.header
         expected = set(self._variables(True))
-        strange = set(self._header.frame.names) - expected
-        missing = set(self._variables(False)) - set(self._header.frame.names)
+        held = set(parts_of(self._header.frame))
+        strange, missing = held - expected, set(self._variables(False)) - held
         if strange or missing or self._header.is_scaled:
             wrong = ", ".join(sorted(strange | missing)) or "scaled numbers or their units"
             raise TrajectoryError(f"cannot append to {self.path}: it differs in {wrong}")
         self._count()
 
-    def _variables(self, velocities: bool) -> dict[str, tuple]:
-        variables = {"time": ("f", ("frame",), "picosecond")}
-        variables["coordinates"] = ("f", ("frame", "atom", "spatial"), "angstrom")
+    def _variables(self, velocities: bool) -> dict[str, tuple[str, tuple[str, ...], str]]:
+        variables: dict[str, tuple[str, tuple[str, ...], str]] = {
+            "time": ("f", ("frame",), "picosecond"),
+            "coordinates": ("f", ("frame", "atom", "spatial"), "angstrom"),
+        }
         if velocities:
             variables["velocities"] = ("f", ("frame", "atom", "spatial"), "angstrom/picosecond")
         if self.periodic:
@@ -269,7 +277,7 @@ class NetCDFWriter(AppendingWriter):
     def _check(self, block: FrameBlock) -> None:
         if self._header is None:
             return
-        expected = "velocities" in self._header.frame.names
+        expected = "velocities" in parts_of(self._header.frame)
         if expected != (block.velocities is not None):
             why = "has no velocities, and it holds velocities of each"
             if not expected:
@@ -277,10 +285,11 @@ class NetCDFWriter(AppendingWriter):
             raise self._refused(block, why, "holds_later_velocities")
 
     def _encode(self, block: FrameBlock) -> tuple[bytes, np.ndarray]:
+        assert self._header is not None  # `_append` has written it
         frames = np.zeros(len(block), self._header.frame)
-        frames["time"] = fs_to_ps(block.times)
+        frames["time"] = fs_to_ps(block.known_times)
         frames["coordinates"] = block.positions
-        if "velocities" in frames.dtype.names:
+        if block.velocities is not None:
             frames["velocities"] = block.velocities * PS
         if block.cells is not None:
             frames["cell_lengths"], frames["cell_angles"] = lengths_and_angles(block.cells)

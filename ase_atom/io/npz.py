@@ -6,7 +6,7 @@ import math
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
 from numpy.lib import format as npy
@@ -18,7 +18,7 @@ _SUFFIX = ".npy"
 _HEADERS = {(1, 0): npy.read_array_header_1_0, (2, 0): npy.read_array_header_2_0}
 
 
-class PlainArchive(Mapping[str, NDArray]):
+class PlainArchive(Mapping[str, NDArray[Any]]):
     """The arrays of an npz archive by name; also a context manager.
 
     Arrays of Python objects, which only unpickling could read, are not among them. The memory that
@@ -59,7 +59,7 @@ class PlainArchive(Mapping[str, NDArray]):
             self.close()
             raise
 
-    def __getitem__(self, name: str) -> NDArray:
+    def __getitem__(self, name: str) -> NDArray[Any]:
         """Read an array.
 
         Raises
@@ -81,7 +81,7 @@ class PlainArchive(Mapping[str, NDArray]):
                 )
             self._budget.take(size, f"its array {name}")
             file.seek(0)
-            array: NDArray = npy.read_array(file, allow_pickle=False)
+            array: NDArray[Any] = npy.read_array(file, allow_pickle=False)
             return array
 
     def __iter__(self) -> Iterator[str]:

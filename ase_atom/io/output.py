@@ -9,9 +9,8 @@ import stat
 from io import FileIO
 from pathlib import Path
 
-from ase_atom.errors import TrajectoryError
+from ase_atom.errors import TrajectoryError, TrajectoryWarning
 from ase_atom.errors.warning import warn
-from ase_atom.io.reader import TrajectoryWarning
 
 try:
     import fcntl

@@ -121,13 +121,13 @@ def whole_rows(array: h5py.Dataset) -> int:
 
     Rows that were never written read as zeros.
     """
-    rows = array.shape[0]
+    rows: int = array.shape[0]
     if array.chunks is None:
         return rows if array.id.get_storage_size() or not array.size else 0
     each = math.prod(
         -(-length // part) for length, part in zip(array.shape[1:], array.chunks[1:], strict=True)
     )
-    return min(rows, array.id.get_num_chunks() // max(each, 1) * array.chunks[0])
+    return min(rows, int(array.id.get_num_chunks() // max(each, 1) * array.chunks[0]))
 
 
 def read_whole(array: h5py.Dataset, budget: Budget | None = None) -> np.ndarray:
@@ -150,7 +150,8 @@ def read_whole(array: h5py.Dataset, budget: Budget | None = None) -> np.ndarray:
     budget.take(array.size * array.dtype.itemsize, f"its {name}")
     if array.ndim and whole_rows(array) < array.shape[0]:
         raise ValueError(f"its {name} is not there to its end")
-    return array[()]
+    found: np.ndarray = array[()]
+    return found
 
 
 def attribute(where: h5py.Group | h5py.Dataset, name: str) -> str | float | int | bool | None:

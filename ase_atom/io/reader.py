@@ -6,7 +6,7 @@ import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import numpy as np
 from ase import Atoms
@@ -136,7 +136,8 @@ class TrajectoryReader(Guarded, ABC):
                 raise TrajectoryError(f"{self.path} holds no whole frame")
             numbers, masses = self._identity()
             self._atoms = to_atoms(numbers, block.divided()[0], 0, masses)
-        return self._atoms.copy()
+        copy: Atoms = self._atoms.copy()
+        return copy
 
     @property
     def numbers(self) -> np.ndarray:
@@ -199,8 +200,8 @@ class TrajectoryReader(Guarded, ABC):
     def early_times(self) -> np.ndarray | None:
         """Return the times of the first two frames, or of a single one, in fs, as far as stated."""
         found = [block.times for block in self.blocks(stop=2)]
-        known = found and all(times is not None for times in found)
-        return np.concatenate(found) if known else None
+        known = [times for times in found if times is not None]
+        return np.concatenate(known) if known and len(known) == len(found) else None
 
     def frame_interval(self) -> float | None:
         """Return the time between frames in fs; None if there are no times or they are uneven."""
@@ -221,7 +222,7 @@ class TrajectoryReader(Guarded, ABC):
         """Close the file; a second call does nothing."""
         self._close()
 
-    def __enter__(self) -> TrajectoryReader:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *exception: object) -> None:

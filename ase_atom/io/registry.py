@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from functools import partial
+from io import FileIO
 from pathlib import Path
 
 import numpy as np
@@ -171,21 +172,23 @@ def open_trajectory(
     append = mode == "a" and path.is_file() and path.stat().st_size > 0
     beside = output_files(path)[1:]
     if append:
-        made = [file for file in beside if not file.exists()]
+        made = [there for there in beside if not there.exists()]
     else:
-        made = [file for file in beside if not _same_topology(file, atoms, topology)]
-        for file in (path, *made):
-            check_free(file, replace=mode != "x")
-    new = [] if append else [file for file in (path, *made) if not file.exists()]
-    reader = writer = file = None
+        made = [there for there in beside if not _same_topology(there, atoms, topology)]
+        for there in (path, *made):
+            check_free(there, replace=mode != "x")
+    new = [] if append else [there for there in (path, *made) if not there.exists()]
+    reader: TrajectoryReader | None = None
+    writer: TrajectoryWriter | None = None
+    file: FileIO | None = None
     try:
         file = lock_output(path, new=mode == "x")
         reader = read_trajectory(path) if append else None
         if reader is not None:
             check_same_atoms(reader, atoms)
-            for other in beside:  # bonds may by now look different
-                if other not in made and not np.array_equal(read_elements(other), atoms.numbers):
-                    raise TrajectoryError(f"{other} describes other atoms than are to be appended")
+            for there in beside:  # bonds may by now look different
+                if there not in made and not np.array_equal(read_elements(there), atoms.numbers):
+                    raise TrajectoryError(f"{there} describes other atoms than are to be appended")
         writer = kind.writer_class()(path, atoms, reader, frame_interval, start_time, file)
         for other in made:
             if topology is None:

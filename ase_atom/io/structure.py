@@ -75,8 +75,9 @@ def _read(path: Path) -> Atoms:
     elif kind in ("sdf", "mol") and not is_packed:
         atoms = _of_molfile(path)
     else:
-        atoms = ase.io.read(path, do_not_split_by_at_sign=True)
-    if not isinstance(atoms, Atoms) or len(atoms) == 0:
+        found = ase.io.read(path, do_not_split_by_at_sign=True)
+        atoms = found if isinstance(found, Atoms) else Atoms()
+    if len(atoms) == 0:
         raise FileFormatError(f"{path} holds no atoms")
     _check_elements(path, kind, atoms)
     periodic = atoms.pbc.any()

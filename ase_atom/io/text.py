@@ -58,8 +58,9 @@ class TextReader(TrajectoryReader):
     def frame_interval(self) -> float | None:
         """Return the time between the first two frames in fs, which text keeps exactly."""
         times = self.early_times()
-        even = times is not None and len(times) == 2 and times[1] > times[0]
-        return float(times[1] - times[0]) if even else None
+        if times is None or len(times) != 2 or times[1] <= times[0]:
+            return None
+        return float(times[1] - times[0])
 
     def images(self) -> Iterator[Atoms]:
         """Return the frames with all that ASE finds in them.
@@ -113,7 +114,7 @@ class TextReader(TrajectoryReader):
                 break
             if self._next >= first:
                 atoms = self._parse(text, self._next)
-                self._check_frame(atoms, self._first, self._next)
+                self._check_frame(atoms, self._first or atoms, self._next)
                 frames.append(atoms)
             self._next += 1
         return to_block(frames, self.atom_count)

@@ -146,7 +146,8 @@ def read_elements(path: Path) -> np.ndarray:
     TrajectoryError
         If it cannot be read, or an atom has no element.
     """
-    return _read(path).numbers
+    numbers: np.ndarray = _read(path).numbers
+    return numbers
 
 
 def _read(path: Path) -> Atoms:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import struct
+from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -83,7 +84,7 @@ class ASEWriter(TrajectoryWriter):
     holds_missing_cells = True
     holds_later_velocities = True
 
-    def _open(self, reader: ASEReader | None) -> None:
+    def _open(self, reader: TrajectoryReader | None) -> None:
         if reader is not None and reader.lost:
             self._output.seek(_COUNT)
             self._output.write(struct.pack("<q", len(reader)))
@@ -91,7 +92,7 @@ class ASEWriter(TrajectoryWriter):
         self._whole = (self.frames, os.path.getsize(self.path))  # frames, and where the last ends
         self._torn = False
 
-    def set_description(self, description: dict) -> None:
+    def set_description(self, description: dict[str, Any]) -> None:
         """Store ASE's description of a run with the first frame."""
         self._trajectory.set_description(description)
 

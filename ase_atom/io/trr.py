@@ -10,11 +10,11 @@ import os
 import struct
 from dataclasses import replace
 from itertools import pairwise
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 import numpy as np
 
-from ase_atom.io.appending import AppendingWriter
+from ase_atom.io.appending import AppendingWriter, parts_of
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.reader import TrajectoryReader, meant
 from ase_atom.units import KJ_MOL, NM, PS, angstrom_to_nm, fs_to_ps, nm_to_angstrom, ps_to_fs
@@ -28,7 +28,7 @@ _FIXED = len(_START) + 4 * len(_SIZES) + 4  # the part that frames of one kind s
 _HEAD = len(_START) + 4 * len(_SIZES) + 12  # up to the time, whose precision is that of the rest
 
 
-def frame_type(atoms: int, sizes: dict[str, int]) -> np.dtype:
+def frame_type(atoms: int, sizes: dict[str, int]) -> np.dtype[Any]:
     """Return one frame as it lies in the file (GROMACS manual, "trr"; numbers are big-endian).
 
     Parameters
@@ -52,7 +52,7 @@ def frame_type(atoms: int, sizes: dict[str, int]) -> np.dtype:
     if width not in (4, 8) or any(a not in (0, b) for a, b in zip(parts, lengths, strict=True)):
         raise ValueError("sizes of its parts do not fit its atoms")
     real = f">f{width}"
-    fields = [("start", f"V{len(_START)}"), ("sizes", ">i4", (len(_SIZES),))]
+    fields: list[tuple[Any, ...]] = [("start", f"V{len(_START)}"), ("sizes", ">i4", (len(_SIZES),))]
     fields += [("atoms", ">i4"), ("step", ">i4"), ("nre", ">i4"), ("time", real), ("lambda", real)]
     shapes = {"box": (3, 3), "x": (atoms, 3), "v": (atoms, 3), "f": (atoms, 3)}
     for name in filter(sizes.get, _SIZES):
@@ -60,7 +60,7 @@ def frame_type(atoms: int, sizes: dict[str, int]) -> np.dtype:
     return np.dtype(fields)
 
 
-def read_type(file: BinaryIO) -> np.dtype | None:
+def read_type(file: BinaryIO) -> np.dtype[Any] | None:
     """Return the kind of frame that begins where the file stands; None if its head is not whole.
 
     Raises
@@ -84,14 +84,14 @@ class TRRReader(TrajectoryReader):
         self._file = self.path.open("rb", buffering=0)
         size = os.path.getsize(self.path)
         # Stretches of frames of one kind: where they begin, the first's index, how many, kind.
-        self._stretches: list[tuple[int, int, int, np.dtype]] = []
+        self._stretches: list[tuple[int, int, int, np.dtype[Any]]] = []
         frames = end = 0
         try:
             while end < size:
                 self._file.seek(end)
                 kind = read_type(self._file)
                 count = 0 if kind is None else (size - end) // kind.itemsize
-                if not count:
+                if kind is None or not count:
                     break
                 count = self._same(end, count, kind)
                 self._stretches.append((end, frames, count, kind))
@@ -104,12 +104,13 @@ class TRRReader(TrajectoryReader):
             raise self._not_one("it holds no whole frame")
         self._frames, self.whole_size = frames, end
         kinds = [kind for *_, kind in self._stretches]
-        self.atom_count = kinds[0]["x"].shape[0] if frames and "x" in kinds[0].names else 0
-        if any("x" not in kind.names or kind["x"].shape[0] != self.atom_count for kind in kinds):
+        counts = [kind["x"].shape[0] if "x" in parts_of(kind) else None for kind in kinds]
+        self.atom_count = (counts[0] or 0) if counts else 0
+        if any(count != self.atom_count for count in counts):
             raise self._not_one("frames without positions or with other atoms are not read")
         self._report_lost(frames, int(size > end))
 
-    def _same(self, begin: int, count: int, kind: np.dtype) -> int:
+    def _same(self, begin: int, count: int, kind: np.dtype[Any]) -> int:
         """Return how many frames from there on are of the same kind."""
         want = None
         for index in range(count):
@@ -131,16 +132,16 @@ class TRRReader(TrajectoryReader):
         self._file.seek(begin + (first - index) * kind.itemsize)
         data = np.fromfile(self._file, kind, min(count, index + frames - first))
         velocities = cells = None
-        if "v" in kind.names:
+        if "v" in parts_of(kind):
             velocities = nm_to_angstrom(data["v"].astype(np.float64)) / PS
-        if "box" in kind.names and data["box"].any():
+        if "box" in parts_of(kind) and data["box"].any():
             cells = nm_to_angstrom(data["box"].astype(np.float64))
         return FrameBlock(
             nm_to_angstrom(data["x"].astype(np.float64)),
             velocities,
             ps_to_fs(meant(data["time"])),
             cells,
-            forces=data["f"].astype(np.float64) * _FORCE if "f" in kind.names else None,
+            forces=data["f"].astype(np.float64) * _FORCE if "f" in parts_of(kind) else None,
         )
 
     def _close(self) -> None:
@@ -179,7 +180,7 @@ class TRRWriter(AppendingWriter):
         frames["sizes"] = list(sizes.values())
         frames["atoms"] = atoms
         frames["step"] = self.frames + np.arange(len(block))
-        frames["time"] = fs_to_ps(block.times)
+        frames["time"] = fs_to_ps(block.known_times)
         frames["x"] = angstrom_to_nm(block.positions)
         if block.velocities is not None:
             frames["v"] = angstrom_to_nm(block.velocities) * PS

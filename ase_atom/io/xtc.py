@@ -86,7 +86,7 @@ class XTCWriter(TrajectoryWriter):
     holds_later_cells = True
     holds_missing_cells = True
 
-    def _open(self, reader: XTCReader | None) -> None:
+    def _open(self, reader: TrajectoryReader | None) -> None:
         self._end = 0 if reader is None else reader.whole_size
         self._output.truncate(self._end)
         self._name = os.fsencode(self.path)
@@ -105,7 +105,7 @@ class XTCWriter(TrajectoryWriter):
         boxes = np.zeros((len(block), 3, 3), np.float32)
         if block.cells is not None:
             boxes[:] = angstrom_to_nm(block.cells)
-        times = fs_to_ps(block.times).astype(np.float32)
+        times = fs_to_ps(block.known_times).astype(np.float32)
         for position, box, time in zip(positions, boxes, times, strict=True):
             xtc_write_frame(self._name, position, box, time, np.int32(self.frames))
             # OpenMM says nothing when the disk takes only part of a frame.

@@ -72,7 +72,7 @@ def frame_length(head: bytes, atoms: int) -> int | None:
         return _HEADER.size + 12 * atoms
     if len(head) < HEAD:
         return None
-    *_, packed = _PACKING.unpack_from(head, HEAD - _PACKING.size)
+    packed: int = _PACKING.unpack_from(head, HEAD - _PACKING.size)[-1]
     # An atom takes two bits or more, and no more than mdtraj has room for.
     if not (atoms <= 4 * packed and packed + 12 <= 4 * int(3.6 * atoms)):
         raise ValueError(f"a frame of {atoms} atoms in {packed} bytes is damaged")

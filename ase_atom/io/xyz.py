@@ -25,8 +25,10 @@ _VELOCITIES = ("vel", "velo", "vels", "velocity", "velocities")
 """Columns whose unit differs between the programs that write them, and so is not known."""
 _UNIT = "a unit in the comment"
 _ENERGIES = ("REF_energy", "ref_energy", "dft_energy", "DFT_energy", "MACE_energy")
-_FORCES = ("force", "REF_forces", "ref_forces", "dft_forces", "dft_force", "DFT_forces")
-_FORCES += ("MACE_forces",)
+_FORCES = (
+    *("force", "REF_forces", "ref_forces", "dft_forces", "dft_force", "DFT_forces"),
+    "MACE_forces",
+)
 """What training sets call energies in eV and forces in eV/Å, beside ASE's own names."""
 
 _LONGEST_COUNT = 18  # digits
@@ -72,7 +74,7 @@ class XYZReader(TextReader):
         if not lines[2:]:
             raise NotReadError("it has no atoms")
         rows, masses = self._with_symbols(lines, text)
-        atoms = next(extxyz.read_extxyz(io.StringIO("\n".join([lines[0], left, *rows])), 0))
+        atoms: Atoms = next(extxyz.read_extxyz(io.StringIO("\n".join([lines[0], left, *rows])), 0))
         if not atoms.numbers.all():
             dummy = int(np.argmin(atoms.numbers)) + 1
             raise NotReadError(f"atom {dummy} is a dummy or ghost atom: take it out of the file")

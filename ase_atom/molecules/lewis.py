@@ -37,7 +37,7 @@ def lewis_structure(
     bonds: Sequence[tuple[int, int]],
     charge: int = 0,
     preference: Sequence[float] | None = None,
-) -> tuple[NDArray, NDArray]:
+) -> tuple[NDArray[np.int_], NDArray[np.int_]]:
     """Return bond orders ``[bonds]`` and formal charges ``[N]`` of the closed shell that fits.
 
     Parameters
@@ -158,7 +158,7 @@ def draw(molecule: Mol) -> Mol:
     return build(bare, *lewis_structure(numbers, bonds, charge, preference))
 
 
-def build(skeleton: Mol, orders: Sequence[int], charges: Sequence[int]) -> Mol:
+def build(skeleton: Mol, orders: NDArray[np.int_], charges: NDArray[np.int_]) -> Mol:
     """Return a molecule with bond orders and formal charges set, and sanitized."""
     from rdkit import Chem
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+Array = NDArray[np.floating]
+
 
 def superposing_rotations(
-    positions: NDArray, target: NDArray, weights: NDArray | None = None
-) -> tuple[NDArray, NDArray]:
+    positions: Array, target: Array, weights: Array | None = None
+) -> tuple[Array, Array]:
     """Rotations R of row vectors, x R ≈ t, that lay structures best on a target.
 
     R minimises Σ_i w_i |x_i R − t_i|² and is never a reflection (Kabsch, Acta Cryst. A 32, 922
