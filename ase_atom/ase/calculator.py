@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -65,8 +65,9 @@ class ATOMCalculator(Calculator):
         For an unknown precision or keyword.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces"]
-    default_parameters: ClassVar[dict[str, Any]] = {"precision": "single", "threads": 1}
+    # As ASE declares them.
+    implemented_properties: list[str] = ["energy", "free_energy", "forces"]  # noqa: RUF012
+    default_parameters: dict[str, Any] = {"precision": "single", "threads": 1}  # noqa: RUF012
 
     @known_keywords()
     def __init__(
@@ -78,8 +79,7 @@ class ATOMCalculator(Calculator):
     ) -> None:
         self._operator = None if isinstance(operator, str | Path) else operator
         self._head: OperatorLike | None = None
-        self._checked: Atoms | None = None
-        self._limits: Guard | None = None
+        self._checked: tuple[Atoms, Guard] | None = None
         self.said: set[str] = set()
         super().__init__(atoms=atoms)
         if isinstance(operator, str | Path):
@@ -88,7 +88,7 @@ class ATOMCalculator(Calculator):
             check_operator(operator)
         self.set(precision=precision, threads=threads)
         if operator is not None:
-            self.parameters["operator"] = self._name_of(operator)
+            self.parameters["operator"] = _name_of(operator)
 
     @property
     def operator(self) -> OperatorLike | None:
@@ -98,7 +98,8 @@ class ATOMCalculator(Calculator):
     @property
     def precision(self) -> Literal["single", "double"]:
         """Precision of the energy head. A change deletes the present results."""
-        return self.parameters["precision"]
+        precision: Literal["single", "double"] = self.parameters["precision"]
+        return precision
 
     @precision.setter
     def precision(self, value: Literal["single", "double"]) -> None:
@@ -107,7 +108,8 @@ class ATOMCalculator(Calculator):
     @property
     def threads(self) -> int | None:
         """Number of torch threads while the operator computes."""
-        return self.parameters["threads"]
+        threads: int | None = self.parameters["threads"]
+        return threads
 
     @threads.setter
     def threads(self, value: int | None) -> None:
@@ -130,7 +132,7 @@ class ATOMCalculator(Calculator):
         whole = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
         if threads is not None and not (whole and threads > 0):
             raise ConfigError(f"threads is a whole number from 1 on, or None, not {threads!r}")
-        changed = super().set(**kwargs)
+        changed: dict[str, Any] = super().set(**kwargs)
         if "precision" in changed:
             self.reset()
             self._head = None
@@ -141,7 +143,7 @@ class ATOMCalculator(Calculator):
 
         Also ``"charge"`` and ``"spin"``, where ``atoms.info`` states them.
         """
-        changes = super().check_state(atoms, tol)
+        changes: list[str] = super().check_state(atoms, tol)
         before = {} if self.atoms is None else self.atoms.info
         return changes + [
             key for key in STATED if not equal(before.get(key), atoms.info.get(key), tol=None)
@@ -184,9 +186,8 @@ class ATOMCalculator(Calculator):
         bare.info = {key: self.atoms.info[key] for key in STATED if key in self.atoms.info}
         with own_torch(self.threads), torch.no_grad():
             state = PhaseState.from_atoms(bare)
-            self._admit(bare, state)
-            head = self._energy_head()
-            results = {}
+            head = self._energy_head(self._admit(bare, state))
+            results: dict[str, Any] = {}
             if "forces" in properties:
                 energy, forces = head.energy_and_forces(state)
                 results["forces"] = forces[0].numpy()
@@ -240,40 +241,43 @@ class ATOMCalculator(Calculator):
             frames.append(frame)
         return frames
 
-    def _admit(self, bare: Atoms, state: PhaseState) -> None:
-        """Check a molecule when it is first seen, and again once its bonds have broken.
+    def _admit(self, bare: Atoms, state: PhaseState) -> OperatorLike:
+        """Return the operator for a molecule, checked when it is first seen.
 
-        Between, geometries are not perceived: those of a trajectory need have no SMILES.
+        And again once its bonds have broken. Between, geometries are not perceived: those of a
+        trajectory need have no SMILES.
         """
-        known = self._checked
-        if known is not None and _same_molecule(known, bare):
-            still = self._limits.first_broken(state.positions[:, None], state.velocities[:, None])
-            if int(still[0]):
-                return
-        if self._operator is None:
-            self._operator = operator_for(bare, engine="auto")
-            self.parameters["operator"] = self._name_of(None)
-        elif self._operator.card is not None:
-            check_atoms(bare, self._operator.card)
-        for line in reservations(self._operator.card, [structure_of(bare)]):
+        operator = self._operator
+        if operator is not None and self._checked is not None:
+            known, limits = self._checked
+            if _same_molecule(known, bare):
+                still = limits.first_broken(state.positions[:, None], state.velocities[:, None])
+                if int(still[0]):
+                    return operator
+        if operator is None:
+            operator = self._operator = operator_for(bare, engine="auto")
+            self.parameters["operator"] = _name_of(operator)
+        elif operator.card is not None:
+            check_atoms(bare, operator.card)
+        for line in reservations(operator.card, [structure_of(bare)]):
             if line not in self.said:
                 self.said.add(line)
                 warn(line, CoverageWarning)
-        self._checked, self._limits = bare, Guard.watch(state)
+        self._checked = bare, Guard.watch(state)
+        return operator
 
-    def _name_of(self, given: str | Path | OperatorLike | None) -> str:
-        """Return what stands for the operator in files that note the calculator."""
-        if isinstance(given, str | Path):
-            return str(given)
-        card = self._operator.card
-        return card.name if card else "unnamed"
-
-    def _energy_head(self) -> OperatorLike:
+    def _energy_head(self, operator: OperatorLike) -> OperatorLike:
         if self._head is None:
-            self._head = self._operator
-            if self.precision == "double":
-                self._head = self._operator.in_double_precision()
+            double = self.precision == "double"
+            self._head = operator.in_double_precision() if double else operator
         return self._head
+
+
+def _name_of(operator: str | Path | OperatorLike) -> str:
+    """Return what stands for an operator in files that note the calculator."""
+    if isinstance(operator, str | Path):
+        return str(operator)
+    return operator.card.name if operator.card else "unnamed"
 
 
 def _same_molecule(one: Atoms, other: Atoms) -> bool:

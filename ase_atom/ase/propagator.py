@@ -264,7 +264,8 @@ class ATOMPropagator(RestartableDynamics):
     def todict(self) -> dict[str, Any]:
         """Return what trajectory files note about the dynamics."""
         card = self._card
-        return super().todict() | {
+        noted: dict[str, Any] = super().todict()
+        return noted | {
             "stride": self.steps_per_stride * self.dt,
             "operator": card.name if card else "unnamed",
             "ensemble": repr(self.ensemble),

@@ -275,10 +275,9 @@ def propagate_replicas(
     )
     ensemble = chosen.ensemble()
     noise = choose_noise(rng, seed, isinstance(ensemble, Thermostat))
-    model = None
-    for atoms in replicas:
-        found = choose_operator(atoms, operator if model is None else model)
-        model = found if model is None else model
+    model = choose_operator(replicas[0], operator)
+    for atoms in replicas[1:]:
+        choose_operator(atoms, model)
     step_length = ase_time("timestep", timestep)
     count = steps_per_stride(chosen.choose_stride(model), step_length, model.horizon, ASE_TIME)
     state = PhaseState.from_atoms(replicas)

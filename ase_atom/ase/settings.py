@@ -17,7 +17,7 @@ from ase_atom.ase.calculator import ATOMCalculator
 from ase_atom.errors import ConfigError
 from ase_atom.molecules.atoms import STATED, fixes_centre_of_mass
 from ase_atom.molecules.catalogue import operator_for
-from ase_atom.propagation import Noise, OperatorLike, Potential, Settings, check_abilities
+from ase_atom.propagation import OperatorLike, Potential, Settings, check_abilities
 from ase_atom.propagation.ensembles import own_settings, unit_of
 from ase_atom.state import PhaseState
 from ase_atom.units import FS
@@ -190,7 +190,7 @@ def differs(now: np.ndarray, left: np.ndarray) -> bool:
     return not bool(np.abs(now - left).max() <= ROUNDING * (1.0 + np.abs(left).max()))
 
 
-def choose_noise(rng: Any, seed: int | None, thermostatted: bool) -> Noise:
+def choose_noise(rng: Any, seed: int | None, thermostatted: bool) -> NumpyNoise:
     """Return the noise of a thermostat: from a seed, else from a generator, else from numpy.random.
 
     Raises

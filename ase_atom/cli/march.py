@@ -46,7 +46,8 @@ def march(
     )
     started = clock.perf_counter()
     with progress:
-        task = progress.add_task("", total=end, rate="", completed=begin)
+        task = progress.add_task("", total=end, rate="")
+        progress.update(task, completed=begin)
         for block in frames:
             take(block)
             now = float(block.times[-1])

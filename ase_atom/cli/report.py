@@ -15,8 +15,9 @@ from ase_atom.units import format_time
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from ase_atom.analysis.molecule_summary import BondDeviation, MoleculeSummary
     from ase_atom.analysis.statistics import Estimate
-    from ase_atom.analysis.summary import BondDeviation, MoleculeSummary, RunSummary
+    from ase_atom.analysis.summary import RunSummary
     from ase_atom.cli.structures import Molecule
     from ase_atom.errors import BrokenStateError
     from ase_atom.propagation import Label

@@ -156,8 +156,8 @@ def _warn(
             several = len(request.structures) > 1 and line.startswith("the molecule")
             name = rows[index].molecule.name
             lines.append(line.replace("the molecule", name, 1) if several else line)
-    if card and bool(resting.any()):
-        lines.append(temperature_warning(request.kelvin, card))
+    if card and bool(resting.any()) and (drawn := temperature_warning(request.kelvin, card)):
+        lines.append(drawn)
     for line in dict.fromkeys(lines):
         say_warning(line)
 

@@ -89,17 +89,21 @@ def load_molecules(request: RunRequest) -> Molecules:
             continue
         if operator is None:
             operator, whose = found, str(path)
-        elif request.operator is None and found.card.name != operator.card.name:
+        elif request.operator is None and _card_name(found) != _card_name(operator):
             raise ConfigError(
-                f"{whose} is for {operator.card.name} and {path} for {found.card.name}: "
+                f"{whose} is for {_card_name(operator)} and {path} for {_card_name(found)}: "
                 "run them one by one, or name one operator with --operator"
             )
         good.append(Molecule(place, name, atoms))
-    for error in errors if operator else errors[:-1]:
-        say_warning(f"{error}; it is left out")
+    for refused in errors if operator else errors[:-1]:
+        say_warning(f"{refused}; it is left out")
     if operator is None:
         raise errors[-1]
     return Molecules(operator, good, left_out)
+
+
+def _card_name(operator: OperatorLike) -> str | None:
+    return None if operator.card is None else operator.card.name
 
 
 def names_of(paths: tuple[Path, ...]) -> list[str]:

@@ -1,6 +1,6 @@
 """Structures and trajectories as files.
 
-A format is a line in `ase_atom.io.formats.FORMATS`, a reader and a writer. The names below are
+A format is an `ase_atom.io.formats.Format`, a reader and a writer. The names below are
 loaded on first use: ASE imports this package whenever it is imported itself, to learn of the
 formats in `ase_atom.ase.ioformats`.
 """
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from ase_atom.errors import TrajectoryWarning
     from ase_atom.io.base import TrajectoryWriter
     from ase_atom.io.convert import convert_trajectory
-    from ase_atom.io.formats import FORMATS
+    from ase_atom.io.formats import Format
     from ase_atom.io.frames import FrameBlock
     from ase_atom.io.reader import TrajectoryReader
     from ase_atom.io.registry import (
@@ -26,8 +26,9 @@ if TYPE_CHECKING:
     from ase_atom.io.structure import read_structure
     from ase_atom.io.topology import openmm_topology, write_pdb
 
+    FORMATS: tuple[Format, ...]
+
 _HOMES = {
-    "FORMATS": "formats",
     "check_output": "registry",
     "open_trajectory": "registry",
     "output_files": "registry",
@@ -60,6 +61,10 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
+    if name == "FORMATS":
+        from ase_atom.io.formats import formats
+
+        return formats()
     if name in _HOMES:
         return getattr(import_module(f"ase_atom.io.{_HOMES[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -15,7 +15,7 @@ from ase import Atoms
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.ase_frames import results_at_hand
 from ase_atom.io.cells import check_cells
-from ase_atom.io.formats import FORMATS
+from ase_atom.io.formats import formats
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.interrupts import Uninterrupted
 from ase_atom.io.output import lock_output
@@ -340,7 +340,7 @@ class TrajectoryWriter(ABC):
         """Return the error for a frame that does not go with those before, and what would do."""
         able = [
             ending
-            for one in FORMATS
+            for one in formats()
             if one.writer and getattr(one.writer_class(), need)
             for ending in one.endings
         ]

@@ -116,7 +116,10 @@ def read_trajectory(
     kind = format_of(path)
     check_file(path, "trajectory")
     find = partial(find_topology, path, topology)
-    return kind.reader_class()(path, find, given=topology is not None)
+    reader = kind.reader_class()
+    if not issubclass(reader, TrajectoryReader):
+        raise kind.broken(f"{kind.reader} is no TrajectoryReader")
+    return reader(path, find, given=topology is not None)
 
 
 @known_keywords()
@@ -161,6 +164,9 @@ def open_trajectory(
     """
     path = Path(path)
     kind = format_of(path, write=True)
+    writer_class = kind.writer_class()
+    if not issubclass(writer_class, TrajectoryWriter):
+        raise kind.broken(f"{kind.writer} is no TrajectoryWriter")
     if mode not in ("x", "w", "a"):
         raise TrajectoryError(f"the mode of a new trajectory is 'x', 'w' or 'a', not {mode!r}")
     if len(atoms) == 0:
@@ -189,7 +195,7 @@ def open_trajectory(
             for there in beside:  # bonds may by now look different
                 if there not in made and not np.array_equal(read_elements(there), atoms.numbers):
                     raise TrajectoryError(f"{there} describes other atoms than are to be appended")
-        writer = kind.writer_class()(path, atoms, reader, frame_interval, start_time, file)
+        writer = writer_class(path, atoms, reader, frame_interval, start_time, file)
         for other in made:
             if topology is None:
                 write_pdb(other, atoms)

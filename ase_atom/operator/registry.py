@@ -8,12 +8,13 @@ a script adds one with `register`.
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import entry_points
+from importlib.metadata import EntryPoint
 from typing import Annotated, Any, NamedTuple
 
 from pydantic import SerializeAsAny, TypeAdapter, ValidationInfo, WrapValidator
 from pydantic_core import PydanticCustomError
 
+from ase_atom import plugins
 from ase_atom.errors import ConfigError
 from ase_atom.operator.base import Operator
 from ase_atom.operator.config import ArchitectureConfig
@@ -44,6 +45,8 @@ _KNOWN: dict[str, Architecture] = {
     "paper": Architecture(PaperConfig, PaperOperator),
 }
 
+_SHIPPED = tuple(_KNOWN)
+
 
 def register(name: str, architecture: Architecture) -> None:
     """Make an architecture known in this process.
@@ -65,15 +68,10 @@ def find_architecture(name: str) -> Architecture | None:
     ConfigError
         If an installed one cannot be loaded, or is no `Architecture`.
     """
-    if name in _KNOWN or name not in _installed():
+    entry = _installed().get(name)
+    if name in _KNOWN or entry is None:
         return _KNOWN.get(name)
-    entry = _installed()[name]
-    try:
-        found = entry.load()
-    except Exception as error:
-        raise ConfigError(
-            f"the architecture {name!r} of {entry.value} cannot be loaded: {error}"
-        ) from error
+    found = plugins.load(entry, "architecture")
     if not isinstance(found, Architecture):
         raise ConfigError(
             f"{entry.value} is a {type(found).__name__}: the entry point {name!r} of {GROUP} must "
@@ -89,8 +87,8 @@ def architectures() -> list[str]:
 
 
 @cache
-def _installed() -> dict[str, Any]:
-    return {entry.name: entry for entry in entry_points(group=GROUP)}
+def _installed() -> dict[str, EntryPoint]:
+    return plugins.installed(GROUP, "architecture", _SHIPPED)
 
 
 def architecture_of(settings: Any) -> str:

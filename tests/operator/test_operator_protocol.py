@@ -14,6 +14,7 @@ from ase.build import molecule
 from pydantic import TypeAdapter, ValidationError
 from springs import SpringOperator
 
+from ase_atom import plugins
 from ase_atom.errors import ConfigError, CoverageError, StateError
 from ase_atom.molecules.coverage import as_covered, check_state
 from ase_atom.operator import (
@@ -151,7 +152,7 @@ def test_a_package_adds_an_architecture_by_an_entry_point(known, monkeypatch) ->
             ("wrong", f"{__name__}:TINY"),
         )
     ]
-    monkeypatch.setattr(registry, "entry_points", lambda group: entries)
+    monkeypatch.setattr(plugins, "entry_points", lambda group: entries)
     assert architectures() == ["spectral", "paper", "named", "gone", "wrong"]
     assert isinstance(parse_config({"architecture": "named"}), NamedConfig)
     with pytest.raises(ValidationError, match="'gone' of no_such_package:X cannot be loaded"):

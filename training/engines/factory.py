@@ -1,8 +1,9 @@
-"""Reference engines by name: what computes the energies and forces that an operator learns.
+r"""Reference engines by name: what computes the energies and forces that an operator learns.
 
 ``gfn2`` (the default) and ``gfn1`` through tblite, ``aimnet2`` through TorchScript,
 ``pyscf:<functional>/<basis>`` through PySCF, and any other ASE calculator as
-``<module>:<callable>``, which makes one.
+``<module>:<callable>``, which makes one. A package adds engines of its own by name as entry points
+of the group ``ase_atom.engines``, whose values are `Maker`\ s.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ import importlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from functools import partial
+from importlib.metadata import EntryPoint, PackageNotFoundError, version
 from typing import Any
 
 import numpy as np
@@ -20,10 +22,14 @@ from ase.calculators.abc import GetPropertiesMixin
 from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
 from ase.data import chemical_symbols
 
+from ase_atom import plugins
 from ase_atom.analysis.reference_engines import ACCURACY, XTB, functional_and_basis, load_class
 from ase_atom.errors import ConfigError, DataError
 from training.data.molecules import Molecule
 from training.engines.potential import Potential
+
+GROUP = "ase_atom.engines"
+"""Group of entry points under which other packages name their engines."""
 
 WHEREABOUTS = {"aimnet2": ("path",)}
 """Options that say where an engine's files lie, which is no matter of what it computes."""
@@ -89,6 +95,14 @@ class Engine:
                 )
 
 
+Maker = Callable[[str, dict[str, Any]], Engine]
+"""Makes an engine of the name on the command line and the calculator's keyword arguments.
+
+The name is that of the entry point, or begins with it and a colon, as in ``pyscf:pbe/def2-svp``.
+Keywords that it does not know are a `ConfigError`.
+"""
+
+
 class Moving(GetPropertiesMixin):
     """A calculator for atoms of which nothing changes but positions.
 
@@ -139,8 +153,8 @@ def get_engine(name: str, options: str = "{}") -> Engine:
     Parameters
     ----------
     name
-        ``gfn2``, ``gfn1``, ``aimnet2``, ``pyscf:<functional>/<basis>`` or
-        ``<module>:<callable>``.
+        ``gfn2``, ``gfn1``, ``aimnet2``, ``pyscf:<functional>/<basis>``, the name of an engine of
+        another package, or ``<module>:<callable>``.
     options
         JSON object of keyword arguments for the calculator.
 
@@ -153,26 +167,46 @@ def get_engine(name: str, options: str = "{}") -> Engine:
     keywords = _parse(options)
     if name != "aimnet2":  # it knows no such options: charges come with the molecules
         _check_closed_shell(keywords)
-    if name in XTB:
-        engine = _xtb(name, keywords)
-    elif name == "aimnet2":
-        engine = _aimnet2(name, keywords)
-    elif name.startswith("pyscf:"):
-        engine = _pyscf(name, keywords)
-    elif name.count(":") == 1:
-        engine = _dotted(name, keywords)
-    else:
-        raise ConfigError(
-            f"unknown engine {name!r}: there are {', '.join(XTB)}, aimnet2, "
-            "pyscf:<functional>/<basis> such as pyscf:pbe/def2-svp, and any ASE calculator as "
-            "<module>:<callable>"
-        )
+    engine = _maker(name)(name, keywords)
     try:
         made = engine.make()
     except Exception as error:
         raise ConfigError(f"engine {name} does not start: {error}") from error
     if not all(hasattr(made, part) for part in ("calculate", "results", "reset")):
         raise ConfigError(f"engine {name} makes a {type(made).__name__}, not an ASE calculator")
+    return engine
+
+
+def _maker(name: str) -> Maker:
+    """Return what makes an engine: one of this module, one of another package, or a calculator."""
+    family, colon, _ = name.partition(":")
+    installed = plugins.installed(GROUP, "engine", _SHIPPED)
+    if family in _SHIPPED and bool(colon) == (family == "pyscf"):
+        return _SHIPPED[family]
+    if family in installed:
+        return partial(_of_package, installed[family])
+    if name.count(":") == 1:
+        return _dotted
+    raise ConfigError(
+        f"unknown engine {name!r}: there are {', '.join([*XTB, 'aimnet2', *installed])}, "
+        "pyscf:<functional>/<basis> such as pyscf:pbe/def2-svp, and any ASE calculator as "
+        "<module>:<callable>"
+    )
+
+
+def _of_package(entry: EntryPoint, name: str, keywords: dict[str, Any]) -> Engine:
+    make: Maker = plugins.load(entry, "engine")
+    try:
+        engine = make(name, keywords)
+    except ConfigError:
+        raise
+    except Exception as error:
+        raise ConfigError(f"engine {name} of {entry.value} cannot be made: {error}") from error
+    if not isinstance(engine, Engine):
+        raise ConfigError(
+            f"engine {name} of {entry.value} is a {type(engine).__name__}, and no "
+            "training.engines.factory.Engine"
+        )
     return engine
 
 
@@ -248,6 +282,9 @@ def _dotted(name: str, keywords: dict[str, Any]) -> Engine:
 
 def _stated(keywords: dict[str, Any]) -> str:
     return "".join(f", {name}={value}" for name, value in keywords.items())
+
+
+_SHIPPED: dict[str, Maker] = {"gfn2": _xtb, "gfn1": _xtb, "aimnet2": _aimnet2, "pyscf": _pyscf}
 
 
 def _parse(options: str) -> dict[str, Any]:

@@ -103,7 +103,7 @@ def _read(
 
 
 def _reader_of(path: Path) -> Callable | None:
-    from ase_atom.io.formats import FORMATS
+    from ase_atom.io.formats import formats
 
     ending = path.suffix.lower()
     if ending == ".npz":
@@ -112,11 +112,11 @@ def _reader_of(path: Path) -> Callable | None:
         return read_bursts
     beside = ending == ".pdb" and any(
         path.with_suffix(other).exists()
-        for one in FORMATS
+        for one in formats()
         for other in one.endings[:1]
         if other != ".pdb"
     )
-    if any(ending in one.endings for one in FORMATS) and not beside:
+    if any(ending in one.endings for one in formats()) and not beside:
         return _read_frames
     return None
 

@@ -10,8 +10,8 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import ClassVar, Literal, Protocol
+from dataclasses import Field, dataclass
+from typing import Any, ClassVar, Literal, Protocol
 
 import torch
 from torch import Tensor
@@ -217,6 +217,8 @@ class Thermostat(ABC):
     fix_com: bool
     energy_correction: bool
     reversible: bool
+    # Those that derive from it are dataclasses, to be copied by `dataclasses.replace`.
+    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def __post_init__(self) -> None:
         if not (self.temperature_K > 0 and math.isfinite(self.temperature_K)):

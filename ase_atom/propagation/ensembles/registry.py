@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 from functools import cache
 from importlib import import_module
-from importlib.metadata import entry_points
 from pkgutil import iter_modules
 from typing import Any, TypeVar
 
+from ase_atom import plugins
 from ase_atom.errors import ConfigError
 from ase_atom.errors.keywords import nearest_keyword
 from ase_atom.propagation.ensembles.base import Ensemble
@@ -113,10 +113,9 @@ def _find_all() -> None:
     package = __name__.rpartition(".")[0]
     for module in iter_modules(import_module(package).__path__):
         import_module(f"{package}.{module.name}")
-    for entry in entry_points(group=GROUP):
+    for entry in plugins.installed(GROUP, "ensemble").values():
+        found = plugins.load(entry, "ensemble")
         try:
-            register(entry.load())
-        except Exception as error:
-            raise ConfigError(
-                f"the ensemble {entry.name!r} of {entry.value} cannot be loaded: {error}"
-            ) from error
+            register(found)
+        except (ConfigError, AttributeError) as error:
+            raise plugins.cannot_load(entry, "ensemble", error) from error
