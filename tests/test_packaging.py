@@ -3,6 +3,8 @@
 import configparser
 import importlib
 import re
+import subprocess
+import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -49,7 +51,28 @@ def test_the_package_does_not_lean_on_the_training_code():
         assert not re.search(r"^\s*(from|import) training\b", file.read_text(), re.MULTILINE), file
 
 
-ALLOWED = ("errors", "files", "io", "keywords", "operator", "state", "torch_settings", "units")
+def loaded_by_others() -> list[str]:
+    """Modules that others load by entry points, some while they are being imported themselves."""
+    config = configparser.ConfigParser()
+    config.read(ROOT / "setup.cfg")
+    values = "\n".join(config["options.entry_points"].values())
+    return sorted(set(re.findall(r"= (\S+):", values)))
+
+
+@pytest.mark.parametrize("first", [*loaded_by_others(), "ase_atom.openmm.ml_potential"])
+def test_what_others_load_can_be_imported_first(first: str):
+    """No order of imports leaves a module half made."""
+    if "openmm" in first:
+        pytest.importorskip("openmmml")
+    potential = "import openmmml; openmmml.MLPotential('ase-atom', operator='x')"
+    check = f"import {first}; " + (potential if "openmm" in first else "")
+    subprocess.run([sys.executable, "-W", "ignore", "-c", check], check=True)
+
+
+ALLOWED = (
+    *("errors", "files", "io", "keywords", "operator", "plugins", "state", "torch_settings"),
+    "units",
+)
 
 
 def test_the_operator_sees_no_ase_no_openmm_and_no_adapter():

@@ -12,8 +12,8 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ase_atom import plugins
 from ase_atom.errors import ConfigError, TrajectoryError
+from ase_atom.plugins import cannot_load, installed, load
 
 GROUP = "ase_atom.formats"
 """Group of entry points under which other packages name their formats."""
@@ -138,15 +138,15 @@ def formats() -> tuple[Format, ...]:
 
 @cache
 def _find_all() -> None:
-    for entry in plugins.installed(GROUP, "format").values():
-        found = plugins.load(entry, "format")
+    for entry in installed(GROUP, "format").values():
+        found = load(entry, "format")
         if not isinstance(found, Format):
             reason = f"it is a {type(found).__name__}, and no ase_atom.io.formats.Format"
-            raise plugins.cannot_load(entry, "format", reason)
+            raise cannot_load(entry, "format", reason)
         try:
             register(found)
         except ConfigError as error:
-            raise plugins.cannot_load(entry, "format", error) from error
+            raise cannot_load(entry, "format", error) from error
 
 
 def format_of(path: str | Path, write: bool = False) -> Format:

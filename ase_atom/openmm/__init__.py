@@ -11,7 +11,7 @@
 - `restart`: settings that travel with states, and what holds after one was loaded;
 - `potential`: the operator's energy as a force, `ATOMForce`;
 - `source`: operators that travel in serialised Systems by name and checksum;
-- `ml`: the potential that openmmml finds under the name ``ase-atom``.
+- `ml`, `ml_potential`: what openmmml finds under the name ``ase-atom``, and makes of it.
 """
 
 from ase_atom.openmm.integrator import ATOMIntegrator

@@ -2,26 +2,27 @@
 
 potential = MLPotential("ase-atom", operator="ethanol-gfn2")
 system = potential.createSystem(topology)
+
+openmmml loads its entry points while it is being imported itself. So this module imports nothing of
+openmmml: it can be the first import of a process, and openmmml the first as well.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from pathlib import Path
-from typing import Any
-
-import openmm
-from openmm.app import Topology
-from openmmml.mlpotential import MLPotentialImpl, MLPotentialImplFactory
+from typing import TYPE_CHECKING, Any
 
 from ase_atom.errors import ConfigError
 from ase_atom.errors.keywords import nearest_keyword
-from ase_atom.openmm.potential import ATOMForce, Precision
-from ase_atom.operator import OperatorLike
+
+if TYPE_CHECKING:
+    from ase_atom.openmm.ml_potential import ATOMPotential
 
 
-class ATOMPotentialFactory(MLPotentialImplFactory):
-    """Makes the potential for ``MLPotential("ase-atom", operator=...)``."""
+class ATOMPotentialFactory:
+    """Makes the potential for ``MLPotential("ase-atom", operator=...)``.
+
+    It has the interface of `openmmml.mlpotential.MLPotentialImplFactory`.
+    """
 
     def createImpl(self, name: str, **args: Any) -> ATOMPotential:
         """Return the potential of an operator.
@@ -31,6 +32,8 @@ class ATOMPotentialFactory(MLPotentialImplFactory):
         ConfigError
             If none is named, or for any other argument.
         """
+        from ase_atom.openmm.ml_potential import ATOMPotential
+
         operator = args.pop("operator", None)
         for other in args:
             hint = nearest_keyword(other, ("operator",))
@@ -38,46 +41,3 @@ class ATOMPotentialFactory(MLPotentialImplFactory):
         if operator is None:
             raise ConfigError(f"the potential {name!r} needs operator=, an operator's name or file")
         return ATOMPotential(operator)
-
-
-class ATOMPotential(MLPotentialImpl):
-    """Adds an `ATOMForce` to Systems, for all atoms or for one molecule among others.
-
-    Parameters
-    ----------
-    operator
-        A shipped operator's name, a checkpoint file, or an operator.
-    """
-
-    def __init__(self, operator: str | Path | OperatorLike) -> None:
-        self.operator = operator
-
-    def addForces(
-        self,
-        topology: Topology,
-        system: openmm.System,
-        atoms: Iterable[int] | None,
-        forceGroup: int,
-        precision: Precision = "single",
-        charge: int | None = None,
-        **others: Any,
-    ) -> None:
-        """Add the force; see `ATOMForce` for ``precision``, ``charge`` and what is refused.
-
-        Raises
-        ------
-        CoverageError
-            For a charge that the operator was not trained for.
-        ConfigError
-            For an argument that this potential does not have.
-        """
-        for name in others:
-            hint = nearest_keyword(name, ("precision", "charge"))
-            raise ConfigError(f"the potential of an operator takes no {name}: {hint}")
-        force = ATOMForce(self.operator, topology, atoms, precision, charge)
-        force.setForceGroup(forceGroup)
-        system.addForce(force)
-
-    def getMLLongRange(self) -> bool:
-        """Say that the molecule does not interact with its periodic images."""
-        return False

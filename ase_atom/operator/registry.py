@@ -14,12 +14,12 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import SerializeAsAny, TypeAdapter, ValidationInfo, WrapValidator
 from pydantic_core import PydanticCustomError
 
-from ase_atom import plugins
 from ase_atom.errors import ConfigError
 from ase_atom.operator.base import Operator
 from ase_atom.operator.config import ArchitectureConfig
 from ase_atom.operator.paper import PaperConfig, PaperOperator
 from ase_atom.operator.spectral import SpectralConfig, SpectralOperator
+from ase_atom.plugins import installed, load
 
 GROUP = "ase_atom.architectures"
 """Group of entry points under which other packages name their architectures."""
@@ -71,7 +71,7 @@ def find_architecture(name: str) -> Architecture | None:
     entry = _installed().get(name)
     if name in _KNOWN or entry is None:
         return _KNOWN.get(name)
-    found = plugins.load(entry, "architecture")
+    found = load(entry, "architecture")
     if not isinstance(found, Architecture):
         raise ConfigError(
             f"{entry.value} is a {type(found).__name__}: the entry point {name!r} of {GROUP} must "
@@ -88,7 +88,7 @@ def architectures() -> list[str]:
 
 @cache
 def _installed() -> dict[str, EntryPoint]:
-    return plugins.installed(GROUP, "architecture", _SHIPPED)
+    return installed(GROUP, "architecture", _SHIPPED)
 
 
 def architecture_of(settings: Any) -> str:

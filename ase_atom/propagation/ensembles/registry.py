@@ -14,9 +14,9 @@ from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any, TypeVar
 
-from ase_atom import plugins
 from ase_atom.errors import ConfigError
 from ase_atom.errors.keywords import nearest_keyword
+from ase_atom.plugins import cannot_load, installed, load
 from ase_atom.propagation.ensembles.base import Ensemble
 
 GROUP = "ase_atom.ensembles"
@@ -113,9 +113,9 @@ def _find_all() -> None:
     package = __name__.rpartition(".")[0]
     for module in iter_modules(import_module(package).__path__):
         import_module(f"{package}.{module.name}")
-    for entry in plugins.installed(GROUP, "ensemble").values():
-        found = plugins.load(entry, "ensemble")
+    for entry in installed(GROUP, "ensemble").values():
+        found = load(entry, "ensemble")
         try:
             register(found)
         except (ConfigError, AttributeError) as error:
-            raise plugins.cannot_load(entry, "ensemble", error) from error
+            raise cannot_load(entry, "ensemble", error) from error
