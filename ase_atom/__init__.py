@@ -36,6 +36,7 @@ _HOMES = {
     "Propagator": "ase_atom.propagation",
     "equilibrate": "ase_atom.ase.equilibration",
     "propagate_replicas": "ase_atom.ase.replicas",
+    "simulate": "ase_atom.ase.simulation",
 }
 
 __all__ = ["__version__", *_HOMES]

@@ -1,5 +1,12 @@
 """Making operators: reference data, training and evaluation, each ``python -m training.<verb>``.
 
-Run from a checkout with the ``training`` extra installed; the package ``ase_atom`` never imports
+From a checkout with the ``training`` extra. An installed package has the folder as
+``ase_atom.training``, for ``ase-atom finetune`` and ``ase-atom import``. The package never needs
 anything from here.
 """
+
+import sys
+
+if __name__ != "training":
+    # Modules here name each other as in a checkout.
+    sys.modules["training"] = sys.modules[__name__]

@@ -23,6 +23,7 @@ from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator, load_operator
 from ase_atom.operator.checkpoint import SUFFIX
 from ase_atom.operator.torch_settings import set_threads
+from training.auditing.trust import calibrate_file
 from training.curation.scaffolds import identity
 from training.data.export import find_data
 from training.data.split import PARTS
@@ -294,6 +295,8 @@ def run(
     path.replace(output)
     rows[f"after: {name}"] = held_out_errors(load_operator(output), held)
     print(table(rows))
+    if calibrate_file(output, held, command) is None:
+        print("too little is held out to calibrate it: runs will not say what error to expect")
     print(f"operator: {output}")
 
 

@@ -16,7 +16,7 @@ ACCURACY = 0.1
 """tblite's accuracy: ten times tighter than its default, for forces smooth enough for dynamics."""
 
 
-def make_calculator(name: str) -> Calculator:
+def make_calculator(name: str, what: str = "energy") -> Calculator:
     """Return an ASE calculator.
 
     Parameters
@@ -24,6 +24,8 @@ def make_calculator(name: str) -> Calculator:
     name
         ``gfn2`` or ``gfn1`` (through tblite), ``pyscf:<functional>/<basis>``, or any other ASE
         calculator as ``<module>:<class>``, made without arguments.
+    what
+        What it is for, in messages.
 
     Raises
     ------
@@ -31,23 +33,23 @@ def make_calculator(name: str) -> Calculator:
         If there is no such calculator or its program is not installed.
     """
     if name in XTB:
-        tblite = load_class("tblite.ase", "TBLite", f"energy {name}", "pip install tblite")
+        tblite = load_class("tblite.ase", "TBLite", f"{what} {name}", "pip install tblite")
         return tblite(method=XTB[name], verbosity=0, accuracy=ACCURACY)
     if name.startswith("pyscf:"):
-        functional, basis = functional_and_basis(name, "energy")
-        load_class("pyscf", "gto", f"energy {name}", "pip install pyscf")
+        functional, basis = functional_and_basis(name, what)
+        load_class("pyscf", "gto", f"{what} {name}", "pip install pyscf")
         return KohnSham(functional, basis)
     module, colon, attribute = name.partition(":")
     if not (colon and module and attribute):
         raise ConfigError(
-            f"unknown energy {name!r}: there are {', '.join(XTB)}, pyscf:<functional>/<basis>, "
+            f"unknown {what} {name!r}: there are {', '.join(XTB)}, pyscf:<functional>/<basis>, "
             "and any ASE calculator as <module>:<class>"
         )
-    kind = load_class(module, attribute, f"energy {name}", "check its name")
+    kind = load_class(module, attribute, f"{what} {name}", "check its name")
     try:
         return kind()
     except Exception as error:  # calculators raise whatever they miss, a program's path for one
-        raise ConfigError(f"energy {name} cannot be made without arguments ({error})") from error
+        raise ConfigError(f"{what} {name} cannot be made without arguments ({error})") from error
 
 
 def functional_and_basis(name: str, what: str) -> tuple[str, str]:

@@ -36,7 +36,7 @@ from ase_atom.molecules.coverage import CoverageWarning
 from ase_atom.molecules.topology import atom_label
 from ase_atom.operator import OperatorCard, OperatorLike
 from ase_atom.operator.torch_settings import own_torch
-from ase_atom.propagation import Langevin, Thermostat, reservations, steps_per_stride
+from ase_atom.propagation import Langevin, Thermostat, look_ahead, reservations, steps_per_stride
 from ase_atom.propagation import Path as JumpPath
 from ase_atom.propagation.cold_start import cold_start
 from ase_atom.state import PhaseState
@@ -113,6 +113,8 @@ class ATOMPropagator(RestartableDynamics):
     restart_interval
         Number of jumps after which that file is replaced. It is also written at the end of each
         `run`.
+    accept_error
+        Go on where the jumps' expected error is so large that the run would be refused.
     **kwargs
         ``trajectory``, ``logfile``, ``loginterval`` and so on, as in `ase.md`. The ending of
         ``trajectory`` sets its format, see `ase_atom.io.open_trajectory`.
@@ -131,14 +133,16 @@ class ATOMPropagator(RestartableDynamics):
         For a stride beyond the operator's horizon.
     StateError
         For a molecule that is broken before the first step.
+    TrustError
+        For jumps that are expected to err too much, see `ase_atom.propagation.look_ahead`.
     TrajectoryError
         For a trajectory with an unknown ending, or that cannot be written.
 
     Warns
     -----
-    CoverageWarning
+    CoverageWarning, TrustWarning
         For a molecule, a thermostat's temperature or a temperature of the first momenta outside
-        the operator's training.
+        the operator's training; for jumps that are expected to err much.
     UserWarning
         For Bussi's thermostat with a structure near a minimum, see `ase_atom.equilibrate`.
     """
@@ -164,6 +168,7 @@ class ATOMPropagator(RestartableDynamics):
         threads: int | None = 1,
         restart: str | Path | None = None,
         restart_interval: int = RESTART_INTERVAL,
+        accept_error: bool = False,
         **kwargs: Any,
     ) -> None:
         is_for_ase(kwargs.get("trajectory"))  # raises for an ending that stands for no format
@@ -210,8 +215,11 @@ class ATOMPropagator(RestartableDynamics):
         )
         begins = None if goes_on else start
         self._warn(reservations(self._card, [structure_of(atoms)], self.ensemble, begins), atoms)
-        if not goes_on and (cold := cold_start(self.operator, self.ensemble, state)):
-            warn(cold)
+        if not goes_on:
+            stride = self.steps_per_stride * step_length
+            look_ahead(self.operator, state, self.ensemble, stride, accept_error)
+            if cold := cold_start(self.operator, self.ensemble, state):
+                warn(cold)
         # All is checked: only now files are opened and momenta changed.
         self._open_files(atoms, timestep, kwargs)
         self._dt = self.dt

@@ -39,6 +39,7 @@ from ase_atom.propagation import (
     Frames,
     Propagator,
     Thermostat,
+    look_ahead,
     reservations,
     steps_per_stride,
 )
@@ -191,6 +192,7 @@ def propagate_replicas(
     threads: int | None = None,
     restart: str | Path | None = None,
     restart_interval: int = RESTART_INTERVAL,
+    accept_error: bool = False,
 ) -> ReplicaRun:
     """Simulate many molecules in one batch, which is much faster than one after the other.
 
@@ -226,6 +228,8 @@ def propagate_replicas(
         other settings must be the same.
     restart_interval
         Number of jumps after which that file is replaced. It is also written at the end.
+    accept_error
+        Go on where the jumps' expected error is so large that the run would be refused.
 
     Returns
     -------
@@ -233,7 +237,7 @@ def propagate_replicas(
 
     Raises
     ------
-    ConfigError, CoverageError, HorizonError, StateError
+    ConfigError, CoverageError, HorizonError, StateError, TrustError
         As `ase_atom.ATOMPropagator`.
     ConfigError
         For a restart file of other molecules or settings, naming the first that differs.
@@ -244,7 +248,7 @@ def propagate_replicas(
 
     Warns
     -----
-    CoverageWarning
+    CoverageWarning, TrustWarning
         As `ase_atom.ATOMPropagator`, once for all.
     """
     if not replicas:
@@ -295,6 +299,8 @@ def propagate_replicas(
     start = None if keeper.goes_on else state
     for line in reservations(model.card, map(structure_of, replicas), ensemble, start):
         warn(line, CoverageWarning)
+    if not keeper.goes_on:
+        look_ahead(model, state, ensemble, count * step_length, accept_error)
     with own_torch(threads):
         propagator = Propagator(
             model,

@@ -1,4 +1,4 @@
-"""The command line: ``ase-atom run`` and ``ase-atom operators``.
+"""The command line: ``ase-atom run`` and its neighbours.
 
 Nothing heavy is imported here, so that ``ase-atom --help`` answers at once.
 """
@@ -11,8 +11,11 @@ import typer
 
 from ase_atom.cli.compare import compare
 from ase_atom.cli.convert import convert
+from ase_atom.cli.estimate import estimate
 from ase_atom.cli.operators import operators
 from ase_atom.cli.run import run
+from ase_atom.cli.spectrum import spectrum
+from ase_atom.cli.workshop import HANDED_ON, finetune, import_
 from ase_atom.commandline import run_command
 from ase_atom.errors import BrokenStateError
 
@@ -21,7 +24,7 @@ BROKEN = 3
 app = typer.Typer(
     name="ase-atom",
     help="Molecular dynamics by jumps of a trained neural operator.",
-    add_completion=False,
+    add_completion=True,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -29,6 +32,10 @@ app.command()(run)
 app.command()(operators)
 app.command()(convert)
 app.command()(compare)
+app.command()(spectrum)
+app.command()(estimate)
+app.command(context_settings=HANDED_ON)(finetune)
+app.command("import", context_settings=HANDED_ON)(import_)
 
 
 @app.callback(invoke_without_command=True)

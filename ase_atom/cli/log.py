@@ -148,12 +148,16 @@ def record_file(log: Path) -> Path:
 
 
 def write_record(path: Path, batch: Batch, state: str, code: int | None = None) -> None:
-    """Write what a run is and came to, in place of the record there.
+    """Write `record_of` a run, in place of the record there."""
+    record = record_of(batch, state, code)
+    replace_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
+
+
+def record_of(batch: Batch, state: str, code: int | None = None) -> dict[str, Any]:
+    """Return what a run is and came to, as plain values.
 
     Parameters
     ----------
-    path
-        The file.
     batch
         The run.
     state
@@ -162,7 +166,7 @@ def write_record(path: Path, batch: Batch, state: str, code: int | None = None) 
         Exit code of a run that has ended.
     """
     operator, request, summary = batch.plan.operator, batch.request, batch.summary
-    record: dict[str, Any] = {
+    return {
         "state": state,
         "exit_code": code,
         "command": shlex.join(["ase-atom", *sys.argv[1:]]),
@@ -190,10 +194,12 @@ def write_record(path: Path, batch: Batch, state: str, code: int | None = None) 
             }
             for one in summary.molecules
         ],
+        "strides": None
+        if batch.propagator.adaptive is None
+        else batch.propagator.adaptive.record(),
         "not_simulated": list(batch.left_out.values()),
         "broken": [str(error) for error in (*batch.lost_before, *batch.propagator.broken)],
     }
-    replace_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
 
 
 def _versions() -> dict[str, str]:

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from ase_atom.cli.messages import is_quiet
 from ase_atom.cli.report import ns_per_day
 from ase_atom.propagation import Frames
 from ase_atom.units import format_time
@@ -42,7 +43,7 @@ def march(
         TextColumn("{task.fields[rate]}"),
         TimeRemainingColumn(),
         console=console,
-        disable=not console.is_terminal,
+        disable=is_quiet() or not console.is_terminal,
     )
     started = clock.perf_counter()
     with progress:

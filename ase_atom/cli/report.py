@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from ase_atom.cli.messages import folded
 from ase_atom.units import format_time
 
 if TYPE_CHECKING:
@@ -183,7 +185,8 @@ def print_table(lines: Sequence[tuple[str, ...]]) -> None:
     """Print rows in columns."""
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     for line in lines:
-        typer.echo("  ".join(map(str.ljust, line, widths)).rstrip())
+        text = "  ".join(map(str.ljust, line, widths)).rstrip()
+        typer.echo(folded(text, sys.stdout, widths[0] + 2))
 
 
 def ns_per_day(simulated: float, wall: float) -> float:

@@ -14,7 +14,7 @@ from ase_atom.files import RESTART_INTERVAL
 from ase_atom.units import PS, format_time
 
 if TYPE_CHECKING:
-    from ase_atom.propagation import Ensemble, Settings
+    from ase_atom.propagation import Adaptive, Ensemble, Settings
 
 TEMPERATURE = 300.0  # K
 MOST_REPLICAS = 100_000
@@ -67,8 +67,24 @@ class RunRequest:
     log: Path | None = None
     restart: Path | None = None
     restart_interval: int = RESTART_INTERVAL
+    smiles: tuple[str, ...] = ()
+    accept_error: bool = False
+    tolerance: float | None = None
+    fallback: str | None = None
+    quiet: bool = False
+    as_json: bool = False
 
     def __post_init__(self) -> None:
+        if self.tolerance is not None and not 0 < self.tolerance <= 1:
+            raise ConfigError(
+                f"--tolerance must be above 0 and at most 1, not {self.tolerance:g}: it is a "
+                "relative error, such as 0.05"
+            )
+        if self.fallback is not None and not self.has_thermostat:
+            raise ConfigError(
+                f"--fallback goes with a thermostat, not with --ensemble {self.ensemble}: another "
+                "potential has another energy, and what is to be kept would jump"
+            )
         check_belongs("--friction", self.friction, "langevin", self.ensemble)
         taut = None if self.taut is None else format_time(self.taut).replace(" ", "")
         check_belongs("--taut", taut, "bussi", self.ensemble)
@@ -95,6 +111,18 @@ class RunRequest:
             ):
                 if given:
                     raise ConfigError(f"--equilibration and {option} contradict each other")
+
+    @property
+    def names(self) -> list[str]:
+        """What molecules are called: their file's name, or path where names are not distinct.
+
+        Those given as SMILES are called by that, after those of files.
+        """
+        short = [path.name for path in self.structures]
+        return [
+            name if short.count(name) == 1 else str(path)
+            for name, path in zip(short, self.structures, strict=True)
+        ] + list(self.smiles)
 
     @property
     def kelvin(self) -> float:
@@ -144,6 +172,31 @@ class RunRequest:
             names={name: f"--{name}" for name in ("temperature", "friction", "taut", "stride")},
         )
 
+    @property
+    def divides_strides(self) -> bool:
+        """Whether strides are divided where jumps err too much."""
+        return self.tolerance is not None or self.fallback is not None
+
+    def adaptive(self) -> Adaptive | None:
+        """Return what divides strides, where it is asked for.
+
+        Raises
+        ------
+        ConfigError
+            For a fallback that is not there or computes no forces.
+        """
+        if not self.divides_strides:
+            return None
+        from ase_atom.analysis.reference_engines import make_calculator
+        from ase_atom.propagation import Adaptive, Fallback
+        from ase_atom.propagation.adaptive import TOLERANCE
+
+        fallback = None
+        if self.fallback is not None:
+            made = make_calculator(self.fallback, "--fallback")
+            fallback = Fallback(made, self.fallback)
+        return Adaptive(TOLERANCE if self.tolerance is None else self.tolerance, fallback)
+
     def _others(self) -> Iterator[tuple[str, float]]:
         """Settings given by ``--setting``, in the ensemble's units."""
         parameters = self.kind.parameters
@@ -180,7 +233,11 @@ class ResumeRequest:
         The restart file.
     time
         Up to when, fs; by default as long as the run was to be.
+    quiet, as_json
+        Print no summary, or the record in its place.
     """
 
     restart: Path
     time: float | None
+    quiet: bool = False
+    as_json: bool = False

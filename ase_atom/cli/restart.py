@@ -80,6 +80,7 @@ def _plain(request: RunRequest, folder: Path) -> dict[str, Any]:
     plain = asdict(request)
     plain["structures"] = [str(path) for path in request.structures]
     plain["engine"], plain["setting"] = request.engine.value, list(request.setting)
+    plain["smiles"] = list(request.smiles)
     for name in ("output", "restart", "log"):
         if plain[name] is not None:
             plain[name] = os.path.relpath(plain[name], folder)
@@ -192,6 +193,7 @@ def _request(plain: Mapping[str, Any], folder: Path) -> RunRequest:
     given = dict(plain)
     given["structures"] = tuple(Path(path) for path in given["structures"])
     given["setting"] = tuple(given["setting"])
+    given["smiles"] = tuple(given.get("smiles", ()))
     given["engine"] = EngineName(given["engine"])
     for name in ("output", "restart", "log"):
         if given[name] is not None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import typer
 
+from ase_atom.cli.messages import be_quiet
 from ase_atom.cli.options import ensemble_files, read_time
 from ase_atom.cli.request import (
     EngineName,
@@ -17,13 +18,18 @@ from ase_atom.files import RESTART_INTERVAL
 
 _MOLECULES, _DYNAMICS = "Molecules and operator", "Dynamics"
 _TIME, _START, _MACHINE = "Time and frames", "Start", "Machine"
-_RECORDS = "Log and restart"
+_RECORDS, _TRUST = "Log and restart", "Trust"
 
 
 def run(
     context: typer.Context,
     structures: list[Path] | None = typer.Argument(
         None, help="Structure files, anything that ASE reads.", show_default=False
+    ),
+    smiles: list[str] | None = typer.Option(
+        None,
+        help="A molecule as SMILES, relaxed with the operator's own potential; may be repeated.",
+        rich_help_panel=_MOLECULES,
     ),
     output: Path | None = typer.Option(
         None,
@@ -124,6 +130,24 @@ def run(
         help="Start from the structure itself; velocities are drawn if it has none.",
         rich_help_panel=_START,
     ),
+    accept_error: bool = typer.Option(
+        False,
+        "--accept-error",
+        help="Go on where the expected error of jumps is so large that the run is refused.",
+        rich_help_panel=_TRUST,
+    ),
+    tolerance: float | None = typer.Option(
+        None,
+        help="Divide strides where a jump's expected error is above this, such as 0.05; without "
+        "--stride the longest is the operator's horizon.",
+        rich_help_panel=_TRUST,
+    ),
+    fallback: str | None = typer.Option(
+        None,
+        help="Move molecules with forces where even short jumps err more than --tolerance (0.05 "
+        "by default): gfn2, gfn1, pyscf:FUNCTIONAL/BASIS, or an ASE calculator as MODULE:CLASS.",
+        rich_help_panel=_TRUST,
+    ),
     keep_zero_velocities: bool = typer.Option(
         False,
         "--keep-zero-velocities",
@@ -157,6 +181,15 @@ def run(
         help="Continue the run of a restart file, with its settings; only --time may be longer.",
         rich_help_panel=_RECORDS,
     ),
+    quiet: bool = typer.Option(
+        False, "--quiet", "-q", help="Print warnings and errors alone.", rich_help_panel=_RECORDS
+    ),
+    as_json: bool = typer.Option(
+        False,
+        "--json",
+        help="Print the record of the run as JSON in place of the summary.",
+        rich_help_panel=_RECORDS,
+    ),
     threads: int = typer.Option(
         1, help="CPU threads; for a single molecule one is fastest.", rich_help_panel=_MACHINE
     ),
@@ -176,6 +209,7 @@ def run(
 
     \b
     Examples:
+      ase-atom run --smiles CCO
       ase-atom run ethanol.xyz -o ethanol.dcd
       ase-atom run ethanol.xyz -o fast.xtc --time 1ns --frame-interval 160fs
       ase-atom run ethanol.xyz -o nve.traj --ensemble nve --frame-interval 0.5fs
@@ -191,14 +225,14 @@ def run(
       4  the mean temperature is not the thermostat's
     130  Ctrl-C, and 141 a closed pipe (| head); the frames before are in the file
     """
+    be_quiet(quiet or as_json)
     if resume is not None:
         return _resume(context, resume, time)
-    if not structures or output is None:
-        missing = "a structure file" if not structures else "--output"
-        raise ConfigError(f"{missing} is missing: ase-atom run MOLECULE --output FILE")
+    files, named = tuple(structures or ()), tuple(smiles or ())
     request = RunRequest(
-        structures=tuple(structures),
-        output=output,
+        structures=files,
+        smiles=named,
+        output=output if output is not None else _default_output(files, named),
         overwrite=overwrite,
         operator=operator,
         force=force,
@@ -218,12 +252,17 @@ def run(
         equilibration=_read(equilibration, "--equilibration"),
         no_equilibration=no_equilibration,
         stop_on_error=stop_on_error,
+        accept_error=accept_error,
+        tolerance=tolerance,
+        fallback=fallback,
         threads=threads,
         engine=engine,
         device=device,
         log=log,
         restart=restart,
         restart_interval=restart_interval,
+        quiet=quiet,
+        as_json=as_json,
     )
     from ase_atom.cli.simulation import simulate
 
@@ -232,6 +271,27 @@ def run(
 
 def _read(text: str | None, option: str) -> float | None:
     return None if text is None else read_time(text, option)
+
+
+def _default_output(structures: tuple[Path, ...], smiles: tuple[str, ...]) -> Path:
+    """Return the trajectory of one molecule that has its file's name, or its formula.
+
+    Raises
+    ------
+    ConfigError
+        If there is no molecule, or there are several.
+    """
+    if not structures and not smiles:
+        raise ConfigError(
+            "a structure file or --smiles is missing: ase-atom run MOLECULE --output FILE"
+        )
+    if len(structures) + len(smiles) > 1:
+        raise ConfigError("--output is missing: several molecules need a name for their files")
+    if structures:
+        return Path(structures[0].stem + ".dcd")
+    from ase_atom.molecules.conformer import formula_of
+
+    return Path(formula_of(smiles[0]) + ".dcd")
 
 
 def _resume(context: typer.Context, restart: Path, time: str) -> int:
@@ -248,7 +308,7 @@ def _resume(context: typer.Context, restart: Path, time: str) -> int:
         if (source := context.get_parameter_source(name)) is not None
         and source.name == "COMMANDLINE"
     ]
-    if others := [name for name in given if name not in ("resume", "time")]:
+    if others := [name for name in given if name not in ("resume", "time", "quiet", "as_json")]:
         named = "the structures" if others[0] == "structures" else _option(others[0])
         raise ConfigError(
             f"{named} cannot be changed: --resume {restart} goes on with the settings that the run "
@@ -257,7 +317,8 @@ def _resume(context: typer.Context, restart: Path, time: str) -> int:
     from ase_atom.cli.simulation import go_on
 
     until = read_time(time, "--time") if "time" in given else None
-    return go_on(ResumeRequest(restart, until))
+    params = context.params
+    return go_on(ResumeRequest(restart, until, params["quiet"], params["as_json"]))
 
 
 def _option(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import time as clock
 from collections.abc import Iterator, Sequence
@@ -14,8 +15,9 @@ import typer
 from ase_atom.analysis.summary import RunSummary
 from ase_atom.ase.replicas import ReplicaFiles, numbered_files
 from ase_atom.cli.batch import Batch, summary_of
+from ase_atom.cli.expected import look_at_errors
 from ase_atom.cli.keeper import Keeper
-from ase_atom.cli.log import EnergyLog, record_file, write_record
+from ase_atom.cli.log import EnergyLog, record_file, record_of, write_record
 from ase_atom.cli.march import march
 from ase_atom.cli.messages import say
 from ase_atom.cli.report import Row, report
@@ -24,7 +26,7 @@ from ase_atom.cli.restart import SavedRun, reading_saved_run
 from ase_atom.cli.start import Plan, prepare, seeds
 from ase_atom.cli.structures import Molecules, label_of, load_molecules
 from ase_atom.commandline import BAD_INPUT, INTERRUPTED
-from ase_atom.errors import AtomError, BrokenStateError, ConfigError, HorizonError
+from ase_atom.errors import AtomError, BrokenStateError, ConfigError, FallbackError, HorizonError
 from ase_atom.files import is_same_file
 from ase_atom.io import check_output, output_files
 from ase_atom.io.registry import check_free
@@ -33,6 +35,7 @@ from ase_atom.io.topology import names_beside
 from ase_atom.operator import OnnxEngine, OperatorLike
 from ase_atom.operator.torch_settings import set_threads
 from ase_atom.propagation import Frames, Guard, Propagator
+from ase_atom.propagation.adaptive import LONGEST, SHORTEST
 from ase_atom.propagation.frames import exact
 from ase_atom.propagation.grid import check_count
 from ase_atom.state import PhaseState
@@ -57,9 +60,10 @@ def simulate(request: RunRequest) -> int:
     """
     set_threads(request.threads)
     molecules = load_molecules(request)
+    plan = _plan(request, molecules.operator)
+    look_at_errors(request, plan, molecules)
     rows = _rows(request, molecules)
     _check_records(request, rows)
-    plan = _plan(request, molecules.operator)
     _check_room(rows, plan.duration, plan.interval)
     start = prepare(request, plan, rows)
     started_at = {row.molecule.place for row in start.rows}
@@ -96,7 +100,10 @@ def go_on(request: ResumeRequest) -> int:
         operator = saved.load_operator()
         plan = _plan(saved.request, operator)
         longer = replace(
-            saved.request, time=saved.request.time if request.time is None else request.time
+            saved.request,
+            time=saved.request.time if request.time is None else request.time,
+            quiet=request.quiet,
+            as_json=request.as_json,
         )
         rows = saved.rows()
         propagator = _propagator(longer, plan, rows, saved.structures, saved.structures)
@@ -141,17 +148,22 @@ def carry_out(batch: Batch, announcement: str) -> int:
         if isinstance(error, KeyboardInterrupt):
             raise typer.Exit(INTERRUPTED) from error
         raise
-    report(
-        batch.summary,
-        before,
-        clock.perf_counter() - started,
-        batch.rows,
-        batch.losses,
-        _engine(batch.plan.operator),
-    )
+    if not (batch.request.quiet or batch.request.as_json):
+        report(
+            batch.summary,
+            before,
+            clock.perf_counter() - started,
+            batch.rows,
+            batch.losses,
+            _engine(batch.plan.operator),
+        )
+    if batch.propagator.adaptive is not None:
+        say(batch.propagator.adaptive.sentence())
     code = _verdict(batch)
     if record is not None:
         write_record(record, batch, "done", code)
+    if batch.request.as_json:
+        typer.echo(json.dumps(record_of(batch, "done", code), indent=1, ensure_ascii=False))
     return code
 
 
@@ -192,8 +204,8 @@ def _check_records(request: RunRequest, rows: Sequence[Row]) -> None:
 
 def _rows(request: RunRequest, molecules: Molecules) -> list[Row]:
     """Every replica of every molecule, with its file and what it is called."""
-    files = numbered_files(request.output, len(request.structures) * request.replicas)
-    several = len(request.structures) > 1
+    files = numbered_files(request.output, len(request.names) * request.replicas)
+    several = len(request.names) > 1
     rows = []
     for molecule in molecules.good:
         for replica in range(request.replicas):
@@ -212,13 +224,15 @@ def _plan(request: RunRequest, operator: OperatorLike) -> Plan:
     """Return stride, frames and ensemble, with the time rounded up to whole frames."""
     name = operator.card.name if operator.card else str(request.operator)
     settings = request.settings
-    stride = settings.choose_stride(operator)
+    stride = usual = settings.choose_stride(operator)
+    if request.divides_strides and request.stride is None:
+        stride = min(LONGEST, operator.horizon)
     if stride > operator.horizon:
         raise HorizonError(
             f"--stride {format_time(stride)} is beyond the horizon of {name}: "
             f"at most {format_time(operator.horizon)}"
         )
-    interval = stride if request.frame_interval is None else request.frame_interval
+    interval = usual if request.frame_interval is None else request.frame_interval
     if interval > request.time:
         raise ConfigError(
             f"--time {format_time(request.time)} is shorter than one frame interval of "
@@ -228,7 +242,7 @@ def _plan(request: RunRequest, operator: OperatorLike) -> Plan:
     check_count("frames", request.time, interval)
     frames = math.ceil(exact(request.time) / exact(interval))
     duration = float(frames * exact(interval))
-    return Plan(operator, name, settings.ensemble(), stride, interval, duration)
+    return Plan(operator, name, settings.ensemble(), stride, interval, duration, usual)
 
 
 def _announcement(request: RunRequest, plan: Plan, molecules: Molecules) -> str:
@@ -236,9 +250,14 @@ def _announcement(request: RunRequest, plan: Plan, molecules: Molecules) -> str:
     text = ", ".join(formulas[:4]) + (", …" if len(formulas) > 4 else "")
     who = text if request.replicas == 1 else f"{request.replicas} replicas of {text}"
     whole = "" if plan.duration == request.time else " (whole frames)"
+    jumps = format_time(plan.stride)
+    if (adaptive := request.adaptive()) is not None:
+        jumps = f"{format_time(SHORTEST)} to {jumps} that err less than {adaptive.tolerance:.2g}"
+        if adaptive.fallback is not None:
+            jumps += f" (else {adaptive.fallback.name})"
     return (
-        f"{who} with {plan.name}: {format_time(plan.duration)}{whole} in jumps of "
-        f"{format_time(plan.stride)}, {request.described()}"
+        f"{who} with {plan.name}: {format_time(plan.duration)}{whole} in jumps of {jumps}, "
+        f"{request.described()}"
     )
 
 
@@ -258,6 +277,7 @@ def _propagator(
         seeds(request)[1],
         drop_broken=len(rows) > 1,
         guard=Guard.watch(structures, [row.label for row in rows]),
+        adaptive=request.adaptive(),
     )
 
 
@@ -289,6 +309,10 @@ def _march(batch: Batch, announcement: str) -> None:
                 time=error.time,
                 atoms=error.atoms,
                 frames_written=writers.frames[error.replica],
+            ) from error
+        except FallbackError as error:
+            raise FallbackError(
+                f"{error} after {format_time(summary.last_time)}; {_kept(writers, summary)}"
             ) from error
         keeper.save()
 

@@ -36,6 +36,8 @@ class Plan:
         Dynamics.
     stride, interval, duration
         Of a jump, between frames, and up to the last frame, fs.
+    usual
+        Stride whose error is said beforehand, fs: where strides are divided, the recommended one.
     """
 
     operator: OperatorLike
@@ -44,6 +46,7 @@ class Plan:
     stride: float
     interval: float
     duration: float
+    usual: float
 
 
 @dataclass(frozen=True)
@@ -131,7 +134,7 @@ def _check_nve(request: RunRequest, drawn: torch.Tensor, rows: Sequence[Row]) ->
             "it sets a thermostat, or the velocities of structures without velocities; leave it out"
         )
     if request.replicas > 1 and not bool(drawn.all()):
-        which = request.structures[rows[drawn.tolist().index(False)].molecule.place]
+        which = request.names[rows[drawn.tolist().index(False)].molecule.place]
         raise ConfigError(
             f"--replicas {request.replicas} of {which} would give one trajectory "
             f"{request.replicas} times: the structure has velocities, and NVE has no random noise; "
@@ -153,7 +156,7 @@ def _warn(
     for index in range(0, len(rows), request.replicas):
         start = structures.select(torch.tensor([index])) if moving[index] else None
         for line in reservations(card, [structure_of(rows[index].atoms)], plan.ensemble, start):
-            several = len(request.structures) > 1 and line.startswith("the molecule")
+            several = len(request.names) > 1 and line.startswith("the molecule")
             name = rows[index].molecule.name
             lines.append(line.replace("the molecule", name, 1) if several else line)
     if card and bool(resting.any()) and (drawn := temperature_warning(request.kelvin, card)):
@@ -188,6 +191,7 @@ def _equilibrate(
         energy_correction=not request.uncorrected,
         seed=seeds(request)[2],
         guard=Guard.watch(structures.select(picked), [rows[row].label for row in places]),
+        adaptive=request.adaptive(),
     )
     broken = {
         places[error.replica]: BrokenStateError(

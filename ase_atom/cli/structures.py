@@ -74,11 +74,11 @@ def load_molecules(request: RunRequest) -> Molecules:
     from ase_atom.operator.engine.choice import check_engine
 
     check_engine(request.engine.value, request.device)
-    names = names_of(request.structures)
+    names, sources = request.names, (*request.structures, *request.smiles)
     operator: OperatorLike | None = None
     whose = ""
     good, left_out, errors = [], {}, []
-    for place, (path, name) in enumerate(zip(request.structures, names, strict=True)):
+    for place, (path, name) in enumerate(zip(sources, names, strict=True)):
         try:
             atoms, found = _load(path, request, operator if request.operator else None)
         except (TrajectoryError, CoverageError, StateError) as error:
@@ -106,24 +106,16 @@ def _card_name(operator: OperatorLike) -> str | None:
     return None if operator.card is None else operator.card.name
 
 
-def names_of(paths: tuple[Path, ...]) -> list[str]:
-    """Names of files, or their paths where names are not distinct."""
-    names = [path.name for path in paths]
-    return [
-        name if names.count(name) == 1 else str(path)
-        for name, path in zip(names, paths, strict=True)
-    ]
-
-
 def _load(
-    path: Path, request: RunRequest, operator: OperatorLike | None
+    source: Path | str, request: RunRequest, operator: OperatorLike | None
 ) -> tuple[Atoms, OperatorLike]:
     from ase_atom.io import read_structure
     from ase_atom.molecules.atoms import fixes_centre_of_mass
     from ase_atom.molecules.catalogue import operator_for
+    from ase_atom.molecules.conformer import from_smiles
     from ase_atom.molecules.coverage import CoverageWarning
 
-    atoms = read_structure(path)
+    atoms = from_smiles(source, request.seed) if isinstance(source, str) else read_structure(source)
     if fixes_centre_of_mass(atoms):
         atoms.set_momenta(atoms.get_momenta())  # the constraint takes the drift out
     atoms.set_constraint()  # a centre of mass at rest stays there
@@ -142,6 +134,11 @@ def _load(
         else:
             warnings.warn_explicit(each.message, each.category, each.filename, each.lineno)
     check_start(atoms)
+    if isinstance(source, str):
+        from ase_atom.ase.relaxation import relax
+
+        if not relax(atoms, found):
+            say_warning(f"{source}: the conformer is not relaxed to a minimum of the operator's")
     return atoms, found
 
 
@@ -170,7 +167,7 @@ def label_of(name: str, atoms: Atoms) -> Label:
     return Label(name, tuple(atom_names(atoms)))
 
 
-def _named(error: AtomError, path: Path, count: int) -> AtomError:
+def _named(error: AtomError, path: Path | str, count: int) -> AtomError:
     """The error, with the file that it is about where there are several."""
     if count == 1 or str(path) in str(error):
         return error

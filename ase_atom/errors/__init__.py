@@ -23,6 +23,14 @@ class CoverageError(AtomError):
     """A molecule, element, mass, charge or cell for which an operator was not trained."""
 
 
+class TrustError(AtomError):
+    """A run whose jumps are expected to err too much to be believed."""
+
+
+class FallbackError(AtomError):
+    """A calculator that was to move a molecule where jumps err too much failed."""
+
+
 class HorizonError(AtomError):
     """A time outside the interval ``[0, horizon]`` for which an operator was trained."""
 

@@ -91,7 +91,7 @@ def check_molecule(structure: Structure, card: OperatorCard, force: bool = False
         return
     if not force:
         raise CoverageError(reason)
-    warn(f"{reason}; the simulation continues, with unknown errors", CoverageWarning)
+    warn(f"{reason}; the simulation continues", CoverageWarning)
 
 
 def _beyond(structure: Structure, card: OperatorCard) -> str | None:
@@ -227,7 +227,7 @@ def untrained_molecule_warning(structure: Structure, card: OperatorCard) -> str 
         return None
     return (
         f"{names[0]} ({structure.formula}) is not among the {len(card.smiles)} "
-        f"molecules that {card.name} was trained on; its errors for this molecule are unknown"
+        f"molecules that {card.name} was trained on"
     )
 
 
@@ -238,7 +238,7 @@ def temperature_warning(temperature: float, card: OperatorCard) -> str | None:
         return None
     return (
         f"{temperature:g} K is outside the range {low:g} to {high:g} K that {card.name} was "
-        "trained for; its errors at this temperature are unknown"
+        "trained for"
     )
 
 

@@ -97,6 +97,8 @@ class ATOMIntegrator(openmm.CustomIntegrator):
     settings
         Settings of another ensemble by name: ``{"collision_rate": 10 / picosecond}`` makes
         Andersen's thermostat.
+    accept_error
+        Go on where the jumps' expected error is so large that the first step would refuse.
 
     Raises
     ------
@@ -128,6 +130,7 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         reversible: bool | None = None,
         system_forces: SystemForces = "refuse",
         settings: Mapping[str, Quantity] | None = None,
+        accept_error: bool = False,
     ) -> None:
         check_kinds(system, topology)
         step_length = plain_number("timestep", timestep, unit.picosecond) * PS
@@ -151,7 +154,7 @@ class ATOMIntegrator(openmm.CustomIntegrator):
             warn(line, CoverageWarning)
         own_energy = source.operator.has_energy and system_forces == "refuse"
         still = held and not thermostatted  # thermostats see to it themselves
-        plan = Plan(ensemble, step_length, frames, still, own_energy)
+        plan = Plan(ensemble, step_length, frames, still, own_energy, accept_error)
         self._callback = JumpCallback(source, molecule, plan)
         self._record = record_of(plan, held, source.operator.fingerprint)
         self._mark, self._target = mark_of(self._record, target), target
@@ -181,6 +184,8 @@ class ATOMIntegrator(openmm.CustomIntegrator):
             integrator's checkpoint was loaded.
         CoverageError
             For positions of a molecule that the operator was not trained for.
+        TrustError
+            At the first step, for jumps that are expected to err too much.
         """
         system = self._system()
         if system is not None and _contents(system) != self._finished:

@@ -29,7 +29,7 @@ from ase_atom.openmm.program import (
 )
 from ase_atom.openmm.source import OperatorSource
 from ase_atom.operator.torch_settings import own_torch
-from ase_atom.propagation import Noise, Path, Thermostat
+from ase_atom.propagation import Noise, Path, Thermostat, look_ahead
 from ase_atom.state import PhaseState
 from ase_atom.units import NM, NM_PS, PS
 
@@ -180,6 +180,8 @@ class JumpCallback:
         if path is None or not self._is_known(path, start):
             self.molecule.check(operator, start.positions[0].numpy(), start.velocities[0].numpy())
         if path is None:
+            stride = plan.frames * plan.timestep
+            look_ahead(operator, start, plan.ensemble, stride, plan.accept_error)
             path = Path(operator, plan.ensemble, start, plan.timestep, plan.frames, threads=1)
             self._path = path
         elif not self._is_known(path, start):

@@ -23,6 +23,8 @@ class Plan:
         Take the drift of the centre of mass out of velocities that were set from outside.
     own_energy
         Answer with the operator's energy and forces when these are asked for; else with zero.
+    accept_error
+        Go on where the jumps' expected error is so large that the run would be refused.
     """
 
     ensemble: Ensemble
@@ -30,3 +32,4 @@ class Plan:
     frames: int
     still: bool
     own_energy: bool
+    accept_error: bool = False

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ase_atom.operator.config import Element
+from ase_atom.operator.trust import Calibration
 
 
 class OperatorCard(BaseModel):
@@ -46,6 +47,8 @@ class OperatorCard(BaseModel):
         `ase_atom.operator.fingerprints.frame_fingerprints`, and of those that an operator it
         started from had learned from: by these the data are known under any
         name. Empty if they were not recorded.
+    calibration
+        From the round trip of a jump to its expected error; None where that was never measured.
     notes
         Anything else a user should know.
     """
@@ -67,6 +70,7 @@ class OperatorCard(BaseModel):
     data_fingerprint: str
     split: dict[str, list[str]] = Field(default_factory=dict)
     training_frames: list[str] = Field(default_factory=list)
+    calibration: Calibration | None = None
     notes: str = ""
 
     @model_validator(mode="before")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self
 
 import torch
@@ -11,13 +12,16 @@ from torch import Tensor
 
 from ase_atom.errors import ConfigError
 from ase_atom.operator.torch_settings import own_torch
+from ase_atom.operator.trust import estimate_error
 from ase_atom.state import PhaseState
 
 if TYPE_CHECKING:
     from ase_atom.operator.card import OperatorCard
 
 ErrorEstimate = Callable[[PhaseState, float], Tensor]
-"""From states and a stride in fs to the expected error of a jump in Å, ``[B]``."""
+"""From states and a stride in fs to the expected error of a jump, ``[B]``.
+
+That is the RMS error of the positions at its end over their RMS displacement."""
 
 Leap = Callable[[PhaseState, float, float, Callable[[torch.Size], Tensor]], PhaseState]
 """From states, a lag in fs, a temperature in K and a source of standard normal numbers to one
@@ -64,7 +68,7 @@ class OperatorLike(Protocol):
 
     @property
     def error_estimate(self) -> ErrorEstimate | None:
-        """Expected error of a jump, or None."""
+        """Expected error of a jump; None where it was never measured."""
         ...
 
     @property
@@ -104,7 +108,9 @@ class OperatorBase:
         True.
     engine
         ``python``.
-    error_estimate, leaps
+    error_estimate
+        By the calibration on the card, see `ase_atom.operator.trust`; None without one.
+    leaps
         None.
     """
 
@@ -113,13 +119,18 @@ class OperatorBase:
     engine: str = "python"
     has_energy: bool = False
     predicts_velocities: bool = True
-    error_estimate: ErrorEstimate | None = None
     leaps: Leap | None = None
 
     def __init_subclass__(cls, **settings: object) -> None:
         super().__init_subclass__(**settings)
         if "energy" in vars(cls) and "has_energy" not in vars(cls):
             cls.has_energy = True
+
+    @property
+    def error_estimate(self) -> ErrorEstimate | None:
+        """Expected error of a jump by the card's calibration; None without one."""
+        calibration = None if self.card is None else self.card.calibration
+        return None if calibration is None else partial(estimate_error, self, calibration)
 
     @property
     def fingerprint(self) -> str:

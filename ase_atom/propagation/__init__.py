@@ -1,6 +1,7 @@
 """Marching a state: jumps, ensembles, conservation laws, guard."""
 
 from ase_atom.operator.protocol import OperatorLike
+from ase_atom.propagation.adaptive import Adaptive
 from ase_atom.propagation.conservation import restore_angular_momentum, restore_energy
 from ase_atom.propagation.ensembles import (
     NVE,
@@ -14,6 +15,8 @@ from ase_atom.propagation.ensembles import (
     Thermostat,
 )
 from ase_atom.propagation.equilibration import equilibrate
+from ase_atom.propagation.expectation import Expectation, TrustWarning, expect, look_ahead
+from ase_atom.propagation.fallback import Fallback
 from ase_atom.propagation.frames import Frames
 from ase_atom.propagation.grid import check_time, steps_per_stride
 from ase_atom.propagation.guard import Guard, Label
@@ -37,10 +40,13 @@ from ase_atom.propagation.stochastic import (
 
 __all__ = [
     "NVE",
+    "Adaptive",
     "Andersen",
     "Bussi",
     "CachedPotential",
     "Ensemble",
+    "Expectation",
+    "Fallback",
     "Frames",
     "Guard",
     "Label",
@@ -53,14 +59,17 @@ __all__ = [
     "Settings",
     "Step",
     "Thermostat",
+    "TrustWarning",
     "advance",
     "carry_on",
     "check_abilities",
     "check_time",
     "default_stride",
     "equilibrate",
+    "expect",
     "is_reversible",
     "jump",
+    "look_ahead",
     "ornstein_uhlenbeck",
     "rescale_kinetic_energy",
     "reservations",

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from ase_atom.errors import BrokenStateError
 from ase_atom.operator.protocol import OperatorLike
+from ase_atom.propagation.adaptive import Adaptive
 from ase_atom.propagation.ensembles import Langevin
 from ase_atom.propagation.guard import Guard
 from ase_atom.propagation.propagator import Propagator, roll_out
@@ -47,6 +48,7 @@ def equilibrate(
     energy_correction: bool = True,
     seed: int | Noise = 0,
     guard: Guard | None = None,
+    adaptive: Adaptive | None = None,
 ) -> Equilibrated:
     """Bring molecules to thermal equilibrium by Langevin dynamics.
 
@@ -72,7 +74,7 @@ def equilibrate(
         As in `Langevin`.
     seed
         Of the noise, or its source.
-    guard
+    guard, adaptive
         As in `Propagator`.
 
     Raises
@@ -93,6 +95,7 @@ def equilibrate(
         seed=seed,
         drop_broken=True,
         guard=guard,
+        adaptive=adaptive,
     )
     for _ in roll_out(propagator, steps * stride):
         pass

@@ -17,6 +17,7 @@ from ase_atom.io.guard import reading
 from ase_atom.molecules.coverage import check_state
 from ase_atom.operator.protocol import OperatorLike, check_operator
 from ase_atom.operator.torch_settings import own_torch
+from ase_atom.propagation.adaptive import Adaptive
 from ase_atom.propagation.cold_start import cold_start
 from ase_atom.propagation.ensembles import NVE, CachedPotential, Ensemble, Potential, Step
 from ase_atom.propagation.frames import Frames, exact
@@ -69,6 +70,8 @@ class Propagator:
         ``energy_correction`` use; the operator's own by default.
     guard
         Decides when a molecule is broken; by default from its distances in ``state``.
+    adaptive
+        Divides strides where jumps err too much, see `Adaptive`.
 
     Attributes
     ----------
@@ -105,6 +108,7 @@ class Propagator:
         drop_broken: bool = False,
         potential: Potential | None = None,
         guard: Guard | None = None,
+        adaptive: Adaptive | None = None,
     ) -> None:
         check_operator(operator)
         stride = default_stride(operator) if stride is None else stride
@@ -121,7 +125,9 @@ class Propagator:
         self.operator = operator
         self.ensemble = NVE() if ensemble is None else ensemble
         check_abilities(operator, self.ensemble.energy_correction and potential is None)
-        self.drop_broken = drop_broken
+        self.drop_broken, self.adaptive = drop_broken, adaptive
+        if adaptive is not None:
+            adaptive.check(operator, self.ensemble, state)
         self.broken: list[BrokenStateError] = []
         self.frames_given = 0
         self._stride = exact(stride)
@@ -215,6 +221,7 @@ class Propagator:
             "broken": [described_error(error) for error in self.broken],
             "noise": noise.state_dict(),
             "potential": self._potential.state_dict(),
+            "adaptive": {} if self.adaptive is None else self.adaptive.state_dict(),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -245,11 +252,12 @@ class Propagator:
             "stride": f"{float(self._stride)!r} fs",
             "frame interval": f"{float(self._interval)!r} fs",
             "drop_broken": str(self.drop_broken),
+            "tolerance": repr(self.adaptive),
         }
 
     def _check_same(self, saved: Mapping[str, Any]) -> None:
         for name, value in self._settings().items():
-            if saved["settings"][name] != value:
+            if saved["settings"].get(name, "None") != value:
                 raise ConfigError(
                     f"the {name} was {saved['settings'][name]} and is now {value}: a run goes on "
                     "with the settings that it began with"
@@ -272,6 +280,8 @@ class Propagator:
         self._potential.load_state_dict(saved["potential"], state)
         self.state, self._guard = state, Guard.watch(first, self._guard.labels)
         self._pending = pending
+        if self.adaptive is not None:
+            self.adaptive.load_state_dict(saved["adaptive"])
         self._alive = saved["alive"]
         self._jumps, self.frames_given = int(saved["jumps"]), int(saved["frames_given"])
         self._end = Fraction(saved["end"])
@@ -308,9 +318,11 @@ class Propagator:
         instants = [t for t in wanted if t < end_of_jump] + [end_of_jump]
 
         offsets = torch.tensor([float(t - begin) for t in instants], dtype=torch.float64)
-        positions, velocities = advance(
-            self.operator, self.ensemble, self.state, offsets, self._step_of_grid
-        )
+        what = self.operator, self.ensemble, self.state, offsets, self._step_of_grid
+        if self.adaptive is None:
+            positions, velocities = advance(*what)
+        else:
+            positions, velocities = self.adaptive.advance(*what, self._alive)
         frames = Frames(
             self.state.numbers,
             self.state.masses,

@@ -236,6 +236,6 @@ def _start_warning(start: PhaseState, ensemble: Ensemble, card: OperatorCard) ->
             who = "the molecule" if len(found) == 1 else f"molecule {row}"
             return (
                 f"{who} starts with velocities of {kelvin:.4g} K, outside the range {low:g} to "
-                f"{high:g} K that {card.name} was trained for; its errors there are not known"
+                f"{high:g} K that {card.name} was trained for"
             )
     return None

@@ -110,6 +110,23 @@ def advance(
     start = state if entered else ensemble.enter(state, step)
     make = reversible_jump if ensemble.reversible else jump
     positions, velocities = make(operator, start, offsets.to(start.device))
+    return finish(ensemble, start, positions, velocities, step)
+
+
+def finish(
+    ensemble: Ensemble, start: PhaseState, positions: Tensor, velocities: Tensor, step: Step
+) -> tuple[Tensor, Tensor]:
+    """Return the frames of a step with its last brought to the grid by `Ensemble.leave`.
+
+    Parameters
+    ----------
+    ensemble, step
+        As in `advance`.
+    start
+        Where the jump began, after `Ensemble.enter`.
+    positions, velocities
+        The path, ``[B, T, N, 3]``; the last velocities are overwritten.
+    """
     end = start.replace(positions=positions[:, -1], velocities=velocities[:, -1])
     if bool(torch.isfinite(end.positions.sum() + end.velocities.sum())):
         velocities[:, -1] = ensemble.leave(end, start, step).velocities

@@ -160,7 +160,7 @@ def test_a_molecule_that_was_never_seen_warns_once_at_the_users_line(ethanol, tm
     )
     simulation.context.setVelocities(1e-4 * ethanol.positions)
     found = caught(lambda: simulation.step(40))
-    (said,) = (each for each in found if "its errors there are not known" in str(each.message))
+    (said,) = (each for each in found if "is not among the" in str(each.message))
     assert "CCO (C2H6O) is not among the 1 molecules" in str(said.message)
     assert issubclass(said.category, CoverageWarning)
     assert said.filename == __file__

@@ -1,0 +1,175 @@
+"""The power spectrum of one trajectory's velocities, whole and by element."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from ase.data import chemical_symbols
+from numpy.typing import NDArray
+
+from ase_atom.analysis.inputs.trajectory import Trajectory
+from ase_atom.analysis.inputs.velocities import with_velocities
+from ase_atom.analysis.measures.spectra import (
+    SPEED_OF_LIGHT,
+    choose_window,
+    nyquist,
+)
+from ase_atom.analysis.measures.spectra import (
+    power_spectrum as windowed,
+)
+from ase_atom.errors import ConfigError, DataError
+from ase_atom.files import replace_file
+
+HIGHEST = {True: 4000.0, False: 2600.0}
+"""cm⁻¹, above all bands of molecules with and without hydrogen."""
+
+SHORTEST_WINDOW = 200.0
+"""fs; a shorter one resolves 240 cm⁻¹ and worse."""
+
+
+@dataclass(frozen=True)
+class PowerSpectrum:
+    """A power spectrum of velocities.
+
+    Attributes
+    ----------
+    wavenumbers
+        cm⁻¹, ``[n]``.
+    total
+        Mass-weighted power of all atoms, of unit area, cm, ``[n]``.
+    elements
+        The part of each element in it, ``[n]``, by symbol.
+    window
+        fs, tapered by a Hann window; windows overlap by half.
+    resolution
+        Full width at half maximum of a sharp line, cm⁻¹.
+    windows
+        How many were averaged.
+    source
+        ``velocities`` of the file, or ``positions`` that were differentiated.
+    """
+
+    wavenumbers: NDArray
+    total: NDArray
+    elements: Mapping[str, NDArray]
+    window: float
+    resolution: float
+    windows: int
+    source: str
+
+    def write_csv(self, path: Path) -> None:
+        """Write wavenumber, total and elements in columns."""
+        columns = [self.wavenumbers, self.total, *self.elements.values()]
+
+        def rows(scratch: Path) -> None:
+            with scratch.open("w", newline="") as file:
+                writer = csv.writer(file, lineterminator="\n")
+                writer.writerow(
+                    ["wavenumber_cm-1", "total_cm", *(f"{s}_cm" for s in self.elements)]
+                )
+                for row in zip(*columns, strict=True):
+                    writer.writerow([f"{row[0]:g}", *(f"{value:.6e}" for value in row[1:])])
+
+        replace_file(path, rows)
+
+    def draw(self, path: Path, title: str = "") -> None:
+        """Draw it to a picture."""
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7, 3.5), layout="constrained")
+        axes = figure.subplots()
+        axes.plot(self.wavenumbers, self.total, "k-", lw=1, label="all atoms")
+        for symbol, power in self.elements.items():
+            axes.plot(self.wavenumbers, power, lw=0.8, label=symbol)
+        axes.set_xlim(0, self.wavenumbers[-1])
+        axes.set_ylim(0, None)
+        axes.set_xlabel("wavenumber (cm⁻¹)")
+        axes.set_ylabel("power of velocities (cm)")
+        axes.set_title(title, fontsize=10)
+        axes.legend(frameon=False)
+        replace_file(path, lambda scratch: figure.savefig(scratch, dpi=150, format=path.suffix[1:]))
+
+
+def power_spectrum(
+    trajectory: Trajectory, highest: float | None = None, window: float | None = None
+) -> PowerSpectrum:
+    """Compute the power spectrum of mass-weighted velocities about the centre of mass.
+
+    By Welch's method (IEEE Trans. Audio Electroacoust. 15, 70 (1967)). Rotation shows below some
+    100 cm⁻¹. Velocities that a file lacks are differentiated from positions where frames lie close
+    enough.
+
+    Parameters
+    ----------
+    trajectory
+        With times.
+    highest
+        Of the spectrum, cm⁻¹; by default above all bands.
+    window
+        fs; by default as long as the runs allow with error, at most 8 ps.
+
+    Raises
+    ------
+    DataError
+        If frames are too far apart for the bands, or too few, or times are unknown.
+    ConfigError
+        For a window that is longer than the runs, or too short.
+    """
+    above_all = HIGHEST[bool((trajectory.numbers == 1).any())]
+    top = above_all if highest is None else highest
+    if not 0 < top <= 2e5:
+        raise ConfigError(f"the highest wavenumber must lie in (0, 200000] cm⁻¹, not {top:g}")
+    interval = trajectory.interval
+    name = trajectory.short_name
+    if interval is None:
+        raise DataError(f"the times of {name} are unknown or uneven, and a spectrum needs them")
+    needed = max(top, above_all)
+    if nyquist(interval) < needed:
+        raise DataError(
+            f"frames of {name} are {interval:g} fs apart: wavenumbers above "
+            f"{nyquist(interval):.0f} cm⁻¹ fold onto those below, and bands go up to "
+            f"{needed:.0f} cm⁻¹; write a frame every {1 / (2 * SPEED_OF_LIGHT * needed):.2g} fs or "
+            "less"
+        )
+    moving, reason = with_velocities(trajectory)
+    if reason:
+        raise DataError(reason)
+    lengths = [(len(run) - 1) * interval for run in moving.segments]
+    chosen = choose_window([lengths]) if window is None else window
+    if chosen is None or chosen < SHORTEST_WINDOW or chosen > max(lengths):
+        if window is None:
+            raise DataError(f"{name} is too short for a spectrum: runs of 1 ps and more are wanted")
+        raise ConfigError(
+            f"the window must be {SHORTEST_WINDOW:g} fs to the {max(lengths):g} fs of the longest "
+            f"run, not {window:g} fs"
+        )
+    roots = np.sqrt(moving.masses)[:, None]
+    share = (moving.masses / moving.masses.sum())[None, :, None]
+    signals = []
+    for velocities in moving.series("velocities"):
+        about = velocities - (share * velocities).sum(1, keepdims=True)
+        signals.append(roots * about)
+    parts = {}
+    for number in np.unique(moving.numbers):
+        own = [run[:, moving.numbers == number].reshape(len(run), -1) for run in signals]
+        found = windowed(own, interval, chosen, top)
+        assert found is not None
+        parts[chemical_symbols[number]] = found
+    first = next(iter(parts.values()))
+    # Windows of the elements are of the same pieces: powers add up.
+    area = sum(float(one.windows.sum()) for one in parts.values())
+    step = float(first.wavenumbers[1] - first.wavenumbers[0])
+    elements = {s: one.windows.sum(0) / (area * step) for s, one in parts.items()}
+    return PowerSpectrum(
+        first.wavenumbers,
+        np.sum(list(elements.values()), axis=0),
+        elements,
+        chosen,
+        first.resolution,
+        len(first.windows),
+        "velocities" if moving.velocity_source == "given" else "positions",
+    )

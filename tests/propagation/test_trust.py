@@ -1,0 +1,333 @@
+"""Jumps that say how far they can be believed, and what a run does about it."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+from conftest import make_card, make_operator
+from springs import SpringOperator
+
+from ase_atom.cli import main
+from ase_atom.errors import ConfigError, FallbackError, TrustError
+from ase_atom.operator import save_operator
+from ase_atom.operator.trust import Calibration, estimate_error, round_trip
+from ase_atom.propagation import (
+    NVE,
+    Adaptive,
+    Bussi,
+    Expectation,
+    Fallback,
+    Langevin,
+    Propagator,
+    TrustWarning,
+    expect,
+    look_ahead,
+    sample_velocities,
+)
+from ase_atom.propagation.expectation import percent
+from ase_atom.state import PhaseState
+
+PLAIN = Calibration(
+    offset=0.0,
+    weights=(1.0, 0.0, 0.0, 0.0),
+    margin=1.5,
+    strides_fs=[8.0, 16.0],
+    trained=[(0.01, 0.02), (0.03, 0.06)],
+    windows=100,
+    molecules=10,
+)
+"""Expects the error that a round trip of the positions misses."""
+
+
+class Judged(SpringOperator):
+    """Springs with a calibration; ``heating`` is an error that grows with the stride."""
+
+    @property
+    def error_estimate(self):
+        return partial(estimate_error, self, PLAIN)
+
+
+class SpringCalculator(Calculator):
+    """The same springs as an ASE calculator, which may fail at a call."""
+
+    implemented_properties = ("energy", "forces")
+
+    def __init__(self, springs: SpringOperator, fails_at: int | None = None) -> None:
+        super().__init__()
+        self.springs, self.fails_at, self.calls = springs, fails_at, 0
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        self.calls += 1
+        if self.calls == self.fails_at:
+            raise RuntimeError("the self-consistent field did not converge")
+        energy, forces = self.springs.energy_and_forces(PhaseState.from_atoms(atoms))
+        self.results = {"energy": float(energy[0]), "forces": forces[0].numpy()}
+
+
+@pytest.fixture
+def state(ethanol: Atoms) -> PhaseState:
+    start = PhaseState.from_atoms(ethanol).repeat(2)
+    return sample_velocities(start, 300.0, torch.Generator().manual_seed(1))
+
+
+def frames(propagator: Propagator, time: float) -> tuple[torch.Tensor, torch.Tensor]:
+    parts = list(propagator.run(time))
+    return torch.cat([each.times for each in parts]), torch.cat(
+        [each.positions for each in parts], dim=1
+    )
+
+
+# -- the round trip --------------------------------------------------------------------------------
+
+
+def test_exact_dynamics_come_back_and_an_error_does_not(ethanol, state) -> None:
+    exact = round_trip(SpringOperator(ethanol), state, 16.0).features
+    assert float(exact[:, :3].max()) < 1e-9
+    found = [
+        round_trip(SpringOperator(ethanol, heating=heating), state, 16.0).features
+        for heating in (0.0005, 0.001, 0.002)
+    ]
+    for column in (0, 1, 2):
+        assert bool((found[0][:, column] < found[1][:, column]).all())
+        assert bool((found[1][:, column] < found[2][:, column]).all())
+
+
+def test_a_drift_and_a_place_change_nothing(ethanol, state) -> None:
+    operator = make_operator()
+    moved = state.replace(
+        positions=state.positions + torch.tensor([5.0, -2.0, 1.0], dtype=torch.float64),
+        velocities=state.velocities + torch.tensor([0.01, 0.0, 0.02], dtype=torch.float64),
+    )
+    here, there = (round_trip(operator, each, 16.0).features for each in (state, moved))
+    torch.testing.assert_close(here, there, rtol=1e-3, atol=1e-5)
+
+
+def test_an_estimate_rises_with_every_feature_and_has_no_number_for_none() -> None:
+    calibration = PLAIN.model_copy(update={"weights": (0.6, 0.2, 0.1, 0.05), "offset": -0.5})
+    features = torch.rand((50, 4), dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    low = calibration.error(features)
+    for column in range(4):
+        higher = features.clone()
+        higher[:, column] *= 2
+        assert bool((calibration.error(higher) > low).all())
+    assert calibration.error(torch.tensor([0.1, float("nan"), 0.1, 0.1])).item() == float("inf")
+
+
+def test_an_operator_knows_its_error_by_its_card_alone(state) -> None:
+    operator = make_operator()
+    assert operator.error_estimate is None
+    assert expect(operator, state, 16.0, 300.0) == []
+    operator.card = make_card(calibration=PLAIN)
+    found = operator.error_estimate(state, 16.0)
+    torch.testing.assert_close(found, round_trip(operator, state, 16.0).features[:, 0])
+    assert PLAIN.usual(14.0) == (0.03, 0.06)
+
+
+# -- before a run ----------------------------------------------------------------------------------
+
+
+def test_the_line_before_a_run() -> None:
+    line = str(Expectation("some", 16.0, 0.05, (0.03, 0.06), several=True))
+    assert line == "expected error of a 16 fs jump: 5 % (trained molecules: 3 to 6 %)"
+    assert [percent(each) for each in (0.0071, 0.153, 1.1)] == ["0.7 %", "15 %", "110 %"]
+
+
+def test_a_run_beyond_depth_is_refused_unless_accepted(state) -> None:
+    operator = make_operator()
+    operator.card = make_card(calibration=PLAIN.model_copy(update={"offset": 5.0}))
+    with pytest.raises(TrustError, match=r"out of the depth of tiny: expected error .* 16 fs jump"):
+        look_ahead(operator, state, NVE(), 16.0)
+    with pytest.warns(TrustWarning, match="expected error of a 16 fs jump"):
+        look_ahead(operator, state, Langevin(300.0, 0.01), 16.0, accept_error=True)
+
+
+def test_the_command_line_refuses_and_goes_on_if_told(tmp_path, ethanol, capsys) -> None:
+    operator = make_operator(strength=0.003)  # coasts at 1 K
+    harsh = PLAIN.model_copy(update={"offset": 20.0})
+    operator.card = make_card(calibration=harsh)
+    file = save_operator(operator, tmp_path / "tiny.safetensors")
+    ethanol.write(tmp_path / "ethanol.xyz")
+    common = ["run", tmp_path / "ethanol.xyz", "-o", tmp_path / "o.dcd", "--operator", file]
+    common += ["--temperature", 1, "--time", "16fs", "--uncorrected", "--no-equilibration"]
+    assert main([str(each) for each in common]) == 2
+    (line,) = capsys.readouterr().err.strip().splitlines()
+    assert "is out of the depth of tiny: expected error of a 16 fs jump" in line
+    assert "--accept-error goes on" in line
+    assert not (tmp_path / "o.dcd").exists()
+    assert main([str(each) for each in [*common, "--accept-error"]]) == 0
+    assert "warning: expected error of a 16 fs jump" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--tolerance", "0"], "--tolerance must be above 0 and at most 1, not 0"),
+        (["--tolerance", "1.5"], "--tolerance must be above 0 and at most 1, not 1.5"),
+        (["--fallback", "nonsense"], "unknown --fallback 'nonsense'"),
+        (["--fallback", "gfn2", "--ensemble", "nve"], "--fallback goes with a thermostat"),
+        (["--tolerance", "0.1"], "tiny was never calibrated"),
+    ],
+)
+def test_bad_tolerances_and_fallbacks_are_one_line(go, out, options, said) -> None:
+    code, text, lines = go(*options)
+    assert (code, text) == (2, "")
+    assert said in lines[-1]
+    assert not list(out.iterdir())
+
+
+# -- strides that are divided ----------------------------------------------------------------------
+
+
+def test_exact_jumps_stay_whole_and_are_those_of_a_plain_run(ethanol, state) -> None:
+    ensemble = NVE(energy_correction=False, reversible=False)
+    adaptive = Adaptive(0.05)
+    divided = Propagator(Judged(ethanol), state, ensemble, 64.0, 8.0, adaptive=adaptive)
+    plain = Propagator(Judged(ethanol), state, ensemble, 64.0, 8.0)
+    times, positions = frames(divided, 192.0)
+    expected_times, expected = frames(plain, 192.0)
+    torch.testing.assert_close(times, expected_times)
+    torch.testing.assert_close(positions, expected, rtol=0, atol=1e-9)
+    assert dict(adaptive.time) == {64.0: 2 * 192.0}
+
+
+def test_a_stride_is_as_long_as_its_error_allows(ethanol, state) -> None:
+    operator = Judged(ethanol, heating=0.01)
+    adaptive = Adaptive(0.05)
+    run = Propagator(operator, state, Langevin(300.0, 0.01), 64.0, 10.0, adaptive=adaptive)
+    times, positions = frames(run, 640.0)
+    assert times.tolist() == [10.0 * n for n in range(65)]
+    assert bool(torch.isfinite(positions).all())
+    assert set(adaptive.time) <= {4.0, 8.0, 16.0, 32.0}
+    assert sum(adaptive.time.values()) == 2 * 640.0
+    longest = max(adaptive.time)
+    assert float(operator.error_estimate(state, longest).max()) < 0.05 * 2
+    assert float(operator.error_estimate(state, 4 * longest).max()) > 0.05
+    assert adaptive.exceeded == 0.0
+    assert f"{longest:g} fs" in adaptive.sentence()
+
+
+def test_the_times_do_not_depend_on_how_a_run_is_cut_or_resumed(ethanol, state) -> None:
+    def made(seed: int) -> Propagator:
+        operator = Judged(ethanol, heating=0.01)
+        return Propagator(
+            operator, state, Bussi(300.0, 100.0), 64.0, 16.0, seed, adaptive=Adaptive(0.04)
+        )
+
+    _, whole = frames(made(3), 512.0)
+    cut = made(3)
+    _, first = frames(cut, 112.0)
+    resumed = made(0)
+    resumed.load_state_dict(cut.state_dict())
+    _, second = frames(resumed, 400.0)
+    torch.testing.assert_close(torch.cat([first, second], dim=1), whole, rtol=0, atol=0)
+    with pytest.raises(ConfigError, match="tolerance was Adaptive"):
+        Propagator(
+            Judged(ethanol, heating=0.01), state, Bussi(300.0, 100.0), 64.0, 16.0
+        ).load_state_dict(cut.state_dict())
+
+
+def test_forces_take_over_where_no_jump_is_good_enough(ethanol, state) -> None:
+    exact = SpringOperator(ethanol)
+    fallback = Fallback(SpringCalculator(exact))
+    adaptive = Adaptive(0.05, fallback)
+    ensemble = Langevin(300.0, 0.02)
+    hopeless = Judged(ethanol, heating=1.0)
+    run = Propagator(hopeless, state, ensemble, 16.0, 6.0, seed=5, adaptive=adaptive)
+    _, found = frames(run, 64.0)
+    _, expected = frames(Propagator(exact, state, ensemble, 16.0, 6.0, seed=5), 64.0)
+    assert float((found - expected).abs().max()) < 0.02  # of Verlet steps of half a femtosecond
+    assert adaptive.time[0.0] == 2 * 64.0
+    assert fallback.calls >= 2 * 2 * 64
+    assert "SpringCalculator: 100 % of the time" in adaptive.sentence()
+
+
+def test_a_batch_is_divided_between_jumps_and_forces(ethanol, state) -> None:
+    exact = SpringOperator(ethanol)
+
+    class Half(Judged):
+        """Is trusted with molecules that are close to its reference's place."""
+
+        @property
+        def error_estimate(self):
+            return lambda state, stride: (state.positions.mean((1, 2)) > 50).double()
+
+    away = state.positions + torch.tensor([0.0, 100.0])[:, None, None]
+    apart = state.replace(positions=away)
+    adaptive = Adaptive(0.05, Fallback(SpringCalculator(exact)))
+    ensemble = Langevin(300.0, 0.02)
+    run = Propagator(Half(ethanol), apart, ensemble, 16.0, 16.0, seed=5, adaptive=adaptive)
+    _, found = frames(run, 64.0)
+    _, expected = frames(Propagator(exact, apart, ensemble, 16.0, 16.0, seed=5), 64.0)
+    assert float((found[0] - expected[0]).abs().max()) < 1e-9
+    assert float((found[1] - expected[1]).abs().max()) < 0.03
+    assert adaptive.time == {16.0: 64.0, 0.0: 64.0}
+
+
+def test_a_fallback_that_fails_stops_the_run_with_its_frames(ethanol, state) -> None:
+    calculator = SpringCalculator(SpringOperator(ethanol), fails_at=200)
+    adaptive = Adaptive(0.05, Fallback(calculator, "springs"))
+    hopeless = Judged(ethanol, heating=1.0)
+    run = Propagator(hopeless, state, Langevin(300.0, 0.02), 16.0, adaptive=adaptive)
+    given = []
+    with pytest.raises(FallbackError, match=r"springs failed \(the self-consistent field did not"):
+        for part in run.run(1000.0):
+            given += part.times.tolist()
+    assert given == [0.0, 16.0, 32.0, 48.0]
+
+
+def test_what_no_fallback_can_be() -> None:
+    with pytest.raises(ConfigError, match="object computes no forces"):
+        Fallback(object())
+
+    class Energies(Calculator):
+        implemented_properties = ("energy",)
+
+    with pytest.raises(ConfigError, match="Energies computes no forces"):
+        Fallback(Energies())
+
+
+@pytest.mark.parametrize("tolerance", [0, -0.1, 1.5, float("nan"), "much"])
+def test_what_no_tolerance_can_be(tolerance) -> None:
+    with pytest.raises(ConfigError, match="above 0 and at most 1"):
+        Adaptive(tolerance)
+
+
+def test_a_fallback_needs_a_thermostat_and_works_before_anything_starts(ethanol, state) -> None:
+    broken = SpringCalculator(SpringOperator(ethanol), fails_at=1)
+    with pytest.raises(ConfigError, match="a fallback goes with a thermostat, not with NVE"):
+        Propagator(Judged(ethanol), state, NVE(), 16.0, adaptive=Adaptive(0.05, Fallback(broken)))
+    with pytest.raises(ConfigError, match="try it on the structure by itself"):
+        Propagator(
+            Judged(ethanol),
+            state,
+            Langevin(300.0, 0.01),
+            16.0,
+            adaptive=Adaptive(0.05, Fallback(broken)),
+        )
+
+
+def test_divided_strides_keep_the_canonical_distribution(ethanol) -> None:
+    """Equipartition of an exact system whose strides depend on its state."""
+    start = PhaseState.from_atoms(ethanol).repeat(48)
+    start = sample_velocities(start, 300.0, torch.Generator().manual_seed(2))
+
+    class Moody(Judged):
+        """Exact, and trusts itself less the faster the molecules are."""
+
+        @property
+        def error_estimate(self):
+            return lambda state, stride: 0.05 * stride / 16 * state.temperature(24.0) / 300.0
+
+    adaptive = Adaptive(0.05)
+    run = Propagator(Moody(ethanol), start, Langevin(300.0, 0.05), 64.0, 16.0, adaptive=adaptive)
+    kelvin = []
+    for part in run.run(1600.0):
+        kelvin += part.flat().temperature(24.0).view(48, -1)[:, part.times > 200].flatten().tolist()
+    assert len(adaptive.time) > 1
+    assert np.mean(kelvin) == pytest.approx(300.0, abs=6.0)
