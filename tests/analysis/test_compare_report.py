@@ -189,7 +189,9 @@ def test_the_terminal_shows_the_same_verdicts_in_eighty_columns(made):
     out = io.StringIO()
     print_comparison(made, Console(file=out, width=80))
     rows = out.getvalue().splitlines()
-    assert rows[0].startswith(f"{len(made.lines)} lines: ")
+    assert "Not the reference's dynamics" in " ".join(rows[:3])
+    assert any(row.startswith("reference: ") for row in rows[:6])
+    assert any(row.startswith(f"{len(made.lines)} lines: ") for row in rows[:8])
     assert max(map(len, rows)) <= 80
     # One row a group, no word broken: a name too long for its column takes a second row.
     first = next(k for k, row in enumerate(rows) if row.startswith("verdict"))

@@ -103,6 +103,8 @@ def _render(comparison: Outcome, command: str, images: dict[str, str]) -> str:
         trajectory=comparison.trajectory,
         reference=comparison.reference,
         formula=formula(comparison.trajectory.numbers),
+        in_words=words.in_words(comparison.lines, [one.name for one in comparison.findings]),
+        settings=[words.settings(side) for side in (comparison.trajectory, comparison.reference)],
         counts=words.summary({v: comparison.count(v) for v in Verdict}),
         findings=comparison.findings,
         headlines=[

@@ -29,6 +29,12 @@ def print_comparison(comparison: Outcome, console: Console | None = None) -> Non
     def say(text: str) -> None:
         console.print(text, highlight=False)
 
+    say(f"[bold]{words.in_words(comparison.lines, [f.name for f in comparison.findings])}[/]")
+    for role, side in (
+        ("trajectory", comparison.trajectory),
+        ("reference", comparison.reference),
+    ):
+        say(f"{role}: {words.settings(side)}")
     say(words.summary({v: comparison.count(v) for v in Verdict}))
     for finding in comparison.findings:
         say(f"[bold red]{finding.name}[/]: {finding.text}")

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
-from ase_atom.analysis.lines import Headline, Line, Verdict
+from ase_atom.analysis.inputs.trajectory import Trajectory
+from ase_atom.analysis.lines import Headline, Line, Verdict, headlines
 from ase_atom.analysis.statistics import Estimate
+from ase_atom.units import format_time
 
 _NOTHING = 1e-4  # of the tolerance: what is smaller is rounding
 
@@ -75,6 +78,66 @@ def tally(row: Headline) -> str:
 def worst(row: Headline) -> str:
     """Return the largest deviation of a group and where it is."""
     return f"{deviation(row.worst)} ({row.worst.name})"
+
+
+def in_words(
+    lines: Sequence[Line], findings: Sequence[str] = (), missing: Sequence[str] = ()
+) -> str:
+    """Return what a comparison comes to, in one sentence.
+
+    Parameters
+    ----------
+    lines
+        With their verdicts.
+    findings
+        Names of known faults of the trajectory.
+    missing
+        What could not be measured.
+    """
+    by_verdict: dict[Verdict, list[str]] = {verdict: [] for verdict in Verdict}
+    for row in headlines(lines):
+        by_verdict[row.verdict].append(row.group)
+    agree, differ, unclear = (by_verdict[verdict] for verdict in Verdict)
+    if findings:
+        start = f"Not the reference's dynamics ({listed(findings)})"
+    elif differ:
+        start = f"Differs in {listed(differ)}"
+        if agree:
+            start += f"; the same within the errors in {listed(agree)}"
+    elif agree:
+        start = "The same within the errors" + (f" in {listed(agree)}" if unclear else "")
+    else:
+        return "Too short to tell anything."
+    open_ = [*unclear, *missing]
+    return f"{start}; too short to tell {listed(open_)}." if open_ else f"{start}."
+
+
+def listed(names: Sequence[str], most: int = 4) -> str:
+    """Return names with commas, and how many more there are."""
+    unique = list(dict.fromkeys(names))
+    if len(unique) > most:
+        return f"{', '.join(unique[: most - 1])} and {len(unique) - most + 1} more"
+    return " and ".join([", ".join(unique[:-1]), unique[-1]] if len(unique) > 1 else unique)
+
+
+def settings(side: Trajectory) -> str:
+    """Return how a side was simulated, as far as it says, and how much of it there is."""
+    facts = side.facts
+    ensemble = facts.get("ensemble", "")
+    parts = [ensemble if len(ensemble) > 3 else ensemble.upper()] if ensemble else []
+    if "temperature_K" in facts:
+        parts.append(f"{float(facts['temperature_K']):g} K")
+    if ensemble.lower() == "langevin" and "friction_per_fs" in facts:
+        parts.append(f"friction {1000 * float(facts['friction_per_fs']):g}/ps")
+    if theory := facts.get("theory") or facts.get("operator"):
+        parts.append(theory)
+    if not parts:
+        parts.append("settings not stated")
+    interval, runs = side.interval, len(side.segments)
+    frames = f"{side.frames} frames" + (f" in {runs} runs" if runs > 1 else "")
+    if interval is not None:
+        frames += f", every {format_time(round(interval, 3))}"
+    return ", ".join([*parts, frames])
 
 
 def summary(counts: dict[Verdict, int]) -> str:
