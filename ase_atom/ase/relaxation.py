@@ -38,7 +38,8 @@ def relax(atoms: Atoms, operator: OperatorLike, steps: int = STEPS) -> bool:
         warnings.simplefilter("ignore")  # of a molecule unseen, which the run says itself
         moving.calc = ATOMCalculator(operator)
         converged = BFGS(moving, logfile=None).run(fmax=FORCE, steps=steps)
-    if perceive_bonds(moving) != perceive_bonds(atoms):
+    before, after = (perceive_bonds(each.numbers, each.positions) for each in (atoms, moving))
+    if before != after:
         return False
     atoms.set_positions(moving.positions)
     return bool(converged)

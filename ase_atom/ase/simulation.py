@@ -14,13 +14,14 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from numpy.typing import NDArray
 
+from ase_atom.ase.conformer import from_smiles
 from ase_atom.ase.relaxation import relax
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.errors.keywords import known_keywords
 from ase_atom.errors.warning import warn
 from ase_atom.io import open_trajectory, read_structure
+from ase_atom.molecules.atoms import structure_of
 from ase_atom.molecules.catalogue import operator_for
-from ase_atom.molecules.conformer import from_smiles
 from ase_atom.molecules.coverage import CoverageWarning
 from ase_atom.operator import OperatorLike
 from ase_atom.operator.torch_settings import own_torch
@@ -40,6 +41,7 @@ from ase_atom.propagation import (
     sample_velocities,
 )
 from ase_atom.propagation.adaptive import LONGEST, TOLERANCE
+from ase_atom.propagation.ensembles import find_ensemble
 from ase_atom.propagation.frames import exact
 from ase_atom.state import PhaseState
 from ase_atom.units import AMU_A2_FS2_IN_EV, PS, parse_time, velocities_to_ase
@@ -195,7 +197,7 @@ class Simulation:
         return figure
 
 
-@known_keywords("friction", "taut", "stride", "reversible", "energy_correction")
+@known_keywords()
 @own_torch(1)
 def simulate(
     molecule: str | Path | Atoms,
@@ -210,7 +212,11 @@ def simulate(
     tolerance: float | None = None,
     fallback: Any = None,
     accept_error: bool = False,
-    **dynamics: Any,
+    friction: float | None = None,
+    taut: str | None = None,
+    stride: str | None = None,
+    reversible: bool | None = None,
+    energy_correction: bool = True,
 ) -> Simulation:
     """Simulate a molecule and return its frames.
 
@@ -237,9 +243,12 @@ def simulate(
         where even short ones do; see `ase_atom.propagation.Adaptive`.
     accept_error
         Go on where the jumps' expected error is so large that the run would be refused.
-    **dynamics
-        ``friction`` in 1/ps, ``taut`` and ``stride`` as text, ``reversible`` and
-        ``energy_correction``, as of ``ase-atom run``.
+    friction
+        Of Langevin dynamics, 1/ps.
+    taut, stride
+        Relaxation time of Bussi's thermostat and length of a jump, as text.
+    reversible, energy_correction
+        As of `ase_atom.ATOMPropagator`.
 
     Raises
     ------
@@ -254,17 +263,28 @@ def simulate(
     model = operator_for(atoms, operator, engine="auto")
     if isinstance(molecule, str) and not Path(molecule).is_file():
         relax(atoms, model)
-    settings = _settings(ensemble, temperature_K, dynamics)
+    thermostatted = issubclass(find_ensemble(ensemble), Thermostat)
+    settings = Settings(
+        kind=ensemble,
+        temperature=temperature_K if thermostatted else None,
+        own={
+            "friction": None if friction is None else float(friction) / PS,
+            "taut": None if taut is None else _time("taut", taut),
+        },
+        energy_correction=energy_correction,
+        reversible=reversible,
+        stride=None if stride is None else _time("stride", stride),
+    )
     chosen = settings.ensemble()
-    stride = usual = settings.choose_stride(model)
+    jump = usual = settings.choose_stride(model)
     adaptive = None
     if tolerance is not None or fallback is not None:
         other = None if fallback is None else Fallback(fallback)
         adaptive = Adaptive(TOLERANCE if tolerance is None else tolerance, other)
-        stride = stride if "stride" in dynamics else min(LONGEST, model.horizon)
+        jump = usual if stride is not None else min(LONGEST, model.horizon)
     interval = usual if frame_interval is None else _time("frame_interval", frame_interval)
     state = PhaseState.from_atoms([atoms])
-    for line in reservations(model.card, [atoms], chosen):
+    for line in reservations(model.card, [structure_of(atoms)], chosen):
         warn(line, CoverageWarning)
     accepts = accept_error or fallback is not None
     expected = look_ahead(model, state, chosen, usual, accepts)
@@ -279,8 +299,8 @@ def simulate(
                 state,
                 temperature_K,
                 duration=settle,
-                stride=stride,
-                energy_correction=settings.energy_correction,
+                stride=jump,
+                energy_correction=energy_correction,
                 seed=seeds[2],
                 guard=guard,
                 adaptive=calm,
@@ -288,9 +308,7 @@ def simulate(
             if done.broken:
                 raise done.broken[0]
             state = done.state
-    run = Propagator(
-        model, state, chosen, stride, interval, seeds[1], guard=guard, adaptive=adaptive
-    )
+    run = Propagator(model, state, chosen, jump, interval, seeds[1], guard=guard, adaptive=adaptive)
     frames = math.ceil(exact(duration) / exact(interval))
     return _gathered(run, float(frames * exact(interval)), atoms, expected)
 
@@ -303,23 +321,6 @@ def _structure(molecule: str | Path | Atoms, seed: int) -> Atoms:
     if Path(molecule).suffix and "/" in molecule:
         raise ConfigError(f"{molecule}: there is no such file")
     return from_smiles(molecule, seed)
-
-
-def _settings(ensemble: str, temperature_K: float, dynamics: dict[str, Any]) -> Settings:
-    from ase_atom.propagation.ensembles import find_ensemble
-
-    friction, taut, stride = (dynamics.get(name) for name in ("friction", "taut", "stride"))
-    return Settings(
-        kind=ensemble,
-        temperature=temperature_K if issubclass(find_ensemble(ensemble), Thermostat) else None,
-        own={
-            "friction": None if friction is None else float(friction) / PS,
-            "taut": None if taut is None else _time("taut", taut),
-        },
-        energy_correction=dynamics.get("energy_correction", True),
-        reversible=dynamics.get("reversible"),
-        stride=None if stride is None else _time("stride", stride),
-    )
 
 
 def _time(name: str, text: Any, zero: bool = False) -> float:

@@ -71,10 +71,10 @@ def _of(
     source: Path | str, name: str | None, temperature: float, states: int, against: str | None
 ) -> dict[str, Any]:
     """Return the numbers of one molecule."""
+    from ase_atom.ase.conformer import from_smiles
     from ase_atom.ase.relaxation import relax
     from ase_atom.io import read_structure
     from ase_atom.molecules.catalogue import operator_for
-    from ase_atom.molecules.conformer import from_smiles
     from ase_atom.propagation import expect
     from ase_atom.state import PhaseState
 

@@ -289,7 +289,7 @@ def _default_output(structures: tuple[Path, ...], smiles: tuple[str, ...]) -> Pa
         raise ConfigError("--output is missing: several molecules need a name for their files")
     if structures:
         return Path(structures[0].stem + ".dcd")
-    from ase_atom.molecules.conformer import formula_of
+    from ase_atom.ase.conformer import formula_of
 
     return Path(formula_of(smiles[0]) + ".dcd")
 

@@ -109,10 +109,10 @@ def _card_name(operator: OperatorLike) -> str | None:
 def _load(
     source: Path | str, request: RunRequest, operator: OperatorLike | None
 ) -> tuple[Atoms, OperatorLike]:
+    from ase_atom.ase.conformer import from_smiles
     from ase_atom.io import read_structure
     from ase_atom.molecules.atoms import fixes_centre_of_mass
     from ase_atom.molecules.catalogue import operator_for
-    from ase_atom.molecules.conformer import from_smiles
     from ase_atom.molecules.coverage import CoverageWarning
 
     atoms = from_smiles(source, request.seed) if isinstance(source, str) else read_structure(source)

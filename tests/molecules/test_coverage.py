@@ -209,7 +209,8 @@ def test_an_operator_of_molecules_in_general_stands_in_where_none_is_for_the_mol
     assert find_card(structure_of(ethanol), cards).name == "mine"
     assert find_card(structure_of(molecule("CH3OCH3")), cards).name == "general"
     with pytest.raises(
-        CoverageError, match=r"15 atoms, but general is .* 10; the shipped operators are mine for CCO"
+        CoverageError,
+        match=r"15 atoms, but general is .* 10; the shipped operators are mine for CCO",
     ):
         find_card(structure_of(_long()), cards)
 
