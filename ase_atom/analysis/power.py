@@ -12,7 +12,7 @@ from ase.data import chemical_symbols
 from numpy.typing import NDArray
 
 from ase_atom.analysis.inputs.trajectory import Trajectory
-from ase_atom.analysis.inputs.velocities import with_velocities
+from ase_atom.analysis.inputs.velocities import position_grain
 from ase_atom.analysis.measures.spectra import (
     SPEED_OF_LIGHT,
     choose_window,
@@ -23,9 +23,13 @@ from ase_atom.analysis.measures.spectra import (
 )
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.files import replace_file
+from ase_atom.units import thermal_speed
 
 HIGHEST = {True: 4000.0, False: 2600.0}
 """cm⁻¹, above all bands of molecules with and without hydrogen."""
+
+NOISE = 0.1
+"""Of a thermal speed: what rounded positions may add to velocities taken from them."""
 
 SHORTEST_WINDOW = 200.0
 """fs; a shorter one resolves 240 cm⁻¹ and worse."""
@@ -50,7 +54,7 @@ class PowerSpectrum:
     windows
         How many were averaged.
     source
-        ``velocities`` of the file, or ``positions`` that were differentiated.
+        ``velocities`` or ``positions`` of the file.
     """
 
     wavenumbers: NDArray
@@ -100,8 +104,7 @@ def power_spectrum(
     """Compute the power spectrum of mass-weighted velocities about the centre of mass.
 
     By Welch's method (IEEE Trans. Audio Electroacoust. 15, 70 (1967)). Rotation shows below some
-    100 cm⁻¹. Velocities that a file lacks are differentiated from positions where frames lie close
-    enough.
+    100 cm⁻¹. Where a file has no velocities, the spectrum is that of the positions, times ω².
 
     Parameters
     ----------
@@ -135,10 +138,9 @@ def power_spectrum(
             f"{needed:.0f} cm⁻¹; write a frame every {1 / (2 * SPEED_OF_LIGHT * needed):.2g} fs or "
             "less"
         )
-    moving, reason = with_velocities(trajectory)
-    if reason:
-        raise DataError(reason)
-    lengths = [(len(run) - 1) * interval for run in moving.segments]
+    given = trajectory.has_velocities
+    fields = trajectory.series("velocities") if given else _differences(trajectory, interval)
+    lengths = [(len(run) - 1) * interval for run in fields]
     chosen = choose_window([lengths]) if window is None else window
     if chosen is None or chosen < SHORTEST_WINDOW or chosen > max(lengths):
         if window is None:
@@ -147,23 +149,27 @@ def power_spectrum(
             f"the window must be {SHORTEST_WINDOW:g} fs to the {max(lengths):g} fs of the longest "
             f"run, not {window:g} fs"
         )
-    roots = np.sqrt(moving.masses)[:, None]
-    share = (moving.masses / moving.masses.sum())[None, :, None]
+    masses, numbers = trajectory.masses, trajectory.numbers
+    roots = np.sqrt(masses)[:, None]
+    share = (masses / masses.sum())[None, :, None]
     signals = []
-    for velocities in moving.series("velocities"):
+    for velocities in fields:
         about = velocities - (share * velocities).sum(1, keepdims=True)
         signals.append(roots * about)
     parts = {}
-    for number in np.unique(moving.numbers):
-        own = [run[:, moving.numbers == number].reshape(len(run), -1) for run in signals]
+    for number in np.unique(numbers):
+        own = [run[:, numbers == number].reshape(len(run), -1) for run in signals]
         found = windowed(own, interval, chosen, top)
         assert found is not None
         parts[chemical_symbols[number]] = found
     first = next(iter(parts.values()))
     # Windows of the elements are of the same pieces: powers add up.
-    area = sum(float(one.windows.sum()) for one in parts.values())
+    half = np.pi * SPEED_OF_LIGHT * interval * first.wavenumbers  # ω Δt / 2
+    whole = 1.0 if given else 1.0 / np.sinc(half / np.pi) ** 2
+    powers = {symbol: one.windows.sum(0) * whole for symbol, one in parts.items()}
     step = float(first.wavenumbers[1] - first.wavenumbers[0])
-    elements = {s: one.windows.sum(0) / (area * step) for s, one in parts.items()}
+    area = step * sum(float(power.sum()) for power in powers.values())
+    elements = {symbol: power / area for symbol, power in powers.items()}
     return PowerSpectrum(
         first.wavenumbers,
         np.sum(list(elements.values()), axis=0),
@@ -171,5 +177,27 @@ def power_spectrum(
         chosen,
         first.resolution,
         len(first.windows),
-        "velocities" if moving.velocity_source == "given" else "positions",
+        "velocities" if given else "positions",
     )
+
+
+def _differences(trajectory: Trajectory, interval: float) -> list[NDArray]:
+    """Return displacements between frames over the interval, ``[T - 1, N, 3]`` of each run.
+
+    Of an oscillation they are its velocities times sin(ω Δt/2)/(ω Δt/2), which the spectrum is
+    divided by.
+
+    Raises
+    ------
+    DataError
+        If the file rounds positions so much that this would be noise.
+    """
+    # Rounding to a grain g has a standard deviation of g/√12, and a difference √2 times that.
+    grain = position_grain(trajectory)
+    speed = float(thermal_speed(trajectory.masses, 300.0).min())
+    if grain / np.sqrt(6.0) / interval > NOISE * speed:
+        raise DataError(
+            f"{trajectory.short_name} has no velocities, and its positions are rounded to "
+            f"{grain:g} Å, too coarse for a spectrum: a .dcd, .trr, .nc, .h5 or .traj file would do"
+        )
+    return [np.diff(run.positions, axis=0) / interval for run in trajectory.segments]

@@ -43,7 +43,7 @@ def spectrum(
 ) -> None:
     """Compute the power spectrum of the velocities, whole and by element.
 
-    Velocities are those of the file, or are differentiated from its positions. Best of
+    A file without velocities will do. Best of
     microcanonical runs with close frames: --ensemble nve --frame-interval 1fs. Friction broadens
     lines, and of frames that lie far apart high wavenumbers fold onto low ones: such are refused.
     """
