@@ -1,10 +1,12 @@
-"""Minima of an operator's own potential."""
+"""Minima of an operator's own potential, or of a calculator's."""
 
 from __future__ import annotations
 
 import warnings
 
+import numpy as np
 from ase import Atoms
+from ase.calculators.abc import GetPropertiesMixin
 from ase.optimize import BFGS
 
 from ase_atom.ase.calculator import ATOMCalculator
@@ -16,30 +18,37 @@ FORCE = 0.05
 
 STEPS = 200
 
+MOST = 0.2
+"""Relative change of a bond's length up to which a minimum is that of the same molecule."""
 
-def relax(atoms: Atoms, operator: OperatorLike, steps: int = STEPS) -> bool:
-    """Relax a molecule with an operator's own potential, and say whether it came to a minimum.
 
-    Where the bonds change on the way, or there is no energy head, the atoms stay as they were.
+def relax(atoms: Atoms, by: OperatorLike | GetPropertiesMixin, steps: int = STEPS) -> bool:
+    """Relax a molecule, and say whether it came to a minimum.
+
+    Where bonds break, form or change by more than `MOST` on the way, the potential does not know
+    the molecule, and the atoms stay as they were; also of an operator without an energy head.
 
     Parameters
     ----------
     atoms
         One molecule; its positions are changed.
-    operator
-        Covers it.
+    by
+        An operator, whose own potential it is, or an ASE calculator.
     steps
         At most.
     """
-    if not operator.has_energy:
+    if not hasattr(by, "get_forces") and not by.has_energy:
         return False
     moving = atoms.copy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a molecule unseen, which the run says itself
-        moving.calc = ATOMCalculator(operator)
+        moving.calc = by if hasattr(by, "get_forces") else ATOMCalculator(by)
         converged = BFGS(moving, logfile=None).run(fmax=FORCE, steps=steps)
     before, after = (perceive_bonds(each.numbers, each.positions) for each in (atoms, moving))
     if before != after:
+        return False
+    lengths = [[each.get_distance(i, j) for i, j in before] for each in (atoms, moving)]
+    if before and np.abs(np.divide(lengths[1], lengths[0]) - 1).max() > MOST:
         return False
     atoms.set_positions(moving.positions)
     return bool(converged)

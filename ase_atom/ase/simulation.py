@@ -262,7 +262,7 @@ def simulate(
     atoms = _structure(molecule, seed)
     model = operator_for(atoms, operator, engine="auto")
     if isinstance(molecule, str) and not Path(molecule).is_file():
-        relax(atoms, model)
+        relax(atoms, model if fallback is None else fallback)
     thermostatted = issubclass(find_ensemble(ensemble), Thermostat)
     settings = Settings(
         kind=ensemble,

@@ -14,6 +14,8 @@ from ase_atom.files import RESTART_INTERVAL
 from ase_atom.units import PS, format_time
 
 if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
     from ase_atom.propagation import Adaptive, Ensemble, Settings
 
 TEMPERATURE = 300.0  # K
@@ -177,6 +179,19 @@ class RunRequest:
         """Whether strides are divided where jumps err too much."""
         return self.tolerance is not None or self.fallback is not None
 
+    def calculator(self) -> Calculator:
+        """Return the calculator that ``--fallback`` names.
+
+        Raises
+        ------
+        ConfigError
+            If there is none.
+        """
+        from ase_atom.analysis.reference_engines import make_calculator
+
+        assert self.fallback is not None
+        return make_calculator(self.fallback, "--fallback")
+
     def adaptive(self) -> Adaptive | None:
         """Return what divides strides, where it is asked for.
 
@@ -187,14 +202,12 @@ class RunRequest:
         """
         if not self.divides_strides:
             return None
-        from ase_atom.analysis.reference_engines import make_calculator
         from ase_atom.propagation import Adaptive, Fallback
         from ase_atom.propagation.adaptive import TOLERANCE
 
         fallback = None
         if self.fallback is not None:
-            made = make_calculator(self.fallback, "--fallback")
-            fallback = Fallback(made, self.fallback)
+            fallback = Fallback(self.calculator(), self.fallback)
         return Adaptive(TOLERANCE if self.tolerance is None else self.tolerance, fallback)
 
     def _others(self) -> Iterator[tuple[str, float]]:

@@ -137,8 +137,9 @@ def _load(
     if isinstance(source, str):
         from ase_atom.ase.relaxation import relax
 
-        if not relax(atoms, found):
-            say_warning(f"{source}: the conformer is not relaxed to a minimum of the operator's")
+        # An operator whose jumps need a fallback does not know the molecule's minimum either.
+        if not relax(atoms, found if request.fallback is None else request.calculator()):
+            say_warning(f"{source}: the conformer is RDKit's, as no minimum near it was found")
     return atoms, found
 
 

@@ -19,13 +19,13 @@ from ase_atom.propagation.stochastic import sample_velocities
 from ase_atom.state import PhaseState
 from ase_atom.units import format_time
 
-STATES = 4
+STATES = 8
 """Thermal states of each molecule that are looked at."""
 
-DOUBTFUL = 0.15
+DOUBTFUL = 0.12
 """Expected error from which a run is warned of."""
 
-HOPELESS = 0.3
+HOPELESS = 0.2
 """Expected error from which a run is refused. Molecules beyond drift by tens of kelvin and more
 under a thermostat (docs/trust.md)."""
 
