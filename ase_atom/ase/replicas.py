@@ -36,6 +36,7 @@ from ase_atom.operator import OperatorLike
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import (
     NVE,
+    Adaptive,
     Frames,
     Propagator,
     Thermostat,
@@ -193,6 +194,8 @@ def propagate_replicas(
     restart: str | Path | None = None,
     restart_interval: int = RESTART_INTERVAL,
     accept_error: bool = False,
+    tolerance: float | None = None,
+    fallback: Any = None,
 ) -> ReplicaRun:
     """Simulate many molecules in one batch, which is much faster than one after the other.
 
@@ -230,6 +233,9 @@ def propagate_replicas(
         Number of jumps after which that file is replaced. It is also written at the end.
     accept_error
         Go on where the jumps' expected error is so large that the run would be refused.
+    tolerance, fallback
+        Divide strides where jumps are expected to err more, and move molecules with the forces of
+        an ASE calculator where even short jumps do; see `ase_atom.propagation.Adaptive`.
 
     Returns
     -------
@@ -300,7 +306,8 @@ def propagate_replicas(
     for line in reservations(model.card, map(structure_of, replicas), ensemble, start):
         warn(line, CoverageWarning)
     if not keeper.goes_on:
-        look_ahead(model, state, ensemble, count * step_length, accept_error)
+        accepts = accept_error or fallback is not None
+        look_ahead(model, state, ensemble, count * step_length, accepts)
     with own_torch(threads):
         propagator = Propagator(
             model,
@@ -311,6 +318,7 @@ def propagate_replicas(
             seed=noise if isinstance(ensemble, Thermostat) else 0,
             drop_broken=True,
             potential=choose_potential(energy_correction, model),
+            adaptive=Adaptive.asked(tolerance, fallback),
         )
         run = ReplicaRun(propagator.broken, files)
         _march(run, propagator, replicas, keeper, steps, step_length, interval, overwrite)

@@ -29,7 +29,6 @@ from ase_atom.propagation import (
     Adaptive,
     Ensemble,
     Expectation,
-    Fallback,
     Frames,
     Guard,
     Propagator,
@@ -40,7 +39,7 @@ from ase_atom.propagation import (
     reservations,
     sample_velocities,
 )
-from ase_atom.propagation.adaptive import LONGEST, TOLERANCE
+from ase_atom.propagation.adaptive import LONGEST
 from ase_atom.propagation.ensembles import find_ensemble
 from ase_atom.propagation.frames import exact
 from ase_atom.state import PhaseState
@@ -277,10 +276,8 @@ def simulate(
     )
     chosen = settings.ensemble()
     jump = usual = settings.choose_stride(model)
-    adaptive = None
-    if tolerance is not None or fallback is not None:
-        other = None if fallback is None else Fallback(fallback)
-        adaptive = Adaptive(TOLERANCE if tolerance is None else tolerance, other)
+    adaptive = Adaptive.asked(tolerance, fallback)
+    if adaptive is not None:
         jump = usual if stride is not None else min(LONGEST, model.horizon)
     interval = usual if frame_interval is None else _time("frame_interval", frame_interval)
     state = PhaseState.from_atoms([atoms])

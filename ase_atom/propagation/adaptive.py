@@ -76,6 +76,20 @@ class Adaptive:
         self._last = 0.0  # length of the jump before, fs
         self._grows = False
 
+    @classmethod
+    def asked(cls, tolerance: float | None, calculator: Any = None) -> Adaptive | None:
+        """Return one for a tolerance, a calculator to fall back on, or both; None for neither.
+
+        Raises
+        ------
+        ConfigError
+            For a tolerance or a calculator that cannot be meant.
+        """
+        if tolerance is None and calculator is None:
+            return None
+        fallback = None if calculator is None else Fallback(calculator)
+        return cls(TOLERANCE if tolerance is None else tolerance, fallback)
+
     def check(self, operator: OperatorLike, ensemble: Ensemble, state: PhaseState) -> None:
         """Check that it goes with an operator, an ensemble and the molecules.
 

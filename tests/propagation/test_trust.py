@@ -7,11 +7,12 @@ from functools import partial
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
+from ase import Atoms, units
 from ase.calculators.calculator import Calculator, all_changes
 from conftest import make_card, make_operator
 from springs import SpringOperator
 
+from ase_atom.ase.replicas import propagate_replicas
 from ase_atom.cli import main
 from ase_atom.errors import ConfigError, FallbackError, TrustError
 from ase_atom.operator import save_operator
@@ -331,3 +332,27 @@ def test_divided_strides_keep_the_canonical_distribution(ethanol) -> None:
         kelvin += part.flat().temperature(24.0).view(48, -1)[:, part.times > 200].flatten().tolist()
     assert len(adaptive.time) > 1
     assert np.mean(kelvin) == pytest.approx(300.0, abs=6.0)
+
+
+def test_replicas_of_ase_take_a_tolerance_and_a_calculator(ethanol) -> None:
+    springs = SpringOperator(ethanol)
+    replicas = [ethanol.copy() for _ in range(2)]
+    for atoms in replicas:
+        atoms.set_velocities(1e-3 * atoms.positions)
+    calculator = SpringCalculator(springs)
+    settings = {"temperature_K": 300, "friction": 0.01 / units.fs, "seed": 1}
+    propagate_replicas(
+        replicas,
+        0.5 * units.fs,
+        64,
+        operator=Judged(ethanol, heating=1.0),
+        stride=16 * units.fs,
+        energy_correction=False,
+        fallback=calculator,
+        **settings,
+    )
+    assert calculator.calls >= 2 * 64
+    with pytest.raises(ConfigError, match="above 0 and at most 1"):
+        propagate_replicas(
+            replicas, 0.5 * units.fs, 32, operator=springs, tolerance=2.0, **settings
+        )
