@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import textwrap
 from contextvars import ContextVar
+from dataclasses import dataclass
 from typing import TextIO
 
 COLUMNS = 80
@@ -33,6 +34,26 @@ def say_warning(message: str | None) -> None:
     """Say a warning, if there is one."""
     if message:
         print(folded(f"ase-atom: warning: {message}", sys.stderr), file=sys.stderr)
+
+
+@dataclass(frozen=True)
+class Note:
+    """A line to be said later.
+
+    Parameters
+    ----------
+    text
+        The line.
+    is_warning
+        Whether it is a warning.
+    """
+
+    text: str
+    is_warning: bool = False
+
+    def say(self) -> None:
+        """Say it."""
+        (say_warning if self.is_warning else say)(self.text)
 
 
 def folded(message: str, stream: TextIO | None, indent: int = 2) -> str:

@@ -60,12 +60,13 @@ def simulate(request: RunRequest) -> int:
     """
     set_threads(request.threads)
     molecules = load_molecules(request)
-    plan = _plan(request, molecules.operator)
-    look_at_errors(request, plan, molecules)
     rows = _rows(request, molecules)
     _check_records(request, rows)
+    plan = _plan(request, molecules.operator)
     _check_room(rows, plan.duration, plan.interval)
-    start = prepare(request, plan, rows)
+    notes = look_at_errors(request, plan, molecules)
+    rows = [row for row in rows if row.molecule.place not in molecules.left_out]
+    start = prepare(request, plan, rows, notes)
     started_at = {row.molecule.place for row in start.rows}
     broken_before = {
         row.molecule.place: row.molecule.name

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from ase_atom.cli.messages import say, say_warning
+from ase_atom.cli.messages import Note, say, say_warning
 from ase_atom.cli.report import Row
 from ase_atom.cli.request import RunRequest
 from ase_atom.errors import BrokenStateError, ConfigError
@@ -74,8 +74,10 @@ class Start:
     broken: list[BrokenStateError]
 
 
-def prepare(request: RunRequest, plan: Plan, rows: list[Row]) -> Start:
+def prepare(request: RunRequest, plan: Plan, rows: list[Row], notes: Sequence[Note] = ()) -> Start:
     """Return where the rows start, with velocities and in equilibrium as the request has it.
+
+    Notes are said once all is checked.
 
     Raises
     ------
@@ -97,6 +99,8 @@ def prepare(request: RunRequest, plan: Plan, rows: list[Row]) -> Start:
         chosen[:] = True
     if not request.has_thermostat:
         _check_nve(request, resting | chosen, rows)
+    for note in notes:
+        note.say()
     _warn(request, plan, structures, resting, rows)
     if bool(resting.any()) and request.no_equilibration:
         say(f"velocities are drawn at {request.kelvin:g} K, without equilibration")

@@ -71,7 +71,8 @@ def test_a_structure_at_rest_is_equilibrated_and_no_frame_shows_it(run, tmp_path
     code, text, notes = run(ETHANOL, "--time", "160fs")
     assert code == 0
     assert not any("warning" in note for note in notes)
-    assert notes[0].startswith(
+    assert notes[0].startswith("expected error of a 16 fs jump: ")
+    assert notes[1].startswith(
         "equilibration: 1.008 ps of Langevin dynamics at 300 K and 20 per ps"
     )
     frames = read(tmp_path / "t.xyz", ":")
@@ -131,7 +132,12 @@ def test_what_breaks_in_equilibration_writes_nothing(go, out):
 
 def test_an_operator_out_of_its_depth_is_called_so(run, tmp_path):
     LINEAR_N2O.write(tmp_path / "N2O.xyz")
-    code, text, notes = run(tmp_path / "N2O.xyz", "--time", "4ps", "--replicas", "8")
+    words = (tmp_path / "N2O.xyz", "--time", "4ps", "--replicas", "8")
+    code, text, notes = run(*words)
+    assert (code, text) == (2, "")
+    assert "N2O is out of the depth of tg80-gfn2: expected error of a 16 fs jump" in notes[-1]
+    assert not list(tmp_path.glob("t-*"))
+    code, text, notes = run(*words, "--accept-error")
     assert code == 4
     assert re.search(r"temperature +\d{3}\.\d ± ", text)
     assert re.search(
