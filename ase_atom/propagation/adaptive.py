@@ -38,8 +38,9 @@ class Adaptive:
     whole step of the ensemble. A jump of some length starts at a multiple of that length, so the
     times of a run do not depend on how it is cut. The estimate is taken from the state before the
     ensemble's noise, and the least trusted molecule of a batch decides for all. Where the shortest
-    jump of a molecule errs more than the tolerance, the fallback moves that molecule, if there is
-    one: the same step of the ensemble around velocity Verlet in the place of the jump.
+    jump of a molecule errs more than is allowed, the fallback moves that molecule, if there is one,
+    until a jump of `STRETCH` is good again: the same step of the ensemble around velocity Verlet in
+    the place of the jump.
 
     Strides and hand-overs that depend on the state bias an ensemble; docs/trust.md measures by how
     much.
@@ -75,6 +76,7 @@ class Adaptive:
         self.exceeded = 0.0
         self._last = 0.0  # length of the jump before, fs
         self._grows = False
+        self._out: list[int] = []  # molecules that the fallback moves
 
     @classmethod
     def asked(cls, tolerance: float | None, calculator: Any = None) -> Adaptive | None:
@@ -158,41 +160,60 @@ class Adaptive:
         """Return the length of the next jump in ticks, and which molecules exceed the tolerance."""
         estimate = operator.error_estimate
         assert estimate is not None
-        rows = alive.nonzero().flatten()
+        stretch = min(largest, 2 ** max(0, math.floor(math.log2(STRETCH / tick) + 1e-9)))
         over = torch.zeros(state.batch_size, dtype=torch.bool)
-        if not len(rows):
-            return largest, over
-        size = largest
-        if self._last:
+        over[self._out] = True
+        over &= alive
+        if bool(over.any()):  # those that are moved by forces already
+            rows = over.nonzero().flatten()
+            found = estimate(state.select(rows), stretch * tick).cpu()
+            over[rows[found <= self.allowed(stretch * tick)]] = False
+        rows = (alive & ~over).nonzero().flatten()
+        size = stretch if bool(over.any()) else largest
+        if len(rows) and self._last:
             before = max(1, round(self._last / tick))
             size = min(largest, 2 * before if self._grows else before)
         good: list[int] = []
         worst = 0.0
-        while True:
+        while len(rows):
             found = estimate(state.select(rows), size * tick).cpu()
-            fine = found <= self.tolerance
+            fine = found <= self.allowed(size * tick)
             good += [size] * int(fine.sum())
             if bool(fine.any()):
                 worst = float(found[fine].max())
             rows = rows[~fine]
-            if not len(rows) or size == 1:
+            if size == 1:
                 break
             size //= 2
         over[rows] = True
-        alone = self.fallback is not None and not good
-        size = min(good, default=1) if self.fallback is not None or not len(rows) else 1
-        if alone:
-            size = min(largest, 2 ** max(0, math.floor(math.log2(STRETCH / tick) + 1e-9)))
-        self._last = tick if alone else size * tick
-        self._grows = not alone and worst < _ROOM * self.tolerance
-        moved, length = int(alive.sum()), size * tick
-        if self.fallback is None:
-            self.time[length] += moved * length
-            self.exceeded += len(rows) * length
+        if good:
+            size = min(good) if self.fallback is not None or not len(rows) else 1
+            self._last, self._grows = size * tick, worst < _ROOM * self.allowed(size * tick)
+        elif self.fallback is not None or not bool(alive.any()):
+            size = stretch
         else:
-            self.time[length] += (moved - len(rows)) * length
-            self.time[0.0] += len(rows) * length
+            size, self._last, self._grows = 1, tick, False
+        self._count(int(alive.sum()), int(over.sum()), size * tick)
+        self._out = over.nonzero().flatten().tolist() if self.fallback is not None else []
         return size, over
+
+    def _count(self, moved: int, over: int, length: float) -> None:
+        """Note what moved how many molecules for a time in fs."""
+        by_jumps = moved if self.fallback is None else moved - over
+        if by_jumps:
+            self.time[length] += by_jumps * length
+        if over and self.fallback is None:
+            self.exceeded += over * length
+        elif over:
+            self.time[0.0] += over * length
+
+    def allowed(self, stride: float) -> float:
+        """Return the expected error up to which a jump of so many fs is made.
+
+        The tolerance, and less for jumps shorter than `STRETCH`: independent errors of so many more
+        jumps then add up to the same.
+        """
+        return self.tolerance * min(1.0, math.sqrt(stride / STRETCH))
 
     def _move(
         self,
@@ -261,6 +282,7 @@ class Adaptive:
         return {
             "last": self._last,
             "grows": self._grows,
+            "out": list(self._out),
             "time": [[key, value] for key, value in self.time.items()],
             "exceeded": self.exceeded,
             "calls": 0 if self.fallback is None else self.fallback.calls,
@@ -269,6 +291,7 @@ class Adaptive:
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Go on where another of the same settings was."""
         self._last, self._grows = float(saved["last"]), bool(saved["grows"])
+        self._out = [int(row) for row in saved["out"]]
         self.time = Counter({float(key): float(value) for key, value in saved["time"]})
         self.exceeded = float(saved["exceeded"])
         if self.fallback is not None:
