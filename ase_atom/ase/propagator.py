@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,9 +11,10 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.abc import GetPropertiesMixin
+from numpy.typing import NDArray
 
 from ase_atom.ase.calculator import ATOMCalculator
-from ase_atom.ase.restartable import RestartableDynamics
+from ase_atom.ase.marching import MarchingDynamics
 from ase_atom.ase.settings import (
     ASE_TIME,
     ase_settings,
@@ -23,7 +23,6 @@ from ase_atom.ase.settings import (
     choose_operator,
     choose_potential,
     computes,
-    differs,
     stated,
 )
 from ase_atom.ase.trajectory import is_for_ase
@@ -46,7 +45,7 @@ OF_ASE = ("trajectory", "logfile", "loginterval", "append_trajectory", "comm", "
 """Keywords of `ase.md` that are handed on."""
 
 
-class ATOMPropagator(RestartableDynamics):
+class ATOMPropagator(MarchingDynamics):
     """Molecular dynamics by jumps of an operator, with the interface of `ase.md`.
 
     One forward pass covers a stride. The frames in between are decoded from it, so that after
@@ -225,6 +224,7 @@ class ATOMPropagator(RestartableDynamics):
         self._dt = self.dt
         self._template = state
         self._stated = stated(atoms)
+        self._fixed = fixes_centre_of_mass(atoms)
         self._mass_over_fs = atoms.get_masses()[:, None] / FS
         atoms.arrays["momenta"][...] = state.velocities[0].numpy() * self._mass_over_fs
         # The frames of the path under way, and what the atoms were left as.
@@ -279,65 +279,6 @@ class ATOMPropagator(RestartableDynamics):
             "ensemble": repr(self.ensemble),
         }
 
-    def irun(self, steps: int = 50) -> Iterator[bool]:
-        """Run some steps as a generator, which yields after each whether it was the last.
-
-        Raises
-        ------
-        BrokenStateError
-            At the first step whose state is no molecule any more; observers have seen all before.
-        """
-        if self.dt != self._dt:
-            raise ConfigError(
-                f"the time step was {self._dt / FS:g} fs and is now {self.dt / FS:g} fs: make a "
-                "new propagator for another"
-            )
-        if not (steps >= 0 and float(steps).is_integer()):
-            raise ConfigError(f"steps is a whole number from 0 on, not {steps!r}")
-        self._state()  # raises for what has been done to the atoms that no jump can follow
-        self.max_steps = self.nsteps + steps
-        self._keep()  # the very start too, so that a file that is appended to is known
-        if self.nsteps == 0:
-            self._show()
-        self._keep(now=steps == 0)
-        yield self.nsteps == self.max_steps
-        while self.nsteps < self.max_steps:
-            self.step()
-            self.nsteps += 1
-            self._show()
-            self._keep(now=self.nsteps == self.max_steps)
-            yield self.nsteps == self.max_steps
-
-    def run(self, steps: int = 50) -> bool:
-        """Run some steps, with the errors of `irun`, and return True."""
-        return deque(self.irun(steps), maxlen=1).pop()
-
-    def step(self) -> None:
-        """Move the atoms by one time step.
-
-        It is the same dynamics as `run`, but neither counts in ``nsteps`` nor calls observers.
-
-        Raises
-        ------
-        BrokenStateError
-            If the state after it is no molecule any more; the atoms stay as they were.
-        """
-        arrays, path = self.atoms.arrays, self._path
-        moved = differs(arrays["positions"], self._left[0])
-        changed = moved or differs(arrays["momenta"], self._left[1])
-        if changed or path.is_used_up:
-            state = self._state()
-            if moved:
-                path.watch(state)
-            path.ensemble = self.ensemble
-            path.begin(state, self._noise, changed=changed)
-            self._positions = path.positions.numpy()
-            self._momenta = path.velocities.numpy() * self._mass_over_fs
-        frame = path.frame()
-        self._left = self._positions[frame], self._momenta[frame]
-        arrays["positions"][...], arrays["momenta"][...] = self._left
-        path.take()
-
     @property
     def _card(self) -> OperatorCard | None:
         return self.operator.card
@@ -378,32 +319,19 @@ class ATOMPropagator(RestartableDynamics):
                     "propagator for it"
                 )
             self._stated = stated(atoms)
-        fixed = fixes_centre_of_mass(atoms)
+        self._fixed = fixes_centre_of_mass(atoms)
         velocities = atoms.arrays["momenta"] / self._mass_over_fs
         for name, values in (("position", atoms.positions), ("momentum", velocities)):
             finite = np.isfinite(values)
             if not finite.all():
                 label = atom_label(atoms.numbers, int(np.flatnonzero(~finite.all(axis=1))[0]))
                 raise StateError(f"the {name} of atom {label} is not finite at step {self.nsteps}")
+        if self._fixed and isinstance(self.ensemble, Thermostat) and not self.ensemble.fix_com:
+            self.ensemble = replace(self.ensemble, fix_com=True)
+        return self._state_of(atoms.positions, velocities)
+
+    def _state_of(self, positions: NDArray, velocities: NDArray) -> PhaseState:
         state = self._template.replace(
-            positions=torch.tensor(atoms.positions)[None], velocities=torch.tensor(velocities)[None]
+            positions=torch.tensor(positions)[None], velocities=torch.tensor(velocities)[None]
         )
-        if fixed:
-            state = state.without_drift()
-            if isinstance(self.ensemble, Thermostat) and not self.ensemble.fix_com:
-                self.ensemble = replace(self.ensemble, fix_com=True)
-        return state
-
-    def _show(self) -> None:
-        """Do what ASE does after a step, but evaluate only for those who look."""
-        if self.evaluate and computes(self.atoms) and self._is_observer_due():
-            self.atoms.get_forces()
-        self.log()
-        self.call_observers()
-
-    def _is_observer_due(self) -> bool:
-        now = self.nsteps
-        return any(
-            now % interval == 0 if interval > 0 else now == -interval
-            for _, interval, *_ in self.observers
-        )
+        return state.without_drift() if self._fixed else state

@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, replace
-from typing import Any
+from functools import wraps
+from typing import Any, ParamSpec, TypeVar
 
 import torch
 
 from ase_atom.errors import ConfigError
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _AUTOCAST = ("cpu", "cuda")
 _EXACT = "ieee"  # products of single precision in single precision, by its name in torch.backends
@@ -56,8 +60,7 @@ def set_threads(count: int) -> None:
     torch.set_num_threads(count)
 
 
-@contextmanager
-def own_torch(threads: int | None = None) -> Iterator[None]:
+def own_torch(threads: int | None = None) -> _OwnTorch:
     """Compute as the package needs it inside the block; also a decorator of functions.
 
     Defaults are single precision and the CPU, without autocast, inference mode or shortened
@@ -70,13 +73,47 @@ def own_torch(threads: int | None = None) -> Iterator[None]:
         from a second thread, and loses severalfold where cores are busy, yet torch takes them all
         by default.
     """
+    return _OwnTorch(threads)
+
+
+class _OwnTorch:
+    """See `own_torch`. Where the settings hold already, a function is called and no more."""
+
+    def __init__(self, threads: int | None) -> None:
+        self._threads = threads
+        self._inside: AbstractContextManager[None] = nullcontext()
+
+    def __enter__(self) -> None:
+        self._inside = nullcontext() if _holds(self._threads) else _owned(self._threads)
+        self._inside.__enter__()
+
+    def __exit__(self, *error: Any) -> bool | None:
+        return self._inside.__exit__(*error)
+
+    def __call__(self, function: Callable[P, T]) -> Callable[P, T]:
+        threads = self._threads
+
+        @wraps(function)
+        def inside(*args: P.args, **kwargs: P.kwargs) -> T:
+            if _holds(threads):
+                return function(*args, **kwargs)
+            with _owned(threads):
+                return function(*args, **kwargs)
+
+        return inside
+
+
+def _holds(threads: int | None) -> bool:
+    """Whether the package's own settings are in force, with so many threads."""
     if threads is not None:
         check_threads(threads)
-    before = getattr(_process, "settings", None)
-    if before is not None and threads in (None, torch.get_num_threads()):
-        yield
-        return
-    present = _present()
+    known = getattr(_process, "settings", None) is not None
+    return known and threads in (None, torch.get_num_threads())
+
+
+@contextmanager
+def _owned(threads: int | None) -> Iterator[None]:
+    before, present = getattr(_process, "settings", None), _present()
     wanted = replace(
         present,
         dtype=torch.float32,

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
-import torch
+import numpy as np
 from torch import Tensor
 
+from ase_atom.propagation import mechanics
+from ase_atom.propagation.mechanics import Bodies, array, tensor
 from ase_atom.state import PhaseState
 
-LINEAR_TOLERANCE = 1e-3
-"""Principal moments of inertia below this fraction of the largest count as zero.
-
-About such an axis a linear, or very nearly linear, molecule has next to no inertia; a rigid
-rotation there would need huge angular velocities to carry a small angular momentum, so that
-component is left alone.
-"""
+_TINY = np.finfo(np.float32).tiny
 
 
 def inertia_tensor(state: PhaseState) -> Tensor:
     """Return the inertia tensor about the centre of mass in amu Å², ``[B, 3, 3]``."""
-    x = state.about_center()
-    outer = (state.masses.unsqueeze(-1) * x).transpose(1, 2) @ x
-    trace = outer.diagonal(dim1=1, dim2=2).sum(-1)
-    return trace[:, None, None] * torch.eye(3, dtype=x.dtype, device=x.device) - outer
+    arms = Bodies.of(state).arms(array(state.positions))
+    return tensor(mechanics.inertia(*arms), state.positions)
+
+
+def kinetic_energy(state: PhaseState) -> Tensor:
+    """Return `PhaseState.kinetic_energy`, in numpy."""
+    found = Bodies.of(state).kinetic_energy(array(state.velocities))
+    return tensor(found, state.velocities)
+
+
+def angular_momentum(state: PhaseState) -> Tensor:
+    """Return `PhaseState.angular_momentum`, in numpy."""
+    found = Bodies.of(state).angular_momentum(array(state.positions), array(state.velocities))
+    return tensor(found, state.velocities)
 
 
 def angular_velocity(state: PhaseState, angular_momentum: Tensor) -> Tensor:
@@ -37,20 +43,11 @@ def angular_velocity(state: PhaseState, angular_momentum: Tensor) -> Tensor:
     Returns
     -------
     ω = I⁺ L in rad/fs, ``[B, 3]``, with the pseudo-inverse of the inertia tensor, so that the
-    component along the axis of a linear molecule (see `LINEAR_TOLERANCE`) is zero.
+    component along the axis of a linear molecule (see `mechanics.LINEAR_TOLERANCE`) is zero.
     """
-    moments, axes = torch.linalg.eigh(inertia_tensor(state))
-    inverse = torch.where(moments > LINEAR_TOLERANCE * moments[:, -1:], 1.0 / moments, 0.0)
-    about = (angular_momentum.unsqueeze(1) @ axes) * inverse.unsqueeze(1)
-    omega: Tensor = (about @ axes.transpose(1, 2)).squeeze(1)
-    return omega
-
-
-def _rotation(state: PhaseState, omega: Tensor) -> Tensor:
-    """Return the velocities ω × r about the centre of mass, ``[B, N, 3]``, zero on padding."""
-    x = state.about_center()
-    velocities: Tensor = torch.linalg.cross(omega.unsqueeze(1).expand_as(x), x)
-    return velocities * state.mask.unsqueeze(-1)
+    arms = Bodies.of(state).arms(array(state.positions))
+    omega = mechanics.spin(mechanics.inertia(*arms), array(angular_momentum))
+    return tensor(omega, state.positions)
 
 
 def restore_angular_momentum(state: PhaseState, target: Tensor) -> PhaseState:
@@ -66,8 +63,12 @@ def restore_angular_momentum(state: PhaseState, target: Tensor) -> PhaseState:
     target
         Angular momentum about the centre of mass in amu Å²/fs, ``[B, 3]``.
     """
-    omega = angular_velocity(state, target - state.angular_momentum())
-    return state.replace(velocities=state.velocities + _rotation(state, omega))
+    bodies, v = Bodies.of(state), array(state.velocities)
+    about, weighted = bodies.arms(array(state.positions))
+    missing = array(target) - mechanics.angular_momentum(weighted, v)
+    omega = mechanics.spin(mechanics.inertia(about, weighted), missing)
+    v = v + bodies.masked(mechanics.rotation(omega, about))
+    return state.replace(velocities=tensor(v, state.velocities))
 
 
 def restore_energy(state: PhaseState, potential: Tensor, total: Tensor) -> PhaseState:
@@ -84,13 +85,15 @@ def restore_energy(state: PhaseState, potential: Tensor, total: Tensor) -> Phase
     potential, total
         eV, ``[B]``.
     """
-    _, drift = state.center_of_mass()
-    rigid = _rotation(state, angular_velocity(state, state.angular_momentum()))
-    rigid = rigid + drift.unsqueeze(1) * state.mask.unsqueeze(-1)
-    vibration = state.velocities - rigid
-    available = total - potential - state.replace(velocities=rigid).kinetic_energy()
-    present = state.replace(velocities=vibration).kinetic_energy()
-    tiny = torch.finfo(state.dtype).tiny
-    factor = (available.clamp(min=0) / present.clamp(min=tiny)).sqrt()
-    factor = torch.where(present > tiny, factor, torch.ones_like(factor)).to(state.dtype)
-    return state.replace(velocities=rigid + factor[:, None, None] * vibration)
+    bodies, v = Bodies.of(state), array(state.velocities)
+    about, weighted = bodies.arms(array(state.positions))
+    momentum = mechanics.angular_momentum(weighted, v)
+    omega = mechanics.spin(mechanics.inertia(about, weighted), momentum)
+    rigid = bodies.masked(mechanics.rotation(omega, about) + bodies.mean(v))
+    vibration = v - rigid
+    available = array(total) - array(potential) - bodies.kinetic_energy(rigid)
+    present = bodies.kinetic_energy(vibration)
+    moving = present > _TINY
+    factor = np.sqrt(np.maximum(available, 0.0) / np.where(moving, present, 1.0))
+    v = rigid + np.where(moving, factor, 1.0)[:, None, None] * vibration
+    return state.replace(velocities=tensor(v, state.velocities))

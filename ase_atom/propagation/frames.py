@@ -16,9 +16,50 @@ RESOLUTION = 10**6
 """Strides and intervals are exact multiples of one fs over a whole number up to this."""
 
 
+_MOST_PHASES = 1000
+"""Places of a jump's start between two frames whose instants are kept."""
+
+
 def exact(time: float | Fraction) -> Fraction:
     """Return a time in fs as an exact fraction, so that grids never drift: 0.1 means 1/10."""
     return Fraction(time).limit_denominator(RESOLUTION)
+
+
+class Schedule:
+    """Which frames each jump passes.
+
+    Jump k covers times after k·stride up to and including (k + 1)·stride; frames are at multiples
+    of an interval. Times are whole multiples of one unit, so that neither grid ever drifts.
+
+    Parameters
+    ----------
+    stride, interval
+        fs.
+    """
+
+    def __init__(self, stride: Fraction, interval: Fraction) -> None:
+        self._unit = math.lcm(stride.denominator, interval.denominator)
+        self._stride, self._interval = (int(each * self._unit) for each in (stride, interval))
+        self._known: dict[int, tuple[list[int], Tensor, int]] = {}
+
+    def of_jump(self, jump: int) -> tuple[Tensor, Tensor, int]:
+        """Return a jump's instants in fs, from the run's start and its own, and how many frames.
+
+        The last instant is the jump's end, whether a frame lies there or not.
+        """
+        begin = jump * self._stride
+        phase = begin % self._interval
+        if phase not in self._known:
+            if len(self._known) >= _MOST_PHASES:
+                self._known.clear()
+            frames = list(range(self._interval - phase, self._stride + 1, self._interval))
+            inside = frames if frames[-1:] == [self._stride] else [*frames, self._stride]
+            offsets = torch.tensor([each / self._unit for each in inside], dtype=torch.float64)
+            self._known[phase] = inside, offsets, len(frames)
+        inside, offsets, wanted = self._known[phase]
+        # The quotient of whole numbers is exact to the last bit, however large they are.
+        times = [(begin + each) / self._unit for each in inside]
+        return torch.tensor(times, dtype=torch.float64), offsets, wanted
 
 
 @dataclass(frozen=True)
@@ -51,7 +92,16 @@ class Frames:
 
     def part(self, start: int, stop: int) -> Frames:
         """Return the frames from `start` up to, not including, `stop`."""
+        if start == 0 and stop == len(self):
+            return self
         return self.take(slice(start, stop))
+
+    def until(self, time: float) -> tuple[Frames, Frames]:
+        """Return the frames up to a time in fs, and those after it."""
+        count = len(self)
+        if count and float(self.times[-1]) > time:
+            count = int((self.times <= time).sum())
+        return self.part(0, count), self.part(count, len(self))
 
     def take(self, frames: slice | list[int]) -> Frames:
         """Return some of the frames."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from ase_atom.errors import BrokenStateError
 from ase_atom.molecules.topology import numbered_names, perceive_bonds, radii
+from ase_atom.propagation.mechanics import Array, array
 from ase_atom.state import PhaseState
 from ase_atom.units import format_time
 
@@ -84,6 +86,7 @@ class Guard:
         upper = torch.where(bonded.to(state.device)[:, first, second], LONGEST * lengths, math.inf)
         return cls(state, first, second, lower, upper, labels or _counted(numbers))
 
+    @np.errstate(over="ignore", invalid="ignore")
     def first_broken(self, positions: Tensor, velocities: Tensor) -> Tensor:
         """Return the index of each molecule's first broken frame, T where all are good.
 
@@ -96,13 +99,22 @@ class Guard:
         -------
         int64 ``[B]`` on the CPU.
         """
-        distance = _distances(positions, self.first, self.second)
-        inside = (distance >= self.lower[:, None]) & (distance <= self.upper[:, None])
-        if bool(inside.all() & torch.isfinite(positions.sum() + velocities.sum())):
-            return torch.full((len(positions),), positions.shape[1])
-        finite = (torch.isfinite(positions) & torch.isfinite(velocities)).flatten(2).all(dim=2)
-        good = inside.all(dim=2) & finite
-        return good.long().cumprod(dim=1).sum(dim=1).cpu()
+        x, v = array(positions), array(velocities)
+        first, second, least, most = self._squares
+        apart = x[..., first, :] - x[..., second, :]
+        squared = np.einsum("...i,...i", apart, apart)
+        inside = (squared >= least) & (squared <= most)
+        if inside.all() and math.isfinite(x.sum() + v.sum()):
+            return torch.full((len(x),), x.shape[1])
+        good = inside.all(2) & np.isfinite(x).all((2, 3)) & np.isfinite(v).all((2, 3))
+        return torch.from_numpy(good.cumprod(1).sum(1))
+
+    @cached_property
+    def _squares(self) -> tuple[Array, Array, Array, Array]:
+        """Both atoms of each pair, ``[P]``, and the squares of the limits, ``[B, 1, P]``."""
+        lower, upper = array(self.lower)[:, None], array(self.upper)[:, None]
+        least = np.where(lower < 0, -1.0, lower * lower)
+        return self.first.cpu().numpy(), self.second.cpu().numpy(), least, upper * upper
 
     def explain(
         self, row: int, time: float, positions: Tensor, velocities: Tensor

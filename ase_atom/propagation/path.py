@@ -171,10 +171,16 @@ class Path:
         """Return what there is to say of the first broken frame, at a time in fs."""
         return self._guard.explain(0, time, self.positions[self.good], self.velocities[self.good])
 
-    def take(self) -> None:
-        """Move on by one time step."""
-        self.place += 1
-        self.steps += 1
+    @property
+    def ahead(self) -> tuple[int, int]:
+        """How many decoded frames were not taken yet, and how many of these are good."""
+        taken = self.place - self.first
+        return len(self.positions) - taken, max(self.good - taken, 0)
+
+    def take(self, steps: int = 1) -> None:
+        """Move on by some time steps."""
+        self.place += steps
+        self.steps += steps
 
     # -- to be continued by another process --------------------------------------------------------
 

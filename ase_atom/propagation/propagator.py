@@ -20,7 +20,7 @@ from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation.adaptive import Adaptive
 from ase_atom.propagation.cold_start import cold_start
 from ase_atom.propagation.ensembles import NVE, CachedPotential, Ensemble, Potential, Step
-from ase_atom.propagation.frames import Frames, exact
+from ase_atom.propagation.frames import Frames, Schedule, exact
 from ase_atom.propagation.grid import check_time
 from ase_atom.propagation.guard import Guard
 from ase_atom.propagation.settings import check_abilities, default_stride
@@ -132,6 +132,7 @@ class Propagator:
         self.frames_given = 0
         self._stride = exact(stride)
         self._interval = _on_grid(exact(frame_interval), self._stride)
+        self._schedule = Schedule(self._stride, self._interval)
         self._potential = CachedPotential(operator.energy if potential is None else potential)
         self._noise = seed if callable(seed) else torch_noise(seed)
         self._step_of_grid = Step(stride, self._noise, self._potential)
@@ -291,11 +292,9 @@ class Propagator:
 
     def _march(self) -> Iterator[Frames]:
         while True:
-            count = int((self._pending.times <= float(self._end)).sum())
-            if count:
-                ready = self._pending.part(0, count)
-                self._pending = self._pending.part(count, len(self._pending))
-                self.frames_given += count
+            ready, self._pending = self._pending.until(float(self._end))
+            if len(ready):
+                self.frames_given += len(ready)
                 yield ready
             if len(self._pending):
                 return
@@ -312,46 +311,37 @@ class Propagator:
     @torch.no_grad()
     def _step(self) -> None:
         """Make one jump and put its frames on `_pending`."""
-        begin = self._jumps * self._stride
-        end_of_jump = begin + self._stride
-        wanted = [n * self._interval for n in self._frame_numbers()]
-        instants = [t for t in wanted if t < end_of_jump] + [end_of_jump]
-
-        offsets = torch.tensor([float(t - begin) for t in instants], dtype=torch.float64)
-        what = self.operator, self.ensemble, self.state, offsets, self._step_of_grid
+        times, offsets, wanted = self._schedule.of_jump(self._jumps)
+        state = self.state
+        what = self.operator, self.ensemble, state, offsets, self._step_of_grid
         if self.adaptive is None:
             positions, velocities = advance(*what)
         else:
             positions, velocities = self.adaptive.advance(*what, self._alive)
+        valid = self._alive[:, None].repeat(1, len(times))
         frames = Frames(
-            self.state.numbers,
-            self.state.masses,
-            self.state.charge,
-            torch.tensor([float(t) for t in instants], dtype=torch.float64),
-            positions,
-            velocities,
-            self._alive[:, None].repeat(1, len(instants)),
+            state.numbers, state.masses, state.charge, times, positions, velocities, valid
         )
         first = self._mark_broken(frames)
-        self.state = choose(self._alive.to(self.state.device), frames.state(-1), self.state)
-        frames = frames.part(0, len(wanted))
-        self._pending = frames.without_invalid() if self.drop_broken else frames.part(0, first)
-        self._jumps += 1
-
-    def _frame_numbers(self) -> range:
-        """Return the n of the frames n·interval that the jump under way passes.
-
-        Jump k covers times after k·stride up to and including (k + 1)·stride.
-        """
-        begin = self._jumps * self._stride
-        return range(
-            int(begin // self._interval) + 1, int((begin + self._stride) // self._interval) + 1
+        # Copies, as the frames are for others to do with as they like.
+        end = state.replace(
+            positions=positions[:, -1].clone(), velocities=velocities[:, -1].clone()
         )
+        if self.broken:
+            end = choose(self._alive.to(state.device), end, state)
+        self.state = end
+        frames = frames.part(0, wanted)
+        if self.broken:
+            frames = frames.without_invalid() if self.drop_broken else frames.part(0, first)
+        self._pending = frames
+        self._jumps += 1
 
     def _mark_broken(self, frames: Frames) -> int:
         """Find what broke, mark its frames as not valid, and return the earliest's index."""
         first = self._guard.first_broken(frames.positions, frames.velocities)
         count = len(frames)
+        if int(first.min()) == count:
+            return count
         newly = (first < count) & self._alive
         for row in torch.nonzero(newly).flatten().tolist():
             index = int(first[row])

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import torch
 from torch import Tensor
 
 from ase_atom.operator.protocol import OperatorLike
 from ase_atom.propagation.ensembles import Ensemble, Step
+from ase_atom.propagation.mechanics import Bodies, array, tensor
 from ase_atom.state import PhaseState
 
 NUDGE = 0.1
@@ -14,6 +18,7 @@ NUDGE = 0.1
 
 
 @torch.no_grad()
+@np.errstate(over="ignore", invalid="ignore")  # a molecule that breaks is for the guard to find
 def jump(operator: OperatorLike, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
     """Return the path of one jump, with the centre of mass moved exactly.
 
@@ -34,13 +39,15 @@ def jump(operator: OperatorLike, state: PhaseState, times: Tensor) -> tuple[Tens
     Positions in Å and velocities in Å/fs, ``[B, T, N, 3]``, zero on padding.
     """
     positions, velocities = operator(state, times)
-    x_cm, v_cm = (value[:, None, None] for value in state.center_of_mass())
-    weights = state.mass_fractions[:, None]
-    moved = x_cm + v_cm * times.to(positions)[None, :, None, None]
-    mask = state.mask[:, None, :, None]
-    positions = positions + moved - (weights * positions).sum(dim=2, keepdim=True)
-    velocities = velocities + v_cm - (weights * velocities).sum(dim=2, keepdim=True)
-    return positions * mask, velocities * mask
+    bodies = Bodies.of(state)
+    fractions = bodies.fractions[:, None]
+    x, v = array(positions), array(velocities)
+    x_cm, v_cm = (bodies.mean(array(side))[:, None] for side in (state.positions, state.velocities))
+    x = x + (x_cm + v_cm * array(times)[:, None, None] - fractions @ x)
+    v = v + (v_cm - fractions @ v)
+    if bodies.mask is not None:
+        x, v = x * bodies.mask[:, None], v * bodies.mask[:, None]
+    return tensor(x, positions), tensor(v, velocities)
 
 
 @torch.no_grad()
@@ -75,6 +82,7 @@ def reversible_jump(
 
 
 @torch.no_grad()
+@np.errstate(over="ignore", invalid="ignore")
 def advance(
     operator: OperatorLike,
     ensemble: Ensemble,
@@ -128,7 +136,7 @@ def finish(
         The path, ``[B, T, N, 3]``; the last velocities are overwritten.
     """
     end = start.replace(positions=positions[:, -1], velocities=velocities[:, -1])
-    if bool(torch.isfinite(end.positions.sum() + end.velocities.sum())):
+    if math.isfinite(array(end.positions).sum() + array(end.velocities).sum()):
         velocities[:, -1] = ensemble.leave(end, start, step).velocities
         return positions, velocities
     # A jump that ended in no number would upset the linear algebra of the conservation laws.

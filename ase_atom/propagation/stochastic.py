@@ -6,11 +6,13 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from ase_atom.errors import ConfigError
 from ase_atom.operator.torch_settings import own_torch
+from ase_atom.propagation.mechanics import Bodies, array, tensor
 from ase_atom.state import PhaseState
 from ase_atom.units import KB, thermal_speed
 
@@ -116,8 +118,9 @@ def ornstein_uhlenbeck(
     """
     keep = math.exp(-friction * duration)
     strength = math.sqrt(-math.expm1(-2.0 * friction * duration))  # sqrt(1 - keep²), exactly
-    kick = strength * thermal_speeds(state, temperature) * noise
-    return state.replace(velocities=keep * state.velocities + kick)
+    spread = strength * thermal_speed(1.0, temperature) * Bodies.of(state).slowness
+    velocities = keep * array(state.velocities) + spread * array(noise)
+    return state.replace(velocities=tensor(velocities, state.velocities))
 
 
 def rescale_kinetic_energy(
@@ -152,20 +155,26 @@ def rescale_kinetic_energy(
     noise
         Standard normal numbers, ``[B, F]`` with F at least the largest N_f.
     """
-    kinetic = state.kinetic_energy().clamp(min=torch.finfo(state.dtype).tiny)
+    velocities, numbers = array(state.velocities), array(noise)
+    kinetic = Bodies.of(state).kinetic_energy(velocities)
+    kinetic = np.maximum(kinetic, np.finfo(np.float32).tiny)
     unit = 0.5 * KB * temperature  # K̄ / N_f
     keep, give = math.exp(-duration / relaxation), -math.expm1(-duration / relaxation)
-    counted = torch.arange(noise.shape[1], device=noise.device) < degrees_of_freedom[:, None]
-    squares = (noise.square() * counted).sum(dim=1)
+    counted = np.arange(numbers.shape[1]) < array(degrees_of_freedom)[:, None]
+    squares = (numbers * numbers * counted).sum(1)
     ratio = give * unit / kinetic
-    root = (keep * ratio).sqrt()
-    squared = keep + ratio * squares + 2.0 * noise[:, 0] * root
-    factor = squared.clamp(min=0).sqrt().copysign(noise[:, 0] * ratio + root)
-    return state.replace(velocities=factor[:, None, None] * state.velocities)
+    root = np.sqrt(keep * ratio)
+    squared = keep + ratio * squares + 2.0 * numbers[:, 0] * root
+    factor = np.copysign(np.sqrt(np.maximum(squared, 0.0)), numbers[:, 0] * ratio + root)
+    return state.replace(velocities=tensor(factor[:, None, None] * velocities, state.velocities))
+
+
+def without_drift(state: PhaseState) -> PhaseState:
+    """Return `PhaseState.without_drift`, in numpy."""
+    velocities = Bodies.of(state).without_drift(array(state.velocities))
+    return state.replace(velocities=tensor(velocities, state.velocities))
 
 
 def thermal_speeds(state: PhaseState, temperature: float) -> Tensor:
     """Return thermal speeds in Å/fs at a temperature in K, ``[B, N, 1]``, zero on padding."""
-    mask = state.mask
-    safe = torch.where(mask, state.masses, torch.ones_like(state.masses))
-    return (thermal_speed(safe, temperature) * mask).unsqueeze(-1)
+    return tensor(thermal_speed(1.0, temperature) * Bodies.of(state).slowness, state.velocities)

@@ -65,6 +65,7 @@ class Graph:
         self.inputs: list[Value] = []
         self._steps: list[_Step] = []
         self._constants: dict[str, NDArray[Any]] = {}
+        self._shapes: dict[tuple[tuple[Size, ...], int], Value] = {}
         self._count = 0
 
     # -- leaves ------------------------------------------------------------------------------------
@@ -135,10 +136,9 @@ class Graph:
         result = self._apply("Softmax", (a,), a.shape, backward, axis=-1)
         return result
 
-    def rms_norm(self, a: Value, gain: NDArray[Any], epsilon: float) -> Value:
-        """a over its root mean square along the last axis, times a gain."""
-        size = self.sqrt(self.mean(self.square(a)) + epsilon)
-        return a / size * self.constant(gain)
+    def rms_norm(self, a: Value, epsilon: float) -> Value:
+        """a over its root mean square along the last axis."""
+        return a / self.sqrt(self.mean(self.square(a)) + epsilon)
 
     def cast(self, a: Value, dtype: Any) -> Value:
         """In another precision; without gradients."""
@@ -186,9 +186,13 @@ class Graph:
         flat = self._apply("Reshape", (a, rows), ("rows", len(weight)), None)
         given = (flat, self.constant(weight), self.constant(bias))
         product = self._apply("Gemm", given, ("rows", len(bias)), None)
-        leading = self._apply("Shape", (a,), (len(a.shape) - 1,), None, np.int64, end=-1)
-        width = self.constant([len(bias)], np.int64)
-        shape = self._apply("Concat", (leading, width), (len(a.shape),), None, axis=0)
+        key = a.shape[:-1], len(bias)
+        if key not in self._shapes:
+            leading = self._apply("Shape", (a,), (len(a.shape) - 1,), None, np.int64, end=-1)
+            width = self.constant([len(bias)], np.int64)
+            shape = self._apply("Concat", (leading, width), (len(a.shape),), None, axis=0)
+            self._shapes[key] = shape
+        shape = self._shapes[key]
         return self._apply(
             "Reshape", (product, shape), (*a.shape[:-1], len(bias)), lambda g: [(a, g @ weight.T)]
         )

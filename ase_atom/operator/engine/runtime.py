@@ -14,14 +14,13 @@ from torch import Tensor, nn
 from ase_atom.errors import ConfigError, EngineWarning
 from ase_atom.errors.warning import warn
 from ase_atom.operator.base import Operator
+from ase_atom.operator.engine.session import Arrays, Session
 from ase_atom.operator.protocol import OperatorBase
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.state import PhaseState
 
 TOLERANCE = 1e-5
 """Largest difference from torch on the first state: Å, eV/atom and eV/Å, or relative above one."""
-
-Arrays = dict[str, NDArray[Any]]
 
 
 class OnnxEngine(OperatorBase):
@@ -117,12 +116,12 @@ class OnnxEngine(OperatorBase):
     # -- evaluation --------------------------------------------------------------------------------
 
     def _path(self, state: PhaseState, times: Tensor) -> tuple[Tensor, ...]:
-        pieces, count = self._plan(times)
-        feed = self._molecule(state)
+        pieces, count, key = self._plan(times)
+        molecule = self._molecule(state)
         x, v = _double(state.positions), _double(state.velocities)
         out: list[NDArray[Any]] = []
-        for here, instants in pieces:
-            found = self._run("path", feed | {"x": x, "v": v}, instants)
+        for piece, (here, instants) in enumerate(pieces):
+            found = self._run("path", molecule, {"x": x, "v": v}, (key, piece), instants)
             if len(pieces) == 1:
                 out = found
                 break
@@ -131,29 +130,44 @@ class OnnxEngine(OperatorBase):
                 side[:, here] = path[:, : len(here)]
             x, v = (path[:, -1] for path in found)
         out = out or [np.empty((len(x), 0, *x.shape[1:])) for _ in range(2)]
-        return tuple(torch.from_numpy(side).to(state.dtype) for side in out)
+        return tuple(torch.from_numpy(side).to(state.positions) for side in out)
 
     def _energy(self, state: PhaseState, forces: bool) -> tuple[Tensor, ...]:
-        feed = self._molecule(state) | {"x": _double(state.positions)}
-        output, *gradient = self._run("forces" if forces else "energy", feed, {})
-        scale = self.operator.energy_scale.double()
-        energy = torch.from_numpy(output[:, 0, 0]) * scale + self._offsets
-        return energy, *(torch.from_numpy(each).mul_(-scale).to(state.dtype) for each in gradient)
+        molecule, x = self._molecule(state), _double(state.positions)
+        output, *gradient = self._run("forces" if forces else "energy", molecule, {"x": x})
+        scale = float(self.operator.energy_scale)
+        found = [output[:, 0, 0] * scale + self._offsets, *(-scale * each for each in gradient)]
+        energy, *rest = map(torch.from_numpy, found)
+        return energy.to(state.device), *(each.to(state.positions) for each in rest)
 
-    def _run(self, kind: str, feed: Arrays, shared: Arrays) -> list[NDArray[Any]]:
+    def _run(
+        self,
+        kind: str,
+        molecule: Arrays,
+        moving: Arrays,
+        key: object = None,
+        shared: Arrays | None = None,
+    ) -> list[NDArray[Any]]:
         """Run a graph, in parts of the batch whose features of pairs stay in the cache.
 
-        ``feed`` has an axis of the batch first, ``shared`` has none.
+        ``molecule`` and ``moving`` have an axis of the batch first, ``shared`` has none; that has
+        the ``key``.
         """
         session = self._session(kind)
-        count, *pairs = feed["kinds"].shape
+        count, *pairs = molecule["kinds"].shape
         rows = max(1, _CACHE // (4 * math.prod(pairs)))
-        if count <= rows:
-            return session(feed | shared)
-        parts = [
-            session({name: each[row : row + rows] for name, each in feed.items()} | shared)
-            for row in range(0, count, rows)
-        ]
+        whole = range(0, max(count, 1), rows)
+        parts = []
+        for row in whole:
+            constant = self._constants.get((key, row, rows))
+            if constant is None:
+                constant = {name: each[row : row + rows] for name, each in molecule.items()}
+                constant |= shared or {}
+                self._constants[key, row, rows] = constant
+            part = {name: each[row : row + rows] for name, each in moving.items()}
+            parts.append(session(constant, part))
+        if len(parts) == 1:
+            return parts[0]
         return [np.concatenate(sides) for sides in zip(*parts, strict=True)]
 
     def _molecule(self, state: PhaseState) -> Arrays:
@@ -171,12 +185,13 @@ class OnnxEngine(OperatorBase):
         species = self.operator.species(state)
         found = self._network.molecule(species, state.masses.double())
         feed = {name: each.contiguous().numpy() for name, each in found.items()}
-        self._offsets = self.operator.offsets(state.numbers, state.charge)
+        self._offsets = self.operator.offsets(state.numbers, state.charge).numpy()
+        self._constants.clear()
         self._known = (state.numbers, state.masses, state.charge, feed)
         return feed
 
-    def _plan(self, times: Tensor) -> tuple[list[tuple[list[int], Arrays]], int]:
-        """Places of the times in each piece of the path with its inputs, and their number.
+    def _plan(self, times: Tensor) -> tuple[list[tuple[list[int], Arrays]], int, object]:
+        """Places of the times in each piece of the path with its inputs, their number, and a key.
 
         Kept for times that come again, as those of jumps do.
         """
@@ -185,20 +200,21 @@ class OnnxEngine(OperatorBase):
         if key not in self._plans:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
+                self._constants.clear()
             plan = []
             for here, asked in self.operator.pieces(times):
                 found = self._network.instants(asked)
                 plan.append((here, {name: each.numpy() for name, each in found.items()}))
             self._plans[key] = plan
-        return self._plans[key], len(key)
+        return self._plans[key], len(key), key
 
-    def _session(self, kind: str) -> Callable[[Arrays], list[NDArray[Any]]]:
+    def _session(self, kind: str) -> Session:
         """Session of a graph, with as many threads as torch has now."""
         threads = torch.get_num_threads()
         if (kind, threads) not in self._sessions:
             network = self._network
             model = network.path() if kind == "path" else network.energy(kind == "forces")
-            self._sessions[kind, threads] = _open(model, threads)
+            self._sessions[kind, threads] = Session(model, threads)
         return self._sessions[kind, threads]
 
     # -- trust -------------------------------------------------------------------------------------
@@ -235,11 +251,12 @@ class OnnxEngine(OperatorBase):
         return expected
 
     def _forget(self) -> None:
-        self._sessions: dict[tuple[str, int], Callable[[Arrays], list[NDArray[Any]]]] = {}
+        self._sessions: dict[tuple[str, int], Session] = {}
+        self._constants: dict[tuple[object, int, int], Arrays] = {}
         self._trusted: set[str] = set()
         self._known: tuple[Tensor, Tensor, Tensor, Arrays] | None = None
         self._plans: dict[tuple[float, ...], list[tuple[list[int], Arrays]]] = {}
-        self._offsets = torch.zeros(0)
+        self._offsets = np.zeros(0)
 
     def __getstate__(self) -> dict[str, Any]:
         # Sessions stay in their process.
@@ -256,33 +273,10 @@ _MOST_PLANS = 64
 """Sets of times whose pieces are kept."""
 
 
-def _open(model: bytes, threads: int) -> Callable[[Arrays], list[NDArray[Any]]]:
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 3  # errors, which are raised
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    # The fused norm rounds otherwise, and is not to be had where a gradient needs its parts: an
-    # energy is to be the same with forces and without.
-    session = onnxruntime.InferenceSession(
-        model,
-        options,
-        providers=["CPUExecutionProvider"],
-        disabled_optimizers=["SimplifiedLayerNormFusion"],
-    )
-    names = [each.name for each in session.get_inputs()]
-
-    def run(feed: Arrays) -> list[NDArray[Any]]:
-        found: list[NDArray[Any]] = session.run(None, {name: feed[name] for name in names})
-        return found
-
-    return run
-
-
 def _double(values: Tensor) -> NDArray[Any]:
-    return values.detach().double().contiguous().numpy()
+    if values.dtype != torch.float64 or not values.is_cpu:
+        values = values.double().cpu()
+    return np.ascontiguousarray(values.detach().numpy())
 
 
 def _differs(

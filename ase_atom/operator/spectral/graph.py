@@ -124,12 +124,12 @@ def _about_centre(graph: Graph, a: Value, inputs: Inputs) -> Value:
 def _coefficients(trunk: TrunkGraph, state: State) -> Value:
     """See `SpectralDecoder.coefficients`."""
     graph = trunk.graph
-    gate = trunk.linear(trunk.norm(state.scalars, "decoder.norm_scalars"), "decoder.gate") + 1.0
+    gate = trunk.normed_linear(state.scalars, "decoder.norm_scalars", "decoder.gate") + 1.0
     assert state.vectors is not None
     assert state.relative is not None
     own = trunk.linear(state.vectors * graph.unsqueeze(gate, 2), "decoder.from_vectors")
-    normed = trunk.norm(state.pairs, "decoder.norm_pairs")
-    hidden = graph.silu(trunk.linear(normed, "decoder.pair_hidden"))
+    hidden = trunk.normed_linear(state.pairs, "decoder.norm_pairs", "decoder.pair_hidden")
+    hidden = graph.silu(hidden)
     messages = trunk.linear(hidden, "decoder.from_pairs")
     size = messages.shape[-1]
     assert isinstance(size, int)

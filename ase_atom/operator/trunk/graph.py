@@ -137,9 +137,10 @@ class TrunkGraph:
         """One of the weights, in single precision."""
         return self._weights[self._prefix + name].astype(np.float32)
 
-    def linear(self, a: Value, name: str) -> Value:
-        """A `torch.nn.Linear`."""
-        weight, bias = self.weight(f"{name}.weight").T, f"{name}.bias"
+    def linear(self, a: Value, name: str, gain: NDArray[Any] | None = None) -> Value:
+        """A `torch.nn.Linear` of features times a gain."""
+        weight, bias = self.weight(f"{name}.weight"), f"{name}.bias"
+        weight = (weight if gain is None else weight * gain).T
         if not self.has(bias):
             return a @ weight
         if len(a.shape) == _OF_PAIRS:
@@ -150,9 +151,13 @@ class TrunkGraph:
         """Whether there is such a weight."""
         return self._prefix + name in self._weights
 
-    def norm(self, a: Value, name: str) -> Value:
-        """A `torch.nn.RMSNorm`."""
-        return self.graph.rms_norm(a, self.weight(f"{name}.weight"), _EPSILON)
+    def norm(self, a: Value) -> Value:
+        """A `torch.nn.RMSNorm` but for its gain, which is for whoever takes the features."""
+        return self.graph.rms_norm(a, _EPSILON)
+
+    def normed_linear(self, a: Value, norm: str, name: str) -> Value:
+        """A `torch.nn.RMSNorm` and then a `torch.nn.Linear`."""
+        return self.linear(self.norm(a), name, self.weight(f"{norm}.weight"))
 
     def differences(self, a: Value) -> Value:
         """a_i − a_j of vectors of atoms, ``[b, n, n, 3]``."""
@@ -198,9 +203,9 @@ class TrunkGraph:
         """See `Block`."""
         graph, config = self.graph, self.config
         name = f"trunk.blocks.{index}."
-        normed = self.norm(state.scalars, name + "norm_scalars")
+        normed, gain = self.norm(state.scalars), self.weight(name + "norm_scalars.weight")
         pairs = state.pairs + self._exchange(state, normed, name)
-        filters = self.linear(self.norm(pairs, name + "norm_messages"), name + "filters")
+        filters = self.normed_linear(pairs, name + "norm_messages", name + "filters")
         heads = config.heads
         of_heads, radial = graph.split(filters, [2 * heads, config.radial_channels])
         of_heads = graph.transpose(of_heads, [0, 3, 1, 2])
@@ -218,8 +223,16 @@ class TrunkGraph:
         flat = ("b", "n", channels)
         products = graph.reshape(graph.sum(left * right, [2]), flat)
         lengths = graph.reshape(graph.sum(graph.square(left), [2]), flat)
-        joined = graph.concat([normed, heard, sums * (1 / 8), products, graph.sqrt(lengths + 1e-6)])
-        update = self.linear(graph.silu(self.linear(joined, name + "node_in")), name + "node_out")
+        joined = graph.concat([normed, heard, sums, products, graph.sqrt(lengths + 1e-6)])
+        sizes = (width, width, config.pair_width, 2 * channels)
+        gains = np.concatenate(
+            [
+                gain,
+                *(np.full(n, g, np.float32) for n, g in zip(sizes[1:], (1, 1 / 8, 1), strict=True)),
+            ]
+        )
+        hidden = self.linear(joined, name + "node_in", gains)
+        update = self.linear(graph.silu(hidden), name + "node_out")
         more, opened = graph.split(update, [width, channels])
         change = change * (graph.unsqueeze(opened, 2) + 1.0)
         moved = change if state.vectors is None else state.vectors + change
@@ -236,10 +249,12 @@ class TrunkGraph:
         """What the pair stream hears of both atoms and of the angles of their vectors."""
         graph, count = self.graph, self.config.pair_vectors
         receiver, sender = graph.split(
-            self.linear(normed, name + "pair_ends"), [2 * self.config.pair_width] * 2
+            self.linear(normed, name + "pair_ends", self.weight(name + "norm_scalars.weight")),
+            [2 * self.config.pair_width] * 2,
         )
-        parts = [self.norm(state.pairs, name + "norm_pairs")]
-        weight = self.weight(name + "pair_self.weight").T
+        parts = [self.norm(state.pairs)]
+        weight = self.weight(name + "pair_self.weight") * self.weight(name + "norm_pairs.weight")
+        weight = weight.T
         if state.vectors is not None:
             probes = self.linear(state.vectors, name + "pair_probes")
             lines, first, second = graph.split(probes, [2 * count, count, count])
@@ -263,7 +278,8 @@ class TrunkGraph:
         graph, config = self.graph, self.config
         heads, width, channels = config.heads, config.width, config.vector_channels
         bias, gate = graph.split(of_heads, [heads, heads], axis=1)
-        attend = self.weight(name + "attend.weight").T.copy()
+        attend = self.weight(name + "attend.weight") * self.weight(name + "norm_scalars.weight")
+        attend = attend.T.copy()
         keys = (attend.shape[1] - width) // 2
         attend[:, :keys] *= (keys // heads) ** -0.5
         query, key, value = graph.split(normed @ attend, [keys, keys, width])
@@ -300,7 +316,7 @@ class TrunkGraph:
     def energy(self, state: State) -> Value:
         """See `read_energy`; ``[b, 1, 1]``."""
         graph = self.graph
-        hidden = self.linear(self.norm(state.scalars, "energy_atoms.0"), "energy_atoms.1")
+        hidden = self.normed_linear(state.scalars, "energy_atoms.0", "energy_atoms.1")
         of_atoms = self.linear(graph.silu(hidden), "energy_atoms.3") * state.inputs.atoms
         assert state.sums is not None
         of_pairs = self.linear(state.sums, "energy_pairs")

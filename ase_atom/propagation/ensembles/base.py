@@ -20,7 +20,8 @@ from ase_atom.errors import ConfigError
 from ase_atom.operator.base import Operator
 from ase_atom.operator.engine.runtime import OnnxEngine
 from ase_atom.operator.torch_settings import users_torch
-from ase_atom.propagation.conservation import restore_energy
+from ase_atom.propagation.conservation import kinetic_energy, restore_energy
+from ase_atom.propagation.mechanics import array
 from ase_atom.propagation.stochastic import Noise
 from ase_atom.state import PhaseState
 
@@ -67,15 +68,16 @@ class CachedPotential:
     def __call__(self, state: PhaseState) -> Tensor:
         """Return potential energies in eV, ``[B]``, computing only those of moved molecules."""
         last = self._asked
-        if last is None or not torch.equal(last.numbers, state.numbers):
+        if last is None or not _same(last.numbers, state.numbers):
             self._answer = self._ask(state)
-        else:
-            moved = (last.positions != state.positions).flatten(1).any(dim=1)
-            if bool(moved.all()):
+        elif last.positions is not state.positions:
+            moved = (array(last.positions) != array(state.positions)).any((1, 2))
+            if moved.all():
                 self._answer = self._ask(state)
-            elif bool(moved.any()):
+            elif moved.any():
+                rows = torch.from_numpy(moved.nonzero()[0]).to(state.device)
                 self._answer = self._answer.clone()
-                self._answer[moved] = self._ask(state.select(moved.nonzero().flatten()))
+                self._answer[rows] = self._ask(state.select(rows))
         self._asked = state
         return self._answer
 
@@ -98,6 +100,10 @@ class CachedPotential:
         if saved:
             self._asked = state.replace(positions=saved["positions"])
             self._answer = saved["energies"]
+
+
+def _same(one: Tensor, other: Tensor) -> bool:
+    return one is other or torch.equal(one, other)
 
 
 @dataclass(frozen=True)
@@ -198,7 +204,7 @@ class Ensemble(Protocol):
 def keep_energy(end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
     """Scale the vibrational velocities of a jump's end so that its total energy is the start's."""
     before = step.potential(start)
-    return restore_energy(end, step.potential(end), before + start.kinetic_energy())
+    return restore_energy(end, step.potential(end), before + kinetic_energy(start))
 
 
 class Thermostat(ABC):

@@ -1,0 +1,217 @@
+"""What a picosecond costs by each method: ``python -m benchmarks.compare_engines``.
+
+One thread, whose own time is measured. Each method makes some steps or jumps of each molecule, and
+the least time of one counts: a picosecond is that many of them. Reference methods and force field
+go by velocity Verlet; the operators by ``ase-atom run``'s Langevin jumps of 16 fs, with the energy
+corrected, each frame given. The table is Markdown.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import typer
+from ase import Atoms, units
+from ase.md.verlet import VelocityVerlet
+from ase.optimize import BFGS
+from torch.utils.flop_counter import FlopCounterMode
+
+from ase_atom import Langevin, PhaseState, Propagator, load_operator
+from ase_atom.errors import ConfigError
+from ase_atom.operator import Operator, OperatorLike
+from ase_atom.propagation import sample_velocities
+from training.data.molecules import embed
+from training.engines.factory import Moving, get_engine
+from training.engines.forcefield import ForceField
+
+MOLECULES = {
+    "ethanol": ("CCO", "ethanol-gfn2"),
+    "aspirin": ("CC(=O)Oc1ccccc1C(=O)O", "tg80-gfn2"),
+    "ibuprofen": ("CC(C)Cc1ccc(cc1)C(C)C(=O)O", "tg80-gfn2"),
+    "propranolol": ("CC(C)NCC(O)COc1cccc2ccccc12", "tg80-gfn2"),
+}
+STRIDE = 16.0
+ENGINES = ("torch", "onnx")
+LEAST, MOST = 3, 200
+"""Steps of each method, and how many fit into its share of the time."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table: one method on one molecule.
+
+    Attributes
+    ----------
+    batch
+        Molecules that move together.
+    step
+        fs.
+    seconds
+        Of one step or jump of the batch.
+    flops
+        Floating-point operations of matrix products in it; zero where they are not counted.
+    """
+
+    molecule: str
+    atoms: int
+    method: str
+    batch: int
+    step: float
+    seconds: float
+    flops: float = 0.0
+
+    @property
+    def picosecond(self) -> float:
+        """Seconds for a picosecond of one molecule."""
+        return self.seconds * 1000.0 / self.step / self.batch
+
+
+def least(step: Callable[[], object], share: float) -> float:
+    """Least time of a step in s, of as many as fit into a share of time."""
+    step()
+    best, begin, count = np.inf, time.perf_counter(), 0
+    while count < LEAST or (count < MOST and time.perf_counter() - begin < share):
+        start = time.thread_time()
+        step()
+        best = min(best, time.thread_time() - start)
+        count += 1
+    return float(best)
+
+
+def matrix_rate() -> float:
+    """Floating-point operations a second of products of large matrices in single precision."""
+    a = torch.rand(1024, 1024)
+    return 2 * 1024**3 / least(lambda: a @ a, 1.0)
+
+
+def by_forces(atoms: Atoms, calculator: object, timestep: float) -> Callable[[], object]:
+    """Steps of velocity Verlet from 300 K."""
+    atoms = atoms.copy()
+    atoms.calc = Moving(calculator)
+    speeds = sample_velocities(
+        PhaseState.from_atoms(atoms), 300.0, torch.Generator().manual_seed(0)
+    )
+    atoms.set_velocities(speeds.to_atoms()[0].get_velocities())
+    dynamics = VelocityVerlet(atoms, timestep * units.fs)
+    return dynamics.step
+
+
+def by_jumps(operator: OperatorLike, atoms: Atoms, batch: int) -> Callable[[], object]:
+    """Jumps of a batch, as ``ase-atom run`` makes them."""
+    state = PhaseState.from_atoms(atoms).repeat(batch)
+    state = sample_velocities(state, 300.0, torch.Generator().manual_seed(0))
+    return Propagator(operator, state, Langevin(), STRIDE, seed=1).run(1e9).__next__
+
+
+def products(operator: Operator, atoms: Atoms) -> float:
+    """Floating-point operations of the matrix products of a jump and an energy."""
+    state = PhaseState.from_atoms(atoms)
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        operator(state, torch.tensor([STRIDE]))
+        operator.energy(state)
+    return float(counter.get_total_flops())
+
+
+def references(
+    name: str, smiles: str, atoms: Atoms, aimnet2: Path | None, share: float
+) -> Iterator[Row]:
+    """Rows of the methods that go step by step."""
+    engine = get_engine("gfn2")
+    for timestep in (0.5, 1.0):
+        step = by_forces(atoms, engine.make(), timestep)
+        yield Row(name, len(atoms), "GFN2-xTB (tblite)", 1, timestep, least(step, share))
+    try:
+        options = json.dumps({} if aimnet2 is None else {"path": str(aimnet2)})
+        step = by_forces(atoms, get_engine("aimnet2", options).make(), 0.5)
+    except ConfigError as error:
+        print(f"AIMNet2 is left out: {error}", file=sys.stderr)
+    else:
+        yield Row(name, len(atoms), "AIMNet2", 1, 0.5, least(step, share))
+    step = by_forces(atoms, ForceField(smiles), 0.5)
+    yield Row(name, len(atoms), "MMFF94 (RDKit)", 1, 0.5, least(step, share))
+
+
+def jumps(
+    name: str, atoms: Atoms, operator: str, batches: list[int], share: float
+) -> Iterator[Row]:
+    """Rows of an operator."""
+    for engine in ENGINES:
+        loaded = load_operator(operator, engine)
+        flops = products(load_operator(operator), atoms)
+        for batch in batches:
+            seconds = least(by_jumps(loaded, atoms, batch), share)
+            method = f"{operator}, {engine}"
+            yield Row(name, len(atoms), method, batch, STRIDE, seconds, batch * flops)
+
+
+def line(row: Row, reference: float, rate: float) -> str:
+    """A row as Markdown."""
+    step = row.picosecond
+    share = f"{100 * row.flops / row.seconds / rate:.0f} %" if row.flops else ""
+    cells = (
+        row.molecule, str(row.atoms), row.method, str(row.batch), f"{row.step:g}",
+        f"{1e3 * row.seconds:.3g}", f"{step:.3g}", f"{86.4 / step:.3g}", _length(1000 * step),
+        f"{reference / step:.3g}", share,
+    )  # fmt: skip
+    return f"| {' | '.join(cells)} |"
+
+
+def growth(rows: list[Row], batch: int) -> str:
+    """How the time of a jump grows from the smallest to the largest molecule of one operator."""
+    chosen = [row for row in rows if row.batch == batch and "tg80-gfn2, onnx" in row.method]
+    sizes, times = (np.log([getattr(row, key) for row in chosen]) for key in ("atoms", "seconds"))
+    return f"{np.polyfit(sizes, times, 1)[0]:.1f}"
+
+
+def _length(seconds: float) -> str:
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "min")):
+        if seconds >= size:
+            return f"{seconds / size:.2g} {unit}"
+    return f"{seconds:.2g} s"
+
+
+def main(
+    aimnet2: Path | None = typer.Option(
+        None, help="The file of AIMNet2; by default where ASE_ATOM_DATA has it."
+    ),
+    batches: str = typer.Option("1,16,64,256", help="Batch sizes of the operators."),
+    only: str = typer.Option("", help="Molecules, with commas; all by default."),
+    share: float = typer.Option(4.0, help="Seconds for each row, at three steps in the least."),
+) -> None:
+    """Print the table."""
+    torch.set_num_threads(1)
+    chosen = only.split(",") if only else list(MOLECULES)
+    if strange := set(chosen) - set(MOLECULES):
+        raise typer.BadParameter(f"{min(strange)!r} is none of {', '.join(MOLECULES)}")
+    sizes, rate, rows = [int(size) for size in batches.split(",")], matrix_rate(), []
+    print(
+        "| molecule | atoms | method | batch | step, fs | ms a step | s for 1 ps | ns/day | "
+        "1 ns takes | times GFN2-xTB at 0.5 fs | of the matrix rate |"
+    )
+    print(f"|{'---|' * 11}", flush=True)
+    for name in chosen:
+        smiles, operator = MOLECULES[name]
+        atoms, reference = embed(smiles, 0), 0.0
+        atoms.calc = ForceField(smiles)
+        BFGS(atoms, logfile=None).run(0.05, 500)
+        found = references(name, smiles, atoms, aimnet2, share)
+        for source in (found, jumps(name, atoms, operator, sizes, share)):
+            for row in source:
+                reference = reference or row.picosecond
+                rows.append(row)
+                print(line(row, reference, rate), flush=True)
+    print(f"\nMatrix products of 1024 × 1024 in single precision: {rate / 1e9:.0f} GFLOP/s.")
+    if len(chosen) == len(MOLECULES):
+        powers = ", ".join(f"N^{growth(rows, batch)} in batches of {batch}" for batch in sizes)
+        print(f"A jump of tg80-gfn2 by ONNX Runtime takes a time as {powers}.")
+
+
+if __name__ == "__main__":
+    typer.run(main)
