@@ -26,9 +26,7 @@ from ase_atom import (
     PhaseState,
     Propagator,
 )
-from ase_atom.errors import (
-    StateError,
-)
+from ase_atom.errors import BrokenStateError, StateError
 
 THERMOSTATS = {
     "NVE": {},
@@ -358,3 +356,68 @@ def test_a_hundred_thousand_steps_leave_memory_flat(warm, springs):
     before = resident()
     dynamics.run(100_000)
     assert resident() - before < 2**22
+
+
+@pytest.mark.parametrize("intervals", [(7,), (7, -5), ()])
+def test_a_run_from_look_to_look_is_the_run_step_by_step(warm, springs, intervals):
+    """Same frames at the same steps for observers, and the same state at the end, to the bit."""
+
+    def seen(run):
+        atoms = warm.copy()
+        dynamics = ATOMLangevin(
+            atoms,
+            FS,
+            operator=springs,
+            stride=4 * FS,
+            temperature_K=300,
+            friction=0.02 / FS,
+            seed=5,
+        )
+        looks = []
+        for interval in intervals:
+            dynamics.attach(
+                lambda: looks.append((dynamics.nsteps, atoms.positions.copy())), interval=interval
+            )
+        run(dynamics)
+        return dynamics.nsteps, looks, atoms.positions, atoms.get_momenta()
+
+    steps, looks, *arrays = seen(lambda dynamics: dynamics.run(30))
+    others = seen(lambda dynamics: list(dynamics.irun(30)))
+    assert steps == others[0] == 30
+    assert [step for step, _ in looks] == [step for step, _ in others[1]]
+    for (_, ours), (_, theirs) in zip(looks, others[1], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+    for ours, theirs in zip(arrays, others[2:], strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def test_whoever_has_steps_of_their_own_gets_each(warm, springs):
+    class Counting(ATOMLangevin):
+        count = 0
+
+        def step(self):
+            self.count += 1
+            super().step()
+
+    dynamics = Counting(
+        warm.copy(), FS, operator=springs, stride=4 * FS, temperature_K=300, friction=0.02 / FS
+    )
+    dynamics.run(10)
+    assert dynamics.count == 10
+
+
+def test_a_molecule_that_breaks_between_looks_stops_where_it_does_step_by_step(warm):
+    def broken(run):
+        atoms = warm.copy()
+        operator = SpringOperator(warm, heating=0.02)
+        dynamics = ATOMVerlet(
+            atoms, FS, operator=operator, stride=4 * FS, energy_correction=False, reversible=False
+        )
+        with pytest.raises(BrokenStateError) as caught:
+            run(dynamics)
+        return dynamics.nsteps, str(caught.value), caught.value.time, atoms.positions
+
+    ours = broken(lambda dynamics: dynamics.run(4000))
+    theirs = broken(lambda dynamics: list(dynamics.irun(4000)))
+    assert ours[:3] == theirs[:3]
+    np.testing.assert_array_equal(ours[3], theirs[3])
