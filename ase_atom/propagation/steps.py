@@ -121,6 +121,7 @@ def advance(
     return finish(ensemble, start, positions, velocities, step)
 
 
+@np.errstate(over="ignore", invalid="ignore")
 def finish(
     ensemble: Ensemble, start: PhaseState, positions: Tensor, velocities: Tensor, step: Step
 ) -> tuple[Tensor, Tensor]:
