@@ -39,7 +39,7 @@ def from_smiles(smiles: str, seed: int = 0) -> Atoms:
     with rdBase.BlockLogs():
         molecule = Chem.AddHs(parsed)
         _check(smiles, molecule)
-        parameters = rdDistGeom.ETKDGv3()
+        parameters: Any = rdDistGeom.ETKDGv3()
         parameters.randomSeed = seed % 2**31
         parameters.maxIterations = 50
         if rdDistGeom.EmbedMolecule(molecule, parameters) != 0:

@@ -78,11 +78,11 @@ class Simulation:
     """
 
     start: Atoms
-    times: NDArray
-    positions: NDArray
-    velocities: NDArray
-    energies: NDArray | None
-    temperatures: NDArray
+    times: NDArray[np.floating]
+    positions: NDArray[np.floating]
+    velocities: NDArray[np.floating]
+    energies: NDArray[np.floating] | None
+    temperatures: NDArray[np.floating]
     operator: str
     ensemble: Ensemble
     expectation: Expectation | None
@@ -94,7 +94,7 @@ class Simulation:
 
     def __getitem__(self, index: int) -> Atoms:
         """Return a frame with its momenta and, where it is known, its energy."""
-        atoms = self.start.copy()
+        atoms: Atoms = self.start.copy()
         atoms.set_positions(self.positions[index])
         atoms.set_velocities(velocities_to_ase(self.velocities[index]))
         atoms.info["time_fs"] = float(self.times[index])
@@ -312,7 +312,8 @@ def simulate(
 
 def _structure(molecule: str | Path | Atoms, seed: int) -> Atoms:
     if isinstance(molecule, Atoms):
-        return molecule.copy()
+        copy: Atoms = molecule.copy()
+        return copy
     if isinstance(molecule, Path) or Path(molecule).is_file():
         return read_structure(molecule)
     if Path(molecule).suffix and "/" in molecule:

@@ -74,7 +74,8 @@ def load_molecules(request: RunRequest) -> Molecules:
     from ase_atom.operator.engine.choice import check_engine
 
     check_engine(request.engine.value, request.device)
-    names, sources = request.names, (*request.structures, *request.smiles)
+    names = request.names
+    sources: list[Path | str] = [*request.structures, *request.smiles]
     operator: OperatorLike | None = None
     whose = ""
     good, left_out, errors = [], {}, []

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Protocol, Self
+from typing import TYPE_CHECKING, Protocol, Self, cast
 
 import torch
 from torch import Tensor
@@ -130,7 +130,9 @@ class OperatorBase:
     def error_estimate(self) -> ErrorEstimate | None:
         """Expected error of a jump by the card's calibration; None without one."""
         calibration = None if self.card is None else self.card.calibration
-        return None if calibration is None else partial(estimate_error, self, calibration)
+        if calibration is None:
+            return None
+        return partial(estimate_error, cast(OperatorLike, self), calibration)
 
     @property
     def fingerprint(self) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
@@ -72,7 +72,7 @@ class Adaptive:
                 "error, such as 0.05"
             )
         self.tolerance, self.fallback = float(tolerance), fallback
-        self.time: Counter[float] = Counter()
+        self.time: defaultdict[float, float] = defaultdict(float)
         self.exceeded = 0.0
         self._last = 0.0  # length of the jump before, fs
         self._grows = False
@@ -292,7 +292,8 @@ class Adaptive:
         """Go on where another of the same settings was."""
         self._last, self._grows = float(saved["last"]), bool(saved["grows"])
         self._out = [int(row) for row in saved["out"]]
-        self.time = Counter({float(key): float(value) for key, value in saved["time"]})
+        known = {float(key): float(value) for key, value in saved["time"]}
+        self.time = defaultdict(float, known)
         self.exceeded = float(saved["exceeded"])
         if self.fallback is not None:
             self.fallback.calls = int(saved["calls"])

@@ -114,7 +114,8 @@ class Fallback:
         x, v = start.positions, start.velocities
         energy, force = self.forces(start)
         before, wanted = energy, times.tolist()
-        frames_x, frames_v = [], []
+        frames_x: list[Tensor] = []
+        frames_v: list[Tensor] = []
         for n in range(count):
             half = v + 0.5 * step * force / mass
             next_x = torch.where(mask, x + step * half, x)
