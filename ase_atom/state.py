@@ -176,6 +176,7 @@ class PhaseState:
         # The common case, many times a jump: the atoms are the same, and so is what is known of
         # them.
         state = object.__new__(type(self))
+        self.__dict__.setdefault("_known", {})
         state.__dict__.update(self.__dict__, **fields)
         return state
 
@@ -262,13 +263,19 @@ class PhaseState:
         """Device of all fields."""
         return self.numbers.device
 
+    @property
+    def known(self) -> dict[str, Any]:
+        """What was worked out of the atoms, shared by all states of them."""
+        shared: dict[str, Any] = self.__dict__.setdefault("_known", {})
+        return shared
+
     def _once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
         """Return what depends on the atoms alone, worked out once for all their states."""
-        found: Tensor | None = self.__dict__.get(name)
+        found: Tensor | None = self.known.get(name)
         if found is None:
             found = make()
             if not found.is_inference():  # which would be of no use outside that mode
-                self.__dict__[name] = found
+                self.known[name] = found
         return found
 
     # -- observables ---------------------------------------------------------------------------

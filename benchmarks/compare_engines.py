@@ -153,12 +153,12 @@ def jumps(
 
 def line(row: Row, reference: float, rate: float) -> str:
     """A row as Markdown."""
-    step = row.picosecond
-    share = f"{100 * row.flops / row.seconds / rate:.0f} %" if row.flops else ""
+    picosecond = row.picosecond
+    numbers = (1e3 * row.seconds, picosecond, 86.4 / picosecond)
     cells = (
         row.molecule, str(row.atoms), row.method, str(row.batch), f"{row.step:g}",
-        f"{1e3 * row.seconds:.3g}", f"{step:.3g}", f"{86.4 / step:.3g}", _length(1000 * step),
-        f"{reference / step:.3g}", share,
+        *map(_short, numbers), _length(1000 * picosecond), _short(reference / picosecond),
+        f"{100 * row.flops / row.seconds / rate:.0f} %" if row.flops else "",
     )  # fmt: skip
     return f"| {' | '.join(cells)} |"
 
@@ -168,6 +168,10 @@ def growth(rows: list[Row], batch: int) -> str:
     chosen = [row for row in rows if row.batch == batch and "tg80-gfn2, onnx" in row.method]
     sizes, times = (np.log([getattr(row, key) for row in chosen]) for key in ("atoms", "seconds"))
     return f"{np.polyfit(sizes, times, 1)[0]:.1f}"
+
+
+def _short(number: float) -> str:
+    return f"{number:.0f}" if number >= 100 else f"{number:.2g}"
 
 
 def _length(seconds: float) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator
+from contextlib import nullcontext
 
 import numpy as np
 from ase.md.md import MolecularDynamics
@@ -102,6 +103,11 @@ class MarchingDynamics(RestartableDynamics):
 
         Whatever goes wrong leaves atoms and counter as steps taken one by one do.
         """
+        several = steps > self._path.ahead[0]
+        with own_torch(self._path.threads) if several else nullcontext():  # once for all jumps
+            self._move_on(steps)
+
+    def _move_on(self, steps: int) -> None:
         self._look_ahead()
         while steps:
             if self._path.is_used_up:
@@ -162,7 +168,6 @@ class MarchingDynamics(RestartableDynamics):
             stop = min(stop, now + self.steps_per_stride - self._path.place % self.steps_per_stride)
         return int(stop - now)
 
-    @own_torch()
     def _untouched(self) -> PhaseState:
         """Return what `_state` does where nobody can have changed the atoms since."""
         positions, momenta = self._left

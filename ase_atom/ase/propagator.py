@@ -330,8 +330,11 @@ class ATOMPropagator(MarchingDynamics):
             self.ensemble = replace(self.ensemble, fix_com=True)
         return self._state_of(atoms.positions, velocities)
 
-    def _state_of(self, positions: NDArray, velocities: NDArray) -> PhaseState:
+    def _state_of(
+        self, positions: NDArray[np.float64], velocities: NDArray[np.float64]
+    ) -> PhaseState:
         state = self._template.replace(
-            positions=torch.tensor(positions)[None], velocities=torch.tensor(velocities)[None]
+            positions=torch.from_numpy(positions.copy())[None],
+            velocities=torch.from_numpy(velocities.copy())[None],
         )
         return state.without_drift() if self._fixed else state

@@ -105,10 +105,10 @@ class _OwnTorch:
 
 def _holds(threads: int | None) -> bool:
     """Whether the package's own settings are in force, with so many threads."""
-    if threads is not None:
+    as_many = threads in (None, torch.get_num_threads())
+    if threads is not None and not as_many:
         check_threads(threads)
-    known = getattr(_process, "settings", None) is not None
-    return known and threads in (None, torch.get_num_threads())
+    return as_many and getattr(_process, "settings", None) is not None
 
 
 @contextmanager

@@ -81,7 +81,7 @@ class Bodies:
     @classmethod
     def of(cls, state: PhaseState) -> Bodies:
         """Those of a state, worked out once for all states of the same atoms."""
-        found: Bodies | None = state.__dict__.get("_bodies")
+        found: Bodies | None = state.known.get("bodies")
         if found is None:
             masses, there = array(state.masses)[..., None], array(state.mask)[..., None]
             total = masses.sum(1, keepdims=True)
@@ -89,7 +89,7 @@ class Bodies:
             np.divide(1.0, np.sqrt(masses), out=slowness, where=there > 0)
             mask = None if there.all() else there
             found = cls(masses, (masses / total).swapaxes(1, 2), total, slowness, mask)
-            state.__dict__["_bodies"] = found
+            state.known["bodies"] = found
         return found
 
     def masked(self, values: Array) -> Array:
