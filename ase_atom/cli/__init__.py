@@ -14,6 +14,7 @@ from ase_atom.cli.convert import convert
 from ase_atom.cli.estimate import estimate
 from ase_atom.cli.operators import operators
 from ase_atom.cli.run import run
+from ase_atom.cli.sample import sample
 from ase_atom.cli.spectrum import spectrum
 from ase_atom.cli.workshop import HANDED_ON, finetune, import_
 from ase_atom.commandline import run_command
@@ -33,6 +34,7 @@ app.command()(operators)
 app.command()(convert)
 app.command()(compare)
 app.command()(spectrum)
+app.command()(sample)
 app.command()(estimate)
 app.command(context_settings=HANDED_ON)(finetune)
 app.command("import", context_settings=HANDED_ON)(import_)
