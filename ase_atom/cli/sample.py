@@ -64,7 +64,7 @@ def sample(
     model = operator_for(atoms, operator, engine="auto")
     if not model.has_energy:
         raise ConfigError("the operator has no energy head, and no proposals can be made with it")
-    check_output(output, overwrite, [] if structure is None else [structure], atoms)
+    check_output(output, overwrite, () if structure is None else (structure,), atoms)
     if harvest is not None:
         check_free(harvest, overwrite)
     if smiles is not None:
