@@ -25,8 +25,8 @@ MOST = 0.2
 def relax(atoms: Atoms, by: OperatorLike | GetPropertiesMixin, steps: int = STEPS) -> bool:
     """Relax a molecule, and say whether it came to a minimum.
 
-    Where bonds break, form or change by more than `MOST` on the way, the potential does not know
-    the molecule, and the atoms stay as they were; also of an operator without an energy head.
+    Where bonds break or form on the way the atoms stay as they were; also where an operator changes
+    one by more than `MOST`, as it does not know the molecule then, or has no energy head.
 
     Parameters
     ----------
@@ -37,18 +37,19 @@ def relax(atoms: Atoms, by: OperatorLike | GetPropertiesMixin, steps: int = STEP
     steps
         At most.
     """
-    if not hasattr(by, "get_forces") and not by.has_energy:
+    is_operator = not hasattr(by, "get_forces")
+    if is_operator and not by.has_energy:
         return False
     moving = atoms.copy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a molecule unseen, which the run says itself
-        moving.calc = by if hasattr(by, "get_forces") else ATOMCalculator(by)
+        moving.calc = ATOMCalculator(by) if is_operator else by
         converged = BFGS(moving, logfile=None).run(fmax=FORCE, steps=steps)
     before, after = (perceive_bonds(each.numbers, each.positions) for each in (atoms, moving))
     if before != after:
         return False
     lengths = [[each.get_distance(i, j) for i, j in before] for each in (atoms, moving)]
-    if before and np.abs(np.divide(lengths[1], lengths[0]) - 1).max() > MOST:
+    if is_operator and before and np.abs(np.divide(lengths[1], lengths[0]) - 1).max() > MOST:
         return False
     atoms.set_positions(moving.positions)
     return bool(converged)
