@@ -14,9 +14,9 @@ from ase.calculators.abc import GetPropertiesMixin
 from numpy.typing import NDArray
 
 from ase_atom.ase.calculator import ATOMCalculator
+from ase_atom.ase.leaps import stride_in_steps
 from ase_atom.ase.marching import MarchingDynamics
 from ase_atom.ase.settings import (
-    ASE_TIME,
     ase_settings,
     ase_time,
     choose_noise,
@@ -35,9 +35,10 @@ from ase_atom.molecules.coverage import CoverageWarning
 from ase_atom.molecules.topology import atom_label
 from ase_atom.operator import OperatorCard, OperatorLike
 from ase_atom.operator.torch_settings import own_torch
-from ase_atom.propagation import Langevin, Thermostat, look_ahead, reservations, steps_per_stride
+from ase_atom.propagation import Langevin, Thermostat, look_ahead, reservations
 from ase_atom.propagation import Path as JumpPath
 from ase_atom.propagation.cold_start import cold_start
+from ase_atom.propagation.leaps import LeapPath
 from ase_atom.state import PhaseState
 from ase_atom.units import FS
 
@@ -71,7 +72,8 @@ class ATOMPropagator(MarchingDynamics):
         Time between frames, in ASE's unit.
     stride
         Length of a jump in ASE's unit, a multiple of the time step; the card's recommendation
-        (16 fs in general) by default.
+        (16 fs in general) by default. From 0.5 ps on it is a leap's, and the time step is the
+        stride: between leaps there is nothing.
     operator
         A shipped operator's name, an operator file, or an operator. By default the operator of
         ``atoms.calc`` if that is an `ATOMCalculator`.
@@ -185,9 +187,7 @@ class ATOMPropagator(MarchingDynamics):
         self.ensemble = chosen.ensemble()
         self.operator = choose_operator(atoms, operator)
         step_length = ase_time("timestep", timestep)
-        self.steps_per_stride = steps_per_stride(
-            chosen.choose_stride(self.operator), step_length, self.operator.horizon, ASE_TIME
-        )
+        self.steps_per_stride, leaps = stride_in_steps(self.operator, chosen, step_length)
         self._noise = choose_noise(rng, seed, isinstance(self.ensemble, Thermostat))
         potential = choose_potential(energy_correction, self.operator, atoms)
         self.evaluate = evaluate
@@ -200,7 +200,7 @@ class ATOMPropagator(MarchingDynamics):
         start = PhaseState.from_atoms(atoms)
         start = start.without_drift() if fixes_centre_of_mass(atoms) else start
         state = self.ensemble.prepare(start)
-        self._path = JumpPath(
+        self._path = (LeapPath if leaps else JumpPath)(
             self.operator,
             self.ensemble,
             state,
@@ -215,8 +215,9 @@ class ATOMPropagator(MarchingDynamics):
         begins = None if goes_on else start
         self._warn(reservations(self._card, [structure_of(atoms)], self.ensemble, begins), atoms)
         if not goes_on:
-            stride = self.steps_per_stride * step_length
-            look_ahead(self.operator, state, self.ensemble, stride, accept_error)
+            if not leaps:
+                stride = self.steps_per_stride * step_length
+                look_ahead(self.operator, state, self.ensemble, stride, accept_error)
             if cold := cold_start(self.operator, self.ensemble, state):
                 warn(cold)
         # All is checked: only now files are opened and momenta changed.

@@ -14,9 +14,9 @@ from ase import Atoms
 from ase.calculators.abc import GetPropertiesMixin
 from torch import Tensor
 
+from ase_atom.ase.leaps import stride_in_steps
 from ase_atom.ase.restart import BatchRestart, restart_file, settings_in_words
 from ase_atom.ase.settings import (
-    ASE_TIME,
     ase_settings,
     ase_time,
     choose_noise,
@@ -42,7 +42,6 @@ from ase_atom.propagation import (
     Thermostat,
     look_ahead,
     reservations,
-    steps_per_stride,
 )
 from ase_atom.propagation.grid import MOST_STEPS
 from ase_atom.propagation.steps import choose
@@ -289,7 +288,7 @@ def propagate_replicas(
     for atoms in replicas[1:]:
         choose_operator(atoms, model)
     step_length = ase_time("timestep", timestep)
-    count = steps_per_stride(chosen.choose_stride(model), step_length, model.horizon, ASE_TIME)
+    count, leaps = stride_in_steps(model, chosen, step_length)
     state = PhaseState.from_atoms(replicas)
     files = [] if trajectory is None else numbered_files(trajectory, len(replicas))
     kept = restart_file(restart, restart_interval, "propagate_replicas", files)
@@ -305,7 +304,7 @@ def propagate_replicas(
     start = None if keeper.goes_on else state
     for line in reservations(model.card, map(structure_of, replicas), ensemble, start):
         warn(line, CoverageWarning)
-    if not keeper.goes_on:
+    if not (keeper.goes_on or leaps):
         accepts = accept_error or fallback is not None
         look_ahead(model, state, ensemble, count * step_length, accepts)
     with own_torch(threads):

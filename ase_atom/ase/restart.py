@@ -21,6 +21,7 @@ from ase_atom.io.registry import check_free, output_files
 from ase_atom.operator.protocol import OperatorLike
 from ase_atom.propagation import Ensemble, Propagator
 from ase_atom.propagation.frames import exact
+from ase_atom.propagation.leaps import is_leap
 from ase_atom.propagation.restart import read_restart, write_restart
 from ase_atom.state import PhaseState
 
@@ -221,6 +222,7 @@ def settings_in_words(
     mark = operator.fingerprint
     digest = len(mark) == _HEX and not set(mark) - set("0123456789abcdef")
     own = isinstance(energy_correction, bool)
+    leaps = operator.leaps if is_leap(operator, frames * timestep) else None
     return {
         "operator": f"{name} (fingerprint {mark[:16] if digest else mark})",
         "engine": operator.engine,
@@ -228,7 +230,7 @@ def settings_in_words(
         "timestep": f"{float(exact(timestep))!r} fs",
         "stride": f"{float(frames * exact(timestep))!r} fs",
         "energy_correction": repr(energy_correction) if own else type(energy_correction).__name__,
-    }
+    } | ({} if leaps is None else {"leaps": leaps.fingerprint[:16]})
 
 
 def _is_trajectory(file: str | Path) -> bool:

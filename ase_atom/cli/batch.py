@@ -11,6 +11,7 @@ from ase_atom.cli.request import RunRequest
 from ase_atom.cli.start import Plan
 from ase_atom.errors import BrokenStateError
 from ase_atom.propagation import Propagator
+from ase_atom.propagation.leaps import LeapTally
 from ase_atom.state import PhaseState
 
 
@@ -55,6 +56,12 @@ class Batch:
     lost_before: list[BrokenStateError] = field(default_factory=list)
     done: Sequence[int] | None = None
     log_size: int | None = None
+
+    @property
+    def tally(self) -> LeapTally | None:
+        """What leaps came to, or None of jumps."""
+        leaping = self.propagator.leaping
+        return None if leaping is None else leaping.tally
 
     @property
     def losses(self) -> Losses:

@@ -36,7 +36,8 @@ class Keeper:
         energies = self._energies(frames) if self._wants_energies else None
         self._files.write(frames, energies)
         if self._log is not None:
-            self._log.write(frames, energies)
+            leaping = self._batch.propagator.leaping
+            self._log.write(frames, energies, None if leaping is None else leaping.last)
         self._batch.summary.add(frames)
         jumps, every = self._batch.propagator.jumps, self._batch.request.restart_interval
         if self._saved < 0 or jumps - self._saved >= every:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import math
 import platform
 import shlex
 import sys
@@ -21,6 +22,7 @@ from ase_atom.files import replace_text
 from ase_atom.io.guard import check_file
 from ase_atom.io.output import lock_output
 from ase_atom.propagation import Ensemble, Frames
+from ase_atom.propagation.leaps import LastLeap
 
 COLUMNS = (
     "trajectory",
@@ -30,6 +32,9 @@ COLUMNS = (
     "total_eV",
     "temperature_K",
 )
+OF_LEAPS = ("raw_potential_eV", "redrawn")
+"""More columns of leaps: energy of the sample before it settled, and samples not kept before it."""
+
 _PACKAGES = ("ase-atom", "ase", "numpy", "torch")
 
 
@@ -46,6 +51,8 @@ class EnergyLog:
         Counts the degrees of freedom of the temperature.
     overwrite
         Replace a file that exists.
+    leaps
+        Whether frames are leaps, which have the columns `OF_LEAPS`.
     size
         Bytes of a log to go on with; rows behind are cut off. None begins a new one.
 
@@ -63,8 +70,11 @@ class EnergyLog:
         ensemble: Ensemble,
         overwrite: bool = False,
         size: int | None = None,
+        leaps: bool = False,
     ) -> None:
         self.path, self._names, self._ensemble = path, names, ensemble
+        self._leaps = leaps
+        columns = COLUMNS + OF_LEAPS if leaps else COLUMNS
         if size is not None:
             check_file(path, "log")
         try:
@@ -74,9 +84,9 @@ class EnergyLog:
         self.size = 0
         if size is None:
             self._file.truncate(0)
-            self._put([COLUMNS])
+            self._put([columns])
             return
-        head = ",".join(COLUMNS).encode()
+        head = ",".join(columns).encode()
         wrong = None
         if path.stat().st_size < size:
             wrong = "is shorter than the run had left it"
@@ -89,7 +99,7 @@ class EnergyLog:
         self._file.seek(size)
         self.size = size
 
-    def write(self, frames: Frames, energies: Tensor | None) -> None:
+    def write(self, frames: Frames, energies: Tensor | None, last: LastLeap | None = None) -> None:
         """Write the rows of some frames.
 
         Parameters
@@ -98,6 +108,8 @@ class EnergyLog:
             Of all replicas.
         energies
             Potential energies in eV, ``[B, T]``, or None where the operator knows none.
+        last
+            The leaps that led to the last of the frames.
         """
         flat = frames.flat()
         shape = frames.valid.shape
@@ -119,9 +131,18 @@ class EnergyLog:
                             f"{moving:.6f}",
                             "" if energy is None else f"{energy + moving:.6f}",
                             f"{kelvin[replica][frame]:.3f}",
+                            *self._of_leap(last if frame == len(times) - 1 else None, replica),
                         )
                     )
         self._put(rows)
+
+    def _of_leap(self, last: LastLeap | None, replica: int) -> tuple[str, ...]:
+        if not self._leaps:
+            return ()
+        if last is None:
+            return "", ""
+        raw = float(last.raw[replica])
+        return "" if math.isnan(raw) else f"{raw:.6f}", str(int(last.redrawn[replica]))
 
     def _put(self, rows: Sequence[Sequence[str]]) -> None:
         text = io.StringIO()
@@ -197,6 +218,7 @@ def record_of(batch: Batch, state: str, code: int | None = None) -> dict[str, An
         "strides": None
         if batch.propagator.adaptive is None
         else batch.propagator.adaptive.record(),
+        "leaps": None if batch.tally is None else batch.tally.state_dict(),
         "not_simulated": list(batch.left_out.values()),
         "broken": [str(error) for error in (*batch.lost_before, *batch.propagator.broken)],
     }

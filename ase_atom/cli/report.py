@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ase_atom.cli.structures import Molecule
     from ase_atom.errors import BrokenStateError
     from ase_atom.propagation import Label
+    from ase_atom.propagation.leaps import LeapTally
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,7 @@ def report(
     rows: Sequence[Row],
     losses: Losses,
     engine: str,
+    tally: LeapTally | None = None,
 ) -> None:
     """Print what the run amounted to.
 
@@ -89,6 +91,8 @@ def report(
         What is missing.
     engine
         What evaluated the operator.
+    tally
+        What leaps came to.
     """
     from ase_atom.io import output_files
 
@@ -104,6 +108,8 @@ def report(
         ("wall time", f"{wall:.1f} s{since}, {speed:.3g} ns/day{' in all' if many else ''}"),
         ("engine", engine),
     ]
+    if tally is not None:
+        lines.append(("leaps", tally.described()))
     table = []
     if len(summary.molecules) == 1 and not losses.left_out:
         lines += _of_one(summary, summary.molecules[0], rows)

@@ -67,12 +67,12 @@ def run(
     ),
     time: str = typer.Option(
         "10ps",
-        help="Time to simulate, in fs, ps or ns; rounded up to a whole frame.",
+        help="Time to simulate, in fs, ps, ns or us; rounded up to a whole frame.",
         rich_help_panel=_TIME,
     ),
     stride: str | None = typer.Option(
         None,
-        help="Length of one jump.",
+        help="Length of one jump; from 0.5ps on, of one leap, where the operator has leaps.",
         show_default="the operator's, 16fs in general",
         rich_help_panel=_TIME,
     ),
@@ -213,6 +213,7 @@ def run(
       ase-atom run ethanol.xyz -o ethanol.dcd
       ase-atom run ethanol.xyz -o fast.xtc --time 1ns --frame-interval 160fs
       ase-atom run ethanol.xyz -o nve.traj --ensemble nve --frame-interval 0.5fs
+      ase-atom run ethanol.xyz -o samples.xtc --stride 4ps --time 100ns
       ase-atom run a.xyz b.pdb -o out.dcd --replicas 8
       ase-atom run ethanol.xyz -o long.dcd --time 10ns --restart long.restart --log long.csv
       ase-atom run --resume long.restart

@@ -34,10 +34,11 @@ from ase_atom.io.room import check_room
 from ase_atom.io.topology import names_beside
 from ase_atom.operator import OnnxEngine, OperatorLike
 from ase_atom.operator.torch_settings import set_threads
-from ase_atom.propagation import Frames, Guard, Propagator
+from ase_atom.propagation import Frames, Guard, Propagator, default_stride
 from ase_atom.propagation.adaptive import LONGEST, SHORTEST
 from ase_atom.propagation.frames import exact
 from ase_atom.propagation.grid import check_count
+from ase_atom.propagation.leaps import check_leap, is_leap
 from ase_atom.state import PhaseState
 from ase_atom.units import format_time
 
@@ -157,6 +158,7 @@ def carry_out(batch: Batch, announcement: str) -> int:
             batch.rows,
             batch.losses,
             _engine(batch.plan.operator),
+            batch.tally,
         )
     if batch.propagator.adaptive is not None:
         say(batch.propagator.adaptive.sentence())
@@ -228,12 +230,16 @@ def _plan(request: RunRequest, operator: OperatorLike) -> Plan:
     stride = usual = settings.choose_stride(operator)
     if request.divides_strides and request.stride is None:
         stride = min(LONGEST, operator.horizon)
-    if stride > operator.horizon:
+    interval = usual if request.frame_interval is None else request.frame_interval
+    if is_leap(operator, stride):
+        check_leap(operator, settings.ensemble(), stride, interval)
+        usual = default_stride(operator)
+    elif stride > operator.horizon:
         raise HorizonError(
             f"--stride {format_time(stride)} is beyond the horizon of {name}: "
             f"at most {format_time(operator.horizon)}"
+            f"{'' if operator.leaps is None else ', or a leap of at least 0.5 ps'}"
         )
-    interval = usual if request.frame_interval is None else request.frame_interval
     if interval > request.time:
         raise ConfigError(
             f"--time {format_time(request.time)} is shorter than one frame interval of "
@@ -257,7 +263,8 @@ def _announcement(request: RunRequest, plan: Plan, molecules: Molecules) -> str:
         if adaptive.fallback is not None:
             jumps += f" (else {adaptive.fallback.name})"
     return (
-        f"{who} with {plan.name}: {format_time(plan.duration)}{whole} in jumps of {jumps}, "
+        f"{who} with {plan.name}: {format_time(plan.duration)}{whole} in "
+        f"{'leaps' if plan.leaps else 'jumps'} of {jumps}, "
         f"{request.described()}"
     )
 
@@ -326,6 +333,7 @@ def _log(batch: Batch) -> EnergyLog:
         batch.plan.ensemble,
         batch.request.overwrite,
         batch.log_size,
+        batch.plan.leaps,
     )
 
 

@@ -16,8 +16,16 @@ from ase_atom.errors import BrokenStateError, ConfigError
 from ase_atom.molecules.atoms import structure_of
 from ase_atom.molecules.coverage import as_covered, temperature_warning
 from ase_atom.operator import OperatorLike
-from ase_atom.propagation import Ensemble, Guard, equilibrate, reservations, sample_velocities
+from ase_atom.propagation import (
+    Ensemble,
+    Guard,
+    default_stride,
+    equilibrate,
+    reservations,
+    sample_velocities,
+)
 from ase_atom.propagation.equilibration import DURATION, FRICTION
+from ase_atom.propagation.leaps import is_leap
 from ase_atom.state import PhaseState
 from ase_atom.units import PS, format_time
 
@@ -47,6 +55,16 @@ class Plan:
     interval: float
     duration: float
     usual: float
+
+    @property
+    def leaps(self) -> bool:
+        """Whether the stride is a leap's."""
+        return is_leap(self.operator, self.stride)
+
+    @property
+    def jump(self) -> float:
+        """Length of a jump, as equilibration makes them also before leaps, fs."""
+        return default_stride(self.operator) if self.leaps else self.stride
 
 
 @dataclass(frozen=True)
@@ -179,7 +197,7 @@ def _equilibrate(
 ) -> tuple[PhaseState, dict[int, BrokenStateError]]:
     """Return the state with the chosen rows in equilibrium, and the errors of those that broke."""
     duration = DURATION if request.equilibration is None else request.equilibration
-    duration = math.ceil(round(duration / plan.stride, 6)) * plan.stride
+    duration = math.ceil(round(duration / plan.jump, 6)) * plan.jump
     say(
         f"equilibration: {format_time(duration)} of Langevin dynamics at {request.kelvin:g} K and "
         f"{FRICTION * PS:g} per ps, not included in files and means (--no-equilibration omits it)"
@@ -191,7 +209,7 @@ def _equilibrate(
         state.select(picked),
         request.kelvin,
         duration=duration,
-        stride=plan.stride,
+        stride=plan.jump,
         energy_correction=not request.uncorrected,
         seed=seeds(request)[2],
         guard=Guard.watch(structures.select(picked), [rows[row].label for row in places]),

@@ -9,7 +9,7 @@ from typing import Self
 import numpy as np
 
 from ase_atom.io.cells import is_placeholder
-from ase_atom.molecules.superposition import superposing_rotations
+from ase_atom.superposition import superposing_rotations
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ class FrameBlock:
         """Return the frames moved and turned onto a reference, velocities and forces turned too.
 
         The rotation minimises the unweighted root-mean-square distance from the reference;
-        centroids coincide. See `ase_atom.molecules.superposition`.
+        centroids coincide. See `ase_atom.superposition`.
 
         Parameters
         ----------

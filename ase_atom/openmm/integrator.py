@@ -41,6 +41,7 @@ from ase_atom.openmm.source import OperatorSource
 from ase_atom.operator import OperatorLike
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import Thermostat, check_abilities, reservations, steps_per_stride
+from ase_atom.propagation.leaps import refuse_leap
 from ase_atom.units import PS, fs_to_ps
 
 
@@ -143,6 +144,7 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         source = OperatorSource(operator)
         check_abilities(source.operator, energy_correction)
         length = chosen.choose_stride(source.operator)
+        refuse_leap(source.operator, length)
         frames = steps_per_stride(length, step_length, source.operator.horizon, PLAIN)
         molecule = check_molecule(topology, source.operator)
         check_system(system, molecule, system_forces)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from importlib import resources
 from pathlib import Path
-from typing import Literal, overload
+from typing import Literal, TypeVar, overload
 
 import torch
 from pydantic import ValidationError
@@ -23,11 +23,16 @@ from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.config import ArchitectureConfig
 from ase_atom.operator.engine.choice import Engine, check_engine, evaluated_by
 from ase_atom.operator.engine.runtime import OnnxEngine
+from ase_atom.operator.leap import LeapDecoder
 from ase_atom.operator.registry import build_operator, parse_config
 from ase_atom.operator.torch_settings import own_torch
 
 FORMAT = "ase-atom-operator/1"
 SUFFIX = ".safetensors"
+_LEAPS = "leaps."
+"""What names of a leap decoder's facts and tensors begin with."""
+
+Value = TypeVar("Value")
 
 
 @known_keywords()
@@ -60,6 +65,10 @@ def save_operator(operator: Operator, path: str | Path) -> Path:
         "config": operator.config.model_dump_json(),
         "card": operator.card.model_dump_json(),
     }
+    if isinstance(operator.leaps, LeapDecoder):
+        own, weights = operator.leaps.saved()
+        facts |= {_LEAPS + key: text for key, text in own.items()}
+        tensors |= {_LEAPS + key: value for key, value in weights.items()}
     facts["checksum"] = checksum(tensors, facts)
     # Written here and not by safetensors, whose files only their owner may read.
     replace_file(path, lambda scratch: scratch.write_bytes(save(tensors, metadata=facts)))
@@ -116,6 +125,7 @@ def load_operator(
         try:
             config = parse_config(facts["config"])
             card = OperatorCard.model_validate_json(facts["card"])
+            leaps = LeapDecoder.load(_take(facts, _LEAPS), _take(tensors, _LEAPS))
         except ValidationError as error:
             first = error.errors()[0]
             where = [str(part) for part in first["loc"] if "[" not in str(part)]
@@ -126,7 +136,14 @@ def load_operator(
             operator = build_operator(config)
         operator.card = card
         operator.load_state_dict(tensors)
+        operator.leaps = None if leaps is None else leaps.to(device)
     return evaluated_by(operator.eval().requires_grad_(False), engine, device)
+
+
+def _take(values: dict[str, Value], prefix: str) -> dict[str, Value]:
+    """Take those under a prefix out of a dictionary, and return them without it."""
+    names = [name for name in values if name.startswith(prefix)]
+    return {name.removeprefix(prefix): values.pop(name) for name in names}
 
 
 def _check_shapes(config: ArchitectureConfig, tensors: Mapping[str, Tensor]) -> None:

@@ -17,15 +17,50 @@ from ase_atom.state import PhaseState
 
 if TYPE_CHECKING:
     from ase_atom.operator.card import OperatorCard
+    from ase_atom.operator.leap.card import LeapCard
 
 ErrorEstimate = Callable[[PhaseState, float], Tensor]
 """From states and a stride in fs to the expected error of a jump, ``[B]``.
 
 That is the RMS error of the positions at its end over their RMS displacement."""
 
-Leap = Callable[[PhaseState, float, float, Callable[[torch.Size], Tensor]], PhaseState]
-"""From states, a lag in fs, a temperature in K and a source of standard normal numbers to one
-sample of the states after the lag. There are no frames between."""
+
+class Leap(Protocol):
+    """Draws states at later times, of which there are no frames between."""
+
+    @property
+    def card(self) -> LeapCard:
+        """Lags, temperatures and friction that it is for, and how its samples are settled."""
+        ...
+
+    @property
+    def fingerprint(self) -> str:
+        """What tells one from another, the same in every process."""
+        ...
+
+    def __call__(
+        self,
+        state: PhaseState,
+        lag: float,
+        temperature: float,
+        noise: Callable[[torch.Size], Tensor],
+    ) -> PhaseState:
+        """Return one sample of the states after a lag in fs at a temperature in K.
+
+        ``noise`` gives standard normal numbers. Lags and temperatures that it is not for are
+        refused.
+        """
+        ...
+
+    def draw(
+        self,
+        state: PhaseState,
+        lag: float,
+        temperature: float,
+        noise: Callable[[torch.Size], Tensor],
+    ) -> PhaseState:
+        """Do the same, unchecked, as for what is left of a lag beside its settling."""
+        ...
 
 
 class OperatorLike(Protocol):

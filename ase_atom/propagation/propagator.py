@@ -23,6 +23,7 @@ from ase_atom.propagation.ensembles import NVE, CachedPotential, Ensemble, Poten
 from ase_atom.propagation.frames import Frames, Schedule, exact
 from ase_atom.propagation.grid import check_time
 from ase_atom.propagation.guard import Guard
+from ase_atom.propagation.leaps import Leaping, check_leap, is_leap
 from ase_atom.propagation.settings import check_abilities, default_stride
 from ase_atom.propagation.steps import advance, choose
 from ase_atom.propagation.stochastic import Noise, SerialisableNoise, torch_noise
@@ -58,6 +59,8 @@ class Propagator:
         Energy correction and reversible jumps have the same defaults as in `ase-atom run`.
     stride
         Length of a jump in fs; the operator's recommendation by default, see `default_stride`.
+        One beyond the horizon and of at least 0.5 ps is that of leaps, see
+        `ase_atom.propagation.leaps`.
     frame_interval
         Time between frames in fs; the stride by default.
     seed
@@ -81,6 +84,8 @@ class Propagator:
         One `BrokenStateError` for each broken replica.
     frames_given
         Number of frames handed out so far.
+    leaping
+        What leaps, and counts the samples that it draws again; None where the stride is a jump's.
 
     Raises
     ------
@@ -115,7 +120,13 @@ class Propagator:
         frame_interval = stride if frame_interval is None else frame_interval
         check_time("stride", stride)
         check_time("frame interval", frame_interval)
-        if stride > operator.horizon:
+        self.ensemble = NVE() if ensemble is None else ensemble
+        leaping = is_leap(operator, stride)
+        if leaping:
+            check_leap(operator, self.ensemble, stride, frame_interval)
+            if adaptive is not None:
+                raise ConfigError("leaps have no tolerance: the thermal band judges each of them")
+        elif stride > operator.horizon:
             raise HorizonError(
                 f"a stride of {stride:g} fs lies beyond the operator's horizon of "
                 f"{operator.horizon:g} fs"
@@ -123,7 +134,6 @@ class Propagator:
         if operator.card is not None:
             check_state(state, operator.card)
         self.operator = operator
-        self.ensemble = NVE() if ensemble is None else ensemble
         check_abilities(operator, self.ensemble.energy_correction and potential is None)
         self.drop_broken, self.adaptive = drop_broken, adaptive
         if adaptive is not None:
@@ -138,6 +148,9 @@ class Propagator:
         self._step_of_grid = Step(stride, self._noise, self._potential)
         self.state = self.ensemble.prepare(state)
         self._guard = Guard.watch(self.state) if guard is None else guard
+        self.leaping = (
+            Leaping(operator, self.ensemble, stride, self.state, self._guard) if leaping else None
+        )
         self._alive = torch.ones(state.batch_size, dtype=torch.bool)
         self._end = Fraction(0)
         self._jumps = 0
@@ -223,6 +236,7 @@ class Propagator:
             "noise": noise.state_dict(),
             "potential": self._potential.state_dict(),
             "adaptive": {} if self.adaptive is None else self.adaptive.state_dict(),
+            "leaps": {} if self.leaping is None else self.leaping.state_dict(),
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -254,7 +268,7 @@ class Propagator:
             "frame interval": f"{float(self._interval)!r} fs",
             "drop_broken": str(self.drop_broken),
             "tolerance": repr(self.adaptive),
-        }
+        } | ({} if self.leaping is None else {"leaps": self.leaping.leaps.fingerprint})
 
     def _check_same(self, saved: Mapping[str, Any]) -> None:
         for name, value in self._settings().items():
@@ -279,6 +293,8 @@ class Propagator:
         )
         self._keepable_noise().load_state_dict(saved["noise"])
         self._potential.load_state_dict(saved["potential"], state)
+        if self.leaping is not None:
+            self.leaping.load_state_dict(saved["leaps"])
         self.state, self._guard = state, Guard.watch(first, self._guard.labels)
         self._pending = pending
         if self.adaptive is not None:
@@ -314,7 +330,12 @@ class Propagator:
         times, offsets, wanted = self._schedule.of_jump(self._jumps)
         state = self.state
         what = self.operator, self.ensemble, state, offsets, self._step_of_grid
-        if self.adaptive is None:
+        if self.leaping is not None:
+            begins = self._jumps == 0
+            positions, velocities = self.leaping.frame(
+                state, self._alive, self._step_of_grid, begins
+            )
+        elif self.adaptive is None:
             positions, velocities = advance(*what)
         else:
             positions, velocities = self.adaptive.advance(*what, self._alive)
@@ -346,14 +367,10 @@ class Propagator:
         for row in torch.nonzero(newly).flatten().tolist():
             index = int(first[row])
             frames.valid[row, index:] = False
-            self.broken.append(
-                self._guard.explain(
-                    row,
-                    float(frames.times[index]),
-                    frames.positions[row, index],
-                    frames.velocities[row, index],
-                )
-            )
+            time = float(frames.times[index])
+            lost = None if self.leaping is None else self.leaping.explain(row, time)
+            frame = frames.positions[row, index], frames.velocities[row, index]
+            self.broken.append(lost or self._guard.explain(row, time, *frame))
         self._alive &= ~newly
         return int(first[newly].min()) if bool(newly.any()) else count
 

@@ -15,8 +15,8 @@ from ase_atom.analysis.molecule.coordinates import connectivity, typical_frame
 from ase_atom.analysis.molecule.symmetry import graph
 from ase_atom.errors import DataError
 from ase_atom.molecules.coverage import MASS_TOLERANCE
-from ase_atom.molecules.superposition import superposing_rotations
 from ase_atom.molecules.topology import atom_label
+from ase_atom.superposition import superposing_rotations
 
 LEAST_FRAMES = 20
 

@@ -29,7 +29,7 @@ from ase_atom.analysis.measures.spectra import (
 )
 from ase_atom.analysis.plots import Curve, Mark, Panel, Plot, Section
 from ase_atom.analysis.statistics import Estimate
-from ase_atom.molecules.superposition import superposing_rotations
+from ase_atom.superposition import superposing_rotations
 
 _HIGHEST = {True: 4000.0, False: 2600.0}  # cm⁻¹, with and without hydrogen
 _SHORTEST_WINDOW = 200.0  # fs

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from ase_atom.molecules.superposition import superposing_rotations
+from ase_atom.superposition import superposing_rotations
 from ase_atom.units import AMU_A2_FS2_IN_EV
 
 _SPEED_OF_LIGHT = 2.99792458e-5  # cm/fs

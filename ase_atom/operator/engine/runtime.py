@@ -68,6 +68,7 @@ class OnnxEngine(OperatorBase):
         self.horizon, self.card = operator.horizon, operator.card
         self.has_energy = operator.has_energy
         self.predicts_velocities = operator.predicts_velocities
+        self.leaps = operator.leaps
         self.reason: str | None = None
         self._network = network
         self._forget()

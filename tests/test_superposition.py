@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy.spatial.transform import Rotation
 
-from ase_atom.molecules.superposition import superposing_rotations
+from ase_atom.superposition import superposing_rotations
 
 SHAPES = {
     "chiral": np.array([[0, 0, 0], [1, 0, 0], [0, 1.5, 0], [0, 0, 2.0], [1, 1, 0.3]]),

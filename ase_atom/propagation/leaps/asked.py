@@ -1,0 +1,152 @@
+"""Whether a stride means leaps, and whether these can be had."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from ase_atom.errors import ConfigError, CoverageError
+from ase_atom.molecules.topology import drawn, perceive_smiles
+from ase_atom.operator.leap.card import LeapCard
+from ase_atom.operator.protocol import Leap, OperatorLike
+from ase_atom.propagation.ensembles import Ensemble, Langevin
+from ase_atom.propagation.grid import TOLERANCE
+from ase_atom.state import PhaseState
+from ase_atom.units import PS, format_time
+
+LEAST_LAG = 500.0
+"""fs. Strides beyond the horizon mean leaps from here on: the velocities are forgotten."""
+
+SETTLING_STRIDE = 16.0
+"""fs."""
+
+
+def is_leap(operator: OperatorLike, stride: float) -> bool:
+    """Say whether a stride in fs means a leap: no jump, as it is beyond the horizon."""
+    return stride > operator.horizon and stride >= LEAST_LAG * (1 - TOLERANCE)
+
+
+def check_leap(
+    operator: OperatorLike, ensemble: Ensemble, stride: float, interval: float | None = None
+) -> Leap:
+    """Return what draws leaps, if they are as the operator has learned them.
+
+    Parameters
+    ----------
+    operator
+        That is to leap.
+    ensemble
+        Whose samples are wanted.
+    stride
+        Length of a leap, fs.
+    interval
+        Time between frames, observers or reports, fs; by default the stride.
+
+    Raises
+    ------
+    ConfigError
+        If the operator has no leaps; for another ensemble than Langevin's, another friction, lag
+        or temperature than it learned; or for frames between leaps, naming an interval that fits.
+    """
+    leaps, lag = operator.leaps, format_time(stride)
+    name = operator.card.name if operator.card else "this operator"
+    if leaps is None:
+        raise ConfigError(
+            f"a stride of {lag} means leaps, and {name} has none: python -m training.leap {name} "
+            f"trains them; jumps are at most {format_time(operator.horizon)} long"
+        )
+    if not isinstance(ensemble, Langevin):
+        raise ConfigError(
+            f"a stride of {lag} means leaps, which are samples of Langevin dynamics, not of "
+            f"{ensemble.title}: choose Langevin dynamics, or a stride of at most "
+            f"{format_time(operator.horizon)}"
+        )
+    card = leaps.card
+    card.check(stride, ensemble.temperature_K)
+    if abs(ensemble.friction - card.friction) > TOLERANCE * card.friction:
+        raise ConfigError(
+            f"the leaps of {name} are those of a friction of {card.friction * PS:g} per ps, not "
+            f"{ensemble.friction * PS:g}"
+        )
+    if stride <= settling_time(card, operator):
+        raise ConfigError(f"a leap of {lag} is no longer than its settling")
+    if interval is not None:
+        check_interval(stride, interval)
+    return leaps
+
+
+def check_interval(stride: float, interval: float, what: str = "a frame interval") -> None:
+    """Check that times at an interval, both in fs, fall on leaps.
+
+    Raises
+    ------
+    ConfigError
+        If not: a path filled in would not end at the next sample.
+    """
+    ratio = interval / stride
+    if ratio < 0.5 or abs(ratio - round(ratio)) > TOLERANCE * ratio:
+        near = max(1, round(ratio)) * stride
+        raise ConfigError(
+            f"{what} of {format_time(interval)} falls between leaps of {format_time(stride)}, "
+            f"where there is nothing: {format_time(near)} fits"
+        )
+
+
+def check_molecules(card: LeapCard, state: PhaseState) -> None:
+    """Check that leaps were trained for the molecules of a state.
+
+    Raises
+    ------
+    CoverageError
+        Naming the first that they were not trained for.
+    """
+    seen = set()
+    known = {drawn(smiles) for smiles in card.smiles}
+    for row in range(state.batch_size):
+        kind = (*state.numbers[row].tolist(), int(state.charge[row]))
+        if kind in seen:
+            continue
+        seen.add(kind)
+        atoms = state.select(torch.tensor([row])).to_atoms()[0]
+        found, plain = perceive_smiles(atoms, int(state.charge[row]))
+        if card.largest_molecule is None and not known & {found, plain}:
+            raise CoverageError(
+                f"leaps were trained for {', '.join(card.smiles[:6])}, not for {found}"
+            )
+        if card.largest_molecule is not None and len(atoms) > card.largest_molecule:
+            raise CoverageError(
+                f"leaps are for molecules of up to {card.largest_molecule} atoms, and {found} has "
+                f"{len(atoms)}"
+            )
+
+
+def settling_stride(operator: OperatorLike) -> float:
+    """Length of the jumps of settling, fs."""
+    return min(SETTLING_STRIDE, operator.horizon)
+
+
+def settling_time(card: LeapCard, operator: OperatorLike) -> float:
+    """How much of a leap is its settling, fs."""
+    return card.settling_jumps * settling_stride(operator)
+
+
+def settling_ensemble(ensemble: Langevin, card: LeapCard) -> Langevin:
+    """Return the ensemble in which stiff vibrations forget the sample within its settling."""
+    return replace(ensemble, friction=card.settling_friction)
+
+
+def refuse_leap(operator: OperatorLike, stride: float) -> None:
+    """Refuse a stride in fs that means leaps, for front ends whose steps need a path.
+
+    Raises
+    ------
+    ConfigError
+        Naming those that leap.
+    """
+    if is_leap(operator, stride):
+        raise ConfigError(
+            f"a stride of {format_time(stride)} means leaps, which OpenMM's steps cannot follow: "
+            f"ase-atom run --stride and ATOMPropagator make them; here it is at most "
+            f"{format_time(operator.horizon)}"
+        )

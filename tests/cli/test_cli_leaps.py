@@ -1,0 +1,72 @@
+"""``ase-atom run`` with a stride of picoseconds."""
+
+from __future__ import annotations
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.io import read
+from leaping import leaping_ethanol
+
+from ase_atom.cli import main
+from ase_atom.operator import save_operator
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("leaps")
+    molecule("CH3CH2OH").write(folder / "ethanol.xyz")
+    save_operator(leaping_ethanol(), folder / "leaps.safetensors")
+    return folder
+
+
+def run(files, *arguments):
+    line = [str(files / "ethanol.xyz"), "--operator", str(files / "leaps.safetensors")]
+    return main(["run", *line, *map(str, arguments)])
+
+
+def test_a_run_is_logged_summed_up_and_goes_on(files, tmp_path, capsys):
+    common = ("--stride", "1ps", "--replicas", 2, "--equilibration", "300fs")
+    assert run(files, "-o", tmp_path / "whole.traj", "--time", "4ps", *common) in (0, 4)
+    said = "".join(capsys.readouterr())
+    assert "leaps of 1 ps" in said
+    assert "8 kept, 0 drawn again" in said
+    records = ("--log", tmp_path / "part.csv", "--restart", tmp_path / "part.restart")
+    assert run(files, "-o", tmp_path / "part.traj", "--time", "2ps", *records, *common) in (0, 4)
+    assert main(["run", "--resume", str(tmp_path / "part.restart"), "--time", "4ps"]) in (0, 4)
+    for replica in range(2):
+        one, other = (
+            np.array([atoms.positions for atoms in read(tmp_path / f"{name}-{replica}.traj", ":")])
+            for name in ("whole", "part")
+        )
+        assert np.array_equal(one, other)
+    rows = list(csv.DictReader((tmp_path / "part.csv").read_text().splitlines()))
+    assert len(rows) == 10
+    assert [row["redrawn"] for row in rows] == [""] * 2 + ["0"] * 8
+    assert all(float(row["raw_potential_eV"]) < 0 for row in rows[2:])
+    record = json.loads((tmp_path / "part.json").read_text())
+    assert record["leaps"]["kept"] == 8
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--stride", "4ps", "--frame-interval", "1ps"), "4 ps fits"),
+        (("--stride", "4ps", "--frame-interval", "16fs"), "4 ps fits"),
+        (("--stride", "4ps", "--ensemble", "nve"), "Langevin"),
+        (("--stride", "4ps", "--ensemble", "bussi"), "Langevin"),
+        (("--stride", "4ps", "--friction", "5"), "10 per ps, not 5"),
+        (("--stride", "4ps", "--temperature", "700"), "300 to 500 K"),
+        (("--stride", "20ps"), "500 fs to 16 ps"),
+        (("--stride", "100fs"), "leap of at least 0.5 ps"),
+    ],
+)
+def test_bad_input_is_one_line_and_writes_nothing(files, tmp_path, capsys, arguments, named):
+    assert run(files, "-o", tmp_path / "a.xtc", "--time", "40ps", *arguments) == 2
+    said = capsys.readouterr().err.strip()
+    assert named in said
+    assert "\n" not in said
+    assert not any(tmp_path.iterdir())

@@ -1,0 +1,174 @@
+"""Training of leaps: the teacher's runs, pairs, the loss, the command, and what judges them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+
+from ase_atom.errors import ConfigError, DataError
+from ase_atom.operator import load_operator, save_operator
+from ase_atom.operator.leap import LeapConfig, LeapNetwork
+from training.leap.command import Schedule, assignments, compounds, train_leaps
+from training.leap.config import LeapTrainingConfig
+from training.leap.learning import LeapModule
+from training.leap.measures import (
+    Coordinates,
+    axes_after,
+    divergence,
+    legendre,
+    states,
+    transitions,
+)
+from training.leap.pairs import PairSampler, laid
+from training.leap.teacher import Assignment, TeacherRun, make_runs, read_run
+
+SMALL = LeapConfig(
+    elements=(1, 6, 8),
+    width=16,
+    pair_width=8,
+    vector_channels=8,
+    blocks=1,
+    energy_blocks=1,
+    pair_vectors=4,
+    radial_channels=4,
+)
+
+
+def random_run(temperature: float = 300.0, frames: int = 40, seed: int = 0) -> TeacherRun:
+    atoms = molecule("CH3CH2OH")
+    noise = torch.randn(4, frames, 9, 3, generator=torch.Generator().manual_seed(seed))
+    positions = torch.tensor(atoms.positions, dtype=torch.float32) + 0.05 * noise
+    masses = torch.tensor(atoms.get_masses())
+    numbers = torch.tensor(atoms.numbers).long()
+    return TeacherRun("CCO", numbers, masses, positions, 64.0, temperature, 0.01, "none")
+
+
+def test_pairs_are_a_lag_apart_and_laid_on_each_other():
+    run = random_run()
+    sampler = PairSampler([run, random_run(500.0)], (1, 6, 8), (320.0, 16000.0), 64, 3)
+    pairs = sampler.draw(7)
+    assert set(pairs.temperatures.tolist()) == {300.0, 500.0}
+    assert bool((pairs.lags >= 320).all())
+    assert bool((pairs.lags <= 39 * 64).all())
+    for side in (pairs.start, pairs.end):
+        assert side.mean(1).abs().max() < 1e-5
+    again = sampler.draw(7)
+    assert torch.equal(pairs.end, again.end)
+    assert not torch.equal(pairs.end, sampler.draw(8).end)
+
+
+def test_a_turned_structure_is_laid_back():
+    atoms = molecule("CH3CH2OH")
+    start = atoms.positions[None]
+    atoms.rotate(70, (1, 1, 0))
+    one, other = laid(start, atoms.positions[None] + 3.0, atoms.get_masses())
+    assert np.abs(one - other).max() < 1e-9
+
+
+def test_runs_that_are_too_short_are_refused():
+    with pytest.raises(DataError, match="no more than the shortest lag"):
+        PairSampler([random_run(frames=4)], (1, 6, 8), (320.0, 16000.0), 64, 0)
+
+
+def test_the_loss_is_that_of_the_networks_own_output():
+    # A network that says nothing guesses x_s, which is off by s (x_noise - x_1): over scale s,
+    # spread² / scale² of noise and the difference of the structures.
+    network = LeapNetwork(SMALL)
+    with torch.no_grad():
+        for layer in (network.vector_out, network.pair_out):
+            for weight in layer.parameters():
+                weight.zero_()
+    config = LeapTrainingConfig(network=SMALL, batch_size=4000)
+    sampler = PairSampler([random_run()], (1, 6, 8), config.lags, 4000, 0)
+    pairs = sampler.draw(0)
+    module = LeapModule(network, config, sampler, None)
+    with torch.no_grad():
+        loss = float(module.loss(pairs, torch.Generator().manual_seed(0)))
+    apart = float((pairs.start - pairs.end).square().mean())
+    expected = (SMALL.spread**2 * 8 / 9 + apart) / SMALL.scale**2
+    assert loss == pytest.approx(expected, rel=0.02)
+
+
+def test_one_command_makes_runs_trains_and_goes_on(tmp_path):
+    operator = load_operator("ethanol-gfn2")
+    jobs = [Assignment("CCO", [molecule("CH3CH2OH")], 300.0, 3, 1280.0, seed=4)]
+    folder = tmp_path / "work"
+    config = LeapTrainingConfig(network=SMALL, steps=2, batch_size=8, checkpoint_every=1)
+    leaps = train_leaps(operator, operator, jobs, config, folder, "by hand")
+    (file,) = (folder / "teacher").iterdir()
+    made = file.stat().st_mtime_ns
+    assert read_run(file).positions.shape == (3, 21, 9, 3)
+    assert leaps.card.lags_fs == (500.0, pytest.approx(0.8 * 1280.0))
+    assert leaps.card.temperature_range_K == (300.0, 300.0)
+    longer = config.model_copy(update={"steps": 3})
+    more = train_leaps(operator, operator, jobs, longer, folder, "by hand")
+    assert file.stat().st_mtime_ns == made
+    assert more.fingerprint != leaps.fingerprint
+    operator.leaps = more
+    found = load_operator(save_operator(operator, tmp_path / "both.safetensors"))
+    assert found.leaps.fingerprint == more.fingerprint
+    with pytest.raises(ConfigError, match="batch_size: 8 → 16"):
+        other = config.model_copy(update={"batch_size": 16})
+        train_leaps(operator, operator, jobs, other, folder, "by hand")
+    with pytest.raises(DataError, match="another operator"):
+        list(make_runs(load_operator("ethanol-pbe"), jobs, folder / "teacher"))
+
+
+def test_molecules_are_those_of_the_card_or_those_named(tmp_path):
+    operator = load_operator("ethanol-gfn2")
+    (found,) = compounds(operator, [])
+    assert found.smiles == "CCO"
+    assert len(found.structures) == 8
+    molecule("CH3CH2OH").write(tmp_path / "a.xyz")
+    (given,) = compounds(operator, [str(tmp_path / "a.xyz")])
+    assert given.smiles == "CCO"
+    with pytest.raises(ConfigError, match="name those to learn leaps of"):
+        list(compounds(load_operator("tg80-gfn2"), []))
+    jobs = assignments([found], [Schedule(300.0, 2, 1e3), Schedule(400.0, 2, 1e3)], 0.01, 0)
+    assert len({job.file for job in jobs}) == 2
+
+
+# -- measures --------------------------------------------------------------------------------------
+
+
+def test_states_and_transitions_of_a_known_chain():
+    rng = np.random.default_rng(0)
+    truth = np.array([[0.2, 0.4, 0.4], [0.1, 0.6, 0.3], [0.1, 0.3, 0.6]])
+    before = rng.integers(3, size=60_000)
+    after = (rng.random(len(before))[:, None] > truth.cumsum(1)[before]).sum(1)
+    assert np.abs(transitions(before, after) - truth).max() < 0.01
+    assert states(np.radians([180.0, 60.0, -60.0, -179.0, 119.0, 121.0])).tolist() == [
+        *(0, 1, 2, 0, 1, 0)
+    ]
+
+
+def test_the_divergence_of_equal_distributions_is_none_in_the_mean():
+    rng = np.random.default_rng(1)
+    equal = [divergence(*(rng.uniform(-np.pi, np.pi, 500) for _ in range(2))) for _ in range(300)]
+    assert abs(np.mean(equal)) < 3 * np.std(equal) / np.sqrt(300) + 3e-4
+    apart = divergence(rng.uniform(-np.pi, 0, 5000), rng.uniform(0, np.pi, 5000))
+    assert apart == pytest.approx(np.log(2), abs=0.01)
+
+
+def test_torsions_have_the_angles_that_ase_finds():
+    atoms = molecule("CH3CH2OH")
+    atoms.rattle(0.1, seed=2)
+    coordinates = Coordinates.of(atoms)
+    found = np.degrees(coordinates.angles(atoms.positions[None])[0])
+    for angle, torsion in zip(found, coordinates.torsions, strict=True):
+        assert angle % 360 == pytest.approx(atoms.get_dihedral(*torsion) % 360, abs=1e-6)
+    assert len(coordinates.bonds) == 8
+
+
+def test_axes_of_a_turned_molecule_are_its_own():
+    atoms = molecule("CH3CH2OH")
+    start = atoms.positions[None].copy()
+    arms = atoms.positions - atoms.get_center_of_mass()
+    squares = np.einsum("n,nx,ny->xy", atoms.get_masses(), arms, arms)
+    axis = np.linalg.eigh(squares)[1][:, 0]
+    atoms.rotate(30, axis)
+    cosines = axes_after(start, atoms.positions[None], atoms.get_masses())[0]
+    assert cosines == pytest.approx([1.0, np.sqrt(0.75), np.sqrt(0.75)], abs=1e-6)
+    assert legendre(np.array([1.0]))[1][0] == 1.0

@@ -1,0 +1,78 @@
+"""Leaps for an operator: ``python -m training.leap OPERATOR [MOLECULE ...] -o FILE``.
+
+The operator teaches: Langevin trajectories of it, then a decoder that draws from what they do in
+picoseconds, then one file with both.
+"""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from ase_atom.commandline import run_command
+from ase_atom.errors import ConfigError
+from ase_atom.io.registry import check_free
+from ase_atom.operator import load_operator, save_operator
+from ase_atom.operator.torch_settings import set_threads
+from ase_atom.units import PS
+from training.data.store import data_folder
+from training.leap.command import STANDARD, assignments, compounds, train_leaps
+from training.leap.config import LeapTrainingConfig
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+
+@app.command()
+def run(
+    operator: Annotated[str, typer.Argument(help="Name of a shipped operator, or a file.")],
+    molecules: Annotated[
+        list[str] | None,
+        typer.Argument(help="Structure files or SMILES; by default those on the card."),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="File of operator and leaps; default: NAME-leaps."),
+    ] = None,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 7500,
+    share: Annotated[
+        float, typer.Option(min=0.001, help="Teacher's replicas, as a share of the standard.")
+    ] = 1.0,
+    folder: Annotated[
+        Path | None,
+        typer.Option(help="Of trajectories and checkpoints; default: leaps/NAME, data folder."),
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of trajectories and training.")] = 0,
+    threads: Annotated[int, typer.Option(min=1, help="CPU threads.")] = 1,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
+) -> None:
+    """Train leaps from the operator's own trajectories; the same command goes on."""
+    set_threads(threads)
+    teacher = load_operator(operator, "auto")
+    found = load_operator(operator)
+    if not found.has_energy:
+        raise ConfigError(f"{operator} has no energy head, by which leaps are judged")
+    path = output or Path(f"{found.name}-leaps.safetensors")
+    check_free(path, overwrite)
+    schedules = [each._replace(replicas=max(2, round(each.replicas * share))) for each in STANDARD]
+    friction = 10.0 / PS
+    jobs = assignments(list(compounds(teacher, molecules or [])), schedules, friction, seed)
+    config = LeapTrainingConfig(steps=steps, seed=seed, threads=threads)
+    command = f"python -m training.leap {shlex.join(sys.argv[1:])}"
+    place = folder or data_folder() / "leaps" / found.name
+    found.leaps = train_leaps(found, teacher, jobs, config, place, command)
+    save_operator(found, path)
+    print(f"operator with leaps: {path}")
+
+
+def main() -> None:
+    """Run the command; a mistake is one line and exit code 2."""
+    stopped = "the same command goes on from the last checkpoint"
+    sys.exit(run_command(app, "python -m training.leap", stopped=stopped))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,187 @@
+"""From an operator and its molecules to one file with both decoders."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+from ase import Atoms
+from ase.io import read
+
+from ase_atom.errors import ConfigError
+from ase_atom.files import replace_text
+from ase_atom.io.guard import reading
+from ase_atom.molecules.catalogue import operator_for
+from ase_atom.molecules.topology import perceive_smiles
+from ase_atom.operator import Operator, OperatorLike
+from ase_atom.operator.leap import LeapCard, LeapDecoder
+from ase_atom.operator.leap.card import SHORTEST
+from training.data.molecules import embed
+from training.leap.config import LeapTrainingConfig
+from training.leap.learning import learn
+from training.leap.teacher import Assignment, TeacherRun, make_runs
+from training.learning.config import differences, listed
+
+CONFORMERS = 8
+"""Structures that runs of a molecule given as SMILES start from."""
+
+LONGEST = 0.8
+"""Part of a run that a pair may be apart: fewer starts would be few molecules."""
+
+
+class Compound(NamedTuple):
+    """A molecule to learn leaps of."""
+
+    smiles: str
+    structures: list[Atoms]
+
+
+class Schedule(NamedTuple):
+    """The teacher's runs of each molecule at one temperature."""
+
+    temperature_K: float
+    replicas: int
+    duration: float
+
+
+STANDARD = (
+    Schedule(300.0, 96, 40000.0),
+    Schedule(400.0, 32, 20000.0),
+    Schedule(500.0, 32, 20000.0),
+)
+"""Most at the temperature that most simulations have; hops are many where it is hot."""
+
+
+def compounds(operator: OperatorLike, molecules: Sequence[str]) -> Iterator[Compound]:
+    """Molecules given as structure files or SMILES, by default those of the operator's card.
+
+    Raises
+    ------
+    ConfigError
+        If the card lists none of its own, or something is neither.
+    CoverageError
+        If the operator was not trained for one.
+    """
+    card = operator.card
+    if not molecules and (card is None or card.largest_molecule is not None):
+        raise ConfigError("this operator is for molecules in general: name those to learn leaps of")
+    for text in molecules or (card.smiles if card is not None else ()):
+        if Path(text).is_file():
+            with reading(Path(text), ConfigError, what="is no structure file"):
+                atoms = read(text)
+            structures = [atoms]
+        else:
+            structures = [embed(text, seed) for seed in range(CONFORMERS)]
+        operator_for(structures[0], operator)
+        yield Compound(perceive_smiles(structures[0])[1], structures)
+
+
+def assignments(
+    found: Sequence[Compound], schedules: Sequence[Schedule], friction: float, seed: int
+) -> list[Assignment]:
+    """All runs, hottest last: training may begin where the first are there."""
+    return [
+        Assignment(
+            compound.smiles,
+            compound.structures,
+            schedule.temperature_K,
+            schedule.replicas,
+            schedule.duration,
+            seed,
+            friction,
+        )
+        for schedule in schedules
+        for compound in found
+    ]
+
+
+def train_leaps(
+    operator: Operator,
+    teacher: OperatorLike,
+    jobs: Sequence[Assignment],
+    config: LeapTrainingConfig,
+    folder: Path,
+    command: str,
+) -> LeapDecoder:
+    """Make the teacher's runs, train, and return the decoder.
+
+    Parameters
+    ----------
+    operator
+        Whose leaps they are to be.
+    teacher
+        The same, on the engine that makes its trajectories.
+    jobs
+        Runs of the teacher.
+    config
+        Of the training.
+    folder
+        Where runs and checkpoints are kept; what is there is not made again.
+    command
+        For the card.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds a training with other settings.
+    DataError
+        If a run is damaged, or of another operator.
+    """
+    runs = []
+    for job, run in zip(jobs, make_runs(teacher, jobs, folder / "teacher"), strict=True):
+        count, frames = run.positions.shape[:2]
+        print(f"teacher: {job.smiles} at {job.temperature_K:g} K, {count} × {frames} frames")
+        runs.append(run)
+    elements = tuple(sorted({int(number) for run in runs for number in run.numbers}))
+    longest = min(config.lags[1], LONGEST * min(run.duration for run in runs))
+    network = config.network.model_copy(
+        update={"elements": elements, "horizon": longest, "segment": longest}
+    )
+    config = config.model_copy(update={"network": network, "lags": (config.lags[0], longest)})
+    _check_same(config, folder)
+    decoder = learn(config, runs, folder)
+    kelvin = sorted(run.temperature_K for run in runs)
+    card = LeapCard(
+        smiles=sorted({run.smiles for run in runs}),
+        lags_fs=(SHORTEST, longest),
+        temperature_range_K=(kelvin[0], kelvin[-1]),
+        friction=runs[0].friction,
+        training_command=command,
+        training_config=config.model_dump(mode="json"),
+        data_fingerprint=fingerprint(runs),
+        notes=f"learned from {operator.name} itself, fingerprint {operator.fingerprint[:16]}",
+    )
+    return LeapDecoder(decoder, card)
+
+
+def fingerprint(runs: Sequence[TeacherRun]) -> str:
+    """SHA-256 over the positions and settings of runs, whatever their order."""
+    marks = []
+    for run in runs:
+        digest = hashlib.sha256(run.positions.contiguous().numpy().tobytes())
+        digest.update(f"{run.smiles} {run.temperature_K} {run.interval} {run.operator}".encode())
+        marks.append(digest.hexdigest())
+    return hashlib.sha256("".join(sorted(marks)).encode()).hexdigest()
+
+
+_FREE = ("steps", "threads", "checkpoint_every", "log_every")
+"""Settings that may change where a training goes on."""
+
+
+def _check_same(config: LeapTrainingConfig, folder: Path) -> None:
+    path, now = folder / "leaps.json", config.model_dump(mode="json")
+    if path.exists():
+        with reading(path, ConfigError):
+            before = json.loads(path.read_text())
+        changed = {
+            name: change for name, change in differences(before, now).items() if name not in _FREE
+        }
+        if changed:
+            raise ConfigError(
+                f"{folder} holds a training with other settings ({listed(changed)}): choose "
+                "another --folder"
+            )
+    replace_text(path, json.dumps(now, indent=1))
