@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from ase import Atoms
 from numpy.typing import NDArray
 
 from ase_atom.molecules.lewis import lewis_structure
@@ -31,26 +30,28 @@ class Handedness:
         Of volumes and of cosines of the torsions in the first structure, ``[C + D]``.
     """
 
-    centres: NDArray
-    double_bonds: NDArray
-    signs: NDArray
+    centres: NDArray[np.intp]
+    double_bonds: NDArray[np.intp]
+    signs: NDArray[np.float64]
 
     @classmethod
-    def of(cls, atoms: Atoms, charge: int = 0) -> Handedness:
-        """Take the signs of a structure, with bonds perceived from its positions."""
-        bonds = perceive_bonds(atoms)
-        neighbours = neighbours_of(bonds, len(atoms))
+    def of(
+        cls, numbers: NDArray[np.integer], positions: NDArray[np.floating], charge: int = 0
+    ) -> Handedness:
+        """Take the signs of a structure, ``[N]`` and ``[N, 3]``, with bonds from its positions."""
+        bonds = perceive_bonds(numbers, positions)
+        neighbours = neighbours_of(bonds, len(numbers))
         centres = [(i, *near[:_THREE]) for i, near in enumerate(neighbours) if len(near) == _FOUR]
         doubles = [
             (_other(neighbours[i], j), i, j, _other(neighbours[j], i))
-            for i, j in double_bonds(atoms, bonds, charge)
+            for i, j in double_bonds(numbers, bonds, charge)
             if 1 < len(neighbours[i]) <= _THREE and 1 < len(neighbours[j]) <= _THREE
         ]
         found = cls(_quadruples(centres), _quadruples(doubles), np.empty(0))
-        signs = found.measured(atoms.positions[None])[0]
+        signs = found.measured(positions[None])[0]
         return cls(found.centres, found.double_bonds, signs)
 
-    def measured(self, positions: NDArray) -> NDArray:
+    def measured(self, positions: NDArray[np.floating]) -> NDArray[np.float64]:
         """Signs of structures ``[T, N, 3]``: ``[T, C + D]``."""
         origin, *ends = (positions[:, column] for column in self.centres.T)
         arms = [end - origin for end in ends]
@@ -59,11 +60,12 @@ class Handedness:
         axis = right - left
         normals = np.cross(first - left, axis), np.cross(last - right, axis)
         cosines = np.einsum("tdx,tdx->td", *normals)
-        return np.sign(np.concatenate([volumes, cosines], axis=1))
+        signs: NDArray[np.float64] = np.sign(np.concatenate([volumes, cosines], axis=1))
+        return signs
 
-    def kept(self, positions: NDArray) -> NDArray:
+    def kept(self, positions: NDArray[np.floating]) -> NDArray[np.bool_]:
         """Say of structures ``[T, N, 3]`` whether they have the signs of the first: ``[T]``."""
-        kept: NDArray = (self.measured(positions) == self.signs).all(axis=1)
+        kept: NDArray[np.bool_] = (self.measured(positions) == self.signs).all(axis=1)
         return kept
 
 
@@ -77,21 +79,23 @@ def neighbours_of(bonds: Sequence[tuple[int, int]], atoms: int) -> list[list[int
 
 
 def double_bonds(
-    atoms: Atoms, bonds: Sequence[tuple[int, int]], charge: int = 0
+    numbers: NDArray[np.integer], bonds: Sequence[tuple[int, int]], charge: int = 0
 ) -> list[tuple[int, int]]:
     """Bonds of order two in the Lewis structure; none where there is no such structure."""
     try:
-        orders, _ = lewis_structure(atoms.numbers.tolist(), bonds, charge)
+        orders, _ = lewis_structure(numbers.tolist(), bonds, charge)
     except ValueError:
         return []
     return [bond for bond, order in zip(bonds, orders, strict=True) if order == 2]
 
 
-def rotatable_bonds(atoms: Atoms, charge: int = 0) -> list[tuple[int, int]]:
+def rotatable_bonds(
+    numbers: NDArray[np.integer], positions: NDArray[np.floating], charge: int = 0
+) -> list[tuple[int, int]]:
     """Single bonds in no ring about which both ends turn, methyl groups included."""
-    bonds = perceive_bonds(atoms)
-    neighbours = neighbours_of(bonds, len(atoms))
-    stiff = set(double_bonds(atoms, bonds, charge))
+    bonds = perceive_bonds(numbers, positions)
+    neighbours = neighbours_of(bonds, len(numbers))
+    stiff = set(double_bonds(numbers, bonds, charge))
     return [
         (i, j)
         for i, j in bonds
@@ -119,5 +123,5 @@ def _other(near: Sequence[int], not_this: int) -> int:
     return next(atom for atom in near if atom != not_this)
 
 
-def _quadruples(rows: Sequence[tuple[int, ...]]) -> NDArray:
+def _quadruples(rows: Sequence[tuple[int, ...]]) -> NDArray[np.intp]:
     return np.array(rows, dtype=int).reshape(-1, 4)

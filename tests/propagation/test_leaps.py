@@ -7,7 +7,6 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from ase import Atoms
 from ase.build import molecule
 from leaping import leaping_ethanol
 
@@ -228,8 +227,7 @@ def test_the_band_is_that_of_harmonic_vibrations():
     energies = torch.from_numpy(0.5 * KB * 300.0 * rng.chisquare(21, 200_000))
     wide = ThermalBand(*(getattr(band, name).expand(len(energies)) for name in vars(band)))
     assert int((~wide.holds(energies)).sum()) <= 3
-    cold = int((~wide.is_thermal(energies)).sum())
-    assert 120 < cold < 290
+    assert int((~wide.is_thermal(energies)).sum()) <= 3
     assert not wide.is_thermal(torch.zeros(len(energies))).any()
     assert abs(float(energies.mean()) / float(band.expected) - 1) < 0.01
 
@@ -239,7 +237,7 @@ def test_the_band_is_that_of_harmonic_vibrations():
 
 def test_a_mirror_image_is_another_molecule_and_a_turned_one_is_not():
     atoms = molecule("CH3CH2OH")
-    handed = Handedness.of(atoms)
+    handed = Handedness.of(atoms.numbers, atoms.positions)
     turned = atoms.copy()
     turned.rotate(50, (1, 2, 3))
     mirror = atoms.positions * [1, 1, -1]
@@ -248,7 +246,7 @@ def test_a_mirror_image_is_another_molecule_and_a_turned_one_is_not():
 
 def test_a_double_bond_that_turns_is_told_and_an_inverted_amine_is_none():
     ethene = molecule("C2H4")
-    handed = Handedness.of(ethene)
+    handed = Handedness.of(ethene.numbers, ethene.positions)
     assert len(handed.double_bonds) == 1
     first, left, right, last = handed.double_bonds[0]
     turned = ethene.copy()
@@ -258,7 +256,9 @@ def test_a_double_bond_that_turns_is_told_and_an_inverted_amine_is_none():
     turned.set_dihedral(first, left, right, last, angle + 180, indices=side)
     assert handed.kept(turned.positions[None]).tolist() == [False]
     ammonia = molecule("NH3")
-    assert Handedness.of(ammonia).kept(ammonia.positions[None] * [1, 1, -1]).tolist() == [True]
+    assert Handedness.of(ammonia.numbers, ammonia.positions).kept(
+        ammonia.positions[None] * [1, 1, -1]
+    ).tolist() == [True]
 
 
 @pytest.mark.parametrize(
@@ -266,8 +266,11 @@ def test_a_double_bond_that_turns_is_told_and_an_inverted_amine_is_none():
     [("CH3CH2OH", 2), ("C2H4", 0), ("C6H6", 0), ("CH4", 0), ("H2O", 0), ("C3H8", 2)],
 )
 def test_bonds_that_turn_are_counted(name, count):
-    assert len(rotatable_bonds(molecule(name))) == count
+    assert len(rotatable_bonds(molecule(name).numbers, molecule(name).positions)) == count
 
 
 def test_handedness_of_atoms_without_any():
-    assert Handedness.of(Atoms("He")).kept(np.zeros((2, 1, 3))).tolist() == [True, True]
+    assert Handedness.of(np.array([2]), np.zeros((1, 3))).kept(np.zeros((2, 1, 3))).tolist() == [
+        True,
+        True,
+    ]

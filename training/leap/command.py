@@ -76,7 +76,9 @@ def compounds(operator: OperatorLike, molecules: Sequence[str]) -> Iterator[Comp
         else:
             structures = [embed(text, seed) for seed in range(CONFORMERS)]
         operator_for(structures[0], operator)
-        yield Compound(perceive_smiles(structures[0])[1], structures)
+        yield Compound(
+            perceive_smiles(structures[0].numbers, structures[0].positions)[1], structures
+        )
 
 
 def assignments(

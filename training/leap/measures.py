@@ -35,14 +35,17 @@ class Coordinates:
     @classmethod
     def of(cls, atoms: Atoms) -> Coordinates:
         """Find those of a structure."""
-        bonds = perceive_bonds(atoms)
+        bonds = perceive_bonds(atoms.numbers, atoms.positions)
         near = neighbours_of(bonds, len(atoms))
 
         def heaviest(atom: int, other: int) -> int:
             ends = [each for each in near[atom] if each != other]
             return max(ends, key=lambda end: (atoms.numbers[end], -end))
 
-        torsions = [(heaviest(i, j), i, j, heaviest(j, i)) for i, j in rotatable_bonds(atoms)]
+        torsions = [
+            (heaviest(i, j), i, j, heaviest(j, i))
+            for i, j in rotatable_bonds(atoms.numbers, atoms.positions)
+        ]
         return cls(np.array(bonds).reshape(-1, 2), np.array(torsions, dtype=int).reshape(-1, 4))
 
     def lengths(self, x: NDArray) -> NDArray:

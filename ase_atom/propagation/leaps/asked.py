@@ -109,7 +109,7 @@ def check_molecules(card: LeapCard, state: PhaseState) -> None:
             continue
         seen.add(kind)
         atoms = state.select(torch.tensor([row])).to_atoms()[0]
-        found, plain = perceive_smiles(atoms, int(state.charge[row]))
+        found, plain = perceive_smiles(atoms.numbers, atoms.positions, int(state.charge[row]))
         if card.largest_molecule is None and not known & {found, plain}:
             raise CoverageError(
                 f"leaps were trained for {', '.join(card.smiles[:6])}, not for {found}"

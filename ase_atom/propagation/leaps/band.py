@@ -15,13 +15,11 @@ from ase_atom.state import PhaseState
 from ase_atom.units import KB
 
 CHANCE = 1e-6
-"""How likely harmonic vibrations are to have more energy than the band allows."""
+"""How likely harmonic vibrations are to have more energy than the band allows; or less than a start
+that is called cold."""
 
 DEPTH = 20.0
 """k_B T below the minimum that the start leads to, where other conformers may lie."""
-
-COLD = 1e-3
-"""How likely harmonic vibrations are to have less energy than a start that is called cold."""
 
 _ITERATIONS = 200
 _RATTLE = 0.03  # Å
@@ -63,7 +61,7 @@ class ThermalBand:
 
         low = torch.full_like(freedom, -2 * DEPTH * unit)
         expected = unit * freedom
-        return cls(floor, low, quantile(CHANCE), quantile(1 - COLD), expected)
+        return cls(floor, low, quantile(CHANCE), quantile(1 - CHANCE), expected)
 
     def holds(self, energies: Tensor) -> Tensor:
         """Whether energies in eV lie inside, ``[B]``; one that is no number does not."""
@@ -96,7 +94,7 @@ def _minimum(operator: OperatorLike, state: PhaseState) -> float:
 
     first = float(operator.energy(state)[0])
 
-    def slope(x: NDArray) -> tuple[float, NDArray]:
+    def slope(x: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         positions = torch.from_numpy(x.reshape(1, -1, 3)).to(state.positions)
         energy, forces = operator.energy_and_forces(state.replace(positions=positions))
         return float(energy[0]) - first, -forces.double().numpy().ravel()

@@ -13,7 +13,7 @@ from ase_atom.errors import BrokenStateError
 from ase_atom.errors.warning import warn
 from ase_atom.molecules.handedness import Handedness, rotatable_bonds
 from ase_atom.operator.protocol import OperatorLike
-from ase_atom.propagation.ensembles import CachedPotential, Langevin, Step
+from ase_atom.propagation.ensembles import CachedPotential, Ensemble, Langevin, Step
 from ase_atom.propagation.guard import Guard
 from ase_atom.propagation.leaps.asked import (
     check_leap,
@@ -72,21 +72,23 @@ class Leaping:
     def __init__(
         self,
         operator: OperatorLike,
-        ensemble: Langevin,
+        ensemble: Ensemble,
         stride: float,
         state: PhaseState,
         guard: Guard,
     ) -> None:
         self.leaps = check_leap(operator, ensemble, stride)
+        assert isinstance(ensemble, Langevin)  # as was checked
         self.operator, self.ensemble, self.stride = operator, ensemble, stride
-        self.tally, self.last = LeapTally(), None
+        self.tally = LeapTally()
+        self.last: LastLeap | None = None
         check_molecules(self.leaps.card, state)
         self._lost: dict[int, str] = {}
         self._guard = guard
         self._calm = settling_ensemble(ensemble, self.leaps.card)
         self._lag = stride - settling_time(self.leaps.card, operator)
         self._handed = [
-            Handedness.of(atoms, int(charge))
+            Handedness.of(atoms.numbers, atoms.positions, int(charge))
             for atoms, charge in zip(state.to_atoms(), state.charge, strict=True)
         ]
         floor = floors(operator, state) if operator.has_energy else torch.zeros(state.batch_size)
@@ -254,7 +256,7 @@ class Leaping:
     def _thermal(self, state: PhaseState, rows: Tensor, step: Step) -> PhaseState:
         """Bring replicas that do not start in the thermal band there."""
         for atoms, charge in zip(state.to_atoms()[:1], state.charge[:1].tolist(), strict=True):
-            if not rotatable_bonds(atoms, charge):
+            if not rotatable_bonds(atoms.numbers, atoms.positions, charge):
                 warn(
                     f"{atoms.get_chemical_formula()} has no bond that turns: leaps of it are "
                     "samples, but jumps would reach them as soon"
