@@ -28,6 +28,6 @@ run = propagate_replicas(
     overwrite=True,
 )
 
-torsions = np.array([atoms.get_dihedral(1, 0, 2, 3) for atoms in replicas])
+torsions = np.array([atoms.get_dihedral(0, 1, 2, 3) for atoms in replicas])
 gauche = np.abs((torsions + 180) % 360 - 180) < 120
 print(f"{run.frames[0]} frames each, {len(run.broken)} lost, {gauche.sum()} of 16 end gauche")

@@ -1,0 +1,54 @@
+"""What the leaps of ethanol-gfn2 do to ethanol: bonds, energies, torsions."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from ase.build import molecule
+
+from ase_atom import PhaseState, load_operator
+from ase_atom.propagation import Langevin, Propagator, equilibrate, sample_velocities
+from ase_atom.units import KB
+
+
+@pytest.fixture(scope="module")
+def leapt():
+    """Propagator after two leaps of 4 ps of 32 replicas, all from the trans conformer."""
+    operator = load_operator("ethanol-gfn2", engine="auto")
+    state = PhaseState.from_atoms(molecule("CH3CH2OH")).repeat(32)
+    state = sample_velocities(state, 300.0, torch.Generator().manual_seed(0))
+    state = equilibrate(operator, state, 300.0, duration=320.0, seed=1).state
+    propagator = Propagator(operator, state, Langevin(300.0, 0.01), stride=4000.0, seed=2)
+    for _ in propagator.run(8000.0):
+        pass
+    return propagator
+
+
+def test_few_samples_are_drawn_again(leapt):
+    assert leapt.leaping.tally.kept == 64
+    assert leapt.leaping.tally.drawn_again <= 2
+
+
+def test_energies_are_thermal(leapt):
+    tally = leapt.leaping.tally
+    # Of harmonic vibrations, up to what the two conformers and anharmonicity add.
+    spread = KB * 300.0 * np.sqrt(21 / 2 / 64)
+    assert abs(tally.settled - tally.expected) / 64 < 0.03 + 4 * spread
+    assert abs(tally.raw - tally.settled) / 64 < 0.05
+
+
+def test_bonds_have_their_lengths(leapt):
+    x = leapt.state.positions.numpy()
+    for (i, j), length in {(0, 1): 1.530, (1, 2): 1.417, (2, 3): 0.968}.items():
+        found = np.linalg.norm(x[:, i] - x[:, j], axis=1)
+        assert found.mean() == pytest.approx(length, abs=4 * 0.032 / np.sqrt(32) + 0.005)
+        assert 0.01 < found.std() < 0.06
+
+
+def test_the_hydroxyl_group_has_turned(leapt):
+    angles = [atoms.get_dihedral(0, 1, 2, 3) for atoms in leapt.state.to_atoms()]
+    trans = sum(120 < angle < 240 for angle in angles)
+    assert trans <= 8  # of 32, where the run has 0.05
+    sides = [angle < 180 for angle in angles if not 120 < angle < 240]
+    assert 0 < sum(sides) < len(sides)
