@@ -144,7 +144,7 @@ def run(
     ),
     fallback: str | None = typer.Option(
         None,
-        help="Move molecules with forces where even short jumps err more than --tolerance (0.05 "
+        help="Move molecules with forces where even short jumps err more than --tolerance (0.12 "
         "by default): gfn2, gfn1, pyscf:FUNCTIONAL/BASIS, or an ASE calculator as MODULE:CLASS.",
         rich_help_panel=_TRUST,
     ),

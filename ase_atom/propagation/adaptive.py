@@ -19,7 +19,7 @@ from ase_atom.propagation.steps import advance, finish, jump, reversible_jump
 from ase_atom.state import PhaseState
 from ase_atom.units import format_time
 
-TOLERANCE = 0.05
+TOLERANCE = 0.12
 """Expected error of a jump up to which it is made."""
 
 SHORTEST, LONGEST = 4.0, 64.0
