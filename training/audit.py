@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -74,19 +75,10 @@ def run(
 
     if threads:
         set_threads(threads)
-    others: dict[str, list[Path]] = {}
-    for word in also or ():
-        label, equals, path = word.partition("=")
-        if not equals or not label or not Path(path).exists():
-            raise ConfigError(f"--also takes LABEL=PATH of an operator or a folder, not {word!r}")
-        others.setdefault(label, []).append(Path(path))
+    others = _others(also or ())
     model = load_operator(operator)
     output = output or Path("audit") / model.name
-    there = next(path for path in (output, *output.parents) if path.exists())
-    if not there.is_dir():
-        raise ConfigError(f"{there} is a file: --output takes a folder")
-    if (output / "audit.md").exists():
-        raise ConfigError(f"{output} holds an audit: give another --output, or remove it")
+    _check_output(output)
     if reference and not langevin:
         raise ConfigError("--reference is for --langevin: say how many ps to run")
     stride = default_stride(model) if stride is None else stride
@@ -111,6 +103,25 @@ def run(
     write_page(found, output)
     print(as_markdown(found))
     print(f"written to {output}")
+
+
+def _others(words: Sequence[str]) -> dict[str, list[Path]]:
+    """Operators to compare with, by label, from ``LABEL=PATH``."""
+    others: dict[str, list[Path]] = {}
+    for word in words:
+        label, equals, path = word.partition("=")
+        if not equals or not label or not Path(path).exists():
+            raise ConfigError(f"--also takes LABEL=PATH of an operator or a folder, not {word!r}")
+        others.setdefault(label, []).append(Path(path))
+    return others
+
+
+def _check_output(output: Path) -> None:
+    there = next(path for path in (output, *output.parents) if path.exists())
+    if not there.is_dir():
+        raise ConfigError(f"{there} is a file: --output takes a folder")
+    if (output / "audit.md").exists():
+        raise ConfigError(f"{output} holds an audit: give another --output, or remove it")
 
 
 def main() -> None:

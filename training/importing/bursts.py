@@ -64,17 +64,7 @@ def import_trajectory(
         If the trajectory cannot be what it is said to be, or a thermostat moved it.
     """
     frames = read_frames(path, format)
-    if interval is None:
-        interval = frames.interval
-    elif frames.interval and abs(frames.interval / interval - 1) > 1e-3:
-        raise DataError(f"{path}: its frames are {frames.interval:g} fs apart, not {interval:g}")
-    if interval is None:
-        raise DataError(f"{path} does not say how far frames are apart: give --interval in fs")
-    if not 0 < interval <= LONGEST_INTERVAL:
-        raise DataError(
-            f"{path}: frames {interval:g} fs apart do not resolve how hydrogens move: write one "
-            f"every {GRID:g} fs, or at least every {LONGEST_INTERVAL:g}"
-        )
+    interval = _interval(frames, interval)
     smiles = check_geometry(frames)
     check_motion(frames, interval)
     frames = centred(frames)
@@ -84,20 +74,7 @@ def import_trajectory(
     temperature = check_temperature(str(path), velocities, frames.masses)
     if given is not None:
         velocities = _compared(frames, given[1:-1], velocities)
-    lag = max(1, round(16 / interval))
-    if len(velocities) <= lag:
-        raise DataError(
-            f"{path}: its {len(velocities) + 2} frames span {(len(velocities) + 1) * interval:g} "
-            "fs, hardly one jump of 16 fs: give a longer trajectory"
-        )
-    kinetic = 0.5 * AMU_A2_FS2_IN_EV * (velocities**2 * frames.masses[:, None]).sum((1, 2))
-    share = thermostat_share(frames.energies, kinetic, lag)
-    if share > WEAK:
-        raise DataError(
-            f"{path}: its total energy changes by {share:.2f} of the kinetic energy's own change "
-            "within 16 fs: a thermostat's kicks cannot be learned; run without one, or with one "
-            "that acts over picoseconds"
-        )
+    share = _checked_share(frames, velocities, interval)
     positions, velocities, forces, energies = on_grid(frames, velocities, interval)
     return Burst(
         key=f"{name}/{index:05d}",
@@ -119,6 +96,41 @@ def import_trajectory(
             "thermostat_share": share,
         },
     )
+
+
+def _interval(frames: Frames, given: float | None) -> float:
+    """The time between frames, from the user or the file, fs."""
+    path = frames.name
+    if given is not None and frames.interval and abs(frames.interval / given - 1) > 1e-3:
+        raise DataError(f"{path}: its frames are {frames.interval:g} fs apart, not {given:g}")
+    interval = frames.interval if given is None else given
+    if interval is None:
+        raise DataError(f"{path} does not say how far frames are apart: give --interval in fs")
+    if not 0 < interval <= LONGEST_INTERVAL:
+        raise DataError(
+            f"{path}: frames {interval:g} fs apart do not resolve how hydrogens move: write one "
+            f"every {GRID:g} fs, or at least every {LONGEST_INTERVAL:g}"
+        )
+    return interval
+
+
+def _checked_share(frames: Frames, velocities: NDArray, interval: float) -> float:
+    """The share of a thermostat in the changes of the energy, see `thermostat_share`."""
+    path, lag = frames.name, max(1, round(16 / interval))
+    if len(velocities) <= lag:
+        raise DataError(
+            f"{path}: its {len(velocities) + 2} frames span {(len(velocities) + 1) * interval:g} "
+            "fs, hardly one jump of 16 fs: give a longer trajectory"
+        )
+    kinetic = 0.5 * AMU_A2_FS2_IN_EV * (velocities**2 * frames.masses[:, None]).sum((1, 2))
+    share = thermostat_share(frames.energies, kinetic, lag)
+    if share > WEAK:
+        raise DataError(
+            f"{path}: its total energy changes by {share:.2f} of the kinetic energy's own change "
+            "within 16 fs: a thermostat's kicks cannot be learned; run without one, or with one "
+            "that acts over picoseconds"
+        )
+    return share
 
 
 def centred(frames: Frames) -> Frames:
