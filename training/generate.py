@@ -16,7 +16,7 @@ from training.data.export import export_bursts, find_data
 from training.data.molecules import Molecule, from_smiles, from_structure
 from training.data.store import data_folder
 from training.engines.factory import Engine, get_engine
-from training.generation.campaign import Outcome, WorkerError, run_campaign
+from training.generation.campaign import Outcome, run_campaign
 from training.generation.dynamics import Settings
 from training.generation.presets import Part, get_preset, read_compounds
 from training.generation.progress import (
@@ -27,6 +27,7 @@ from training.generation.progress import (
     console,
     list_refused,
 )
+from training.generation.workers import WorkerError
 
 app = typer.Typer(
     add_completion=False,

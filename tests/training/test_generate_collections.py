@@ -18,12 +18,13 @@ from training.data.molecules import embed, from_smiles, from_structure
 from training.data.store import file_attributes, fingerprint, read_burst, read_bursts, write_burst
 from training.engines.forcefield import ForceField
 from training.generate import main
-from training.generation.campaign import DIED, make_bursts, run_campaign
+from training.generation.campaign import DIED, Outcome, _Run, make_bursts, run_campaign
 from training.generation.contents import CONTENTS
 from training.generation.dynamics import Settings, run_burst
 from training.generation.presets import COMPOUNDS, read_compounds
 from training.generation.targets import Target
 from training.generation.verification import Connectivity
+from training.generation.workers import open_workers
 
 NITROGEN = {
     "engine": "ase.calculators.morse:MorsePotential",
@@ -170,6 +171,19 @@ def test_a_compound_that_kills_its_worker_fails_alone(tmp_path: Path) -> None:
     assert sorted(outcome.finished) == [f"nitrogen/0000{index}" for index in range(2)]
     assert len(read_bursts(tmp_path / "nitrogen.h5")) == 2
     assert not (tmp_path / "oxygen.h5").exists()
+
+
+def test_of_a_batch_that_kills_its_worker_one_compound_fails(tmp_path: Path) -> None:
+    settings = Settings(engine="crashing:Crashing", thermalise=20.0, duration=5.0)
+    molecules = [from_smiles("N#N", "nitrogen"), from_smiles("O=O", "oxygen")]
+    targets = [Target(tmp_path, molecule, settings) for molecule in molecules]
+    for target in targets:
+        target.prepare()
+    outcome = Outcome()
+    with open_workers(1) as workers:
+        _Run([[(target, 0) for target in targets]], 2, workers, lambda *_: None).go(outcome)
+    assert outcome.failed == {"oxygen/00000": DIED}
+    assert outcome.finished == ["nitrogen/00000"]
 
 
 def test_an_engine_that_does_not_converge_is_a_reason() -> None:

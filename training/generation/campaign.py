@@ -11,7 +11,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, CancelledError, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,24 +19,18 @@ from pathlib import Path
 import numpy as np
 from filelock import FileLock, Timeout
 
-from ase_atom.errors import AtomError, ConfigError
+from ase_atom.errors import ConfigError
 from training.data.burst import Burst
 from training.data.molecules import Molecule
 from training.data.store import write_burst
 from training.engines.factory import get_engine
 from training.generation.batched.bursts import run_bursts
 from training.generation.batched.grouping import Job, group
-from training.generation.dynamics import Settings, attempt, describe_failure, run_burst
+from training.generation.dynamics import Settings, attempt, run_burst
 from training.generation.targets import Target
-from training.generation.workers import Workers, open_workers
-
-DIED = "the worker process died (out of memory, or a crash of the engine)"
+from training.generation.workers import DIED, Workers, failure_of, open_workers
 
 Report = Callable[[int, int, str], None]
-
-
-class WorkerError(AtomError):
-    """Workers that cannot be reached any more."""
 
 
 @dataclass
@@ -175,17 +169,12 @@ def _finish(target: Target, outcome: Outcome) -> None:
 
 
 class _Run:
-    """Jobs on workers, no more at a time than these ask for, each for one burst or a batch.
-
-    When a worker process dies, the bursts under way are suspects, which run again one by one: one
-    that kills its worker once more has failed, and the rest goes on.
-    """
+    """Jobs on workers, no more at a time than these ask for, each for one burst or a batch."""
 
     def __init__(
         self, jobs: Sequence[list[Job]], total: int, workers: Workers, report: Report
     ) -> None:
         self._waiting = deque(jobs)
-        self._suspects = deque[Job]()
         self._pending: dict[Future, list[Job]] = {}
         self._done, self._total = total - sum(map(len, jobs)), total
         self._workers, self._report = workers, report
@@ -193,41 +182,30 @@ class _Run:
     def go(self, outcome: Outcome) -> None:
         """Run them all, or until a signal comes."""
         with _noted_signals() as signals:
-            while (self._waiting or self._suspects or self._pending) and not signals:
-                self._submit()
+            while (self._waiting or self._pending) and not signals:
+                while self._waiting and len(self._pending) < self._workers.depth():
+                    self._start(self._waiting.popleft())
                 ready = wait(self._pending, timeout=0.2, return_when=FIRST_COMPLETED).done
-                died = False
                 for future in sorted(ready, key=lambda future: self._pending[future][0][1]):
-                    error = _error(future)
-                    if error is not None and self._workers.died(error):
-                        died = True
-                    else:
-                        self._take(future, error, outcome)
-                if died:
-                    self._replace_workers(outcome)
+                    self._take(future, outcome)
             if signals:
                 outcome.stopped = signals[0]
-
-    def _submit(self) -> None:
-        if self._suspects:
-            if not self._pending:
-                self._start([self._suspects[0]])
-            return
-        while self._waiting and len(self._pending) < self._workers.depth():
-            self._start(self._waiting.popleft())
 
     def _start(self, jobs: list[Job]) -> None:
         settings = jobs[0][0].settings
         wanted = [(target.molecule, index) for target, index in jobs]
         self._pending[self._workers.submit(make_bursts, wanted, settings)] = jobs
 
-    def _take(self, future: Future, error: BaseException | None, outcome: Outcome) -> None:
+    def _take(self, future: Future, outcome: Outcome) -> None:
         jobs = self._pending.pop(future)
-        if self._suspects and jobs[0] is self._suspects[0]:
-            self._suspects.popleft()
-        if error is not None:
+        failure = failure_of(future)
+        if failure == DIED and len(jobs) > 1:
+            # One of a batch did it: each by itself.
+            self._waiting.extendleft([job] for job in reversed(jobs))
+            return
+        if failure is not None:
             for job in jobs:
-                self._conclude(job, outcome, describe_failure(error))
+                self._conclude(job, outcome, failure)
             return
         results, seconds = future.result()
         for job, result in zip(jobs, results, strict=True):
@@ -238,14 +216,6 @@ class _Run:
                 self._conclude(job, outcome, failure, "" if failure else _describe(result))
             else:
                 self._conclude(job, outcome, result)
-
-    def _replace_workers(self, outcome: Outcome) -> None:
-        if self._suspects:
-            self._conclude(self._suspects.popleft(), outcome, DIED)
-        else:
-            self._suspects.extend(job for jobs in self._pending.values() for job in jobs)
-        self._pending.clear()
-        self._workers.restart()
 
     def _conclude(self, job: Job, outcome: Outcome, failure: str | None, line: str = "") -> None:
         key = job[0].key(job[1])
@@ -268,16 +238,6 @@ def make_bursts(
     else:
         results = [attempt(run_burst, *job, settings) for job in jobs]
     return results, time.process_time() - start
-
-
-def _error(future: Future) -> BaseException | None:
-    try:
-        return future.exception()
-    except CancelledError as error:
-        raise WorkerError(
-            "the scheduler gave a burst up, or is gone; finished bursts are kept, and the same "
-            "command goes on"
-        ) from error
 
 
 def _keep(target: Target, index: int, burst: Burst) -> str | None:

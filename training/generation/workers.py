@@ -1,98 +1,52 @@
-"""Where jobs run: processes of this computer, or the workers of a Dask cluster."""
+"""Where jobs run: the workers of a Dask cluster, on this computer or elsewhere."""
 
 from __future__ import annotations
 
 import logging
-import multiprocessing
 import os
-import signal
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import contextmanager
-from multiprocessing.connection import wait as wait_for_connections
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import CancelledError, Future
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
-from ase_atom.errors import ConfigError
+from ase_atom.errors import AtomError, ConfigError
+from training.generation.dynamics import describe_failure
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 QUEUES = ("htcondor", "lsf", "moab", "oar", "pbs", "sge", "slurm")
-CONNECT_SECONDS = 20
+CONNECT_SECONDS, CLOSE_SECONDS = 20, 10
 PROBE = "import training.generation.campaign"
+KEPT = "finished bursts are kept, and the same command goes on"
+DIED = "the worker process died (out of memory, or a crash of the engine)"
+
+LOCAL = {
+    # One job at a time on a worker, and twice at most: one that kills its process fails alone.
+    "distributed.scheduler.worker-saturation": 1.0,
+    "distributed.scheduler.allowed-failures": 1,
+    # An engine may be silent for as long as it takes, and a busy computer slow to start a process.
+    "distributed.scheduler.worker-ttl": None,
+    "distributed.comm.timeouts.connect": "1 hour",
+    "distributed.deploy.lost-worker-timeout": "1 hour",
+    "distributed.scheduler.no-workers-timeout": "1 hour",
+    # Workers keep no results: one that is over its share of memory ends.
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.worker.memory.pause": False,
+    # Ctrl-C reaches every process of a terminal: the run decides when its workers end.
+    "distributed.worker.preload": ["import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)"],
+    # Nothing to be read without the key.
+    "distributed.scheduler.http.routes": [],
+    "distributed.worker.http.routes": [],
+}
+"""Settings of Dask for workers of this computer."""
 
 
-class Workers(Protocol):
-    """What a run needs of its workers."""
-
-    def depth(self) -> int:
-        """Return how many jobs may be under way, waiting ones among them."""
-
-    def submit(self, function: Callable, *arguments: Any) -> Future:
-        """Start a job."""
-
-    def died(self, error: BaseException) -> bool:
-        """Say whether an error of a job means that the process under it is gone."""
-
-    def restart(self) -> None:
-        """Go on after a death; jobs under way are lost."""
-
-    def close(self) -> None:
-        """End all jobs at once."""
+class WorkerError(AtomError):
+    """Workers that cannot be reached any more."""
 
 
-class Processes:
-    """Processes of this computer, with one thread each.
-
-    Parameters
-    ----------
-    count
-        Number of them.
-    """
-
-    def __init__(self, count: int) -> None:
-        self._count = count
-        os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
-        self._pool = self._start()
-
-    def _start(self) -> ProcessPoolExecutor:
-        return ProcessPoolExecutor(
-            max_workers=self._count,
-            mp_context=multiprocessing.get_context("spawn"),
-            initializer=_start_worker,
-        )
-
-    def depth(self) -> int:
-        """Return one more than there are processes, so that none waits for its next job."""
-        return self._count + 1
-
-    def submit(self, function: Callable, *arguments: Any) -> Future:
-        """Start a job; if a process has just died, one that fails of that."""
-        try:
-            return self._pool.submit(function, *arguments)
-        except BrokenProcessPool as error:
-            failed: Future = Future()
-            failed.set_exception(error)
-            return failed
-
-    def died(self, error: BaseException) -> bool:
-        """Say whether a process is gone; the pool then fails all its jobs."""
-        return isinstance(error, BrokenProcessPool)
-
-    def restart(self) -> None:
-        """Start new processes."""
-        self.close()
-        self._pool = self._start()
-
-    def close(self) -> None:
-        """Terminate the processes."""
-        for process in multiprocessing.active_children():
-            process.terminate()
-        self._pool.shutdown(wait=True, cancel_futures=True)
-
-
-class Cluster:
+class Workers:
     """The workers of a Dask cluster.
 
     They and the scheduler need this checkout on their path and the same engine; none needs the
@@ -102,6 +56,8 @@ class Cluster:
     ----------
     client
         Connected client of ``distributed``.
+    processes
+        Nannies of the workers by name, if they are of this computer alone.
 
     Raises
     ------
@@ -109,8 +65,8 @@ class Cluster:
         If the scheduler, or one of the workers there are, cannot import the checkout.
     """
 
-    def __init__(self, client: Any) -> None:
-        self._client = client
+    def __init__(self, client: Any, processes: Mapping[Any, Any] | None = None) -> None:
+        self._client, self._processes = client, processes
         try:
             client.run_on_scheduler(exec, PROBE)
             client.run(exec, PROBE)
@@ -122,23 +78,45 @@ class Cluster:
         self._executor = client.get_executor(pure=False)
 
     def depth(self) -> int:
-        """Return two jobs for each thread there is now; the cluster may grow and shrink."""
+        """Return two jobs for each thread there is now; the cluster may grow and shrink.
+
+        Raises
+        ------
+        WorkerError
+            If there are processes of this computer alone, and none of them can be started again.
+        """
+        if self._processes is not None and all(
+            nanny.status.name in ("closed", "failed") for nanny in self._processes.values()
+        ):
+            raise WorkerError(f"every worker process died while it started; {KEPT}")
         return max(2, 2 * sum(self._client.nthreads().values()))
 
     def submit(self, function: Callable, *arguments: Any) -> Future:
         """Start a job."""
         return self._executor.submit(function, *arguments)
 
-    def died(self, error: BaseException) -> bool:
-        """Say no: Dask itself moves jobs of lost workers, and fails those that kill several."""
-        return False
-
-    def restart(self) -> None:
-        """Do nothing."""
-
     def close(self) -> None:
         """Cancel what is under way."""
         self._executor.shutdown(wait=False)
+
+
+def failure_of(future: Future) -> str | None:
+    """Why a finished job has failed, if so: `DIED` if it has ended two workers' processes.
+
+    Raises
+    ------
+    WorkerError
+        If the scheduler is lost.
+    """
+    from distributed import KilledWorker
+
+    try:
+        error = future.exception()
+    except CancelledError as error:
+        raise WorkerError(f"the scheduler gave a burst up, or is gone; {KEPT}") from error
+    if isinstance(error, KilledWorker):
+        return DIED
+    return None if error is None else describe_failure(error)
 
 
 @contextmanager
@@ -150,24 +128,26 @@ def open_workers(count: int, scheduler: str | None = None) -> Iterator[Workers]:
     count
         Number of processes; with a queueing system, of jobs asked for.
     scheduler
-        By default processes of this computer. Else the address of a Dask scheduler
-        (``tcp://host:8786``), its scheduler file, or ``jobqueue:slurm`` and the like, for which
-        dask-jobqueue starts workers as the user's ``jobqueue.yaml`` says.
+        By default processes of this computer with one thread each, which share its memory evenly.
+        Else the address of a Dask scheduler (``tcp://host:8786``), its scheduler file, or
+        ``jobqueue:slurm`` and the like, for which dask-jobqueue starts workers as the user's
+        ``jobqueue.yaml`` says.
 
     Raises
     ------
     ConfigError
         If there is no such scheduler, or Dask is not installed.
+    WorkerError
+        If no process can be started.
     """
-    if scheduler is None:
-        workers: Workers = Processes(count)
-        try:
-            yield workers
-        finally:
-            workers.close()
-        return
-    with _client(scheduler, count) as client:
-        workers = Cluster(client)
+    try:
+        import distributed  # noqa: F401
+    except ImportError as error:
+        raise ConfigError(
+            f"workers need Dask ({error}): pip install '.[training]' in the checkout"
+        ) from error
+    with _local(count) if scheduler is None else _remote(scheduler, count) as client:
+        workers = Workers(client, client.cluster.workers if scheduler is None else None)
         try:
             yield workers
         finally:
@@ -175,13 +155,54 @@ def open_workers(count: int, scheduler: str | None = None) -> Iterator[Workers]:
 
 
 @contextmanager
-def _client(scheduler: str, count: int) -> Iterator[Any]:
-    try:
-        from distributed import Client
-    except ImportError as error:
-        raise ConfigError(
-            f"--scheduler needs Dask ({error}): pip install '.[cluster]' in the checkout"
-        ) from error
+def _local(count: int) -> Iterator[Any]:
+    """Processes of this computer, which no one else can speak to: one key is made for each run."""
+    import dask
+    from distributed import Client, LocalCluster
+    from distributed.security import Security
+    from distributed.system import MEMORY_LIMIT
+
+    os.environ.update(dict.fromkeys(THREAD_VARIABLES, "1"))
+    with dask.config.set(LOCAL):
+        try:
+            cluster = LocalCluster(
+                n_workers=count,
+                threads_per_worker=1,
+                memory_limit=MEMORY_LIMIT // count,
+                host="127.0.0.1",
+                protocol="tls://",
+                security=Security.temporary(),
+                dashboard_address=None,
+                scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},
+                silence_logs=logging.CRITICAL,
+            )
+        except (OSError, RuntimeError) as error:
+            raise WorkerError(
+                f"a worker process died while it started ({error}); {KEPT}"
+            ) from error
+        client = Client(cluster)
+        try:
+            yield client
+        finally:
+            # Jobs under way would be waited for; what is left ends with this process.
+            with suppress(TimeoutError):
+                client.sync(_end_processes, cluster, callback_timeout=CLOSE_SECONDS)
+            with suppress(TimeoutError):
+                client.close(CLOSE_SECONDS)
+                cluster.close(CLOSE_SECONDS)
+
+
+async def _end_processes(cluster: Any) -> None:
+    for nanny in cluster.workers.values():
+        nanny.auto_restart = False
+        if nanny.process is not None and nanny.process.process is not None:
+            await nanny.process.process.kill()
+
+
+@contextmanager
+def _remote(scheduler: str, count: int) -> Iterator[Any]:
+    from distributed import Client
+
     if scheduler.startswith("jobqueue:"):
         name = scheduler.removeprefix("jobqueue:")
         with _queue(name, count) as cluster, Client(cluster) as client:
@@ -225,16 +246,3 @@ def _queue(name: str, count: int) -> Iterator[Any]:
     with cluster:
         cluster.scale(jobs=count)
         yield cluster
-
-
-def _start_worker() -> None:
-    """Leave the end of a run to the parent process, and end with it even if it is killed."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        wait_for_connections([parent.sentinel])
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
