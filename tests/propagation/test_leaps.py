@@ -274,3 +274,25 @@ def test_handedness_of_atoms_without_any():
         True,
         True,
     ]
+
+
+def test_settling_counts_in_the_lag_as_diffusion_does(operator, start):
+    # 3 jumps of 16 fs at ten times the friction are a tenth of their time.
+    asked = []
+
+    class Noted(Spoilt):
+        def draw(self, state, lag, *arguments):
+            asked.append(lag)
+            return self.leaps.draw(state, lag, *arguments)
+
+    noting = leaping_ethanol()
+    noting.leaps = Noted(noting.leaps, 0, None)
+    [*leaping(noting, start).run(1000.0)]
+    assert asked == [pytest.approx(1000.0 - 4.8)]
+
+
+def test_leaps_take_no_tolerance(operator, start):
+    from ase_atom.propagation.adaptive import Adaptive
+
+    with pytest.raises(ConfigError, match="leaps have no tolerance"):
+        leaping(operator, start, adaptive=Adaptive(0.05))

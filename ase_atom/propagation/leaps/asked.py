@@ -127,8 +127,13 @@ def settling_stride(operator: OperatorLike) -> float:
 
 
 def settling_time(card: LeapCard, operator: OperatorLike) -> float:
-    """How much of a leap is its settling, fs."""
-    return card.settling_jumps * settling_stride(operator)
+    """How much of a leap its settling stands for, fs.
+
+    Under strong friction torsions and rotation diffuse with 1/γ: what settling at ten times the
+    friction adds to them is a tenth of its time at the friction of the leap.
+    """
+    time = card.settling_jumps * settling_stride(operator)
+    return time * min(1.0, card.friction / card.settling_friction)
 
 
 def settling_ensemble(ensemble: Langevin, card: LeapCard) -> Langevin:
