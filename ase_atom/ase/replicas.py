@@ -256,21 +256,7 @@ def propagate_replicas(
     CoverageWarning, TrustWarning
         As `ase_atom.ATOMPropagator`, once for all.
     """
-    if not replicas:
-        raise ConfigError("there are no replicas: give at least one molecule")
-    for name, value in (("steps", steps), ("interval", interval)):
-        if value != int(value) or value < 1:
-            raise ConfigError(f"{name} must be a whole number from 1 on, not {value}")
-        if value > MOST_STEPS:
-            raise ConfigError(f"{name} must be at most {MOST_STEPS:.0e}, not {value:g}")
-    if len({id(atoms) for atoms in replicas}) < len(replicas):
-        raise ConfigError("the same Atoms object is there twice: give each replica its own copy()")
-    if trajectory is None and (interval != 1 or overwrite):
-        name = "interval" if interval != 1 else "overwrite"
-        raise ConfigError(f"{name} has no effect without trajectory=: give it, or leave {name} out")
-    fixed = {fixes_centre_of_mass(atoms) for atoms in replicas}
-    if len(fixed) > 1:
-        raise ConfigError("FixCom must be on all replicas, or on none")
+    fixed = _check(replicas, steps, interval, writes=trajectory is not None, overwrite=overwrite)
     chosen = ase_settings(
         replicas[0],
         stride=stride,
@@ -310,7 +296,7 @@ def propagate_replicas(
     with own_torch(threads):
         propagator = Propagator(
             model,
-            state.without_drift() if True in fixed else state,
+            state.without_drift() if fixed else state,
             ensemble,
             stride=count * step_length,
             frame_interval=keeper.grid * step_length,
@@ -326,6 +312,34 @@ def propagate_replicas(
         broken = torch.zeros(len(replicas), dtype=torch.bool).index_fill(0, rows, True)
         _put(replicas, propagator.state, broken)
     return run
+
+
+def _check(
+    replicas: Sequence[Atoms], steps: int, interval: int, *, writes: bool, overwrite: bool
+) -> bool:
+    """Check what is asked for, and say whether the centres of mass are fixed.
+
+    Raises
+    ------
+    ConfigError
+        For numbers or replicas that cannot be meant.
+    """
+    if not replicas:
+        raise ConfigError("there are no replicas: give at least one molecule")
+    for name, value in (("steps", steps), ("interval", interval)):
+        if value != int(value) or value < 1:
+            raise ConfigError(f"{name} must be a whole number from 1 on, not {value}")
+        if value > MOST_STEPS:
+            raise ConfigError(f"{name} must be at most {MOST_STEPS:.0e}, not {value:g}")
+    if len({id(atoms) for atoms in replicas}) < len(replicas):
+        raise ConfigError("the same Atoms object is there twice: give each replica its own copy()")
+    if not writes and (interval != 1 or overwrite):
+        name = "interval" if interval != 1 else "overwrite"
+        raise ConfigError(f"{name} has no effect without trajectory=: give it, or leave {name} out")
+    fixed = {fixes_centre_of_mass(atoms) for atoms in replicas}
+    if len(fixed) > 1:
+        raise ConfigError("FixCom must be on all replicas, or on none")
+    return True in fixed
 
 
 def _march(

@@ -112,16 +112,11 @@ def convert_trajectory(
         with writer:
             try:
                 for block in reader.blocks(step=every):
-                    times = block.times
-                    if has_times is not (times is not None):
-                        raise TrajectoryError(
-                            f"only some frames of {source} have times, and frame "
-                            f"{every * writer.frames + 1} has {'none' if has_times else 'one'}: "
-                            "give all of them times, or none"
-                        )
+                    if has_times is not (block.times is not None):
+                        raise _some_times(source, every * writer.frames, has_times)
                     if interval is not None:
                         times = interval * every * (writer.frames + np.arange(len(block)))
-                    block = replace(block, times=times)
+                        block = replace(block, times=times)
                     if align and block.cells is not None:
                         raise TrajectoryError(f"{source} is periodic: its frames cannot be aligned")
                     warned = _warn_of_losses(block, writer, source, warned)
@@ -137,6 +132,13 @@ def convert_trajectory(
                     writer.remove()
                 raise
     return Conversion(atoms, writer.frames, reader.lost, first, last)
+
+
+def _some_times(source: Path, frame: int, has_times: bool) -> TrajectoryError:
+    return TrajectoryError(
+        f"only some frames of {source} have times, and frame {frame + 1} has "
+        f"{'none' if has_times else 'one'}: give all of them times, or none"
+    )
 
 
 def _aligned(block: FrameBlock, reference: np.ndarray, source: Path) -> list[FrameBlock]:

@@ -15,7 +15,7 @@ from ase_atom.errors.keywords import known_keywords
 from ase_atom.files import is_same_file
 from ase_atom.io.base import TrajectoryWriter
 from ase_atom.io.checks import check_same_atoms, positive
-from ase_atom.io.formats import format_of
+from ase_atom.io.formats import Format, format_of
 from ase_atom.io.guard import check_file
 from ase_atom.io.output import KEPT, check_no_special, check_unlocked, lock_output
 from ase_atom.io.reader import TrajectoryReader
@@ -164,9 +164,7 @@ def open_trajectory(
     """
     path = Path(path)
     kind = format_of(path, write=True)
-    writer_class = kind.writer_class()
-    if not issubclass(writer_class, TrajectoryWriter):
-        raise kind.broken(f"{kind.writer} is no TrajectoryWriter")
+    writer_class = _writer_class(kind)
     if mode not in ("x", "w", "a"):
         raise TrajectoryError(f"the mode of a new trajectory is 'x', 'w' or 'a', not {mode!r}")
     if len(atoms) == 0:
@@ -192,9 +190,7 @@ def open_trajectory(
         reader = read_trajectory(path) if append else None
         if reader is not None:
             check_same_atoms(reader, atoms)
-            for there in beside:  # bonds may by now look different
-                if there not in made and not np.array_equal(read_elements(there), atoms.numbers):
-                    raise TrajectoryError(f"{there} describes other atoms than are to be appended")
+            _check_elements([there for there in beside if there not in made], atoms)
         writer = writer_class(path, atoms, reader, frame_interval, start_time, file)
         for other in made:
             if topology is None:
@@ -217,6 +213,20 @@ def open_trajectory(
             reader.close()
     writer.beside = made
     return writer
+
+
+def _writer_class(kind: Format) -> type[TrajectoryWriter]:
+    found = kind.writer_class()
+    if not issubclass(found, TrajectoryWriter):
+        raise kind.broken(f"{kind.writer} is no TrajectoryWriter")
+    return found
+
+
+def _check_elements(topologies: list[Path], atoms: Atoms) -> None:
+    """Check that topologies are of the atoms; bonds may by now look different."""
+    for path in topologies:
+        if not np.array_equal(read_elements(path), atoms.numbers):
+            raise TrajectoryError(f"{path} describes other atoms than are to be appended")
 
 
 def _same_topology(file: Path, atoms: Atoms, topology: str | Path | None) -> bool:

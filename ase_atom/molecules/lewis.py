@@ -10,10 +10,12 @@ small integer programme, which is solved exactly. Electrons are paired: no radic
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 if TYPE_CHECKING:
     from rdkit.Chem import Atom, Mol
@@ -57,79 +59,130 @@ def lewis_structure(
     ValueError
         If none fits, or an element is none of those that form such molecules.
     """
-    from scipy import sparse
-    from scipy.optimize import Bounds, LinearConstraint, milp
-
     strange = sorted(set(numbers) - set(_VALENCE))
     if strange:
         raise ValueError(f"no Lewis structure with atomic number {strange[0]}")
-    atoms, count = len(numbers), len(bonds)
-    valence = np.array([_VALENCE[z] for z in numbers])
-    first, second = np.array(bonds, dtype=int).reshape(-1, 2).T
-    ends, each = np.concatenate([first, second]), np.tile(np.arange(count), 2)
-    touching = sparse.csr_array((np.ones(2 * count), (ends, each)), shape=(atoms, count))
-    degree = np.bincount(ends, minlength=atoms)
-    # An ammonium's proton and a carbanion beside it: so is written what has its negative charge
-    # elsewhere, as an ammoniophenolate has. They do not count as a pair.
-    kinds = np.array(numbers)
-    others = np.concatenate([second, first])
-    hydrogens = np.bincount(ends, weights=kinds[others] == 1, minlength=atoms)
-    protonated = (degree == 4) & (hydrogens > 0)
-    carbon = kinds == 6
-    pairs = ~((protonated[ends] & carbon[others]) | (carbon[ends] & protonated[others]))
-    shape = (atoms, atoms)
-    paired = sparse.csr_array((np.ones(pairs.sum()), (ends[pairs], others[pairs])), shape=shape)
-    one, none = sparse.eye_array(atoms), sparse.csr_array(shape)
-    nothing = sparse.csr_array((atoms, count))
-    # Columns: orders, lone pairs, positive and negative charges, charges alone, beyond the octet.
-    total = np.concatenate([np.zeros(count + atoms), np.ones(atoms), -np.ones(atoms)])
-    equations = sparse.vstack(
-        [
-            sparse.hstack([touching, 2 * one, one, -one, none, none]),
-            sparse.hstack([touching, one, none, none, none, -one]),
-            sparse.csr_array(np.concatenate([total, np.zeros(2 * atoms)])[None]),
-        ]
-    )
-    octet = np.where(kinds == 1, 1, 4)
-    right = np.concatenate([valence, octet, [charge]])
-    alone = sparse.vstack(
-        [
-            sparse.hstack([nothing, none, -one, paired, one, none]),
-            sparse.hstack([nothing, none, paired, -one, one, none]),
-        ]
-    )
-    negativity = np.array([_NEGATIVITY.get(z, 2.0) for z in numbers]) / 4
-    tie = np.zeros(count) if preference is None else np.asarray(preference)
-    most = np.array([_EXPANDED.get(z, 0) for z in numbers])
-    least = np.array([-1.0 if z in (5, 13) else 0.0 for z in numbers])
-    cost = np.concatenate(
-        [
-            _TIE * tie / max(count, 1),
-            np.zeros(atoms),
-            _CHARGE + _PLACE * negativity,
-            _CHARGE + _PLACE * (1 - negativity + 0.5 * degree),
-            np.full(atoms, _ALONE),
-            np.full(atoms, _EXPANSION) * (most > 0),
-        ]
-    )
-    low = np.concatenate([np.ones(count), np.zeros(4 * atoms), least])
-    high = np.concatenate([np.full(count, 3.0), np.full(4 * atoms, 4.0), most])
-    found = milp(
-        cost,
-        integrality=np.ones(len(cost)),
-        bounds=Bounds(low, high),
-        constraints=[
-            LinearConstraint(equations, right, right),
-            LinearConstraint(alone, 0.0, np.inf),
-        ],
-        options={"mip_rel_gap": 0.0},
-    )
-    if found.x is None:
+    programme = _Programme(np.array(numbers), np.array(bonds, dtype=int).reshape(-1, 2))
+    found = programme.solve(charge, np.zeros(len(bonds)) if preference is None else preference)
+    if found is None:
         raise ValueError(f"no closed-shell Lewis structure of charge {charge} fits the bonds")
-    orders, _, plus, minus, _, _ = np.split(
-        np.rint(found.x).astype(int), count + atoms * np.arange(5)
-    )
+    orders, _, plus, minus, _, _ = np.split(found, len(bonds) + len(numbers) * np.arange(5))
     return orders, plus - minus
+
+
+@dataclass(frozen=True)
+class _Programme:
+    """The integer programme of a molecule.
+
+    Its unknowns are the orders of the bonds, and for each atom its lone pairs, positive and
+    negative charges, charges alone, and what it has beyond the octet.
+
+    Parameters
+    ----------
+    numbers, bonds
+        Atomic numbers, ``[N]``, and bonded pairs, ``[bonds, 2]``.
+    """
+
+    numbers: NDArray[np.int_]
+    bonds: NDArray[np.int_]
+
+    def solve(self, charge: int, preference: ArrayLike) -> NDArray[np.int_] | None:
+        """Return all unknowns, one kind after the other; None if nothing fits."""
+        from scipy.optimize import Bounds, LinearConstraint, milp
+
+        cost = self._cost(np.asarray(preference))
+        equations, right = self._octets(charge)
+        found = milp(
+            cost,
+            integrality=np.ones(len(cost)),
+            bounds=Bounds(*self._bounds()),
+            constraints=[
+                LinearConstraint(equations, right, right),
+                LinearConstraint(self._alone(), 0.0, np.inf),
+            ],
+            options={"mip_rel_gap": 0.0},
+        )
+        return None if found.x is None else np.rint(found.x).astype(int)
+
+    @cached_property
+    def _ends(self) -> NDArray[np.int_]:
+        """First atoms of all bonds and then second ones, ``[2 bonds]``."""
+        return self.bonds.T.reshape(-1)
+
+    @cached_property
+    def _others(self) -> NDArray[np.int_]:
+        return self.bonds[:, ::-1].T.reshape(-1)
+
+    @cached_property
+    def _degree(self) -> NDArray[np.int_]:
+        return np.bincount(self._ends, minlength=len(self.numbers))
+
+    def _octets(self, charge: int) -> tuple[Any, NDArray[np.float64]]:
+        """Left and right sides of the charges, the octets, and the sum of the charges."""
+        from scipy import sparse
+
+        atoms, count = len(self.numbers), len(self.bonds)
+        each = np.tile(np.arange(count), 2)
+        touching = sparse.csr_array((np.ones(2 * count), (self._ends, each)), shape=(atoms, count))
+        one, none = sparse.eye_array(atoms), sparse.csr_array((atoms, atoms))
+        total = np.concatenate([np.zeros(count + atoms), np.ones(atoms), -np.ones(atoms)])
+        left = sparse.vstack(
+            [
+                sparse.hstack([touching, 2 * one, one, -one, none, none]),
+                sparse.hstack([touching, one, none, none, none, -one]),
+                sparse.csr_array(np.concatenate([total, np.zeros(2 * atoms)])[None]),
+            ]
+        )
+        valence = np.array([_VALENCE[z] for z in self.numbers.tolist()])
+        octet = np.where(self.numbers == 1, 1, 4)
+        return left, np.concatenate([valence, octet, [charge]])
+
+    def _alone(self) -> Any:
+        """What is not below zero where charges that have no opposite beside them count as alone."""
+        from scipy import sparse
+
+        atoms, ends, others = len(self.numbers), self._ends, self._others
+        # An ammonium's proton and a carbanion beside it: so is written what has its negative charge
+        # elsewhere, as an ammoniophenolate has. They do not count as a pair.
+        hydrogens = np.bincount(ends, weights=self.numbers[others] == 1, minlength=atoms)
+        protonated = (self._degree == 4) & (hydrogens > 0)
+        carbon = self.numbers == 6
+        pairs = ~((protonated[ends] & carbon[others]) | (carbon[ends] & protonated[others]))
+        paired = sparse.csr_array(
+            (np.ones(pairs.sum()), (ends[pairs], others[pairs])), shape=(atoms, atoms)
+        )
+        one, none = sparse.eye_array(atoms), sparse.csr_array((atoms, atoms))
+        nothing = sparse.csr_array((atoms, len(self.bonds)))
+        return sparse.vstack(
+            [
+                sparse.hstack([nothing, none, -one, paired, one, none]),
+                sparse.hstack([nothing, none, paired, -one, one, none]),
+            ]
+        )
+
+    @cached_property
+    def _most(self) -> NDArray[np.int_]:
+        return np.array([_EXPANDED.get(z, 0) for z in self.numbers.tolist()])
+
+    def _cost(self, preference: NDArray[np.float64]) -> NDArray[np.float64]:
+        atoms, count = len(self.numbers), len(self.bonds)
+        negativity = np.array([_NEGATIVITY.get(z, 2.0) for z in self.numbers.tolist()]) / 4
+        return np.concatenate(
+            [
+                _TIE * preference / max(count, 1),
+                np.zeros(atoms),
+                _CHARGE + _PLACE * negativity,
+                _CHARGE + _PLACE * (1 - negativity + 0.5 * self._degree),
+                np.full(atoms, _ALONE),
+                np.full(atoms, _EXPANSION) * (self._most > 0),
+            ]
+        )
+
+    def _bounds(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        atoms, count = len(self.numbers), len(self.bonds)
+        least = np.where(np.isin(self.numbers, (5, 13)), -1.0, 0.0)
+        low = np.concatenate([np.ones(count), np.zeros(4 * atoms), least])
+        return low, np.concatenate([np.full(count, 3.0), np.full(4 * atoms, 4.0), self._most])
 
 
 def draw(molecule: Mol) -> Mol:
