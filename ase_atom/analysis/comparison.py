@@ -114,8 +114,9 @@ def _unclear_where_brief(lines: Sequence[Line], pair: Pair) -> list[Line]:
     """
 
     def brief(side: Trajectory) -> bool:
-        known = side.duration is not None and len(side.segments) < LEAST_BLOCKS
-        return known and side.duration < SHORT
+        if side.duration is None or len(side.segments) >= LEAST_BLOCKS:
+            return False
+        return side.duration < SHORT
 
     if not any(brief(side) for side in pair.sides):
         return list(lines)

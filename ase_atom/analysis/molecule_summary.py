@@ -9,7 +9,6 @@ from itertools import combinations
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ase_atom.analysis.inputs.trajectory import Segment
 from ase_atom.analysis.measures.motion import part_temperatures, split_motion
@@ -96,7 +95,7 @@ class MoleculeSummary:
 
     rows: list[int]
     degrees_of_freedom: int
-    masses: NDArray
+    masses: np.ndarray
     turning: int
     settling: float
     ensemble: Ensemble
@@ -177,7 +176,7 @@ class MoleculeSummary:
             for row, run in enumerate(blocks):
                 run.load_state_dict(saved["runs"][name][str(row)])
 
-    def add(self, frames: Frames, overall: NDArray, later: NDArray, step: float) -> None:
+    def add(self, frames: Frames, overall: np.ndarray, later: np.ndarray, step: float) -> None:
         """Take in frames ``[B, T]`` of all molecules, those that are ``later`` than the start."""
         size = len(self.masses)
         chosen = later[self.rows]
@@ -225,7 +224,7 @@ class MoleculeSummary:
         return Departure(found, target, errors)
 
 
-def _share(runs: list[Blocks], values: NDArray, ends: NDArray) -> None:
+def _share(runs: list[Blocks], values: np.ndarray, ends: np.ndarray) -> None:
     """Hand out values of consecutive frames, replica by replica."""
     for run, part in zip(runs, np.split(values, ends), strict=True):
         run.add(part)

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
+
+from ase_atom.analysis.lines import Line, Missing
 
 Role = Literal["trajectory", "reference", "expected", "difference"]
 
@@ -31,11 +32,11 @@ class Curve:
     """
 
     label: str
-    x: NDArray
-    y: NDArray
+    x: np.ndarray
+    y: np.ndarray
     role: Role
-    low: NDArray | None = None
-    high: NDArray | None = None
+    low: np.ndarray | None = None
+    high: np.ndarray | None = None
     style: Literal["line", "steps", "points"] = "line"
 
 
@@ -96,8 +97,8 @@ class Plot:
             for curve in panel.curves:
                 low = np.full_like(curve.y, np.nan) if curve.low is None else curve.low
                 high = np.full_like(curve.y, np.nan) if curve.high is None else curve.high
-                for values in zip(curve.x, curve.y, low, high, strict=True):
-                    yield panel.title, curve.label, *map(float, values)
+                for x, y, least, most in zip(curve.x, curve.y, low, high, strict=True):
+                    yield panel.title, curve.label, float(x), float(y), float(least), float(most)
 
 
 @dataclass
@@ -119,8 +120,8 @@ class Section:
     """
 
     name: str
-    lines: list = field(default_factory=list)
-    missing: list = field(default_factory=list)
+    lines: list[Line] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
     plots: list[Plot] = field(default_factory=list)
     remarks: list[str] = field(default_factory=list)
     facts: list[tuple[str, str]] = field(default_factory=list)

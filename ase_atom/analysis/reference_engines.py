@@ -34,7 +34,8 @@ def make_calculator(name: str, what: str = "energy") -> Calculator:
     """
     if name in XTB:
         tblite = load_class("tblite.ase", "TBLite", f"{what} {name}", "pip install tblite")
-        return tblite(method=XTB[name], verbosity=0, accuracy=ACCURACY)
+        made: Calculator = tblite(method=XTB[name], verbosity=0, accuracy=ACCURACY)
+        return made
     if name.startswith("pyscf:"):
         functional, basis = functional_and_basis(name, what)
         load_class("pyscf", "gto", f"{what} {name}", "pip install pyscf")
@@ -47,7 +48,8 @@ def make_calculator(name: str, what: str = "energy") -> Calculator:
         )
     kind = load_class(module, attribute, f"{what} {name}", "check its name")
     try:
-        return kind()
+        other: Calculator = kind()
+        return other
     except Exception as error:  # calculators raise whatever they miss, a program's path for one
         raise ConfigError(f"{what} {name} cannot be made without arguments ({error})") from error
 
@@ -97,11 +99,12 @@ class KohnSham(Calculator):
         Names that PySCF knows.
     """
 
-    implemented_properties = ("energy", "forces")
+    implemented_properties: list[str] = ["energy", "forces"]  # noqa: RUF012 - as ASE has it
 
     def __init__(self, functional: str, basis: str) -> None:
         super().__init__(functional=functional, basis=basis)
-        self._density = None
+        self._functional, self._basis = functional, basis
+        self._density: Any = None
 
     def calculate(
         self,
@@ -119,16 +122,17 @@ class KohnSham(Calculator):
         from pyscf import dft, gto
 
         super().calculate(atoms, properties, system_changes)
+        assert self.atoms is not None  # ASE has just set them
         if "numbers" in system_changes:
             self._density = None
         molecule = gto.M(
             atom=list(zip(self.atoms.symbols, self.atoms.positions, strict=True)),
-            basis=self.parameters.basis,
+            basis=self._basis,
             unit="Angstrom",
             verbose=0,
         )
         field = dft.RKS(molecule).density_fit()
-        field.xc = self.parameters.functional
+        field.xc = self._functional
         field.kernel(dm0=self._density)
         if not field.converged:
             self._density = None

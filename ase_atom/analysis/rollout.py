@@ -24,7 +24,7 @@ from ase_atom.analysis.molecule.coordinates import typical_frame
 from ase_atom.analysis.statistics import LEAST_BLOCKS
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.molecules.catalogue import operator_for
-from ase_atom.operator import Operator
+from ase_atom.operator import OperatorLike
 from ase_atom.propagation import Propagator, Settings, roll_out
 from ase_atom.state import PhaseState
 from ase_atom.units import format_time
@@ -39,7 +39,7 @@ class OperatorRun(NamedTuple):
 
     reference: Trajectory
     trajectory: Trajectory
-    operator: Operator
+    operator: OperatorLike
 
 
 def cut_runs(reference: Trajectory, starts: int | None, length: float) -> Trajectory:
@@ -79,7 +79,10 @@ def cut_runs(reference: Trajectory, starts: int | None, length: float) -> Trajec
 
 
 def run_operator(
-    operator: str | Operator, reference: Trajectory, starts: int | None, settings: dict[str, Any]
+    operator: str | OperatorLike,
+    reference: Trajectory,
+    starts: int | None,
+    settings: dict[str, Any],
 ) -> OperatorRun:
     """Start an operator from frames of a reference.
 
@@ -129,7 +132,7 @@ def with_notes_of_run(reference: Trajectory, run: OperatorRun) -> Trajectory:
 
 
 def run_from(
-    operator: Operator,
+    operator: OperatorLike,
     reference: Trajectory,
     *,
     ensemble: str = "nve",
@@ -184,6 +187,10 @@ def run_from(
     card = operator.card
     name = card.name if card else type(operator).__name__
     if duration is None:
+        if reference.interval is None:
+            raise ConfigError(
+                f"frames of {reference.short_name} are not evenly spaced in time: give the duration"
+            )
         duration = reference.interval * (max(len(run) for run in reference) - 1)
     state = _states(reference)
     notes = [

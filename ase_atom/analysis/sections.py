@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from ase.calculators.calculator import Calculator
@@ -20,7 +21,7 @@ from ase_atom.analysis.measures.motion import (
     split_motion,
     temperatures,
 )
-from ase_atom.analysis.measures.pair import Pair
+from ase_atom.analysis.measures.pair import Pair, of_both
 from ase_atom.analysis.measures.pathwise import compare_paths
 from ase_atom.analysis.measures.thermodynamics import compare_thermodynamics, ensemble_of
 from ase_atom.analysis.options import Options
@@ -58,13 +59,13 @@ class Kinetics:
         """Measure both sides."""
         both = sides.trajectory, sides.reference
         if sides.lacks:
-            return cls(None, None, tuple(ensemble_of(side, None) for side in both))
+            return cls(None, None, of_both(lambda side: ensemble_of(side, None), both))
         turning = rotational_freedom(sides.reference)
-        motions = tuple([split_motion(run, side.masses, turning) for run in side] for side in both)
+        ours, theirs = ([split_motion(run, side.masses, turning) for run in side] for side in both)
         return cls(
-            motions,
-            tuple(temperatures(*each) for each in zip(both, motions, strict=True)),
-            tuple(ensemble_of(side, side.kinetic_energies()) for side in both),
+            (ours, theirs),
+            (temperatures(sides.trajectory, ours), temperatures(sides.reference, theirs)),
+            of_both(lambda side: ensemble_of(side, side.kinetic_energies()), both),
         )
 
     def temperature(self, reference: Trajectory) -> float:
@@ -100,10 +101,9 @@ class Energies:
         ConfigError
             If there is no such calculator.
         """
-        calculator, source = options.energy, "the given calculator"
         if isinstance(options.energy, str):
-            calculator, source = make_calculator(options.energy), options.energy
-        return cls(calculator, source, options.energy_frames)
+            return cls(make_calculator(options.energy), options.energy, options.energy_frames)
+        return cls(options.energy, "the given calculator", options.energy_frames)
 
     def or_own(self, run: OperatorRun | None) -> Energies:
         """Return this, or in place of none the operator's own energy, if it has one."""
@@ -117,7 +117,7 @@ class Energies:
 
 def paths(pair: Pair, kinetics: Kinetics, sides: Sides) -> Section:
     """Paths of the two from common starts, or of the operator where the two have none."""
-    if sides.beside and not pair.common_starts:
+    if sides.run is not None and sides.beside and not pair.common_starts:
         cut, rolled = sides.run.reference, sides.run.trajectory
         own = replace(pair, trajectory=rolled, reference=cut, common_starts=True)
         section = compare_paths(own, "")
@@ -136,11 +136,11 @@ def paths(pair: Pair, kinetics: Kinetics, sides: Sides) -> Section:
 
 def add_infrared(pair: Pair, energies: Energies, wanted: bool, section: Section) -> None:
     """Add infrared spectra where there are dipoles, or they are to be computed."""
-    sides = pair.sides
-    if wanted and energies.calculator is None:
+    sides, calculator = pair.sides, energies.calculator
+    if wanted and calculator is None:
         raise ConfigError("an infrared spectrum needs --energy with a calculator that has dipoles")
-    if wanted:
-        sides = tuple(with_dipoles(side, energies.calculator) for side in sides)
+    if wanted and calculator is not None:
+        sides = of_both(partial(with_dipoles, calculator=calculator), sides)
     elif not all(run.dipoles is not None for side in sides for run in side):
         return
     compare_infrared(pair, sides, energies.source if wanted else "as the files have it", section)
@@ -158,9 +158,9 @@ def thermodynamics(
     else:
         section = compare_thermodynamics(pair, both)
     if calculator is not None:
-        sides = tuple(with_energies(side, calculator, energies.frames) for side in pair.sides)
-        compare_energies(pair, sides, both, ensembles, source, section)
-        if both is not None and "forces" in calculator.implemented_properties:
+        own, other = (with_energies(side, calculator, energies.frames) for side in pair.sides)
+        compare_energies(pair, (own, other), both, ensembles, source, section)
+        if kinetics.motions is not None and "forces" in calculator.implemented_properties:
             from ase_atom.analysis.measures.modes import compare_modes
 
             compare_modes(pair, kinetics.motions, calculator, source, section)

@@ -45,6 +45,8 @@ class Sides:
 
     def noting_run(self) -> Sides:
         """Return the same with what is to be said of the operator's run on the reference."""
+        if self.run is None:
+            return self
         from ase_atom.analysis.rollout import with_notes_of_run
 
         return replace(self, reference=with_notes_of_run(self.reference, self.run))
@@ -63,18 +65,19 @@ def load_sides(
     if options.operator is None and trajectory is None:
         raise ConfigError("there is nothing to compare: name a trajectory or an operator")
     theirs = _load(reference, options, options.reference_interval)
-    run = None
+    run: OperatorRun | None = None
     if options.operator is not None:
         # Torch takes seconds to import.
         from ase_atom.analysis.rollout import run_operator
 
         settings = {"seed": options.seed} | (options.rollout or {})
         run = run_operator(options.operator, theirs, options.starts, settings)
-    if trajectory is None:
+    if trajectory is not None:
+        ours = _load(trajectory, options, options.frame_interval)
+    else:
+        assert run is not None  # there is one of both
         theirs, ours = run.reference, run.trajectory
         check_alone(ours)
-    else:
-        ours = _load(trajectory, options, options.frame_interval)
     _check_choice((ours, theirs), options)
     ours, mixed = check_pair(ours, theirs, options.reorder)
     (ours, lack), (theirs, other_lack) = (with_velocities(side) for side in (ours, theirs))

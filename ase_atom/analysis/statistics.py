@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 LEAST_BLOCKS = 8
 """Blockings that leave fewer blocks say too little about their scatter."""
@@ -93,7 +93,7 @@ def correlated_mean(series: Sequence[ArrayLike], least_blocks: int = LEAST_BLOCK
     return Estimate(mean, error, samples, freedom, length)
 
 
-def _levels(runs: Sequence[NDArray], least_blocks: int) -> Iterator[tuple[int, NDArray]]:
+def _levels(runs: Sequence[np.ndarray], least_blocks: int) -> Iterator[tuple[int, np.ndarray]]:
     longest = max(len(run) for run in runs)
     size = 1
     while size <= longest:
@@ -136,7 +136,7 @@ class Blocks:
         self._blocks = np.empty(0)
         self._rest = np.empty(0)  # of the block under way
 
-    def add(self, values: NDArray) -> None:
+    def add(self, values: np.ndarray) -> None:
         """Take in the next values, ``[T]``."""
         self.count += len(values)
         self._sum += float(np.sum(values))
@@ -159,7 +159,7 @@ class Blocks:
         return self._sum / self.count if self.count else math.nan
 
     @property
-    def blocks(self) -> NDArray:
+    def blocks(self) -> np.ndarray:
         """Means of the whole blocks; of fewer values than make a block, their mean."""
         if self.count and not len(self._blocks):
             return np.array([self.mean])
@@ -202,7 +202,10 @@ def paired_difference(ours: Sequence[ArrayLike], theirs: Sequence[ArrayLike]) ->
     ours, theirs
         Values of each run, ``[T]``; run ``i`` of one belongs to run ``i`` of the other.
     """
-    differences = [np.mean(a) - np.mean(b) for a, b in zip(ours, theirs, strict=True)]
+    differences = [
+        np.asarray(a, dtype=float).mean() - np.asarray(b, dtype=float).mean()
+        for a, b in zip(ours, theirs, strict=True)
+    ]
     value, error = mean_and_error(differences)
     return Estimate(value, error, float(len(differences)), len(differences) - 1.0)
 
@@ -232,7 +235,7 @@ def mean_and_error(values: ArrayLike) -> tuple[float, float]:
     return float(values.mean()), float(values.std(ddof=1) / np.sqrt(len(values)))
 
 
-def slopes(times: ArrayLike, series: ArrayLike) -> NDArray:
+def slopes(times: ArrayLike, series: ArrayLike) -> np.ndarray:
     """Least-squares slope of each series, ``[R]``, of values ``[n, R]`` at ``times`` ``[n]``.
 
     NaN where a series holds fewer than two finite values.
@@ -252,7 +255,7 @@ def to_list(values: ArrayLike) -> list[float | None]:
     return [float(value) if np.isfinite(value) else None for value in np.ravel(values)]
 
 
-def resampled(blocks: NDArray, resamples: int, random: np.random.Generator) -> NDArray:
+def resampled(blocks: np.ndarray, resamples: int, random: np.random.Generator) -> np.ndarray:
     """Sums over blocks drawn with replacement, ``[R, …]``, of blocks ``[K, …]``.
 
     The bootstrap for dependent data: blocks long enough to be independent are what is drawn
@@ -261,12 +264,12 @@ def resampled(blocks: NDArray, resamples: int, random: np.random.Generator) -> N
     return np.tensordot(draw_counts(len(blocks), resamples, random).astype(float), blocks, axes=1)
 
 
-def draw_counts(count: int, resamples: int, random: np.random.Generator) -> NDArray:
+def draw_counts(count: int, resamples: int, random: np.random.Generator) -> np.ndarray:
     """How often each of ``count`` blocks is drawn with replacement, ``[R, count]``."""
     return random.multinomial(count, np.full(count, 1 / count), size=resamples)
 
 
-def divergence(first: NDArray, second: NDArray) -> NDArray:
+def divergence(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Jensen–Shannon divergence in nats of histograms over their last axis.
 
     Between 0 and ln 2. Counts need not be normalised (Lin, IEEE Trans. Inf. Theory 37, 145
@@ -274,16 +277,18 @@ def divergence(first: NDArray, second: NDArray) -> NDArray:
     """
     p = first / first.sum(-1, keepdims=True)
     q = second / second.sum(-1, keepdims=True)
-    return _entropy(0.5 * (p + q)) - 0.5 * (_entropy(p) + _entropy(q))
+    found: np.ndarray = _entropy(0.5 * (p + q)) - 0.5 * (_entropy(p) + _entropy(q))
+    return found
 
 
-def _entropy(p: NDArray) -> NDArray:
-    return -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1)
+def _entropy(p: np.ndarray) -> np.ndarray:
+    found: np.ndarray = -(p * np.log(np.where(p > 0, p, 1.0))).sum(-1)
+    return found
 
 
 def divergence_estimate(
-    first: NDArray,
-    second: NDArray,
+    first: np.ndarray,
+    second: np.ndarray,
     random: np.random.Generator,
     resamples: int = 500,
     paired: bool = False,

@@ -144,7 +144,8 @@ class RunSummary:
     def _lengths(self, positions: Tensor) -> Tensor:
         """Return bond lengths in Å, ``[bonds, T]``, from positions ``[B, T, N, 3]``."""
         row, i, j = self._bonds.unbind(dim=1)
-        return (positions[row, :, i] - positions[row, :, j]).norm(dim=-1)
+        lengths: Tensor = (positions[row, :, i] - positions[row, :, j]).norm(dim=-1)
+        return lengths
 
 
 def _alike(state: PhaseState) -> list[list[int]]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import numpy as np
 from ase.data import atomic_masses, atomic_numbers
-from numpy.typing import NDArray
 
 from ase_atom.analysis.inputs.trajectory import Segment, Trajectory, split_runs
 from ase_atom.errors import DataError
@@ -40,7 +39,7 @@ def read_npz(path: Path, assume_times: bool = True) -> Trajectory:
 
 
 def _trajectory(
-    path: Path, held: dict[str, NDArray], objects: list[str], assume_times: bool
+    path: Path, held: dict[str, np.ndarray], objects: list[str], assume_times: bool
 ) -> Trajectory:
     found = {what: next((held[n] for n in n_s if n in held), None) for what, n_s in _NAMES.items()}
     if found["numbers"] is None or found["positions"] is None:
@@ -60,7 +59,8 @@ def _trajectory(
     if found["energies"] is not None:
         energies = np.asarray(found["energies"], dtype=np.float64).reshape(-1) * energy
     times = None if found["times"] is None else np.asarray(found["times"], dtype=np.float64)
-    facts, notes = {}, []
+    facts: dict[str, str] = {}
+    notes: list[str] = []
     for name in ("theory", "name"):
         if name in held:
             facts[name] = str(np.asarray(held[name]).item())
@@ -68,7 +68,7 @@ def _trajectory(
         times, note = _md17_times(positions, held.get("old_indices"))
         notes.append(note)
     velocities = found["velocities"]
-    order = slice(None)
+    order: slice | np.ndarray = slice(None)
     if times is not None and (np.diff(times) <= 0).any():
         order = np.argsort(times, kind="stable")
     whole = Segment(
@@ -86,7 +86,7 @@ def _trajectory(
     return Trajectory(str(path), numbers, masses, tuple(runs), facts, (*notes, *more))
 
 
-def _identity(path: Path, found: NDArray) -> tuple[NDArray, NDArray]:
+def _identity(path: Path, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return atomic numbers and masses in amu, ``[N]``, from numbers or symbols.
 
     Raises
@@ -114,7 +114,7 @@ def _identity(path: Path, found: NDArray) -> tuple[NDArray, NDArray]:
     return numbers, atomic_masses[numbers]
 
 
-def _md17_times(positions: NDArray, indices: NDArray | None) -> tuple[NDArray | None, str]:
+def _md17_times(positions: np.ndarray, indices: np.ndarray | None) -> tuple[np.ndarray | None, str]:
     """Times of MD17's frames: steps of 0.5 fs where they follow each other, else unknown."""
     if indices is not None:
         return MD17_INTERVAL * np.asarray(indices, dtype=np.float64), (
@@ -130,7 +130,7 @@ def _md17_times(positions: NDArray, indices: NDArray | None) -> tuple[NDArray | 
     )
 
 
-def _factor(stated: NDArray | None, kind: str, default: str, path: Path) -> float:
+def _factor(stated: np.ndarray | None, kind: str, default: str, path: Path) -> float:
     """Return what makes a unit that an archive states, or its kind has, the package's own."""
     try:
         return unit_factor(default if stated is None else str(np.asarray(stated).item()), kind)

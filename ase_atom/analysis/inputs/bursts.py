@@ -22,16 +22,17 @@ def read_bursts(path: Path, molecule: str | None, temperature: float | None) -> 
         chosen = _choose(path, file.molecules(), molecule)
         every = {key: file.attributes(key) for key in file.keys()}  # noqa: SIM118
         own = {key: about for key, about in every.items() if key.rpartition("/")[0] == chosen}
-        warmth = {key: float(about["temperature_K"]) for key, about in own.items()}
+        warmth = {key: _number(about, "temperature_K") for key, about in own.items()}
         kept = [key for key in own if temperature is None or abs(warmth[key] - temperature) <= 0.5]
         if not kept:
             known = ", ".join(f"{value:g}" for value in sorted(set(warmth.values())))
             raise DataError(f"{path} holds no burst at {temperature:g} K, but at {known} K")
-        runs, numbers, masses = [], None, None
+        runs: list[Segment] = []
+        numbers = masses = np.empty(0)
         budget = Budget(path.stat().st_size)
         for key in kept:
             arrays = file.arrays(key, ("numbers", *_ARRAYS), budget=budget)
-            if numbers is not None and not np.array_equal(arrays["numbers"], numbers):
+            if runs and not np.array_equal(arrays["numbers"], numbers):
                 raise DataError(f"bursts of {chosen} in {path} hold different atoms")
             numbers = arrays["numbers"].astype(np.int64)
             masses, *rest = (arrays[name].astype(np.float64) for name in _ARRAYS)
@@ -69,12 +70,20 @@ def _segment(
     return Segment(
         positions,
         velocities,
-        float(about["interval"]) * np.arange(len(energies)),
+        _number(about, "interval") * np.arange(len(energies)),
         energies=energies,
         name=f"{key} of {path.name}",
         key=key,
         theory=str(about.get("theory", "unknown")),
     )
+
+
+def _number(about: Attributes, name: str) -> float:
+    """Return an attribute of a burst; anything that is no number is a ValueError."""
+    value = about[name]
+    if value is None:
+        raise ValueError(f"its attribute {name} is empty")
+    return float(value)
 
 
 def _facts(bursts: list[Attributes], temperatures: set[float]) -> tuple[dict[str, str], str]:

@@ -7,7 +7,6 @@ from collections import Counter
 import numpy as np
 from ase.data import covalent_radii
 from ase.formula import Formula
-from numpy.typing import NDArray
 from rdkit import Chem
 
 from ase_atom.analysis.inputs.trajectory import Trajectory
@@ -140,14 +139,14 @@ def with_masses_noted(trajectory: Trajectory, reference: Trajectory) -> Trajecto
     )
 
 
-def bonds_of(trajectory: Trajectory) -> NDArray:
+def bonds_of(trajectory: Trajectory) -> np.ndarray:
     """Bonded pairs in a typical frame, ``[B, 2]``."""
     return connectivity(trajectory.numbers, typical_frame(trajectory.pooled("positions", 200)))
 
 
 def find_order(
-    trajectory: Trajectory, bonds: NDArray, reference: Trajectory, reference_bonds: NDArray
-) -> NDArray | None:
+    trajectory: Trajectory, bonds: np.ndarray, reference: Trajectory, reference_bonds: np.ndarray
+) -> np.ndarray | None:
     """Order in which the trajectory's atoms have the reference's bonds, None if there is none.
 
     Of several, that whose first frame lies nearest to the reference's.
@@ -163,21 +162,22 @@ def find_order(
     there = trajectory.segments[0].positions[0]
     orders = np.array(matches)
     _, misfits = superposing_rotations((there - there.mean(0))[orders], start - start.mean(0))
-    return orders[np.argmin(misfits)]
+    best: np.ndarray = orders[np.argmin(misfits)]
+    return best
 
 
-def formula(numbers: NDArray) -> str:
+def formula(numbers: np.ndarray) -> str:
     """Return the formula in Hill's order."""
     from ase.data import chemical_symbols
 
     return Formula.from_list([chemical_symbols[n] for n in numbers]).format("hill")
 
 
-def _pieces(numbers: NDArray, bonds: NDArray) -> int:
+def _pieces(numbers: np.ndarray, bonds: np.ndarray) -> int:
     return len(Chem.GetMolFrags(graph(numbers, bonds)))
 
 
-def _difference(bonds: NDArray, reference: NDArray) -> str:
+def _difference(bonds: np.ndarray, reference: np.ndarray) -> str:
     ours, theirs = ({tuple(pair) for pair in side.tolist()} for side in (bonds, reference))
 
     def listed(pairs: set[tuple[int, ...]]) -> str:

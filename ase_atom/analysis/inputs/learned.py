@@ -11,10 +11,10 @@ from ase_atom.io.bursts import fingerprint_of
 from ase_atom.operator.fingerprints import frame_fingerprints
 
 if TYPE_CHECKING:
-    from ase_atom.operator import Operator, OperatorCard
+    from ase_atom.operator import OperatorCard, OperatorLike
 
 
-def unseen(reference: Trajectory, model: Operator) -> Trajectory:
+def unseen(reference: Trajectory, model: OperatorLike) -> Trajectory:
     """Leave out the runs that an operator has learned from, and note how they were told.
 
     A card with fingerprints of the frames that the operator learned from tells by content,

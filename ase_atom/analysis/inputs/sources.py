@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 from ase import Atoms
-from numpy.typing import NDArray
 
 from ase_atom.analysis.inputs.archives import read_npz
 from ase_atom.analysis.inputs.bursts import read_bursts
@@ -58,7 +58,7 @@ def load_trajectory(
         found = [
             _read(file, topology, molecule, temperature, frame_interval)
             for file in sorted(path.iterdir())
-            if file.is_file() and _reader_of(file) is not None and not file.name.startswith(".")
+            if file.is_file() and _kind_of(file) is not None and not file.name.startswith(".")
         ]
         if not found:
             raise DataError(f"the folder {path} holds no trajectory")
@@ -94,22 +94,23 @@ def _read(
     temperature: float | None,
     frame_interval: float | None,
 ) -> Trajectory:
-    reader = _reader_of(path)
-    if reader is read_bursts:
+    kind = _kind_of(path)
+    if kind == "bursts":
         return read_bursts(path, molecule, temperature)
-    if reader is read_npz:
+    if kind == "archive":
         return read_npz(path, assume_times=frame_interval is None)
     return _read_frames(path, topology)
 
 
-def _reader_of(path: Path) -> Callable | None:
+def _kind_of(path: Path) -> Literal["bursts", "archive", "frames"] | None:
+    """Say what a file is by its ending, and None where it is nothing to be read."""
     from ase_atom.io.formats import formats
 
     ending = path.suffix.lower()
     if ending == ".npz":
-        return read_npz
+        return "archive"
     if ending in (".h5", ".hdf5") and is_bursts(path):
-        return read_bursts
+        return "bursts"
     beside = ending == ".pdb" and any(
         path.with_suffix(other).exists()
         for one in formats()
@@ -117,7 +118,7 @@ def _reader_of(path: Path) -> Callable | None:
         if other != ".pdb"
     )
     if any(ending in one.endings for one in formats()) and not beside:
-        return _read_frames
+        return "frames"
     return None
 
 
@@ -168,17 +169,17 @@ def _read_frames(path: Path, topology: Atoms | str | Path | None) -> Trajectory:
     if any(b.energies is not None and not np.isfinite(b.energies).all() for b in blocks):
         notes.append("only some of its frames have energies, which were not used")
     whole = Segment(
-        **{
-            part: _concatenated(blocks, part)
-            for part in ("positions", "velocities", "times", "energies")
-        },
+        np.concatenate([block.positions for block in blocks]).astype(np.float64),
+        _concatenated(blocks, "velocities"),
+        _concatenated(blocks, "times"),
+        energies=_concatenated(blocks, "energies"),
         name=str(path),
     )
     runs, more = split_runs(whole)
     return Trajectory(str(path), numbers, masses, tuple(runs), {}, (*notes, *more), names=names)
 
 
-def _concatenated(blocks: Sequence[object], name: str) -> NDArray | None:
+def _concatenated(blocks: Sequence[object], name: str) -> np.ndarray | None:
     parts = [getattr(block, name) for block in blocks]
     if any(part is None for part in parts):
         return None

@@ -10,7 +10,7 @@ from typing import Self
 import numpy as np
 from ase import Atoms
 from ase.data import atomic_masses
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ase_atom.errors import DataError
 from ase_atom.io.frames import FrameBlock
@@ -38,12 +38,12 @@ class Segment(FrameBlock):
         Of a reference burst: its name in the store, and its level of theory. Else empty.
     """
 
-    dipoles: NDArray | None = None
+    dipoles: np.ndarray | None = None
     name: str = ""
     key: str = ""
     theory: str = ""
 
-    def aligned(self, reference: NDArray) -> Self:
+    def aligned(self, reference: np.ndarray) -> Self:
         """As `FrameBlock.aligned`, without dipoles."""
         return replace(super().aligned(reference), dipoles=None)
 
@@ -73,8 +73,8 @@ class Trajectory:
     """
 
     name: str
-    numbers: NDArray
-    masses: NDArray
+    numbers: np.ndarray
+    masses: np.ndarray
     segments: tuple[Segment, ...]
     facts: Mapping[str, str] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -118,24 +118,26 @@ class Trajectory:
         positions = np.asarray(positions, dtype=np.float64)
         if positions.ndim == 3:
             positions = positions[None]
-            velocities = None if velocities is None else np.asarray(velocities)[None]
-            energies = None if energies is None else np.asarray(energies)[None]
+            velocities = None if velocities is None else np.asarray(velocities, np.float64)[None]
+            energies = None if energies is None else np.asarray(energies, np.float64)[None]
         if positions.ndim != 4 or positions.shape[2:] != (len(numbers), 3):
             raise DataError(
                 f"positions of {name} should be [frames, {len(numbers)}, 3], not "
                 f"{list(positions.shape)}"
             )
-        runs = []
-        for index, run in enumerate(positions):
-            runs.append(
-                Segment(
-                    run,
-                    None if velocities is None else np.asarray(velocities[index], np.float64),
-                    None if times is None else np.asarray(times, np.float64),
-                    energies=None if energies is None else np.asarray(energies[index], np.float64),
-                    name=f"{name} {index}",
-                )
+        v = None if velocities is None else np.asarray(velocities, np.float64)
+        e = None if energies is None else np.asarray(energies, np.float64)
+        t = None if times is None else np.asarray(times, np.float64)
+        runs = [
+            Segment(
+                run,
+                None if v is None else v[index],
+                t,
+                energies=None if e is None else e[index],
+                name=f"{name} {index}",
             )
+            for index, run in enumerate(positions)
+        ]
         made = cls(name, numbers, atomic_masses[numbers], tuple(runs), facts or {})
         return made.checked()
 
@@ -199,12 +201,12 @@ class Trajectory:
     @property
     def interval(self) -> float | None:
         """Time between frames in fs, None if it is unknown, uneven or not the same in all runs."""
-        steps = [
+        parts = [
             np.diff(run.times) for run in self.segments if run.times is not None and len(run) > 1
         ]
-        if not steps or any(run.times is None for run in self.segments):
+        if not parts or any(run.times is None for run in self.segments):
             return None
-        steps = np.concatenate(steps)
+        steps = np.concatenate(parts)
         # Over whole runs rounding of single times averages out.
         middle = float(np.mean(steps))
         if middle <= 0 or np.abs(steps - middle).max() > EVEN * middle + 2e-3:
@@ -219,11 +221,11 @@ class Trajectory:
             return None
         return interval * sum(len(run) - 1 for run in self.segments)
 
-    def series(self, name: str) -> list[NDArray]:
+    def series(self, name: str) -> list[np.ndarray]:
         """Return one array of each run: ``positions``, ``velocities`` or ``energies``."""
         return [getattr(run, name) for run in self.segments]
 
-    def pooled(self, name: str, at_most: int | None = None) -> NDArray:
+    def pooled(self, name: str, at_most: int | None = None) -> np.ndarray:
         """Return the frames of all runs one after the other, or evenly spread ones of them."""
         if at_most is None or self.frames <= at_most:
             return np.concatenate(self.series(name))
@@ -240,7 +242,7 @@ class Trajectory:
         """Return the molecule as in a frame of the first run."""
         return Atoms(self.numbers, positions=self.segments[0].positions[frame], masses=self.masses)
 
-    def kinetic_energies(self) -> list[NDArray]:
+    def kinetic_energies(self) -> list[np.ndarray]:
         """Return the kinetic energies of each run in eV, the centre of mass's included."""
         half = 0.5 * AMU_A2_FS2_IN_EV * self.masses
         return [np.einsum("n,tnx,tnx->t", half, v, v) for v in self.series("velocities")]

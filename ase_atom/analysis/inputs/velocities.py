@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ase_atom.analysis.inputs.trajectory import Segment, Trajectory
 from ase_atom.analysis.statistics import Estimate, correlated_mean
@@ -68,7 +67,7 @@ def with_velocities(trajectory: Trajectory) -> tuple[Trajectory, str]:
     ), ""
 
 
-def _differentiate(positions: NDArray, interval: float) -> NDArray:
+def _differentiate(positions: np.ndarray, interval: float) -> np.ndarray:
     order = len(_WEIGHTS)
     count = len(positions) - 2 * order
     out = np.zeros((count, *positions.shape[1:]))
@@ -131,16 +130,18 @@ def step_ratio(trajectory: Trajectory) -> Estimate | None:
     )
 
 
-def _steps(run: Segment, interval: float, masses: NDArray) -> tuple[NDArray, NDArray]:
+def _steps(run: Segment, interval: float, masses: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Mass-weighted motion over two frames, and the integral of velocities over them."""
     weight = np.sqrt(masses)[:, None]
     moved = run.positions[2:] - run.positions[:-2]
     v = run.velocities
+    assert v is not None  # of runs without, nothing is asked
     told = (interval / 3.0) * (v[:-2] + 4 * v[1:-1] + v[2:])
     return weight * moved, weight * told
 
 
-def _smooth(field: NDArray, window: NDArray) -> NDArray:
+def _smooth(field: np.ndarray, window: np.ndarray) -> np.ndarray:
     from scipy.signal import oaconvolve
 
-    return oaconvolve(field, window[:, None, None], mode="valid", axes=0)
+    smooth: np.ndarray = oaconvolve(field, window[:, None, None], mode="valid", axes=0)
+    return smooth

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.optimize import linear_sum_assignment
 
@@ -118,7 +117,7 @@ def _lone_band(
     )
 
 
-def _share(spectrum: Spectrum, where: NDArray, random: np.random.Generator) -> Estimate:
+def _share(spectrum: Spectrum, where: np.ndarray, random: np.random.Generator) -> Estimate:
     drawn = spectrum.drawn(random)[:, where].sum(1) * STEP
     count = float(len(spectrum.windows))
     value = float(spectrum.power[where].sum() * STEP)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.lines import Missing
@@ -92,7 +91,7 @@ def _drift(pair: Pair, speed: float, section: Section) -> None:
 def _momentum(
     pair: Pair,
     name: str,
-    parts: list[list[NDArray]],
+    parts: list[list[np.ndarray]],
     ensembles: tuple[str, str],
     section: Section,
 ) -> None:
@@ -117,14 +116,14 @@ def _momentum(
     )
 
 
-def centre_paths(trajectory: Trajectory) -> list[NDArray]:
+def centre_paths(trajectory: Trajectory) -> list[np.ndarray]:
     """Positions of the centre of mass of each run, from its start, Å, ``[T, 3]``."""
     weights = trajectory.masses / trajectory.masses.sum()
     paths = [np.einsum("n,tnx->tx", weights, run.positions) for run in trajectory]
     return [path - path[0] for path in paths]
 
 
-def _walks(trajectory: Trajectory) -> list[NDArray]:
+def _walks(trajectory: Trajectory) -> list[np.ndarray]:
     """Speed of the centre of mass over a tenth of each run, Å/fs."""
     out = []
     for path in centre_paths(trajectory):

@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from ase.data import chemical_symbols
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from ase_atom.analysis.inputs.trajectory import Trajectory
@@ -129,7 +128,7 @@ def _compare_spectra(
     return spectra
 
 
-def _body_signals(pair: Pair, side: Trajectory, parts: list[Motion]) -> list[NDArray]:
+def _body_signals(pair: Pair, side: Trajectory, parts: list[Motion]) -> list[np.ndarray]:
     """Mass-weighted vibrational velocities in the frame that a fixed structure turns with."""
     masses = side.masses
     weights = masses / masses.sum()
@@ -167,7 +166,9 @@ def _spectrum_plot(
     )
 
 
-def _element_plot(pair: Pair, signals: list[list[NDArray]], window: float, highest: float) -> Plot:
+def _element_plot(
+    pair: Pair, signals: list[list[np.ndarray]], window: float, highest: float
+) -> Plot:
     numbers = np.repeat(pair.reference.numbers, 3)
     panels = []
     for number in np.unique(numbers):
@@ -193,7 +194,7 @@ def _element_plot(pair: Pair, signals: list[list[NDArray]], window: float, highe
     )
 
 
-def _autocorrelation_plot(pair: Pair, signals: list[list[NDArray]]) -> Plot:
+def _autocorrelation_plot(pair: Pair, signals: list[list[np.ndarray]]) -> Plot:
     drawn = []
     for role, side, signal in zip(
         ("reference", "trajectory"), reversed(pair.sides), reversed(signals), strict=True

@@ -8,7 +8,6 @@ from dataclasses import replace
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
-from numpy.typing import NDArray
 
 from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.lines import Line, Missing
@@ -54,7 +53,7 @@ def with_energies(trajectory: Trajectory, calculator: Calculator, frames: int) -
     return replace(trajectory, segments=tuple(run for run in runs if len(run)))
 
 
-def _energy(atoms: Atoms, positions: NDArray) -> float:
+def _energy(atoms: Atoms, positions: np.ndarray) -> float:
     atoms.positions = positions
     try:
         return float(atoms.get_potential_energy())
@@ -113,8 +112,8 @@ def compare_energies(
 
 def _potential(
     pair: Pair,
-    own: list[NDArray],
-    other: list[NDArray],
+    own: list[np.ndarray],
+    other: list[np.ndarray],
     kinetics: tuple[Temperatures, Temperatures] | None,
     source: str,
     section: Section,
@@ -236,7 +235,7 @@ def _drift(
     )
 
 
-def _slope(side: Trajectory, totals: list[NDArray]) -> Estimate:
+def _slope(side: Trajectory, totals: list[np.ndarray]) -> Estimate:
     """Mean least-squares slope of runs, meV/atom/ps."""
     times = [run.times / PS for run in side]
     each = [float(slopes(t, e[:, None])[0]) for t, e in zip(times, totals, strict=True)]

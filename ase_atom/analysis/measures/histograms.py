@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ase_atom.analysis.measures.pair import Pair
 from ase_atom.analysis.plots import Curve
@@ -41,13 +40,13 @@ class Histograms:
     """
 
     label: str
-    edges: NDArray
-    trajectory: NDArray
-    reference: NDArray
+    edges: np.ndarray
+    trajectory: np.ndarray
+    reference: np.ndarray
     divergence: Estimate
 
 
-def block_frames(series: Sequence[Sequence[NDArray]]) -> tuple[int, float]:
+def block_frames(series: Sequence[Sequence[np.ndarray]]) -> tuple[int, float]:
     """Frames of one block so long that blocks are independent, and the effective samples.
 
     Two statistical inefficiencies long, of whichever series is slowest.
@@ -58,7 +57,7 @@ def block_frames(series: Sequence[Sequence[NDArray]]) -> tuple[int, float]:
     return max(1, math.ceil(2 * count / max(samples, 1.0))), samples
 
 
-def block_numbers(lengths: Sequence[int], size: int) -> tuple[NDArray, int]:
+def block_numbers(lengths: Sequence[int], size: int) -> tuple[np.ndarray, int]:
     """Number of the block of every frame, ``[T]``, and how many blocks there are.
 
     Blocks do not reach across runs; what is left over joins a run's last block. More blocks than
@@ -73,7 +72,7 @@ def block_numbers(lengths: Sequence[int], size: int) -> tuple[NDArray, int]:
     return np.concatenate(numbers), count
 
 
-def block_histograms(values: Sequence[NDArray], edges: NDArray, size: int) -> NDArray:
+def block_histograms(values: Sequence[np.ndarray], edges: np.ndarray, size: int) -> np.ndarray:
     """Histograms of ``[T, P]`` values of each run, in blocks of frames, ``[K, bins]``."""
     bins = len(edges) - 1
     numbers, count = block_numbers([len(run) for run in values], size)
@@ -84,7 +83,7 @@ def block_histograms(values: Sequence[NDArray], edges: NDArray, size: int) -> ND
 
 
 def compare_distributions(
-    label: str, ours: list[NDArray], theirs: list[NDArray], pair: Pair
+    label: str, ours: list[np.ndarray], theirs: list[np.ndarray], pair: Pair
 ) -> Histograms:
     """Histograms of ``[T, P]`` values of each run, and the divergence of the two sides."""
     every = np.concatenate([run.ravel() for run in (*ours, *theirs)])
@@ -104,8 +103,8 @@ def compare_distributions(
 
 def histograms_of(
     label: str,
-    edges: NDArray,
-    values: Sequence[Sequence[NDArray]],
+    edges: np.ndarray,
+    values: Sequence[Sequence[np.ndarray]],
     sizes: Sequence[int],
     samples: Sequence[float],
     pair: Pair,
@@ -118,7 +117,9 @@ def histograms_of(
     return Histograms(label, edges, *blocks, replace(found, samples=min(samples)))
 
 
-def _bands(blocks: NDArray, random: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
+def _bands(
+    blocks: np.ndarray, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Normalised histogram and its 95 % bootstrap band, ``[bins]`` each."""
     total = blocks.sum(0)
     drawn = resampled(blocks, RESAMPLES, random)
@@ -130,7 +131,7 @@ def _bands(blocks: NDArray, random: np.random.Generator) -> tuple[NDArray, NDArr
 def curves(
     one: Histograms,
     random: np.random.Generator,
-    shape: Callable[[NDArray, NDArray], NDArray],
+    shape: Callable[[np.ndarray, np.ndarray], np.ndarray],
     style: str = "steps",
 ) -> tuple[Curve, ...]:
     """Curves of both sides; ``shape`` takes bin probabilities and those without resampling."""

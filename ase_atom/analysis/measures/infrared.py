@@ -7,7 +7,6 @@ from dataclasses import replace
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 
 from ase_atom.analysis.inputs.trajectory import Trajectory
@@ -105,7 +104,7 @@ def infrared_spectrum(side: Trajectory, window: float, highest: float) -> Spectr
     The absorption of a classical system is proportional to it (McQuarrie, Statistical Mechanics,
     chapter 21). The central difference that takes the derivative is corrected for exactly.
     """
-    rates: list[NDArray] = [
+    rates: list[np.ndarray] = [
         (run.dipoles[2:] - run.dipoles[:-2]) / (2 * side.interval) for run in side if len(run) > 2
     ]
     found = power_spectrum(rates, side.interval, window - 2 * side.interval, highest)

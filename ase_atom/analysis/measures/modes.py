@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import numpy as np
 from ase.calculators.calculator import Calculator
-from numpy.typing import NDArray
 
 from ase_atom.analysis.inputs.trajectory import Segment, Trajectory
 from ase_atom.analysis.lines import Missing
@@ -92,7 +91,7 @@ def _minima(count: int) -> str:
     return "one minimum" if count == 1 else f"{count} minima"
 
 
-def _mode_series(side: Trajectory, motions: list[Motion], guess: HarmonicGuess) -> list[NDArray]:
+def _mode_series(side: Trajectory, motions: list[Motion], guess: HarmonicGuess) -> list[np.ndarray]:
     """Temperatures of the modes in evenly spread frames of each run, K, ``[T, M]``."""
     step = max(1, side.frames // _MOST_FRAMES)
     return [
@@ -103,7 +102,7 @@ def _mode_series(side: Trajectory, motions: list[Motion], guess: HarmonicGuess) 
     ]
 
 
-def _mode_ratios(series: list[NDArray]) -> list[Estimate]:
+def _mode_ratios(series: list[np.ndarray]) -> list[Estimate]:
     """Temperature of each mode over that of all."""
     whole = [run.mean(1) for run in series]
     return [
@@ -113,8 +112,8 @@ def _mode_ratios(series: list[NDArray]) -> list[Estimate]:
 
 
 def _mode_temperatures(
-    run: Segment, vibration: NDArray, masses: NDArray, turning: int, guess: HarmonicGuess
-) -> NDArray:
+    run: Segment, vibration: np.ndarray, masses: np.ndarray, turning: int, guess: HarmonicGuess
+) -> np.ndarray:
     """Kinetic temperature of every mode in every frame, K, ``[T, M]``."""
     roots = np.sqrt(masses)[:, None]
     x = run.positions - np.einsum("n,tnx->tx", masses / masses.sum(), run.positions)[:, None]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ase_atom.analysis.inputs.trajectory import Segment, Trajectory
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
@@ -40,13 +39,13 @@ class Motion:
         Σ of the principal moments of inertia, amu Å², ``[T]``: kT times it is the mean L².
     """
 
-    drift: NDArray
-    angular_momentum: NDArray
-    rotational_energy: NDArray
-    vibration: NDArray
-    freedom: NDArray
+    drift: np.ndarray
+    angular_momentum: np.ndarray
+    rotational_energy: np.ndarray
+    vibration: np.ndarray
+    freedom: np.ndarray
     turning: int
-    thermal_momentum: NDArray
+    thermal_momentum: np.ndarray
 
 
 def rotational_freedom(trajectory: Trajectory) -> int:
@@ -54,7 +53,7 @@ def rotational_freedom(trajectory: Trajectory) -> int:
     return rotational_freedom_of(trajectory.numbers, trajectory.pooled("positions", 200))
 
 
-def rotational_freedom_of(numbers: NDArray, frames: NDArray) -> int:
+def rotational_freedom_of(numbers: np.ndarray, frames: np.ndarray) -> int:
     """Return the degrees of freedom of rotation: 0 of an atom, 2 of a linear molecule, else 3.
 
     Linear is a chain of atoms, in one typical frame, whose angles are near 180° in the median of
@@ -89,7 +88,7 @@ def rotational_freedom_of(numbers: NDArray, frames: NDArray) -> int:
     return 2
 
 
-def inverse_inertia(inertia: NDArray, turning: int) -> NDArray:
+def inverse_inertia(inertia: np.ndarray, turning: int) -> np.ndarray:
     """Return inverses of inertia tensors ``[T, 3, 3]`` for so many degrees of freedom of rotation.
 
     With two of them, about the two axes of the largest moments. What turns about the third is a
@@ -102,7 +101,7 @@ def inverse_inertia(inertia: NDArray, turning: int) -> NDArray:
     return np.einsum("txk,tk,tyk->txy", axes, weights, axes)
 
 
-def split_motion(run: Segment, masses: NDArray, turning: int) -> Motion:
+def split_motion(run: Segment, masses: np.ndarray, turning: int) -> Motion:
     """Split the velocities of a run.
 
     Parameters
@@ -158,10 +157,10 @@ class Temperatures:
         Whether the centre of mass, or rotation, stands still.
     """
 
-    translation: list[NDArray]
-    rotation: list[NDArray]
-    vibration: list[NDArray]
-    elements: dict[int, list[NDArray]]
+    translation: list[np.ndarray]
+    rotation: list[np.ndarray]
+    vibration: list[np.ndarray]
+    elements: dict[int, list[np.ndarray]]
     inner: int
     turning: int
     com_fixed: bool
@@ -173,7 +172,7 @@ class Temperatures:
         return self.inner + 3 * (not self.com_fixed) + self.turning * (not self.rotation_fixed)
 
     @property
-    def overall(self) -> list[NDArray]:
+    def overall(self) -> list[np.ndarray]:
         """Temperature of all motion that is thermal."""
         energies = self.kinetic_energy(not self.com_fixed, not self.rotation_fixed)
         return [2 * energy / (KB * self.freedom) for energy in energies]
@@ -183,7 +182,7 @@ class Temperatures:
         """Mean temperature of the vibration over all runs, K."""
         return float(np.concatenate(self.vibration).mean())
 
-    def kinetic_energy(self, translation: bool, rotation: bool) -> list[NDArray]:
+    def kinetic_energy(self, translation: bool, rotation: bool) -> list[np.ndarray]:
         """Kinetic energy of the vibration and, if asked for, of the other parts, eV."""
         parts = zip(self.translation, self.rotation, self.vibration, strict=True)
         return [
@@ -206,7 +205,9 @@ def nominal_temperature(trajectory: Trajectory) -> float | None:
         return None
 
 
-def part_temperatures(motion: Motion, masses: NDArray) -> tuple[NDArray, NDArray, NDArray]:
+def part_temperatures(
+    motion: Motion, masses: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Kinetic temperatures of translation, rotation and vibration, K, each ``[T]``.
 
     Zero where a part has no degrees of freedom.
@@ -252,5 +253,5 @@ def temperatures(trajectory: Trajectory, motions: list[Motion]) -> Temperatures:
     )
 
 
-def _mean(series: list[NDArray]) -> float:
+def _mean(series: list[np.ndarray]) -> float:
     return float(np.concatenate(series).mean())

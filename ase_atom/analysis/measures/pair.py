@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.lines import Line, Tolerances
@@ -21,6 +21,17 @@ from ase_atom.analysis.statistics import (
 
 _SAME_PLACE = 2e-3  # Å; text and compressed formats round
 _SAME_SPEED = 2e-2  # relative
+
+
+Side = TypeVar("Side")
+Measured = TypeVar("Measured")
+
+
+def of_both(
+    measure: Callable[[Side], Measured], sides: tuple[Side, Side]
+) -> tuple[Measured, Measured]:
+    """Return what a function makes of either side."""
+    return measure(sides[0]), measure(sides[1])
 
 
 @dataclass(frozen=True)
@@ -66,8 +77,8 @@ class Pair:
         group: tuple[str, str],
         name: str,
         unit: str,
-        ours: Sequence[NDArray],
-        theirs: Sequence[NDArray],
+        ours: Sequence[np.ndarray],
+        theirs: Sequence[np.ndarray],
         tolerance: float,
         kind: str = "difference",
         note: str = "",
@@ -86,8 +97,8 @@ class Pair:
         group: tuple[str, str],
         name: str,
         unit: str,
-        ours: Sequence[NDArray],
-        theirs: Sequence[NDArray],
+        ours: Sequence[np.ndarray],
+        theirs: Sequence[np.ndarray],
         tolerance: float,
     ) -> Line:
         """Return a line on the ratio of two standard deviations, of ``[T]`` or ``[T, P]``."""

@@ -6,7 +6,6 @@ import math
 from dataclasses import replace
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ase_atom.analysis.inputs.trajectory import Segment, Trajectory
 from ase_atom.analysis.lines import Line, Missing
@@ -79,15 +78,15 @@ def compare_paths(pair: Pair, why_not: str) -> Section:
 
 def _plot(
     pair: Pair,
-    times: NDArray,
-    positions: tuple[NDArray, NDArray, NDArray],
-    velocities: tuple[NDArray, NDArray, NDArray] | None,
+    times: np.ndarray,
+    positions: tuple[np.ndarray, np.ndarray, np.ndarray],
+    velocities: tuple[np.ndarray, np.ndarray, np.ndarray] | None,
     level: float,
     starts: int,
 ) -> Plot:
     """Errors against time; each is a mean with the two edges of its band."""
 
-    def curve(name: str, band: tuple[NDArray, NDArray, NDArray]) -> Curve:
+    def curve(name: str, band: tuple[np.ndarray, np.ndarray, np.ndarray]) -> Curve:
         mean, low, high = (side[1:] for side in band)
         return Curve(name, times[1:], mean, "difference", low, high)
 
@@ -130,7 +129,7 @@ def _whole(pair: Pair) -> tuple[Pair, int]:
 
 def common_times(
     trajectory: Trajectory, reference: Trajectory
-) -> tuple[NDArray, NDArray, NDArray] | None:
+) -> tuple[np.ndarray, np.ndarray, np.ndarray] | None:
     """Times from the starts at which both have frames, and the frames' indices, ``[L]`` each.
 
     None if there is none but the start.
@@ -149,8 +148,8 @@ def common_times(
 
 
 def path_errors(
-    pair: Pair, ours: NDArray, theirs: NDArray
-) -> tuple[NDArray, NDArray | None, NDArray]:
+    pair: Pair, ours: np.ndarray, theirs: np.ndarray
+) -> tuple[np.ndarray, np.ndarray | None, np.ndarray]:
     """Errors of every start at every time, ``[S, L]``.
 
     Returns
@@ -199,7 +198,9 @@ def climate(reference: Trajectory, random: np.random.Generator) -> tuple[float, 
     return float(np.sqrt(squares.mean())), float(levels.std())
 
 
-def _band(errors: NDArray, random: np.random.Generator) -> tuple[NDArray, NDArray, NDArray]:
+def _band(
+    errors: np.ndarray, random: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """Root mean square over starts and its 95 % bootstrap band, ``[L]`` each."""
     squares = errors**2
     count = len(squares)
@@ -211,7 +212,7 @@ def _band(errors: NDArray, random: np.random.Generator) -> tuple[NDArray, NDArra
     return mean, low, high
 
 
-def first_passage(times: NDArray, errors: NDArray, limit: float) -> NDArray:
+def first_passage(times: np.ndarray, errors: np.ndarray, limit: float) -> np.ndarray:
     """Time at which each start's error first passes a limit, infinite if it never does, ``[S]``."""
     passed = errors > limit
     at = passed.argmax(1)
@@ -221,16 +222,16 @@ def first_passage(times: NDArray, errors: NDArray, limit: float) -> NDArray:
 def _facts(
     section: Section,
     pair: Pair,
-    times: NDArray,
-    errors: NDArray,
-    mean: NDArray,
-    plain: NDArray,
+    times: np.ndarray,
+    errors: np.ndarray,
+    mean: np.ndarray,
+    plain: np.ndarray,
     climatological: tuple[float, float],
 ) -> None:
     level, error = climatological
     limit, end = pair.tolerances.path, format_time(float(times[-1]))
 
-    def median(passages: NDArray) -> str:
+    def median(passages: np.ndarray) -> str:
         draws = pair.random.choice(passages, size=(_RESAMPLES, len(passages)))
         with np.errstate(invalid="ignore"):
             middle = float(np.median(passages))
@@ -264,6 +265,6 @@ def _facts(
     ]
 
 
-def _mean(values: NDArray) -> str:
+def _mean(values: np.ndarray) -> str:
     error = float(values.std(ddof=1)) / math.sqrt(len(values)) if len(values) > 1 else math.nan
     return f"{values.mean():.3g} ± {error:.1g}"

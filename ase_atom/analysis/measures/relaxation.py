@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ase_atom.analysis.lines import Line, Missing
 from ase_atom.analysis.measures.pair import Pair
@@ -62,12 +61,12 @@ def compare_relaxation(pair: Pair, section: Section) -> None:
     )
 
 
-def _signals(torsions: NDArray) -> NDArray:
+def _signals(torsions: np.ndarray) -> np.ndarray:
     """Cosines and sines of torsions in degrees, ``[T, 2 P]``."""
     return np.concatenate([np.cos(np.radians(torsions)), np.sin(np.radians(torsions))], axis=1)
 
 
-def correlation_time(signals: Sequence[NDArray], interval: float) -> Estimate:
+def correlation_time(signals: Sequence[np.ndarray], interval: float) -> Estimate:
     """Integrated autocorrelation time in fs of centred signals ``[T, C]`` of each run.
 
     The integral is cut at five times its own value (Sokal, in Functional Integration, 1997); the
@@ -97,7 +96,7 @@ def correlation_time(signals: Sequence[NDArray], interval: float) -> Estimate:
     return Estimate(whole * interval, error * interval, samples, count - 1.0)
 
 
-def _integral(signals: Sequence[NDArray]) -> float:
+def _integral(signals: Sequence[np.ndarray]) -> float:
     """Integrated autocorrelation time in frames."""
     lags = max(2, max(map(len, signals)) // 2)
     values = autocorrelation(signals, lags)

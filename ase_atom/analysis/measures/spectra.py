@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.ndimage import gaussian_filter1d
 from scipy.signal import find_peaks
 
@@ -42,21 +41,21 @@ class Spectrum:
         Full width of a sharp line, cm⁻¹.
     """
 
-    wavenumbers: NDArray
-    windows: NDArray
+    wavenumbers: np.ndarray
+    windows: np.ndarray
     resolution: float
 
     @property
-    def power(self) -> NDArray:
+    def power(self) -> np.ndarray:
         """Mean over windows, of unit area, cm, ``[n]``."""
         return normalised(self.windows.sum(0))
 
-    def drawn(self, random: np.random.Generator) -> NDArray:
+    def drawn(self, random: np.random.Generator) -> np.ndarray:
         """Bootstrap resamples of `power`, ``[R, n]``."""
         return normalised(resampled(self.windows, _RESAMPLES, random))
 
 
-def normalised(power: NDArray) -> NDArray:
+def normalised(power: np.ndarray) -> np.ndarray:
     """Return a spectrum with unit area under it."""
     return power / (power.sum(-1, keepdims=True) * STEP)
 
@@ -90,7 +89,7 @@ def choose_window(runs: Sequence[Sequence[float]]) -> float | None:
 
 
 def power_spectrum(
-    series: Sequence[NDArray], interval: float, window: float, highest: float
+    series: Sequence[np.ndarray], interval: float, window: float, highest: float
 ) -> Spectrum | None:
     """Power spectrum of velocities, or other signals, by Welch's method.
 
@@ -142,7 +141,7 @@ def power_spectrum(
     return Spectrum(grid, windows, resolution_of(length * interval))
 
 
-def autocorrelation(series: Sequence[NDArray], lags: int) -> NDArray:
+def autocorrelation(series: Sequence[np.ndarray], lags: int) -> np.ndarray:
     """Normalised autocorrelation of signals ``[T, C]`` of each run, up to so many frames.
 
     Each lag is averaged over all pairs of frames of one run.
@@ -207,7 +206,7 @@ def find_bands(spectrum: Spectrum, random: np.random.Generator) -> list[Band]:
     return bands
 
 
-def _vertex(power: NDArray, peak: int) -> float:
+def _vertex(power: np.ndarray, peak: int) -> float:
     """Position of a maximum by the parabola through its three points, cm⁻¹."""
     if not 0 < peak < len(power) - 1:
         return peak * STEP

@@ -6,7 +6,6 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.lines import Line, Verdict
@@ -39,7 +38,7 @@ def _name(one: CoordinateClass) -> str:
     return f"temperature of the stretch {one.label}"
 
 
-def stretch_temperatures(side: Trajectory, bond: CoordinateClass) -> list[NDArray]:
+def stretch_temperatures(side: Trajectory, bond: CoordinateClass) -> list[np.ndarray]:
     """Kinetic temperature of a bond's stretch, K, ``[T]`` of each run.
 
     μ ṙ²/k with μ the reduced mass of the two atoms. The kinetic energy of an internal coordinate q

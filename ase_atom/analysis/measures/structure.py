@@ -8,7 +8,6 @@ from itertools import combinations_with_replacement
 import numpy as np
 from ase.data import chemical_symbols
 from ase.units import kJ, mol
-from numpy.typing import NDArray
 
 from ase_atom.analysis.lines import Line, Tolerances
 from ase_atom.analysis.measures.histograms import (
@@ -63,7 +62,7 @@ def compare_structure(pair: Pair) -> Section:
 
 
 def _mean_and_width(
-    one: CoordinateClass, ours: list[NDArray], theirs: list[NDArray], pair: Pair
+    one: CoordinateClass, ours: list[np.ndarray], theirs: list[np.ndarray], pair: Pair
 ) -> list[Line]:
     unit, tolerance = {
         "bond": ("Å", pair.tolerances.bond_mean),
@@ -100,7 +99,7 @@ def _divergence_line(histograms: Histograms, tolerances: Tolerances) -> Line:
 
 
 def _torsion(
-    one: CoordinateClass, ours: list[NDArray], theirs: list[NDArray], pair: Pair
+    one: CoordinateClass, ours: list[np.ndarray], theirs: list[np.ndarray], pair: Pair
 ) -> Histograms:
     sizes, samples = [], []
     for side in (ours, theirs):
@@ -192,7 +191,7 @@ def _profile_plots(
     return [Plot("torsions", "structure", "Torsion free-energy profiles", caption, tuple(panels))]
 
 
-def _free_energy(p: NDArray, whole: NDArray, unit: float) -> NDArray:
+def _free_energy(p: np.ndarray, whole: np.ndarray, unit: float) -> np.ndarray:
     """−kT ln p above the fullest bin of the whole, NaN where nothing was counted."""
     with np.errstate(divide="ignore"):
         energy = -unit * np.log(p / whole.max())

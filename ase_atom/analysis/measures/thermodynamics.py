@@ -6,7 +6,6 @@ import math
 
 import numpy as np
 from ase.data import chemical_symbols
-from numpy.typing import NDArray
 from scipy.stats import chi2
 
 from ase_atom.analysis.inputs.trajectory import Trajectory
@@ -96,8 +95,8 @@ def equipartition_line(
     pair: Pair,
     group: str,
     name: str,
-    parts: tuple[list[NDArray], list[NDArray]],
-    wholes: tuple[list[NDArray], list[NDArray]],
+    parts: tuple[list[np.ndarray], list[np.ndarray]],
+    wholes: tuple[list[np.ndarray], list[np.ndarray]],
     tolerance: float,
 ) -> Line:
     """Return a line on a part's temperature over that of the whole.
@@ -134,11 +133,11 @@ def equipartition_line(
     )
 
 
-def _pooled(series: list[NDArray]) -> float:
+def _pooled(series: list[np.ndarray]) -> float:
     return float(np.concatenate(series).mean())
 
 
-def ratio_of_means(top: list[NDArray], bottom: list[NDArray]) -> Estimate:
+def ratio_of_means(top: list[np.ndarray], bottom: list[np.ndarray]) -> Estimate:
     """Ratio of the means of two series of one run each, whose errors are correlated."""
     whole = _pooled(bottom)
     ratio = _pooled(top) / whole
@@ -146,7 +145,7 @@ def ratio_of_means(top: list[NDArray], bottom: list[NDArray]) -> Estimate:
     return Estimate(ratio, residual.error / whole, residual.samples, residual.freedom)
 
 
-def ensemble_of(trajectory: Trajectory, kinetic: list[NDArray] | None) -> str:
+def ensemble_of(trajectory: Trajectory, kinetic: list[np.ndarray] | None) -> str:
     """``nve``, ``canonical``, or empty where nothing tells.
 
     What the file says counts; else the total energy, if there are energies, is looked at.
@@ -252,7 +251,7 @@ def _element_plot(sides: tuple[Temperatures, Temperatures]) -> Plot:
     return Plot("temperatures", "thermodynamics", "Temperatures", caption, (panel,), columns=1)
 
 
-def _kinetic_plot(pair: Pair, energies: list[NDArray], freedom: int, found: Histograms) -> Plot:
+def _kinetic_plot(pair: Pair, energies: list[np.ndarray], freedom: int, found: Histograms) -> Plot:
     step = found.edges[1] - found.edges[0]
     drawn = curves(found, pair.random, lambda p, _: p / step)
     kelvin = 2 * float(np.concatenate(energies).mean()) / (KB * freedom)

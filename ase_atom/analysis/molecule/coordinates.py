@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 from ase.data import chemical_symbols
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from rdkit import Chem, rdBase
 from rdkit.Chem import rdDetermineBonds
 from rdkit.Geometry import Point3D
@@ -38,39 +38,46 @@ class CoordinateClass:
 
     kind: Kind
     label: str
-    atoms: NDArray
+    atoms: np.ndarray
     mirrored: bool = False
 
-    def values(self, positions: NDArray) -> NDArray:
+    def values(self, positions: np.ndarray) -> np.ndarray:
         """Lengths in Å, or angles in degrees, torsions in (−180, 180]: ``[..., P]``."""
         points = [positions[..., self.atoms[:, k], :] for k in range(self.atoms.shape[1])]
         if self.kind == "bond":
-            return np.linalg.norm(points[1] - points[0], axis=-1)
-        if self.kind == "angle":
-            return np.degrees(_angle(*points))
-        return np.degrees(_torsion(*points))
+            lengths: np.ndarray = np.linalg.norm(points[1] - points[0], axis=-1)
+            return lengths
+        degrees: np.ndarray = np.degrees(
+            _angle(*points) if self.kind == "angle" else _torsion(*points)
+        )
+        return degrees
 
-    def rates(self, positions: NDArray, velocities: NDArray, step: float = 0.01) -> NDArray:
+    def rates(
+        self, positions: np.ndarray, velocities: np.ndarray, step: float = 0.01
+    ) -> np.ndarray:
         """Time derivatives per fs, by a central difference over a fraction ``step`` of a fs."""
         change = self.values(positions + step * velocities) - self.values(
             positions - step * velocities
         )
         if self.kind == "torsion":
             change = (change + 180.0) % 360.0 - 180.0
-        return change / (2 * step)
+        rates: np.ndarray = change / (2 * step)
+        return rates
 
 
-def _angle(a: NDArray, b: NDArray, c: NDArray) -> NDArray:
+def _angle(a: np.ndarray, b: np.ndarray, c: np.ndarray) -> np.ndarray:
     u, v = a - b, c - b
     # The arc tangent is accurate near straight angles too, where the arc cosine is not.
-    return np.arctan2(np.linalg.norm(np.cross(u, v), axis=-1), (u * v).sum(-1))
+    angle: np.ndarray = np.arctan2(np.linalg.norm(np.cross(u, v), axis=-1), (u * v).sum(-1))
+    return angle
 
 
-def _torsion(a: NDArray, b: NDArray, c: NDArray, d: NDArray) -> NDArray:
+def _torsion(a: np.ndarray, b: np.ndarray, c: np.ndarray, d: np.ndarray) -> np.ndarray:
     axis = c - b
     left, right = np.cross(b - a, axis), np.cross(axis, d - c)
     length = np.linalg.norm(axis, axis=-1)
-    return np.arctan2(length * ((b - a) * right).sum(-1), (left * right).sum(-1))
+    angle: np.ndarray = np.arctan2(length * ((b - a) * right).sum(-1), (left * right).sum(-1))
+    return angle
 
 
 @dataclass(frozen=True)
@@ -93,10 +100,10 @@ class Coordinates:
         −φ are pooled.
     """
 
-    numbers: NDArray
-    bonds: NDArray
+    numbers: np.ndarray
+    bonds: np.ndarray
     classes: tuple[CoordinateClass, ...]
-    relabellings: NDArray
+    relabellings: np.ndarray
     chiral: bool
 
     def of_kind(self, kind: Kind) -> list[CoordinateClass]:
@@ -104,7 +111,7 @@ class Coordinates:
         return [one for one in self.classes if one.kind == kind]
 
 
-def typical_frame(positions: NDArray, at_most: int = 200) -> NDArray:
+def typical_frame(positions: np.ndarray, at_most: int = 200) -> np.ndarray:
     """The frame whose interatomic distances are nearest to their medians, ``[N, 3]``.
 
     Bonds are perceived from it: in a hot frame a bond may be stretched past recognition.
@@ -114,11 +121,12 @@ def typical_frame(positions: NDArray, at_most: int = 200) -> NDArray:
     i, j = np.triu_indices(positions.shape[1], 1)
     distances = np.linalg.norm(some[:, i] - some[:, j], axis=-1)
     misfit = np.abs(distances - np.median(distances, axis=0)).sum(1)
-    return some[int(np.argmin(misfit))]
+    typical: np.ndarray = some[int(np.argmin(misfit))]
+    return typical
 
 
 def perceive(
-    numbers: ArrayLike, positions: NDArray, names: Sequence[str] | None = None
+    numbers: ArrayLike, positions: np.ndarray, names: Sequence[str] | None = None
 ) -> Coordinates:
     """Perceive the internal coordinates of a molecule from its frames.
 
@@ -164,12 +172,17 @@ def perceive(
         if i != k and m not in (j, i) and (i, j, k) in bent and (j, k, m) in bent
     ]
     groups: list[CoordinateClass] = []
-    for kind, members in (("bond", bonds), ("angle", angles), ("torsion", torsions)):
+    kinds: tuple[tuple[Kind, Sequence[Sequence[int]]], ...] = (
+        ("bond", bonds.tolist()),
+        ("angle", angles),
+        ("torsion", torsions),
+    )
+    for kind, members in kinds:
         groups += _classes(kind, numbers, names, bonds, members, relabellings, not chiral)
     return Coordinates(numbers, bonds, tuple(groups), relabellings, chiral)
 
 
-def connectivity(numbers: ArrayLike, frame: NDArray) -> NDArray:
+def connectivity(numbers: ArrayLike, frame: np.ndarray) -> np.ndarray:
     """Bonded pairs (i < j) of one structure, ``[B, 2]``."""
     molecule = Chem.RWMol()
     conformer = Chem.Conformer(len(frame))
@@ -184,7 +197,7 @@ def connectivity(numbers: ArrayLike, frame: NDArray) -> NDArray:
     return np.array(sorted(pairs), dtype=int).reshape(-1, 2)
 
 
-def _has_stereocentres(numbers: NDArray, bonds: NDArray, frame: NDArray) -> bool:
+def _has_stereocentres(numbers: np.ndarray, bonds: np.ndarray, frame: np.ndarray) -> bool:
     molecule = Chem.RWMol(graph(numbers, bonds))
     conformer = Chem.Conformer(len(frame))
     for index, place in enumerate(frame):
@@ -197,11 +210,11 @@ def _has_stereocentres(numbers: NDArray, bonds: NDArray, frame: NDArray) -> bool
 
 def _classes(
     kind: Kind,
-    numbers: NDArray,
+    numbers: np.ndarray,
     names: Sequence[str],
-    bonds: NDArray,
+    bonds: np.ndarray,
     members: Sequence[Sequence[int]],
-    relabellings: NDArray,
+    relabellings: np.ndarray,
     mirrored: bool,
 ) -> list[CoordinateClass]:
     """Group coordinates into orbits of the graph's symmetry group."""
@@ -216,7 +229,7 @@ def _classes(
         images = relabellings[:, array]
     base = len(numbers) ** np.arange(array.shape[1])[::-1]
     keys = np.minimum(images @ base, images[..., ::-1] @ base).min(0)
-    groups: dict[int, list[NDArray]] = {}
+    groups: dict[int, list[np.ndarray]] = {}
     for key, atoms in zip(keys.tolist(), array, strict=True):
         groups.setdefault(key, []).append(atoms)
     return [
@@ -231,7 +244,7 @@ def _classes(
     ]
 
 
-def _aligned(atoms: NDArray, numbers: NDArray, relabellings: NDArray) -> NDArray:
+def _aligned(atoms: np.ndarray, numbers: np.ndarray, relabellings: np.ndarray) -> np.ndarray:
     """Turn the members of a class round so that equivalent ends stand on one side."""
     first = atoms[0]
     if numbers[first[0]] == 1 and numbers[first[-1]] != 1:
@@ -246,7 +259,9 @@ def _aligned(atoms: NDArray, numbers: NDArray, relabellings: NDArray) -> NDArray
     return np.array(out)
 
 
-def _label(numbers: NDArray, names: Sequence[str], atoms: NDArray, relabellings: NDArray) -> str:
+def _label(
+    numbers: np.ndarray, names: Sequence[str], atoms: np.ndarray, relabellings: np.ndarray
+) -> str:
     places = []
     for atom in atoms[0]:
         there = sorted(set(relabellings[:, atom].tolist()) & set(atoms.ravel().tolist()))

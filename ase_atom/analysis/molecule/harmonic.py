@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from ase_atom.superposition import superposing_rotations
 from ase_atom.units import AMU_A2_FS2_IN_EV
@@ -18,12 +18,12 @@ _STRAIGHT = (
 )
 
 #: Forces in eV/Å of ``[K, N, 3]`` positions in Å.
-ForceFunction = Callable[[NDArray], NDArray]
+ForceFunction = Callable[[np.ndarray], np.ndarray]
 
 
 def finite_difference_hessian(
-    forces: ForceFunction, positions: NDArray, step: float = 0.005
-) -> NDArray:
+    forces: ForceFunction, positions: np.ndarray, step: float = 0.005
+) -> np.ndarray:
     """Second derivatives of the energy by central differences of forces.
 
     Parameters
@@ -65,15 +65,15 @@ class NormalModes:
         eV.
     """
 
-    masses: NDArray
-    positions: NDArray
-    squares: NDArray
-    vectors: NDArray
+    masses: np.ndarray
+    positions: np.ndarray
+    squares: np.ndarray
+    vectors: np.ndarray
     energy: float = 0.0
 
     @classmethod
     def from_hessian(
-        cls, masses: ArrayLike, positions: NDArray, hessian: NDArray, energy: float = 0.0
+        cls, masses: ArrayLike, positions: np.ndarray, hessian: np.ndarray, energy: float = 0.0
     ) -> NormalModes:
         """Diagonalise a Hessian (eV/Å²) in the space of internal displacements."""
         masses = np.asarray(masses, dtype=float)
@@ -91,19 +91,20 @@ class NormalModes:
         return cls(masses, centred, squares, internal @ mixing, energy)
 
     @property
-    def wavenumbers(self) -> NDArray:
+    def wavenumbers(self) -> np.ndarray:
         """Harmonic frequencies in cm⁻¹, negative for imaginary ones, ``[M]``."""
         omega = np.sign(self.squares) * np.sqrt(np.abs(self.squares))
-        return omega / (2 * np.pi * _SPEED_OF_LIGHT)
+        found: np.ndarray = omega / (2 * np.pi * _SPEED_OF_LIGHT)
+        return found
 
     @property
-    def inertia(self) -> NDArray:
+    def inertia(self) -> np.ndarray:
         """Inertia tensor about the centre of mass, amu Å², ``[3, 3]``."""
         return _inertia(self.masses, self.positions, self.positions)
 
     def propagate(
-        self, displacement: NDArray, velocity: NDArray, times: NDArray
-    ) -> tuple[NDArray, NDArray]:
+        self, displacement: np.ndarray, velocity: np.ndarray, times: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Internal displacements and velocities at ``times``, exact for a quadratic energy.
 
         Parameters
@@ -147,15 +148,15 @@ class HarmonicGuess:
         ``[P, N]`` as from `ase_atom.analysis.molecule.symmetry.automorphisms`.
     """
 
-    def __init__(self, minima: Sequence[NormalModes], relabellings: NDArray) -> None:
+    def __init__(self, minima: Sequence[NormalModes], relabellings: np.ndarray) -> None:
         self.minima = list(minima)
         relabellings, masses = np.asarray(relabellings), self.minima[0].masses
         same = np.isclose(masses[relabellings], masses).all(1)  # isotopes are not equivalent
         self.relabellings = relabellings[same]
 
     def __call__(
-        self, positions: NDArray, velocities: NDArray, times: ArrayLike
-    ) -> tuple[NDArray, NDArray]:
+        self, positions: np.ndarray, velocities: np.ndarray, times: ArrayLike
+    ) -> tuple[np.ndarray, np.ndarray]:
         """Positions and velocities ``[S, L, N, 3]`` of starts ``[S, N, 3]`` at ``times`` ``[L]``.
 
         Units are Å, Å/fs and fs.
@@ -184,7 +185,9 @@ class HarmonicGuess:
         moved = centre[:, None] + drift[:, None] * times[:, None, None]
         return out_x + moved, out_v + drift[:, None]
 
-    def nearest(self, x: NDArray) -> tuple[NDArray, NDArray, NDArray, NDArray, NDArray]:
+    def nearest(
+        self, x: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
         """Which minimum each structure lies nearest to, and how it lies upon it.
 
         Parameters
@@ -219,8 +222,8 @@ class HarmonicGuess:
 
 
 def _swing(
-    minimum: NormalModes, frame: NDArray, x: NDArray, v: NDArray, times: NDArray
-) -> tuple[NDArray, NDArray]:
+    minimum: NormalModes, frame: np.ndarray, x: np.ndarray, v: np.ndarray, times: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Vibrate in the turning Eckart frame; ``x`` and ``v`` about the centre of mass, at rest."""
     body_x, body_v = x @ frame, v @ frame
     # The Eckart frame's own angular velocity: what is left obeys Σ m r₀ × u = 0, so the modes
@@ -238,16 +241,17 @@ def _swing(
     return path @ turned, rate @ turned
 
 
-def _inertia(masses: NDArray, reference: NDArray, positions: NDArray) -> NDArray:
+def _inertia(masses: np.ndarray, reference: np.ndarray, positions: np.ndarray) -> np.ndarray:
     """Σ m [(r₀·r) 1 − r r₀ᵀ], the map from ω to Σ m r₀ × (ω × r), ``[..., 3, 3]``."""
     inner = np.einsum("n,nx,...nx->...", masses, reference, positions)
     outer = np.einsum("n,...nx,ny->...xy", masses, positions, reference)
-    return inner[..., None, None] * np.eye(3) - outer
+    inertia: np.ndarray = inner[..., None, None] * np.eye(3) - outer
+    return inertia
 
 
 def rotate_freely(
-    inertia: NDArray, frame: NDArray, spin: NDArray, times: NDArray
-) -> tuple[NDArray, NDArray]:
+    inertia: np.ndarray, frame: np.ndarray, spin: np.ndarray, times: np.ndarray
+) -> tuple[np.ndarray, np.ndarray]:
     """Orientations and body-frame angular velocities of free rigid bodies.
 
     Integrates Euler's equations, I dω/dt = −ω × Iω and dR/dt = R [ω]×, by fourth-order
@@ -269,7 +273,7 @@ def rotate_freely(
     inverse = np.linalg.pinv(inertia, rcond=1e-9)
     axes = np.eye(3)
 
-    def rates(rotation: NDArray, omega: NDArray) -> tuple[NDArray, NDArray]:
+    def rates(rotation: np.ndarray, omega: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         turning = np.stack([np.cross(omega, axis) for axis in axes], axis=-1)
         return rotation @ turning, -np.cross(omega, omega @ inertia) @ inverse
 

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
 
 import numpy as np
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 from ase.optimize import BFGS
-from numpy.typing import NDArray
 
 from ase_atom.analysis.molecule.harmonic import (
     ForceFunction,
@@ -31,7 +29,7 @@ _SAME = 0.05  # Å, mass-weighted RMS distance below which two minima are one
 class HeadCalculator(Calculator):
     """The operator's energy head as an ASE calculator, in double precision."""
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+    implemented_properties: list[str] = ["energy", "forces"]  # noqa: RUF012 - as ASE has it
 
     def __init__(self, operator: OperatorLike) -> None:
         super().__init__()
@@ -45,10 +43,11 @@ class HeadCalculator(Calculator):
     ) -> None:
         """Fill ``results`` with the energy in eV and the forces in eV/Å."""
         super().calculate(atoms, properties, system_changes)
+        assert self.atoms is not None  # ASE has just set them
         energy, forces = self.operator.energy_and_forces(PhaseState.from_atoms(self.atoms))
         self.results = {"energy": float(energy[0]), "forces": forces[0].numpy()}
 
-    def many_forces(self, atoms: Atoms, positions: NDArray) -> NDArray:
+    def many_forces(self, atoms: Atoms, positions: np.ndarray) -> np.ndarray:
         """Forces in eV/Å of ``[K, N, 3]`` positions, in one batch."""
         state = PhaseState.from_atoms(atoms).repeat(len(positions))
         moved = state.replace(positions=torch.from_numpy(positions))
@@ -60,7 +59,7 @@ def force_function(calculator: Calculator, atoms: Atoms) -> ForceFunction:
     if isinstance(calculator, HeadCalculator):
         return lambda positions: calculator.many_forces(atoms, positions)
 
-    def one_by_one(positions: NDArray) -> NDArray:
+    def one_by_one(positions: np.ndarray) -> np.ndarray:
         probe = atoms.copy()
         probe.calc = calculator
         forces = []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 from rdkit import Chem
 
 from ase_atom.molecules.topology import group_name, numbered_names
@@ -25,7 +25,7 @@ class BondClass:
     """
 
     label: str
-    pairs: NDArray
+    pairs: np.ndarray
 
 
 def graph(numbers: ArrayLike, pairs: ArrayLike) -> Chem.Mol:
@@ -42,7 +42,7 @@ def graph(numbers: ArrayLike, pairs: ArrayLike) -> Chem.Mol:
     return plain
 
 
-def automorphisms(numbers: ArrayLike, pairs: ArrayLike, at_most: int = 512) -> NDArray:
+def automorphisms(numbers: ArrayLike, pairs: ArrayLike, at_most: int = 512) -> np.ndarray:
     """Relabellings of the atoms that keep elements and bonds, ``[P, N]``, identity first.
 
     Handedness is not looked at, so these include relabellings that only a reflection realises.

@@ -7,6 +7,7 @@ import io
 import math
 from dataclasses import replace
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
 from matplotlib import rc_context
@@ -27,7 +28,7 @@ COLOURS = {
 _DOTS_PER_INCH = 130
 _MOST_POINTS = 800  # of a curve in a picture; its table has all
 _APART = 0.014  # of the axis's length, between the names of neighbouring marks
-_STYLE = {
+_STYLE: Any = {  # matplotlib names all keys of such a dictionary in its type
     "font.size": 8.5,
     "axes.titlesize": 8.5,
     "legend.fontsize": 8,
@@ -156,11 +157,13 @@ def _draw_curve(axis: Axes, curve: Curve) -> None:
             label=curve.label,
         )
         return
-    where = {"drawstyle": "steps-mid"} if curve.style == "steps" else {}
-    axis.plot(curve.x, curve.y, dashed, color=colour, lw=1.2, label=curve.label, **where)
-    if curve.low is not None:
-        step = {"step": "mid"} if curve.style == "steps" else {}
-        axis.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.2, lw=0, **step)
+    steps = curve.style == "steps"
+    (drawn,) = axis.plot(curve.x, curve.y, dashed, color=colour, lw=1.2, label=curve.label)
+    if steps:
+        drawn.set_drawstyle("steps-mid")
+    if curve.low is not None and curve.high is not None:
+        step: Literal["mid"] | None = "mid" if steps else None
+        axis.fill_between(curve.x, curve.low, curve.high, color=colour, alpha=0.2, lw=0, step=step)
 
 
 def write_png(plot: Plot, path: Path) -> str:

@@ -8,7 +8,6 @@ from typing import Any
 import numpy as np
 from ase.data import covalent_radii
 from ase.data.colors import jmol_colors
-from numpy.typing import NDArray
 
 from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.molecule.coordinates import Coordinates
@@ -64,25 +63,25 @@ def make_scene(
 
 def _common_frames(
     trajectory: Trajectory, reference: Trajectory, most: int
-) -> tuple[NDArray, tuple[NDArray, NDArray]]:
+) -> tuple[np.ndarray, tuple[np.ndarray, np.ndarray]]:
     """Times in fs and the frames of either first run nearest to them."""
     lengths = [len(side.segments[0]) for side in (trajectory, reference)]
-    steps = [side.interval for side in (trajectory, reference)]
-    if None in steps:
+    steps = [side.interval for side in (trajectory, reference) if side.interval is not None]
+    if len(steps) < 2:
         count = min(*lengths, most)
         return np.arange(count, dtype=float), (np.arange(count), np.arange(count))
     end = min((n - 1) * step for n, step in zip(lengths, steps, strict=True))
     # Slow enough to follow by eye: a bond's vibration takes ten frames and more.
     step = max(*steps, end / most if end > 4 * most * max(steps) else 0.0)
     times = step * np.arange(min(most, int(end / step + 1e-6) + 1))
-    picks = tuple(np.rint(times / one).astype(int) for one in steps)
-    return times, picks
+    ours, theirs = (np.rint(times / one).astype(int) for one in steps)
+    return times, (ours, theirs)
 
 
-def _packed(path: NDArray, radius: float) -> str:
+def _packed(path: np.ndarray, radius: float) -> str:
     whole = np.rint(path * (_FULL / radius)).astype("<i2")
     return base64.b64encode(whole.tobytes()).decode()
 
 
-def _hex(colour: NDArray) -> str:
+def _hex(colour: np.ndarray) -> str:
     return "#" + "".join(f"{round(255 * float(part)):02x}" for part in colour)
