@@ -6,6 +6,7 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from ase.data import chemical_symbols
@@ -57,9 +58,9 @@ class PowerSpectrum:
         ``velocities`` or ``positions`` of the file.
     """
 
-    wavenumbers: NDArray
-    total: NDArray
-    elements: Mapping[str, NDArray]
+    wavenumbers: NDArray[Any]
+    total: NDArray[Any]
+    elements: Mapping[str, NDArray[Any]]
     window: float
     resolution: float
     windows: int
@@ -181,7 +182,7 @@ def power_spectrum(
     )
 
 
-def _differences(trajectory: Trajectory, interval: float) -> list[NDArray]:
+def _differences(trajectory: Trajectory, interval: float) -> list[NDArray[Any]]:
     """Return displacements between frames over the interval, ``[T - 1, N, 3]`` of each run.
 
     Of an oscillation they are its velocities times sin(ω Δt/2)/(ω Δt/2), which the spectrum is

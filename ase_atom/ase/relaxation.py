@@ -37,19 +37,23 @@ def relax(atoms: Atoms, by: OperatorLike | GetPropertiesMixin, steps: int = STEP
     steps
         At most.
     """
-    is_operator = not hasattr(by, "get_forces")
-    if is_operator and not by.has_energy:
+    operator = None if isinstance(by, GetPropertiesMixin) else by
+    if operator is not None and not operator.has_energy:
         return False
     moving = atoms.copy()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of a molecule unseen, which the run says itself
-        moving.calc = ATOMCalculator(by) if is_operator else by
+        moving.calc = by if operator is None else ATOMCalculator(operator)
         converged = BFGS(moving, logfile=None).run(fmax=FORCE, steps=steps)
     before, after = (perceive_bonds(each.numbers, each.positions) for each in (atoms, moving))
     if before != after:
         return False
     lengths = [[each.get_distance(i, j) for i, j in before] for each in (atoms, moving)]
-    if is_operator and before and np.abs(np.divide(lengths[1], lengths[0]) - 1).max() > MOST:
+    if (
+        operator is not None
+        and before
+        and np.abs(np.divide(lengths[1], lengths[0]) - 1).max() > MOST
+    ):
         return False
     atoms.set_positions(moving.positions)
     return bool(converged)

@@ -150,7 +150,8 @@ class LeapDecoder:
         )
 
         def guess(noisy: Tensor, level: Tensor) -> Tensor:
-            return self.network(species, noisy, start, level, conditions)
+            guessed: Tensor = self.network(species, noisy, start, level, conditions)
+            return guessed
 
         found = sampled(guess, first, mask, self.card.passes).to(x)
         return _laid(state, found)

@@ -29,6 +29,10 @@ class LeapLift(nn.Module):
     the temperature and how far the atom is from its place; vectors begin as displacements.
     """
 
+    centres: Tensor
+    inverse_widths: Tensor
+    frequencies: Tensor
+
     def __init__(self, config: LeapConfig) -> None:
         super().__init__()
         count, width, hidden = len(config.elements), config.width, 2 * config.pair_width

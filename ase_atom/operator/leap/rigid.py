@@ -88,7 +88,8 @@ def turned(
     )
     angles = reach * before + spread * (share * kicks[0] + rest * kicks[1])
     own = as_matrices(product(quaternions(angles)))
-    return axes @ own @ axes.transpose(1, 2)
+    turned: Tensor = axes @ own @ axes.transpose(1, 2)
+    return turned
 
 
 def integrated(time: float, friction: float) -> tuple[float, float, float]:
@@ -141,4 +142,5 @@ def as_matrices(rotations: Tensor) -> Tensor:
         *(2 * (x * y + z * w), 1 - 2 * (x * x + z * z), 2 * (y * z - x * w)),
         *(2 * (x * z - y * w), 2 * (y * z + x * w), 1 - 2 * (x * x + y * y)),
     ]
-    return torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+    matrices: Tensor = torch.stack(rows, dim=-1).unflatten(-1, (3, 3))
+    return matrices
