@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import cast
 
 import numpy as np
 from ase import Atoms
@@ -37,7 +38,8 @@ def relax(atoms: Atoms, by: OperatorLike | GetPropertiesMixin, steps: int = STEP
     steps
         At most.
     """
-    operator = None if isinstance(by, GetPropertiesMixin) else by
+    # A calculator need not be derived from ASE's classes.
+    operator = None if hasattr(by, "get_forces") else cast(OperatorLike, by)
     if operator is not None and not operator.has_energy:
         return False
     moving = atoms.copy()

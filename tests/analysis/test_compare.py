@@ -408,7 +408,10 @@ def short(trajectory: Trajectory, frames: int) -> Trajectory:
         (lambda t: changed(t, positions=lambda run: run.positions / 10), "nm read as Å"),
         (lambda t: changed(t, positions=lambda run: run.positions / 0.529), "bohr read as Å"),
         (lambda t: changed(t, positions=lambda run: run.positions * 100), "not in Å"),
-        (lambda t: t.reordered([2, 1, 0, 3, 4, 5, 6, 7, 8]), "taken as 2 1 0 3 4 5 6 7 8"),
+        (
+            lambda t: t.reordered([2, 1, 0, 3, 4, 5, 6, 7, 8]),
+            "in the order 2 1 0 3 4 5 6 7 8 they fit",
+        ),
         (
             lambda t: replace(t, numbers=np.array([6, 6, 7, 1, 1, 1, 1, 1, 1])),
             "different molecules",
