@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import warnings
-from typing import cast
 
 import numpy as np
 from ase import Atoms
@@ -39,7 +38,7 @@ def relax(atoms: Atoms, by: OperatorLike | GetPropertiesMixin, steps: int = STEP
         At most.
     """
     # A calculator need not be derived from ASE's classes.
-    operator = None if hasattr(by, "get_forces") else cast(OperatorLike, by)
+    operator = None if hasattr(by, "get_forces") else by
     if operator is not None and not operator.has_energy:
         return False
     moving = atoms.copy()
