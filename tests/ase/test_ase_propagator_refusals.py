@@ -133,4 +133,10 @@ def test_settings_may_change_between_runs_but_not_the_time_step(warm, springs, k
 
 def test_a_temperature_that_the_operator_does_not_know_is_a_warning(warm):
     with pytest.warns(UserWarning, match="3000 K is outside the range 300 to 500 K"):
-        ATOMLangevin(warm, FS, temperature_K=3000, friction=0.1, operator="ethanol-gfn2")
+        ATOMLangevin(
+            *(warm, FS),
+            temperature_K=3000,
+            friction=0.1,
+            operator="ethanol-gfn2",
+            accept_error=True,
+        )

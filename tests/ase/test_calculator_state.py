@@ -55,7 +55,7 @@ def test_results_are_those_of_the_last_geometry(warm, first, then):
 
 REFUSED = {
     "charge": (lambda atoms: atoms.info.update(charge=1), r"total charge of \+1"),
-    "charge that is none": (lambda atoms: atoms.info.update(charge="?"), "no number"),
+    "charge that is none": (lambda atoms: atoms.info.update(charge="?"), "not a number"),
     "spin": (lambda atoms: atoms.info.update(spin=3), r'info\["spin"\] = 3'),
     "multiplicity": (lambda atoms: atoms.info.update(multiplicity=2), r'"multiplicity"\] = 2'),
     "charges": (lambda atoms: atoms.set_initial_charges([1.0] + [0.0] * 8), r"charge of \+1"),

@@ -113,7 +113,7 @@ def test_cells_that_a_format_cannot_hold(tmp_path, ethanol):
     write(tmp_path / "good.dcd", ethanol)
     ethanol.rotate(20, "z", rotate_cell=True)
     for ending in (*BINARY, ".h5"):
-        with pytest.raises(TrajectoryError, match="the orientation of its cell: the first vector"):
+        with pytest.raises(TrajectoryError, match="how its cell is turned: the first vector"):
             write(tmp_path / f"t{ending}", ethanol)
     write(tmp_path / "t.extxyz", ethanol)
     ethanol.set_cell([10.0, 10.0, 0.0])

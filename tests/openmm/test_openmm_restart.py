@@ -128,7 +128,7 @@ def test_another_temperature_alone_holds_from_the_next_jump_on(ethanol, springs,
     second = simulate(ethanol, Springs(ethanol), temperature=500, friction=10)
     carry(first, second)
     (said,) = warnings_of(second, 1)
-    assert said.endswith("hold: temperature 500 K, not 300 K")
+    assert said.endswith("uses its own: temperature 500 K, not 300 K")
     assert np.array_equal([phase(second), *march(second, 2)], march(first, 3))
     assert second.integrator.getTemperature()._value == 500
     assert warnings_of(second, 10) == []
@@ -157,7 +157,7 @@ def test_a_temperature_that_was_set_is_the_integrators_own(ethanol, springs, car
     third = simulate(ethanol, Springs(ethanol), **LANGEVIN)
     carry(first, third)
     (said,) = warnings_of(third, 20)
-    assert said.endswith("hold: temperature 300 K, not 500 K")
+    assert said.endswith("uses its own: temperature 300 K, not 500 K")
     assert third.integrator.getTemperature()._value == 300
 
 
@@ -174,7 +174,7 @@ def test_another_operator_begins_anew(ethanol, carry, tmp_path):
     fresh.context.setPositions(phase(second)[0] * unit.angstrom)
     fresh.context.setVelocities(phase(second)[1] * unit.angstrom / FEMTO)
     (said,) = (line for line in warnings_of(second, 8) if "settings" in line)
-    assert said.endswith("hold: another operator")
+    assert said.endswith("uses its own: another operator")
     fresh.step(8)
     assert np.abs(phase(second) - phase(fresh)).max() < 1e-12
 

@@ -329,7 +329,12 @@ def test_energy_from_is_for_this_architecture(tmp_path):
 def test_rotations_turn_and_mirror_windows_and_keep_what_is_physical():
     torch.manual_seed(0)
     x, v = torch.randn(2, 400, 3, 4, 3)
-    windows = Windows(torch.ones(400, 4).long(), torch.ones(400, 4), x, v, torch.tensor([1, 2]))
+    windows = Windows(
+        torch.ones(400, 4).long(),
+        torch.ones(400, 4),
+        torch.zeros(400).long(),
+        *(x, v, torch.tensor([1, 2])),
+    )
     turned = rotated(windows, torch.Generator().manual_seed(1))
     for name in ("positions", "velocities"):
         before, after = (getattr(w, name).flatten(1, 2) for w in (windows, turned))
