@@ -193,7 +193,7 @@ def test_cell_vectors_of_ipi_are_columns(xyz):
         ("# CELL(abcABC): 30 30 30 90 90 90 velocities{atomic_unit} cell{angstrom}",
          "velocities of i-PI, not positions"),
         ("# CELL(abcABC): 30 30 30 90 90 90 f_centroid{angstrom} cell{angstrom}", "not positions"),
-        ("# CELL(abcABC): 30 30 30 90 90 190 positions{angstrom} cell{angstrom}", "an impossible cell"),
+        ("# CELL(abcABC): 30 30 30 90 90 190 positions{angstrom} cell{angstrom}", "impossible"),
         ("# ORCA AIMD Velocity Step 1, t=0.50 fs, E_Pot=-76.1 Hartree, Unit is Angstrom/fs",
          "ORCA calls Velocity, not positions"),
     ],
