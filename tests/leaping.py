@@ -7,25 +7,23 @@ import torch
 from ase_atom.operator import Operator, load_operator
 from ase_atom.operator.leap import LeapCard, LeapConfig, LeapDecoder, LeapNetwork
 
+SMALL = LeapConfig(
+    elements=(1, 6, 8),
+    width=16,
+    pair_width=8,
+    vector_channels=8,
+    blocks=1,
+    energy_blocks=1,
+    pair_vectors=4,
+    radial_channels=4,
+)
+
 
 def untrained_leaps(spread: float = 0.02, scale: float = 0.01, **facts) -> LeapDecoder:
     """Small random network whose samples of ethanol are molecules."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(7)
-        network = LeapNetwork(
-            LeapConfig(
-                elements=(1, 6, 8),
-                width=16,
-                pair_width=8,
-                vector_channels=8,
-                blocks=1,
-                energy_blocks=1,
-                pair_vectors=4,
-                radial_channels=4,
-                spread=spread,
-                scale=scale,
-            )
-        )
+        network = LeapNetwork(SMALL.model_copy(update={"spread": spread, "scale": scale}))
     settings = {
         "smiles": ["CCO"],
         "lags_fs": (500.0, 16000.0),

@@ -8,6 +8,7 @@ import numpy as np
 from ase import Atoms
 
 from ase_atom.errors import CoverageError
+from ase_atom.molecules.topology import formula
 
 MOST_ATOMS = 200
 """Larger molecules are embedded slowly, and no operator is for them."""
@@ -70,7 +71,7 @@ def formula_of(smiles: str) -> str:
     from rdkit import Chem
 
     numbers = [atom.GetAtomicNum() for atom in Chem.AddHs(_parsed(smiles)).GetAtoms()]
-    return str(Atoms(numbers).get_chemical_formula("hill"))
+    return formula(np.array(numbers))
 
 
 def _parsed(smiles: str) -> Any:

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ase import Atoms
 from ase.calculators.abc import GetPropertiesMixin
 
 from ase_atom.errors import ConfigError, FileFormatError, TrajectoryError
@@ -18,6 +17,7 @@ from ase_atom.files import RESTART_INTERVAL, is_same_file
 from ase_atom.io.formats import format_of
 from ase_atom.io.guard import reading
 from ase_atom.io.registry import check_free, output_files
+from ase_atom.molecules.topology import formula
 from ase_atom.operator.protocol import OperatorLike
 from ase_atom.propagation import Ensemble, Propagator
 from ase_atom.propagation.frames import exact
@@ -242,7 +242,7 @@ def _is_trajectory(file: str | Path) -> bool:
 
 
 def _formula(numbers: torch.Tensor) -> str:
-    return str(Atoms(numbers[numbers > 0].tolist()).get_chemical_formula())
+    return formula(numbers[numbers > 0].numpy())
 
 
 class BatchRestart:

@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 from ase.build import molecule
+from leaping import SMALL
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import load_operator, save_operator
-from ase_atom.operator.leap import LeapConfig, LeapNetwork
+from ase_atom.operator.leap import LeapNetwork
 from training.leap.command import Schedule, assignments, compounds, train_leaps
 from training.leap.config import LeapTrainingConfig
 from training.leap.learning import LeapModule
@@ -23,17 +24,6 @@ from training.leap.measures import (
 )
 from training.leap.pairs import PairSampler, laid
 from training.leap.teacher import Assignment, TeacherRun, make_runs, read_run
-
-SMALL = LeapConfig(
-    elements=(1, 6, 8),
-    width=16,
-    pair_width=8,
-    vector_channels=8,
-    blocks=1,
-    energy_blocks=1,
-    pair_vectors=4,
-    radial_channels=4,
-)
 
 
 def random_run(temperature: float = 300.0, frames: int = 40, seed: int = 0) -> TeacherRun:

@@ -6,7 +6,6 @@ from collections import Counter
 
 import numpy as np
 from ase.data import covalent_radii
-from ase.formula import Formula
 from rdkit import Chem
 
 from ase_atom.analysis.inputs.trajectory import Trajectory
@@ -14,7 +13,7 @@ from ase_atom.analysis.molecule.coordinates import connectivity, typical_frame
 from ase_atom.analysis.molecule.symmetry import graph
 from ase_atom.errors import DataError
 from ase_atom.molecules.coverage import MASS_TOLERANCE
-from ase_atom.molecules.topology import atom_label
+from ase_atom.molecules.topology import atom_label, formula
 from ase_atom.superposition import superposing_rotations
 
 LEAST_FRAMES = 20
@@ -164,13 +163,6 @@ def find_order(
     _, misfits = superposing_rotations((there - there.mean(0))[orders], start - start.mean(0))
     best: np.ndarray = orders[np.argmin(misfits)]
     return best
-
-
-def formula(numbers: np.ndarray) -> str:
-    """Return the formula in Hill's order."""
-    from ase.data import chemical_symbols
-
-    return Formula.from_list([chemical_symbols[n] for n in numbers]).format("hill")
 
 
 def _pieces(numbers: np.ndarray, bonds: np.ndarray) -> int:

@@ -16,13 +16,13 @@ from typing import Any
 from jinja2 import Environment
 from markupsafe import Markup
 
-from ase_atom.analysis.inputs.checks import formula
 from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.lines import Line, Verdict, headlines
 from ase_atom.analysis.outcome import Outcome
 from ase_atom.analysis.report import figures, words
 from ase_atom.analysis.report.scene import make_scene
 from ase_atom.errors import ConfigError
+from ase_atom.molecules.topology import formula
 from ase_atom.units import format_time
 
 PAGE = "report.html"

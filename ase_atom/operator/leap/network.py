@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from ase_atom.operator.leap.config import LeapConfig
 from ase_atom.operator.leap.flow import centred
 from ase_atom.operator.trunk import Features, Trunk
+from ase_atom.operator.trunk.lifting import gaussians
 
 _NEAR = (0.7, 2.8, 22, 0.1)
 _FAR = (3.0, 6.0, 8, 0.5)
@@ -39,10 +40,9 @@ class LeapLift(nn.Module):
         self.embedding = nn.Embedding(count + 1, width)
         self.receiver = nn.Embedding(count + 1, hidden)
         self.sender = nn.Embedding(count + 1, hidden)
-        near, far = torch.linspace(*_NEAR[:3]), torch.linspace(*_FAR[:3])
-        widths = [torch.full_like(near, 1 / _NEAR[3]), torch.full_like(far, 1 / _FAR[3])]
-        self.register_buffer("centres", torch.cat([near, far]), persistent=False)
-        self.register_buffer("inverse_widths", torch.cat(widths), persistent=False)
+        centres, inverse_widths = gaussians(_NEAR, _FAR)
+        self.register_buffer("centres", centres, persistent=False)
+        self.register_buffer("inverse_widths", inverse_widths, persistent=False)
         frequencies = torch.exp(torch.linspace(0, math.log(_HIGHEST), _FREQUENCIES))
         self.register_buffer("frequencies", frequencies, persistent=False)
         self.conditions = nn.Sequential(

@@ -50,11 +50,16 @@ class Features:
     atom_mask: Tensor
 
 
-def gaussians() -> tuple[Tensor, Tensor]:
-    """Centres in Å and inverse widths in 1/Å of the Gaussians of the distance, each ``[32]``."""
-    near, far = torch.linspace(*_NEAR[:3]), torch.linspace(*_FAR[:3])
-    widths = [torch.full_like(near, 1 / _NEAR[3]), torch.full_like(far, 1 / _FAR[3])]
-    return torch.cat([near, far]), torch.cat(widths)
+Grid = tuple[float, float, int, float]
+"""First and last centre of Gaussians in Å, how many there are, and their width in Å."""
+
+
+def gaussians(near: Grid = _NEAR, far: Grid = _FAR) -> tuple[Tensor, Tensor]:
+    """Centres in Å and inverse widths in 1/Å of the Gaussians of the distance, each ``[G]``."""
+    grids = near, far
+    centres = [torch.linspace(*grid[:3]) for grid in grids]
+    widths = [torch.full((grid[2],), 1 / grid[3]) for grid in grids]
+    return torch.cat(centres), torch.cat(widths)
 
 
 class AtomEmbedding(nn.Embedding):
