@@ -211,7 +211,8 @@ class TrainingConfig(_Section):
         Atoms in the largest molecule that the operator is for, trained on or not; written into the
         card. By default it is for those of its data alone.
     start_from
-        Name or path of an operator whose weights the run starts from.
+        Name or path of an operator whose weights the run starts from. It may know fewer elements
+        and charges; see `training.learning.heritage.inherit`.
     refit_energies
         Fit the energies of atoms to the data anew, and divide the data without regard to what
         ``start_from`` was trained on: for data of another level of theory.

@@ -18,7 +18,8 @@ from training.data.buckets import bucketed, shares
 from training.data.frames import EnergyOffsets, FrameData, Sampler, energy_offsets
 from training.data.store import Burst
 from training.learning.checkpoints import load_plain
-from training.learning.config import TrainingConfig, differences, listed
+from training.learning.config import TrainingConfig
+from training.learning.heritage import inherit
 from training.learning.losses import Scales
 from training.learning.module import TrainingModule
 from training.learning.reference import Reference, load_reference
@@ -54,16 +55,7 @@ def make_operator(config: TrainingConfig, train: Sequence[Burst]) -> Operator:
     operator = build_operator(config.operator)
     if config.start_from:
         parent = load_operator(config.start_from)
-        changed = differences(
-            parent.config.model_dump(exclude={"horizon"}),
-            config.operator.model_dump(exclude={"horizon"}),
-        )
-        if changed:
-            raise ConfigError(
-                f"{config.start_from} is another operator than the config's "
-                f"({listed(changed, 'operator.')})"
-            )
-        operator.load_state_dict(parent.state_dict())
+        inherit(operator, parent, config.start_from, config.refit_energies)
         if config.refit_energies and operator.has_energy:
             refit_energies(operator, train)
         return _frozen_energy(operator, config)
