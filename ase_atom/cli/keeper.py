@@ -7,6 +7,7 @@ from torch import Tensor
 
 from ase_atom.ase.replicas import ReplicaFiles
 from ase_atom.cli.batch import Batch
+from ase_atom.cli.bursts import Bursts
 from ase_atom.cli.log import EnergyLog
 from ase_atom.cli.restart import save_run
 from ase_atom.propagation import Frames
@@ -23,10 +24,18 @@ class Keeper:
         Its trajectories.
     log
         Its log, or None.
+    bursts
+        What makes bursts of its frames, or None.
     """
 
-    def __init__(self, batch: Batch, files: ReplicaFiles, log: EnergyLog | None) -> None:
-        self._batch, self._files, self._log = batch, files, log
+    def __init__(
+        self,
+        batch: Batch,
+        files: ReplicaFiles,
+        log: EnergyLog | None,
+        bursts: Bursts | None = None,
+    ) -> None:
+        self._batch, self._files, self._log, self._bursts = batch, files, log, bursts
         self._saved = -1
         wants = log is not None or any(writer.holds_energies for writer in files.writers)
         self._wants_energies = wants and batch.plan.operator.has_energy
@@ -38,6 +47,8 @@ class Keeper:
         if self._log is not None:
             leaping = self._batch.propagator.leaping
             self._log.write(frames, energies, None if leaping is None else leaping.last)
+        if self._bursts is not None:
+            self._bursts.take(frames)
         self._batch.summary.add(frames)
         jumps, every = self._batch.propagator.jumps, self._batch.request.restart_interval
         if self._saved < 0 or jumps - self._saved >= every:

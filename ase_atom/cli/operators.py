@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import json
+from typing import TYPE_CHECKING
 
 import typer
+
+if TYPE_CHECKING:
+    from ase_atom.operator.leap import LeapCard
 
 
 def operators(
@@ -12,10 +16,17 @@ def operators(
 ) -> None:
     """List the operators in the package with the facts on their cards."""
     from ase_atom.operator import list_operators
+    from ase_atom.operator.checkpoint import find_operator, read_leap_card
 
     cards = list_operators()
+    leaps = {card.name: read_leap_card(find_operator(card.name)) for card in cards}
     if as_json:
-        typer.echo(json.dumps([card.model_dump(mode="json") for card in cards], indent=2))
+        facts = []
+        for card in cards:
+            own = leaps[card.name]
+            own_facts = None if own is None else own.model_dump(mode="json")
+            facts.append(card.model_dump(mode="json") | {"leaps": own_facts})
+        typer.echo(json.dumps(facts, indent=2))
         return
     if not cards:
         typer.echo("no operator is shipped with this package")
@@ -49,6 +60,7 @@ def operators(
             ("temperatures", f"{low:g} to {high:g} K"),
             ("horizon", f"{card.horizon_fs:g} fs"),
             ("stride", f"{card.stride_fs:g} fs recommended"),
+            ("leaps", _leaps_in_words(leaps[card.name])),
             ("reference", card.level_of_theory),
             ("trained by", card.training_command),
             ("data", f"sha256 {card.data_fingerprint}"),
@@ -57,3 +69,19 @@ def operators(
             if value:
                 table.add_row(name, value)
         console.print(table)
+
+
+def _leaps_in_words(card: LeapCard | None) -> str:
+    """Lags, temperatures, friction and molecules of leaps; nothing of none."""
+    if card is None:
+        return ""
+    from ase_atom.units import PS, format_time
+
+    (low, high), (cold, hot) = card.lags_fs, card.temperature_range_K
+    whose = ", ".join(card.smiles)
+    if card.largest_molecule is not None:
+        whose = f"any molecule of up to {card.largest_molecule} atoms"
+    return (
+        f"{format_time(low)} to {format_time(high)}, {cold:g} to {hot:g} K, friction "
+        f"{card.friction * PS:g} per ps, {whose}"
+    )

@@ -73,6 +73,7 @@ class RunRequest:
     accept_error: bool = False
     tolerance: float | None = None
     fallback: str | None = None
+    burst: float | None = None
     quiet: bool = False
     as_json: bool = False
 

@@ -79,6 +79,12 @@ def run(
     frame_interval: str | None = typer.Option(
         None, help="Time between frames.", show_default="the stride", rich_help_panel=_TIME
     ),
+    burst: str | None = typer.Option(
+        None,
+        help="After each frame of leaps also this time of ordinary jumps, as a trajectory of its "
+        "own in the folder OUTPUT-bursts.",
+        rich_help_panel=_TIME,
+    ),
     ensemble: str = typer.Option(
         "langevin",
         help=f"{', '.join(ensemble_files())}, or an ensemble of another package.",
@@ -256,6 +262,7 @@ def run(
         accept_error=accept_error,
         tolerance=tolerance,
         fallback=fallback,
+        burst=_read(burst, "--burst"),
         threads=threads,
         engine=engine,
         device=device,

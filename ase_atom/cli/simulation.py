@@ -15,6 +15,7 @@ import typer
 from ase_atom.analysis.summary import RunSummary
 from ase_atom.ase.replicas import ReplicaFiles, numbered_files
 from ase_atom.cli.batch import Batch, summary_of
+from ase_atom.cli.bursts import check_bursts, make_bursts
 from ase_atom.cli.expected import look_at_errors
 from ase_atom.cli.keeper import Keeper
 from ase_atom.cli.log import EnergyLog, record_file, record_of, write_record
@@ -65,6 +66,7 @@ def simulate(request: RunRequest) -> int:
     _check_records(request, rows)
     plan = _plan(request, molecules.operator)
     _check_room(rows, plan.duration, plan.interval)
+    check_bursts(request, plan, rows)
     notes = look_at_errors(request, plan, molecules)
     rows = [row for row in rows if row.molecule.place not in molecules.left_out]
     start = prepare(request, plan, rows, notes)
@@ -301,7 +303,10 @@ def _march(batch: Batch, announcement: str) -> None:
         files_of = ReplicaFiles(files, atoms, plan.interval, request.overwrite, batch.done)
         writers = stack.enter_context(files_of)
         log = stack.enter_context(_log(batch)) if request.log is not None else None
-        keeper = Keeper(batch, writers, log)
+        bursts = make_bursts(request, plan, batch.rows)
+        if bursts is not None:
+            stack.callback(bursts.report)
+        keeper = Keeper(batch, writers, log, bursts)
         say(announcement)
         try:
             march(frames, plan.duration, len(files), summary.last_time, keeper.take)

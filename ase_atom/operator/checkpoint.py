@@ -23,7 +23,7 @@ from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.config import ArchitectureConfig
 from ase_atom.operator.engine.choice import Engine, check_engine, evaluated_by
 from ase_atom.operator.engine.runtime import OnnxEngine
-from ase_atom.operator.leap import LeapDecoder
+from ase_atom.operator.leap import LeapCard, LeapDecoder
 from ase_atom.operator.registry import build_operator, parse_config
 from ase_atom.operator.torch_settings import own_torch
 
@@ -206,6 +206,23 @@ def read_card(path: str | Path) -> OperatorCard:
             facts = file.metadata() or {}
         _check_format(path, facts)
         return OperatorCard.model_validate_json(facts["card"])
+
+
+def read_leap_card(path: str | Path) -> LeapCard | None:
+    """The card of the leaps in a checkpoint, without loading weights; None if it has none.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is no readable operator.
+    """
+    path = Path(path)
+    with _reading(path):
+        with safe_open(path, framework="pt") as file:
+            facts = file.metadata() or {}
+        _check_format(path, facts)
+        text = facts.get(f"{_LEAPS}card")
+        return None if text is None else LeapCard.model_validate_json(text)
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -70,3 +70,60 @@ def test_bad_input_is_one_line_and_writes_nothing(files, tmp_path, capsys, argum
     assert named in said
     assert "\n" not in said
     assert not any(tmp_path.iterdir())
+
+
+def test_bursts_begin_at_the_samples_and_come_again_where_a_run_goes_on(files, tmp_path, capsys):
+    records = ("--restart", tmp_path / "a.restart", "--restart-interval", 1)
+    common = ("--stride", "1ps", "--burst", "48fs", "--replicas", 2, "--equilibration", "300fs")
+    assert run(files, "-o", tmp_path / "a.traj", "--time", "2ps", *records, *common) in (0, 4)
+    assert "4 bursts of 48 fs" in capsys.readouterr().err
+    samples = [read(tmp_path / f"a-{replica}.traj", ":") for replica in range(2)]
+    found = sorted((tmp_path / "a-0-bursts").glob("*.traj"))
+    assert [file.stem for file in found] == [
+        f"a-{replica}-{leap:07d}" for replica in range(2) for leap in (1, 2)
+    ]
+    for file in found:
+        replica, leap = (int(part) for part in file.stem.split("-")[1:])
+        burst = read(file, ":")
+        assert len(burst) == 4
+        assert np.abs(burst[0].positions - samples[replica][leap].positions).max() < 1e-9
+        moved = np.abs(burst[-1].positions - burst[0].positions).max()
+        assert 0.01 < moved < 1.0
+    assert main(["run", "--resume", str(tmp_path / "a.restart"), "--time", "3ps"]) in (0, 4)
+    third = read(tmp_path / "a-0-bursts" / "a-0-0000003.traj", ":")
+    whole = ("-o", tmp_path / "b.traj", "--time", "3ps", *common)
+    assert run(files, *whole) in (0, 4)
+    again = read(tmp_path / "b-0-bursts" / "b-0-0000003.traj", ":")
+    assert len(third) == len(again) == 4
+    assert all(np.array_equal(a.positions, b.positions) for a, b in zip(third, again, strict=True))
+    capsys.readouterr()
+    assert run(files, "-o", tmp_path / "a.traj", "--time", "2ps", "--overwrite", *common) == 2
+    assert "bursts of two runs do not mix" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named"),
+    [
+        (("--stride", "16fs", "--burst", "100fs"), "--burst 100 fs goes with leaps"),
+        (("--burst", "100fs"), "--burst 100 fs goes with leaps"),
+        (("--stride", "1ps", "--burst", "2ps"), "to a leap of 1 ps long"),
+        (("--stride", "1ps", "--burst", "1fs"), "from a jump of 16 fs"),
+        (("--stride", "1ps", "--burst", "long"), "is not a time"),
+    ],
+)
+def test_bursts_that_cannot_be_are_refused(files, tmp_path, capsys, arguments, named):
+    assert run(files, "-o", tmp_path / "a.xtc", "--time", "4ps", *arguments) == 2
+    said = capsys.readouterr().err.strip()
+    assert named in said
+    assert "\n" not in said
+    assert not any(tmp_path.iterdir())
+
+
+def test_operators_say_what_leaps_they_have(capsys):
+    assert main(["operators", "--json"]) == 0
+    found = {card["name"]: card["leaps"] for card in json.loads(capsys.readouterr().out)}
+    assert found["ethanol-gfn2"]["lags_fs"] == [500.0, 16000.0]
+    assert found["ethanol-pbe"] is None
+    assert main(["operators"]) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "500 fs to 16 ps, 300 to 500 K, friction 10 per ps, CCO" in said

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import csv
+
 import numpy as np
 import pytest
 import torch
 from ase.build import molecule
-from leaping import SMALL
+from conftest import ROOT
+from leaping import SMALL, untrained_leaps
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import load_operator, save_operator
-from ase_atom.operator.leap import LeapNetwork
-from training.leap.command import Schedule, assignments, compounds, train_leaps
+from ase_atom.operator.leap import LeapConfig, LeapNetwork
+from training.leap.command import Schedule, assignments, compounds, read_list, train_leaps
 from training.leap.config import LeapTrainingConfig
-from training.leap.learning import LeapModule
+from training.leap.flexible import HELD_OUT, Flexible, chosen
+from training.leap.learning import LeapModule, take_over
 from training.leap.measures import (
     Coordinates,
     axes_after,
@@ -118,6 +122,73 @@ def test_molecules_are_those_of_the_card_or_those_named(tmp_path):
         list(compounds(load_operator("tg80-gfn2"), []))
     jobs = assignments([found], [Schedule(300.0, 2, 1e3), Schedule(400.0, 2, 1e3)], 0.01, 0)
     assert len({job.file for job in jobs}) == 2
+
+
+def test_lists_are_read_as_far_as_they_are_to_be_learned_from(tmp_path):
+    operator = load_operator("tg80-gfn2")
+    table = tmp_path / "a.csv"
+    table.write_text("name,smiles,part\na,CCO,train\nb,CCOC,test\nc,CCS,train\n")
+    assert [each.smiles for each in compounds(operator, [str(table)])] == ["CCO", "CCS"]
+    assert [each.smiles for each in compounds(operator, [str(table)], first=1)] == ["CCO"]
+    lines = tmp_path / "b.smi"
+    lines.write_text("# small\nCCN amine\n\n")
+    assert [each.smiles for each in compounds(operator, [str(lines)])] == ["CCN"]
+    lines.write_text("# none\n")
+    with pytest.raises(ConfigError, match="lists no molecule"):
+        list(compounds(operator, [str(lines)]))
+    table.write_text("name,formula\na,C2H6O\n")
+    with pytest.raises(ConfigError, match="needs a column smiles"):
+        list(compounds(operator, [str(table)]))
+    with pytest.raises(ConfigError, match=r"c\.csv: No such file"):
+        list(compounds(operator, [str(tmp_path / "c.csv")]))
+
+
+def test_the_flexible_compounds_turn_and_those_held_out_are_not_learned_from():
+    path = ROOT / "training" / "data" / "flexible.csv"
+    with path.open() as stream:
+        rows = [Flexible(*row) for row in list(csv.reader(stream))[1:]]
+    learned = read_list(path)
+    assert len(learned) >= 300
+    assert {row.smiles for row in rows if row.part == "test"} == set(HELD_OUT)
+    assert not set(learned) & set(HELD_OUT)
+    assert len({row.smiles for row in rows}) == len(rows)
+    assert all(8 <= int(row.atoms) <= 20 and int(row.rotors) for row in rows)
+    again = chosen(["CC", "CC#C", "C1CCCCC1", "CCCC", "CCO", "CCCC"], 0)
+    assert [row.smiles for row in again if row.part == "train"] in (
+        ["CCCC", "CCO"],
+        ["CCO", "CCCC"],
+    )
+
+
+def test_general_leaps_learn_from_several_molecules_and_begin_with_others(tmp_path):
+    operator = load_operator("tg80-gfn2")
+    found = compounds(operator, ["CO", "CCO"])
+    jobs = assignments(list(found), [Schedule(300.0, 2, 640.0, 32.0)], 0.01, 0)
+    network = SMALL.model_copy(update={"elements": (1, 6, 7, 8, 16, 17)})
+    config = LeapTrainingConfig(network=network, steps=1, batch_size=32, checkpoint_every=1)
+    leaps = train_leaps(
+        operator, operator, jobs, config, tmp_path, "by hand", untrained_leaps(0.5, 0.7)
+    )
+    assert leaps.config.elements == tuple(operator.config.elements)
+    assert leaps.card.largest_molecule == 9
+    assert leaps.card.smiles == ["CCO", "CO"]
+    bare = LeapConfig.model_validate(SMALL.model_dump() | {"width": 24})
+    with pytest.raises(ConfigError, match="width: 24 → 16"):
+        take_over(LeapNetwork(SMALL), LeapNetwork(bare))
+
+
+def test_weights_are_taken_over_element_by_element():
+    parent = untrained_leaps(0.5, 0.7).network
+    network = LeapNetwork(SMALL.model_copy(update={"elements": (1, 6, 7, 8)}))
+    take_over(network, parent)
+    generator = torch.Generator().manual_seed(0)
+    start, noise = torch.randn(2, 1, 5, 3, generator=generator)
+    level, conditions = torch.tensor([0.5]), torch.tensor([[0.0, -1.0]])
+    ours, theirs = torch.tensor([[1, 2, 4, 1, 0]]), torch.tensor([[1, 2, 3, 1, 0]])
+    with torch.no_grad():
+        found = network(ours, start + noise, start, level, conditions)
+        expected = parent(theirs, start + noise, start, level, conditions)
+    assert torch.equal(found, expected)
 
 
 # -- measures --------------------------------------------------------------------------------------

@@ -17,10 +17,19 @@ from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError
 from ase_atom.io.registry import check_free
 from ase_atom.operator import load_operator, save_operator
+from ase_atom.operator.leap import LeapDecoder
 from ase_atom.operator.torch_settings import set_threads
 from ase_atom.units import PS
 from training.data.store import data_folder
-from training.leap.command import STANDARD, assignments, compounds, train_leaps
+from training.leap.command import (
+    MANY,
+    STANDARD,
+    assignments,
+    compounds,
+    is_list,
+    made_runs,
+    train_leaps,
+)
 from training.leap.config import LeapTrainingConfig
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -31,13 +40,24 @@ def run(
     operator: Annotated[str, typer.Argument(help="Name of a shipped operator, or a file.")],
     molecules: Annotated[
         list[str] | None,
-        typer.Argument(help="Structure files or SMILES; by default those on the card."),
+        typer.Argument(
+            help="Structure files, SMILES, or lists (.csv, .smi); by default those on the card."
+        ),
     ] = None,
     output: Annotated[
         Path | None,
         typer.Option("--output", "-o", help="File of operator and leaps; default: NAME-leaps."),
     ] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 7500,
+    start: Annotated[
+        str | None,
+        typer.Option(help="Begin with the leaps of this operator; name or file."),
+    ] = None,
+    first: Annotated[
+        int | None, typer.Option(min=1, help="Learn from so many molecules of a list.")
+    ] = None,
+    steps: Annotated[
+        int, typer.Option(min=0, help="Optimiser steps; with 0, make the trajectories alone.")
+    ] = 7500,
     share: Annotated[
         float, typer.Option(min=0.001, help="Teacher's replicas, as a share of the standard.")
     ] = 1.0,
@@ -55,17 +75,34 @@ def run(
     found = load_operator(operator)
     if not found.has_energy:
         raise ConfigError(f"{operator} has no energy head, by which leaps are judged")
+    parent = None if start is None else _leaps_of(start)
     path = output or Path(f"{found.name}-leaps.safetensors")
     check_free(path, overwrite)
-    schedules = [each._replace(replicas=max(2, round(each.replicas * share))) for each in STANDARD]
+    named = molecules or []
+    schedules = [
+        each._replace(replicas=max(2, round(each.replicas * share)))
+        for each in (MANY if any(map(is_list, named)) else STANDARD)
+    ]
     friction = 10.0 / PS
-    jobs = assignments(list(compounds(teacher, molecules or [])), schedules, friction, seed)
-    config = LeapTrainingConfig(steps=steps, seed=seed, threads=threads)
-    command = f"python -m training.leap {shlex.join(sys.argv[1:])}"
+    jobs = assignments(list(compounds(teacher, named, first)), schedules, friction, seed)
     place = folder or data_folder() / "leaps" / found.name
-    found.leaps = train_leaps(found, teacher, jobs, config, place, command)
+    if not steps:
+        made_runs(teacher, jobs, place)
+        return
+    config = LeapTrainingConfig(steps=steps, seed=seed, threads=threads)
+    if parent is not None:
+        config = config.started(parent.config)
+    command = f"python -m training.leap {shlex.join(sys.argv[1:])}"
+    found.leaps = train_leaps(found, teacher, jobs, config, place, command, parent)
     save_operator(found, path)
     print(f"operator with leaps: {path}")
+
+
+def _leaps_of(name: str) -> LeapDecoder:
+    leaps = load_operator(name).leaps
+    if not isinstance(leaps, LeapDecoder):
+        raise ConfigError(f"--start {name}: this operator has no leaps to begin with")
+    return leaps
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
@@ -22,7 +23,7 @@ from ase_atom.operator.leap.card import SHORTEST
 from training.data.molecules import embed
 from training.leap.config import LeapTrainingConfig
 from training.leap.learning import learn
-from training.leap.teacher import Assignment, TeacherRun, make_runs
+from training.leap.teacher import STRIDE, Assignment, TeacherRun, make_runs
 from training.learning.config import differences, listed
 
 CONFORMERS = 8
@@ -45,6 +46,7 @@ class Schedule(NamedTuple):
     temperature_K: float
     replicas: int
     duration: float
+    stride: float = STRIDE
 
 
 STANDARD = (
@@ -54,9 +56,57 @@ STANDARD = (
 )
 """Most at the temperature that most simulations have; hops are many where it is hot."""
 
+MANY = (Schedule(300.0, 8, 10000.0, 32.0), Schedule(450.0, 8, 10000.0, 32.0))
+"""For each molecule of a list: what one leaves open another shows."""
 
-def compounds(operator: OperatorLike, molecules: Sequence[str]) -> Iterator[Compound]:
-    """Molecules given as structure files or SMILES, by default those of the operator's card.
+LISTS = (".csv", ".smi")
+
+
+def is_list(text: str) -> bool:
+    """Say whether an argument is a list of molecules: a ``.csv`` or ``.smi`` file."""
+    return Path(text).suffix.lower() in LISTS
+
+
+def read_list(path: Path) -> list[str]:
+    """SMILES of a list: lines, or a table's column ``smiles``, without those to be held out.
+
+    A table with a column ``part`` is read as far as its rows are of ``train``.
+
+    Raises
+    ------
+    ConfigError
+        If there is no such file, or it lists none.
+    """
+    try:
+        with path.open(newline="") as stream:
+            if path.suffix.lower() == ".csv":
+                rows = csv.DictReader(stream)
+                if "smiles" not in (rows.fieldnames or ()):
+                    raise ConfigError(f"{path} needs a column smiles")
+                found = [row["smiles"] for row in rows if row.get("part", "train") == "train"]
+            else:
+                lines = [line.split() for line in stream]
+                found = [line[0] for line in lines if line and not line[0].startswith("#")]
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: {getattr(error, 'strerror', None) or error}") from error
+    if not found:
+        raise ConfigError(f"{path} lists no molecule to learn from")
+    return found
+
+
+def compounds(
+    operator: OperatorLike, molecules: Sequence[str], first: int | None = None
+) -> Iterator[Compound]:
+    """Molecules given as structure files, SMILES or lists, by default those on the card.
+
+    Parameters
+    ----------
+    operator
+        That is to teach.
+    molecules
+        Structure files, SMILES, and lists as `read_list` reads.
+    first
+        How many to take; by default all.
 
     Raises
     ------
@@ -68,7 +118,11 @@ def compounds(operator: OperatorLike, molecules: Sequence[str]) -> Iterator[Comp
     card = operator.card
     if not molecules and (card is None or card.largest_molecule is not None):
         raise ConfigError("this operator is for molecules in general: name those to learn leaps of")
-    for text in molecules or (card.smiles if card is not None else ()):
+    named = molecules or (card.smiles if card is not None else ())
+    every = [
+        each for text in named for each in (read_list(Path(text)) if is_list(text) else [text])
+    ]
+    for text in every[:first]:
         if Path(text).is_file():
             with reading(Path(text), ConfigError, what="is no structure file"):
                 atoms = read(text)
@@ -84,7 +138,7 @@ def compounds(operator: OperatorLike, molecules: Sequence[str]) -> Iterator[Comp
 def assignments(
     found: Sequence[Compound], schedules: Sequence[Schedule], friction: float, seed: int
 ) -> list[Assignment]:
-    """All runs, hottest last: training may begin where the first are there."""
+    """All runs, molecule by molecule: of a long list the first molecules are complete soon."""
     return [
         Assignment(
             compound.smiles,
@@ -94,9 +148,10 @@ def assignments(
             schedule.duration,
             seed,
             friction,
+            schedule.stride,
         )
-        for schedule in schedules
         for compound in found
+        for schedule in schedules
     ]
 
 
@@ -107,8 +162,12 @@ def train_leaps(
     config: LeapTrainingConfig,
     folder: Path,
     command: str,
+    parent: LeapDecoder | None = None,
 ) -> LeapDecoder:
     """Make the teacher's runs, train, and return the decoder.
+
+    Those of an operator for molecules in general know its elements, and are for every molecule up
+    to the largest in the runs.
 
     Parameters
     ----------
@@ -124,30 +183,32 @@ def train_leaps(
         Where runs and checkpoints are kept; what is there is not made again.
     command
         For the card.
+    parent
+        Leaps whose weights a new training begins with.
 
     Raises
     ------
     ConfigError
-        If the folder holds a training with other settings.
+        If the folder holds a training with other settings, or the parent is of others.
     DataError
         If a run is damaged, or of another operator.
     """
-    runs = []
-    for job, run in zip(jobs, make_runs(teacher, jobs, folder / "teacher"), strict=True):
-        count, frames = run.positions.shape[:2]
-        print(f"teacher: {job.smiles} at {job.temperature_K:g} K, {count} × {frames} frames")
-        runs.append(run)
+    runs = made_runs(teacher, jobs, folder)
+    general = operator.card is not None and operator.card.largest_molecule is not None
     elements = tuple(sorted({int(number) for run in runs for number in run.numbers}))
+    if general:
+        elements = tuple(operator.config.elements)
     longest = min(config.lags[1], LONGEST * min(run.duration for run in runs))
     network = config.network.model_copy(
         update={"elements": elements, "horizon": longest, "segment": longest}
     )
     config = config.model_copy(update={"network": network, "lags": (config.lags[0], longest)})
     _check_same(config, folder)
-    decoder = learn(config, runs, folder)
+    decoder = learn(config, runs, folder, None if parent is None else parent.network)
     kelvin = sorted(run.temperature_K for run in runs)
     card = LeapCard(
         smiles=sorted({run.smiles for run in runs}),
+        largest_molecule=max(len(run.numbers) for run in runs) if general else None,
         lags_fs=(SHORTEST, longest),
         temperature_range_K=(kelvin[0], kelvin[-1]),
         friction=runs[0].friction,
@@ -157,6 +218,19 @@ def train_leaps(
         notes=f"learned from {operator.name} itself, fingerprint {operator.fingerprint[:16]}",
     )
     return LeapDecoder(decoder, card)
+
+
+def made_runs(teacher: OperatorLike, jobs: Sequence[Assignment], folder: Path) -> list[TeacherRun]:
+    """Make the runs that are not in a folder yet, and return all; see `make_runs`."""
+    runs = []
+    for job, run in zip(jobs, make_runs(teacher, jobs, folder / "teacher"), strict=True):
+        count, frames = run.positions.shape[:2]
+        print(
+            f"teacher: {job.smiles} at {job.temperature_K:g} K, {count} × {frames} frames",
+            flush=True,
+        )
+        runs.append(run)
+    return runs
 
 
 def fingerprint(runs: Sequence[TeacherRun]) -> str:

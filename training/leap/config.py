@@ -49,3 +49,9 @@ class LeapTrainingConfig(BaseModel):
     threads: int = Field(default=1, ge=1)
     checkpoint_every: int = Field(default=250, ge=1)
     log_every: int = Field(default=50, ge=1)
+
+    def started(self, parent: LeapConfig) -> LeapTrainingConfig:
+        """Settings of a training that begins with weights that are there: at half the rates."""
+        rates = {"lr": self.optimiser.lr / 2, "muon_lr": self.optimiser.muon_lr / 2}
+        optimiser = self.optimiser.model_copy(update=rates)
+        return self.model_copy(update={"network": parent, "optimiser": optimiser})

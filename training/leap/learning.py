@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from ase_atom.errors import ConfigError
 from ase_atom.operator.leap.flow import LEAST, centred
 from ase_atom.operator.leap.network import LeapNetwork, conditions_of
 from ase_atom.operator.torch_settings import set_threads
@@ -16,6 +17,7 @@ from training.leap.config import LeapTrainingConfig
 from training.leap.pairs import Pairs, PairSampler
 from training.leap.teacher import TeacherRun
 from training.learning.callbacks import Checkpoints, make_loggers
+from training.learning.config import differences, listed
 from training.learning.folder import RunFolder
 from training.learning.loop import AveragedModule, make_trainer
 from training.learning.optimisers import build_optimiser, build_schedule
@@ -130,17 +132,69 @@ def divided(runs: Sequence[TeacherRun], share: float) -> tuple[list[TeacherRun],
     return train, [run for run in rest if len(run.positions)]
 
 
-def learn(config: LeapTrainingConfig, runs: Sequence[TeacherRun], folder: Path) -> LeapNetwork:
-    """Train a decoder, or go on with the run in a folder, and return it with averaged weights.
+@torch.no_grad()
+def take_over(network: LeapNetwork, parent: LeapNetwork) -> None:
+    """Give a network the weights of another of the same shape, by element where they differ.
+
+    Elements that the other does not know begin as the mean of those that it knows.
 
     Raises
     ------
+    ConfigError
+        If the two are of other sizes.
+    """
+    ours, theirs = network.config, parent.config
+    free = {"elements", "horizon", "segment"}
+    changed = differences(
+        theirs.model_dump(mode="json", exclude=free), ours.model_dump(mode="json", exclude=free)
+    )
+    if changed:
+        raise ConfigError(f"these leaps have other settings ({listed(changed)})")
+    known = {number: index + 1 for index, number in enumerate(theirs.elements)}
+    rows = [known.get(number, 0) for number in ours.elements]
+    weights = dict(parent.state_dict())
+    for name, layer in parent.named_modules():
+        if isinstance(layer, nn.Embedding):
+            table = layer.weight
+            mean = table[1:].mean(0)
+            elements = [table[row] if row else mean for row in rows]
+            weights[f"{name}.weight"] = torch.stack([table[0], *elements])
+    network.load_state_dict(weights)
+
+
+def learn(
+    config: LeapTrainingConfig,
+    runs: Sequence[TeacherRun],
+    folder: Path,
+    parent: LeapNetwork | None = None,
+) -> LeapNetwork:
+    """Train a decoder, or go on with the run in a folder, and return it with averaged weights.
+
+    A training that goes on learns from all runs that it is given now.
+
+    Parameters
+    ----------
+    config
+        Settings.
+    runs
+        Of the teacher.
+    folder
+        Of logs and checkpoints.
+    parent
+        Whose weights a new training begins with.
+
+    Raises
+    ------
+    ConfigError
+        If the parent has other settings.
     DataError
         If runs are too short.
     """
     set_threads(config.threads)
     torch.manual_seed(config.seed)
     network = LeapNetwork(config.network)
+    if parent is not None:
+        take_over(network, parent)
     samplers = [
         PairSampler(part, config.network.elements, config.lags, config.batch_size, config.seed)
         if part

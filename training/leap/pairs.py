@@ -77,7 +77,6 @@ class PairSampler:
         for index, number in enumerate(elements):
             lookup[number] = index + 1
         self._species = [lookup[run.numbers] for run in runs]
-        self._size = max(len(run.numbers) for run in runs)
         for run in runs:
             if run.duration <= lags[0]:
                 raise DataError(
@@ -90,14 +89,17 @@ class PairSampler:
     def draw(self, step: int) -> Pairs:
         """Pairs of one step."""
         rng = np.random.default_rng((self.seed, step))
-        size = GROUP if len(self.runs) > 1 else self.batch_size
+        size = min(GROUP, self.batch_size) if len(self.runs) > 1 else self.batch_size
         chosen = rng.choice(len(self.runs), self.batch_size // size, p=self._shares)
-        parts = [self._draw(int(run), size, rng) for run in chosen]
+        largest = max(len(self.runs[run].numbers) for run in chosen)
+        parts = [self._draw(int(run), size, largest, rng) for run in chosen]
         columns = zip(*parts, strict=True)
         species, start, end, lags, temperatures = (torch.cat(column) for column in columns)
         return Pairs(species, start, end, lags, temperatures)
 
-    def _draw(self, index: int, count: int, rng: np.random.Generator) -> tuple[Tensor, ...]:
+    def _draw(
+        self, index: int, count: int, largest: int, rng: np.random.Generator
+    ) -> tuple[Tensor, ...]:
         run, species = self.runs[index], self._species[index]
         replicas, frames, atoms = run.positions.shape[:3]
         low, high = (math.log(lag / run.interval) for lag in self.lags)
@@ -108,9 +110,9 @@ class PairSampler:
         start = run.positions[replica, begin].double().numpy()
         end = run.positions[replica, begin + steps].double().numpy()
         start, end = laid(start, end, run.masses.double().numpy())
-        pad = (0, 0, 0, self._size - atoms)
+        pad = (0, 0, 0, largest - atoms)
         return (
-            torch.nn.functional.pad(species, (0, self._size - atoms)).expand(count, -1),
+            torch.nn.functional.pad(species, (0, largest - atoms)).expand(count, -1),
             torch.nn.functional.pad(torch.from_numpy(start).float(), pad),
             torch.nn.functional.pad(torch.from_numpy(end).float(), pad),
             torch.from_numpy(steps * run.interval).float(),

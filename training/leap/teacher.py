@@ -30,6 +30,9 @@ STRIDE = 16.0
 INTERVAL = 64.0
 """fs, between frames."""
 
+EQUILIBRATION, EQUILIBRATION_SHARE = 2000.0, 0.1
+"""fs before the first frame, and at most this part of the run."""
+
 ENDING = ".safetensors"
 
 
@@ -90,6 +93,8 @@ class Assignment:
         Of velocities and noise.
     friction
         1/fs.
+    stride
+        Length of the operator's jumps, fs.
     """
 
     smiles: str
@@ -99,6 +104,7 @@ class Assignment:
     duration: float = 40000.0
     seed: int = 0
     friction: float = 0.01
+    stride: float = STRIDE
 
     @property
     def file(self) -> str:
@@ -106,6 +112,8 @@ class Assignment:
         mark = hashlib.sha256(self.smiles.encode()).hexdigest()[:8]
         formula = self.structures[0].get_chemical_formula()
         settings = f"{self.temperature_K:g}K-{self.replicas}x{self.duration:g}fs-{self.seed}"
+        if self.stride != STRIDE:
+            settings += f"-{self.stride:g}fs"
         return f"{formula}-{mark}-{settings}{ENDING}"
 
 
@@ -154,7 +162,9 @@ def _make(operator: OperatorLike, assignment: Assignment) -> TeacherRun:
     state = PhaseState.from_atoms(starts)
     kelvin, seed = assignment.temperature_K, assignment.seed
     state = sample_velocities(state, kelvin, torch.Generator().manual_seed(seed))
-    settled = equilibrate(operator, state, kelvin, duration=2000.0, stride=STRIDE, seed=seed + 1)
+    stride = assignment.stride
+    time = min(EQUILIBRATION, EQUILIBRATION_SHARE * assignment.duration)
+    settled = equilibrate(operator, state, kelvin, duration=time, stride=stride, seed=seed + 1)
     good = [row for row in range(count) if row not in {each.replica for each in settled.broken}]
     if not good:
         raise DataError(f"{assignment.smiles} breaks in equilibration: {settled.broken[0]}")
@@ -162,7 +172,7 @@ def _make(operator: OperatorLike, assignment: Assignment) -> TeacherRun:
         operator,
         settled.state.select(torch.tensor(good)),
         Langevin(kelvin, assignment.friction),
-        stride=STRIDE,
+        stride=stride,
         frame_interval=INTERVAL,
         seed=seed + 2,
         drop_broken=True,
