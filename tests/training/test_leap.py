@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import re
 
 import numpy as np
 import pytest
@@ -14,14 +15,18 @@ from leaping import SMALL, untrained_leaps
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import load_operator, save_operator
 from ase_atom.operator.leap import LeapConfig, LeapNetwork
+from training.leap import futures, samples
 from training.leap.command import Schedule, assignments, compounds, read_list, train_leaps
 from training.leap.config import LeapTrainingConfig
+from training.leap.evaluate import _frames
 from training.leap.flexible import HELD_OUT, Flexible, chosen
+from training.leap.judge import Judge
 from training.leap.learning import LeapModule, take_over
 from training.leap.measures import (
     Coordinates,
     axes_after,
     divergence,
+    implied_time,
     legendre,
     states,
     transitions,
@@ -221,6 +226,53 @@ def test_torsions_have_the_angles_that_ase_finds():
     for angle, torsion in zip(found, coordinates.torsions, strict=True):
         assert angle % 360 == pytest.approx(atoms.get_dihedral(*torsion) % 360, abs=1e-6)
     assert len(coordinates.bonds) == 8
+
+
+def test_torsions_are_turned_to_what_they_are_to_be_and_nothing_else_changes():
+    atoms = molecule("CH3CH2OH")
+    coordinates = Coordinates.of(atoms)
+    x = np.repeat(atoms.positions[None], 5, axis=0)
+    x = x + np.random.default_rng(4).normal(0.0, 0.03, x.shape)
+    wanted = np.random.default_rng(5).uniform(-np.pi, np.pi, (5, len(coordinates.torsions)))
+    turned = coordinates.with_angles(x, wanted)
+    assert np.abs(coordinates.angles(turned) - wanted).max() < 1e-9
+    assert np.abs(coordinates.lengths(turned) - coordinates.lengths(x)).max() < 1e-12
+    assert np.abs(coordinates.valence(turned) - coordinates.valence(x)).max() < 1e-8
+    for value, corner in zip(coordinates.valence(x[0]), coordinates.corners, strict=True):
+        atoms.positions = x[0]
+        assert value == pytest.approx(atoms.get_angle(*corner), abs=1e-9)
+    assert len(coordinates.corners) == 6 + 6 + 1
+
+
+def test_the_implied_time_is_that_of_the_chain():
+    rate = np.array([[-0.2, 0.1, 0.1], [0.05, -0.1, 0.05], [0.05, 0.05, -0.1]])
+    slowest = -1 / np.sort(np.linalg.eigvals(rate).real)[-2]
+    values, vectors = np.linalg.eig(rate)
+    for lag in (0.5, 4.0):
+        chain = (vectors * np.exp(values * lag)) @ np.linalg.inv(vectors)
+        assert implied_time(chain.real, lag) == pytest.approx(slowest, rel=1e-9)
+    assert implied_time(np.full((3, 3), 1 / 3), 1.0) == 0.0
+
+
+def test_leaps_are_judged_beside_a_run(tmp_path):
+    operator = load_operator("ethanol-gfn2", "auto")
+    job = Assignment("CCO", [molecule("CH3CH2OH")], 300.0, 4, 1280.0, seed=5)
+    (run,) = make_runs(operator, [job], tmp_path)
+    operator.leaps = untrained_leaps()
+    judge = Judge(operator, run, 8, 0)
+    lines = dict(
+        [*samples.at(judge, 8), *futures.baseline(judge), *futures.diversity(judge, 8, 2, 4)]
+    )
+    assert not any("nan" in value for value in lines.values())
+    assert "of 8; 0 lost" in lines["512 fs: drawn again"]
+    # What has learned nothing leaves torsions where they are but for settling.
+    said = lines["512 fs: torsion 0-1-2-3, in all"]
+    hops, of_run = (float(text) for text in re.match(r"hops (\S+) \(run (\S+)\)", said).groups())
+    assert hops < 0.5 * of_run
+    with pytest.raises(ConfigError, match=r"the run is 1\.28 ps long"):
+        _frames("4", run)
+    with pytest.raises(ConfigError, match="give numbers"):
+        _frames("a", run)
 
 
 def test_axes_of_a_turned_molecule_are_its_own():

@@ -19,6 +19,7 @@ from training.leap.teacher import TeacherRun
 from training.learning.callbacks import Checkpoints, make_loggers
 from training.learning.config import differences, listed
 from training.learning.folder import RunFolder
+from training.learning.heritage import relative_of
 from training.learning.loop import AveragedModule, make_trainer
 from training.learning.optimisers import build_optimiser, build_schedule
 
@@ -136,7 +137,7 @@ def divided(runs: Sequence[TeacherRun], share: float) -> tuple[list[TeacherRun],
 def take_over(network: LeapNetwork, parent: LeapNetwork) -> None:
     """Give a network the weights of another of the same shape, by element where they differ.
 
-    Elements that the other does not know begin as the mean of those that it knows.
+    Elements that the other does not know begin as those of `relative_of`, or as the mean of all.
 
     Raises
     ------
@@ -150,8 +151,8 @@ def take_over(network: LeapNetwork, parent: LeapNetwork) -> None:
     )
     if changed:
         raise ConfigError(f"these leaps have other settings ({listed(changed)})")
-    known = {number: index + 1 for index, number in enumerate(theirs.elements)}
-    rows = [known.get(number, 0) for number in ours.elements]
+    known = [relative_of(number, theirs.elements) for number in ours.elements]
+    rows = [0 if number is None else theirs.elements.index(number) + 1 for number in known]
     weights = dict(parent.state_dict())
     for name, layer in parent.named_modules():
         if isinstance(layer, nn.Embedding):

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import combinations
 
 import numpy as np
 from ase import Atoms
@@ -19,18 +21,24 @@ STATES = 3
 
 @dataclass(frozen=True)
 class Coordinates:
-    """Bonds and torsions of a molecule.
+    """Bonds, bond angles and torsions of a molecule.
 
     Attributes
     ----------
     bonds
         ``[P, 2]``.
     torsions
-        One about each bond that turns, between the first neighbours, ``[Q, 4]``.
+        One about each bond that turns, between the heaviest neighbours, ``[Q, 4]``.
+    corners
+        Bond angles, the middle atom second, ``[M, 3]``.
+    sides
+        Which atoms turn with each torsion's last atom, ``[Q, N]``.
     """
 
     bonds: NDArray
     torsions: NDArray
+    corners: NDArray
+    sides: NDArray
 
     @classmethod
     def of(cls, atoms: Atoms) -> Coordinates:
@@ -46,13 +54,49 @@ class Coordinates:
             (heaviest(i, j), i, j, heaviest(j, i))
             for i, j in rotatable_bonds(atoms.numbers, atoms.positions)
         ]
-        return cls(np.array(bonds).reshape(-1, 2), np.array(torsions, dtype=int).reshape(-1, 4))
+        corners = [(i, j, k) for j, ends in enumerate(near) for i, k in combinations(ends, 2)]
+        sides = np.zeros((len(torsions), len(atoms)), dtype=bool)
+        for side, (_, left, right, _) in zip(sides, torsions, strict=True):
+            edge = [right]
+            while edge:
+                atom = edge.pop()
+                side[atom] = True
+                edge.extend(each for each in near[atom] if each != left and not side[each])
+        return cls(
+            np.array(bonds).reshape(-1, 2),
+            np.array(torsions, dtype=int).reshape(-1, 4),
+            np.array(corners, dtype=int).reshape(-1, 3),
+            sides,
+        )
 
     def lengths(self, x: NDArray) -> NDArray:
         """Bond lengths in Å of structures ``[..., N, 3]``: ``[..., P]``."""
         i, j = self.bonds.T
         found: NDArray = np.linalg.norm(x[..., i, :] - x[..., j, :], axis=-1)
         return found
+
+    def valence(self, x: NDArray) -> NDArray:
+        """Bond angles in degrees: ``[..., M]``."""
+        one, middle, other = (x[..., column, :] for column in self.corners.T)
+        first, second = one - middle, other - middle
+        lengths = np.linalg.norm(first, axis=-1) * np.linalg.norm(second, axis=-1)
+        found: NDArray = np.degrees(np.arccos(((first * second).sum(-1) / lengths).clip(-1, 1)))
+        return found
+
+    def with_angles(self, x: NDArray, angles: NDArray) -> NDArray:
+        """Structures ``[B, N, 3]`` with their torsions turned to angles in rad, ``[B, Q]``."""
+        x = x.copy()
+        for index, (_, left, right, _) in enumerate(self.torsions):
+            turn = (angles - self.angles(x))[:, index]
+            axis = x[:, right] - x[:, left]
+            unit = (axis / np.linalg.norm(axis, axis=-1, keepdims=True))[:, None]
+            side = self.sides[index]
+            arms = x[:, side] - x[:, right][:, None]
+            cosine, sine = np.cos(turn)[:, None, None], np.sin(turn)[:, None, None]
+            along = unit * (arms * unit).sum(-1, keepdims=True)
+            moved = along + cosine * (arms - along) + sine * np.cross(unit, arms)
+            x[:, side] = moved + x[:, right][:, None]
+        return x
 
     def angles(self, x: NDArray) -> NDArray:
         """Torsion angles in rad: ``[..., Q]``."""
@@ -82,6 +126,15 @@ def transitions(before: NDArray, after: NDArray) -> NDArray:
     counts = counts + counts[np.ix_(mirror, mirror)]
     found: NDArray = counts / counts.sum(1, keepdims=True).clip(1)
     return found
+
+
+def implied_time(transition: NDArray, lag: float) -> float:
+    """Slowest relaxation time that transition probabilities over a lag imply, in its unit.
+
+    -τ / ln λ_2 of the second largest eigenvalue; zero where nothing is remembered.
+    """
+    second = float(np.sort(np.linalg.eigvals(transition).real)[-2])
+    return -lag / math.log(second) if 0 < second < 1 else 0.0
 
 
 def divergence(ours: NDArray, theirs: NDArray) -> float:

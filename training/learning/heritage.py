@@ -84,7 +84,7 @@ def _embedding(
     weight = module.weight.detach().clone()
     weight[0] = known[0]
     for row, number in enumerate(operator.config.elements, start=1):
-        relative = _relative(number, parent.config.elements)
+        relative = relative_of(number, parent.config.elements)
         if relative is not None:
             weight[row] = known[1 + parent.config.elements.index(relative)]
     found = {f"{prefix}weight": weight}
@@ -99,7 +99,7 @@ def _embedding(
     return found
 
 
-def _relative(number: int, known: tuple[int, ...]) -> int | None:
+def relative_of(number: int, known: tuple[int, ...]) -> int | None:
     """The element itself, or the nearest with as many outer electrons."""
     if number in known:
         return number

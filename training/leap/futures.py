@@ -1,0 +1,130 @@
+"""Tests of leaps beyond one sample: chains, two leaps for one, many futures of one start, cost."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+import numpy as np
+
+from ase_atom.propagation import Langevin, Propagator
+from ase_atom.propagation.propagator import roll_out
+from ase_atom.units import format_time
+from training.leap.judge import Judge, Line
+from training.leap.measures import mean_and_error, states, transitions
+from training.leap.pairs import laid
+from training.leap.samples import structure
+from training.leap.teacher import STRIDE
+
+
+def chain(judge: Judge, lag: float, leaps: int, replicas: int) -> Iterator[Line]:
+    """Leap after leap: does anything drift?"""
+    propagator = judge.propagator(judge.drawn(1)[:replicas], lag, 3)
+    lengths, energies = [], []
+    for frames in propagator.run(leaps * lag):
+        good = frames.valid[:, -1].numpy()
+        x = frames.positions[:, -1].numpy()[good]
+        lengths.append(judge.coordinates.lengths(x).mean(0))
+        energies.append(judge.energy(x).mean())
+    assert propagator.leaping is not None
+    tally = propagator.leaping.tally
+    span = np.linspace(-0.5, 0.5, leaps)
+    for what, unit, values in (
+        ("bond means", "Å", np.array(lengths[1:])),
+        ("mean energy", "eV", np.array(energies[1:])[:, None]),
+    ):
+        slope = (span[:, None] * (values - values.mean(0))).sum(0) / (span**2).sum()
+        rest = values - values.mean(0) - span[:, None] * slope
+        error = np.sqrt((rest**2).sum(0) / (leaps - 2) / (span**2).sum())
+        worst = np.abs(slope / error).argmax()
+        yield (
+            f"chain of {leaps} leaps of {format_time(lag)}, {replicas} replicas: {what}",
+            f"largest drift over the chain {slope[worst]:+.4f} ± {error[worst]:.4f} {unit}",
+        )
+    off = np.mean(energies[leaps // 2 :]) - judge.energies.mean()
+    yield (
+        "chain: second half",
+        f"energy {off / judge.unit / 2:+.3f} k_BT per degree of freedom off the run's; "
+        f"{tally.drawn_again} of {tally.kept} drawn again, {len(propagator.broken)} lost",
+    )
+
+
+def chapman_kolmogorov(judge: Judge, lag: float) -> Iterator[Line]:
+    """One leap of twice a lag beside two of it."""
+    x = judge.drawn(1)
+    once = judge.leap(x, 2 * lag, seed=5).state.positions.numpy()
+    twice = judge.leap(x, lag, times=2, seed=6).state.positions.numpy()
+    before = states(judge.coordinates.angles(x))
+    for index, torsion in enumerate(judge.coordinates.torsions):
+        ends = [states(judge.coordinates.angles(each)[:, index]) for each in (once, twice)]
+        one, two = (transitions(before[:, index], end) for end in ends)
+        which = "-".join(str(int(atom)) for atom in torsion)
+        yield (
+            f"{format_time(2 * lag)} at once or in two: torsion {which}",
+            f"total variation from gauche {0.5 * np.abs(one - two)[1].sum():.3f} ± "
+            f"{np.sqrt(0.5 / len(x)):.3f}",
+        )
+    means = [judge.coordinates.lengths(each).mean(0) for each in (once, twice)]
+    yield (
+        f"{format_time(2 * lag)} at once or in two: bond means",
+        f"{np.abs(means[0] - means[1]).max():.4f} Å apart at most",
+    )
+
+
+def diversity(judge: Judge, frames: int, starts: int = 8, copies: int = 32) -> Iterator[Line]:
+    """Many futures of the same starts, by leaps and by the operator's own jumps.
+
+    The spread is the standard deviation of positions over the futures of one start, laid on it.
+    Their mean is what least squares would answer with: its bonds say how it is blurred.
+    """
+    lag = frames * judge.run.interval
+    x = np.repeat(judge.drawn(frames)[:starts], copies, axis=0)
+    leapt = judge.leap(x, lag, seed=21).state.positions.numpy()
+    ensemble = Langevin(judge.run.temperature_K, judge.run.friction)
+    jumping = Propagator(
+        judge.operator, judge.state(x, 22), ensemble, STRIDE, lag, seed=23, drop_broken=True
+    )
+    for _ in roll_out(jumping, lag):
+        pass
+    spreads, blurred = [], 0.0
+    for ends in (leapt, jumping.state.positions.numpy()):
+        end = laid(x, ends, judge.run.masses.numpy())[1].reshape(starts, copies, *x.shape[1:])
+        spreads.append(np.sqrt(end.var(1, ddof=1).mean((1, 2))))
+        blurred = blurred or float(
+            (
+                judge.coordinates.lengths(end.mean(1)) / judge.coordinates.lengths(judge.x[0, 0])
+            ).min()
+        )
+    ratio, error = mean_and_error(spreads[0] / spreads[1])
+    yield (
+        f"{format_time(lag)}: diversity",
+        f"spread of {copies} futures of {starts} starts {spreads[0].mean():.3f} Å, "
+        f"{ratio:.2f} ± {error:.2f} of that by jumps; the mean of the futures has bonds down to "
+        f"{blurred:.2f} of their length",
+    )
+
+
+def baseline(judge: Judge) -> Iterator[Line]:
+    """Starts whose torsions are drawn from the equilibrium's histograms, each by itself."""
+    x = judge.drawn(1)
+    rng = np.random.default_rng((judge.seed, 31))
+    angles = judge.coordinates.angles(judge.flat)
+    drawn = np.stack([rng.choice(column, len(x)) for column in angles.T], axis=1)
+    yield from structure(judge, judge.coordinates.with_angles(x, drawn), "torsions at random")
+
+
+def cost(judge: Judge, lag: float) -> Iterator[Line]:
+    """Time of a leap, alone and in a batch."""
+    for count, leaps in ((1, 8), (64, 2)):
+        propagator = judge.propagator(judge.drawn(1)[:count], lag, 9)
+        blocks = propagator.run((leaps + 1) * lag)
+        next(blocks)
+        next(blocks)
+        begin = time.process_time()
+        for _ in blocks:
+            pass
+        spent = (time.process_time() - begin) / leaps / count
+        yield (
+            f"cost of a leap of {format_time(lag)}, {count} at a time",
+            f"{1000 * spent:.1f} ms of processor time a molecule",
+        )
