@@ -191,6 +191,25 @@ def test_what_is_lost_is_no_number(
     assert [one["compounds"] for one in numbers["comparisons"][0]["pairs"]] == [5, 4]
 
 
+def test_a_table_with_sets_has_a_median_of_each(operator: Path, data: Path, tmp_path: Path) -> None:
+    table = tmp_path / "sets.csv"
+    rows = [
+        f"{name},{smiles},test,{'odd' if name == 'peroxide' else 'small'}"
+        for name, smiles in NAMES.items()
+    ]
+    table.write_text("\n".join(["name,smiles,part,set", *rows, ""]))
+    found = audit(load_operator(operator), [data], table, lags=[4.0, 8.0], starts=2)
+    errors = {row.name: [e.value for e in row.errors] for row in found.rows}
+    assert found.sets() == ["small", "odd"] or found.sets() == ["odd", "small"]
+    assert found.medians("odd") == errors.pop("peroxide")
+    assert found.medians("small") == pytest.approx(np.median(list(errors.values()), axis=0))
+    page = as_markdown(found)
+    assert "| **median of 4, small** |" in page
+    assert "| **median of 1, odd** |" in page
+    write_page(found, tmp_path / "page")
+    assert set(strict(tmp_path / "page" / "audit.json")["medians_of_sets"]) == {"small", "odd"}
+
+
 def test_a_median_is_lost_with_half_of_its_errors() -> None:
     assert median([[0.1, 0.1], [0.2, np.nan], [1e19, 1e19]], axis=0).tolist() == [0.2, np.inf]
     lost = pair([np.nan, 0.1], [0.1, np.inf])

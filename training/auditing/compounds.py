@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from ase import Atoms
 from rdkit import RDLogger
 
 from ase_atom.errors import ConfigError, CoverageError, DataError
@@ -17,7 +19,26 @@ from training.data.store import Burst, iterate_collection
 from training.data.tables import find_table
 
 
-def read_part(table: Path, part: str) -> tuple[dict[str, str], dict[str, str]]:
+@dataclass(frozen=True)
+class Part:
+    """Compounds of one part of a table.
+
+    Attributes
+    ----------
+    names
+        By canonical SMILES.
+    sets
+        The set of each compound by its name, where the table has a column ``set``.
+    left_out
+        By name the reason to leave out what stands there twice.
+    """
+
+    names: dict[str, str]
+    sets: dict[str, str]
+    left_out: dict[str, str]
+
+
+def read_part(table: Path, part: str) -> Part:
     """Compounds of one part of a table.
 
     Parameters
@@ -27,10 +48,6 @@ def read_part(table: Path, part: str) -> tuple[dict[str, str], dict[str, str]]:
         the repository's.
     part
         Which of them.
-
-    Returns
-    -------
-    Names by canonical SMILES, and by name the reason to leave out what stands there twice.
 
     Raises
     ------
@@ -62,7 +79,8 @@ def read_part(table: Path, part: str) -> tuple[dict[str, str], dict[str, str]]:
             twice[row["name"]] = f"it is the compound {first}, or a stereoisomer"
         else:
             found[smiles] = row["name"]
-    return found, twice
+    sets = {row["name"]: row["set"] for row in chosen if row.get("set")}
+    return Part(found, sets, twice)
 
 
 def without_data(wanted: Mapping[str, str], found: Collection[str]) -> dict[str, str]:
@@ -89,10 +107,10 @@ def without_data(wanted: Mapping[str, str], found: Collection[str]) -> dict[str,
 
 def collect(
     data: Sequence[Path], wanted: Mapping[str, str], training: set[str]
-) -> tuple[dict[str, list[Burst]], dict[str, tuple]]:
+) -> tuple[dict[str, list[Burst]], dict[str, list[Atoms]]]:
     """Bursts of the wanted compounds, and four frames of each compound there is, by SMILES."""
     bursts: dict[str, list[Burst]] = {}
-    frames: dict[str, tuple] = {}
+    frames: dict[str, list[Atoms]] = {}
     names: dict[str, str] = {}
     as_wanted = {identity(smiles): smiles for smiles in wanted}
     for path in data:
@@ -107,7 +125,10 @@ def collect(
                 bursts.setdefault(smiles, []).append(burst)
             if smiles not in frames and (smiles in wanted or smiles in training):
                 places = np.linspace(0, len(burst.energies) - 1, 4).round().astype(int)
-                frames[smiles] = (burst.numbers, burst.positions[places])
+                frames[smiles] = [
+                    Atoms(burst.numbers, place, info={"charge": burst.charge})
+                    for place in burst.positions[places]
+                ]
     return bursts, frames
 
 

@@ -6,6 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from ase import Atoms
+
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.molecules.topology import canonical
 from ase_atom.operator import Operator
@@ -23,12 +25,14 @@ class Material:
     ----------
     wanted
         Names of the part's compounds by SMILES.
+    sets
+        Their sets by name, if the table tells.
     smiles, bursts
         Of those that there are bursts of, by name.
     training
         SMILES of the compounds that the operator has learned from.
     frames
-        Atomic numbers and a few structures of each compound, by SMILES.
+        A few structures of each compound, by SMILES.
     files
         The operators to compare with.
     left_out
@@ -36,10 +40,11 @@ class Material:
     """
 
     wanted: dict[str, str]
+    sets: dict[str, str]
     smiles: dict[str, str]
     bursts: dict[str, list[Burst]]
     training: list[str]
-    frames: dict[str, tuple]
+    frames: dict[str, list[Atoms]]
     files: list[Files]
     left_out: dict[str, str]
 
@@ -61,7 +66,8 @@ def gather(
     DataError
         If the operator was trained on one of the compounds, or there are no bursts of them.
     """
-    wanted, left_out = read_part(table, part)
+    chosen = read_part(table, part)
+    wanted = chosen.names
     training = sorted({canonical(smiles) for smiles in operator.card.smiles})
     known = {identity(smiles) for smiles in training}
     if seen := sorted(smiles for smiles in wanted if identity(smiles) in known):
@@ -77,10 +83,11 @@ def gather(
         raise ConfigError(f"{operator.name} is audited: give the operator beside it another label")
     return Material(
         wanted,
+        chosen.sets,
         smiles,
         {name: bursts[each] for name, each in smiles.items()},
         training,
         frames,
         [Files(label, paths, list(smiles)) for label, paths in others.items()],
-        left_out | without_data(wanted, bursts),
+        chosen.left_out | without_data(wanted, bursts),
     )

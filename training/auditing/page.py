@@ -65,8 +65,11 @@ def as_markdown(audit: Audit) -> str:
             for e in row.errors
         ]
         lines.append(f"| {row.name} | {row.atoms} | {' | '.join(cells)} |")
-    medians = [f"**{written(value)}**" for value in audit.medians()]
-    lines.append(f"| **median** | | {' | '.join(medians)} |")
+    for of_set in (*audit.sets(), None):
+        medians = [f"**{written(value)}**" for value in audit.medians(of_set)]
+        count = sum(row.set == of_set for row in audit.rows)
+        label = "median" if of_set is None else f"median of {count}, {of_set}"
+        lines.append(f"| **{label}** | | {' | '.join(medians)} |")
     if _anything_lost(audit):
         lines += [
             "",
@@ -180,6 +183,17 @@ def _canonical(audit: Audit, plan: Plan) -> str:
         lines.append(
             f"| {name} | {run.unbroken}/{run.replicas} | {heat} | {run.bond or ''} | {off} |"
         )
+    for of_set in audit.sets():
+        of_it = [row.canonical for row in audit.rows if row.set == of_set and row.canonical]
+        if of_it:
+            heats = [run.temperature for run in of_it if run.temperature is not None]
+            far = max(heats, key=lambda heat: abs(heat - plan.temperature), default=None)
+            lines += [
+                "",
+                f"Of {of_set}: {sum(run.unbroken for run in of_it)} of "
+                f"{sum(run.replicas for run in of_it)} unbroken; "
+                + ("no temperatures." if far is None else f"farthest temperature {far:.1f} K."),
+            ]
     for name, run in runs:
         if run.reasons:
             lines += ["", f"{name}: {run.reasons[0]}"]
@@ -283,4 +297,5 @@ def _finite(value: object) -> object:
 
 
 def _plain(audit: Audit) -> Mapping[str, object]:
-    return asdict(audit) | {"medians": audit.medians()}
+    of_sets = {each: audit.medians(each) for each in audit.sets()}
+    return asdict(audit) | {"medians": audit.medians(), "medians_of_sets": of_sets}

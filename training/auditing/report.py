@@ -7,7 +7,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from ase import Atoms
 
 from ase_atom.operator import Operator
 from ase_atom.state import PhaseState
@@ -35,7 +34,7 @@ DRAWS = 1000
 
 @dataclass(frozen=True)
 class Row:
-    """One compound: errors at each lag, how near the training set it is, and a long run."""
+    """One compound: errors at each lag, how near the training set it is, a long run, its set."""
 
     name: str
     smiles: str
@@ -44,6 +43,7 @@ class Row:
     errors: list[Error]
     likeness: Likeness
     canonical: CanonicalRun | None = None
+    set: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,9 +112,15 @@ class Audit:
     warnings: list[str] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
 
-    def medians(self) -> list[float]:
-        """Median error over compounds at each lag."""
-        return median([[e.value for e in row.errors] for row in self.rows], axis=0).tolist()
+    def medians(self, of_set: str | None = None) -> list[float]:
+        """Median error over compounds, or over those of a set, at each lag."""
+        rows = [row for row in self.rows if of_set in (None, row.set)]
+        return median([[e.value for e in row.errors] for row in rows], axis=0).tolist()
+
+    def sets(self) -> list[str]:
+        """Sets that the table divides the compounds into, none if it has one alone."""
+        found = list(dict.fromkeys(row.set for row in self.rows))
+        return found if len(found) > 1 else []
 
 
 def audit(
@@ -191,7 +197,8 @@ def audit(
             heat = "" if run.temperature is None else f", {run.temperature:.0f} K"
             say(f"{name}: {run.unbroken} of {run.replicas} unbroken{heat}")
         atoms = len(bursts[0].numbers)
-        rows.append(Row(name, smiles, atoms, len(bursts), errors, likeness[smiles], run))
+        of_set = material.sets.get(name, "")
+        rows.append(Row(name, smiles, atoms, len(bursts), errors, likeness[smiles], run, of_set))
     audited = {row.name: [error.value for error in row.errors] for row in rows}
     beside = []
     for each in material.files:
@@ -227,8 +234,8 @@ def _theories(operator: Operator, material: Material) -> tuple[list[str], list[s
 def _likeness(operator: Operator, material: Material) -> dict[str, Likeness]:
     """How near each measured compound is to the training set, by SMILES."""
     embeddings = {}
-    for smiles, (numbers, positions) in material.frames.items():
-        state = PhaseState.from_atoms([Atoms(numbers, place) for place in positions])
+    for smiles, frames in material.frames.items():
+        state = PhaseState.from_atoms(frames)
         if (found := embed(operator, state)) is not None:
             embeddings[smiles] = found
     return compare(sorted(material.smiles.values()), material.training, embeddings)
