@@ -40,8 +40,8 @@ from ase_atom.openmm.restart import (
 from ase_atom.openmm.source import OperatorSource
 from ase_atom.operator import OperatorLike
 from ase_atom.operator.torch_settings import own_torch
-from ase_atom.propagation import Thermostat, check_abilities, reservations, steps_per_stride
-from ase_atom.propagation.leaps import refuse_leap
+from ase_atom.propagation import Thermostat, check_abilities, reservations
+from ase_atom.propagation.leaps import LeapTally, stride_in_steps
 from ase_atom.units import PS, fs_to_ps
 
 
@@ -76,7 +76,8 @@ class ATOMIntegrator(openmm.CustomIntegrator):
     timestep
         Time step, the time between frames; in ps without a unit.
     stride
-        Length of a jump, a multiple of the time step; by default the card's recommendation.
+        Length of a jump, a multiple of the time step; by default the card's recommendation. From
+        0.5 ps on that of a leap, where the operator has leaps. The time step is then the stride.
     temperature, friction
         Temperature and friction of Langevin dynamics; in K and 1/ps without a unit.
     taut
@@ -144,8 +145,7 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         source = OperatorSource(operator)
         check_abilities(source.operator, energy_correction)
         length = chosen.choose_stride(source.operator)
-        refuse_leap(source.operator, length)
-        frames = steps_per_stride(length, step_length, source.operator.horizon, PLAIN)
+        frames, leaps = stride_in_steps(source.operator, ensemble, length, step_length, PLAIN)
         molecule = check_molecule(topology, source.operator)
         check_system(system, molecule, system_forces)
         group = _free_group(system)
@@ -156,9 +156,9 @@ class ATOMIntegrator(openmm.CustomIntegrator):
             warn(line, CoverageWarning)
         own_energy = source.operator.has_energy and system_forces == "refuse"
         still = held and not thermostatted  # thermostats see to it themselves
-        plan = Plan(ensemble, step_length, frames, still, own_energy, accept_error)
+        plan = Plan(ensemble, step_length, frames, still, own_energy, accept_error, leaps)
         self._callback = JumpCallback(source, molecule, plan)
-        self._record = record_of(plan, held, source.operator.fingerprint)
+        self._record = record_of(plan, held, source.fingerprint(with_leaps=leaps))
         self._mark, self._target = mark_of(self._record, target), target
         write_program(self, frames, group, target, self._record)
         force = openmm.PythonForce(self._callback, parameters())
@@ -207,6 +207,11 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         error = self._callback.take_error()
         if error is not None:  # an interruption in the last step
             raise error
+
+    @property
+    def leaps(self) -> LeapTally | None:
+        """What leaps came to in this process: samples kept and drawn again; None of jumps."""
+        return self._callback.tally
 
     def getTemperature(self) -> unit.Quantity:
         """Return the thermostat's temperature.

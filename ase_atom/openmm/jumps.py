@@ -30,6 +30,7 @@ from ase_atom.openmm.program import (
 from ase_atom.openmm.source import OperatorSource
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import Noise, Path, Thermostat, look_ahead
+from ase_atom.propagation.leaps import LeapPath, LeapTally
 from ase_atom.state import PhaseState
 from ase_atom.units import NM, NM_PS, PS
 
@@ -110,6 +111,11 @@ class JumpCallback:
                 # Positions may be lent to velocities now: first the step ends or is taken back.
                 self._pending = interrupt
 
+    @property
+    def tally(self) -> LeapTally | None:
+        """What leaps came to; None of jumps, or before the first leap."""
+        return self._path.leaping.tally if isinstance(self._path, LeapPath) else None
+
     def take_error(self) -> BaseException | None:
         """Return what the latest step ended with, once; None if all went well."""
         error = self._raised or self._pending
@@ -180,9 +186,11 @@ class JumpCallback:
         if path is None or not self._is_known(path, start):
             self.molecule.check(operator, start.positions[0].numpy(), start.velocities[0].numpy())
         if path is None:
-            stride = plan.frames * plan.timestep
-            look_ahead(operator, start, plan.ensemble, stride, plan.accept_error)
-            path = Path(operator, plan.ensemble, start, plan.timestep, plan.frames, threads=1)
+            if not plan.leaps:
+                stride = plan.frames * plan.timestep
+                look_ahead(operator, start, plan.ensemble, stride, plan.accept_error)
+            kind = LeapPath if plan.leaps else Path
+            path = kind(operator, plan.ensemble, start, plan.timestep, plan.frames, threads=1)
             self._path = path
         elif not self._is_known(path, start):
             path.watch(start)

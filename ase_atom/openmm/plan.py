@@ -25,6 +25,8 @@ class Plan:
         Answer with the operator's energy and forces when these are asked for; else with zero.
     accept_error
         Go on where the jumps' expected error is so large that the run would be refused.
+    leaps
+        Whether strides are leaps.
     """
 
     ensemble: Ensemble
@@ -33,3 +35,4 @@ class Plan:
     still: bool
     own_energy: bool
     accept_error: bool = False
+    leaps: bool = False

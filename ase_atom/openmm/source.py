@@ -72,6 +72,11 @@ class OperatorSource:
             self._operator = load_operator(path, engine="auto")
         return self._operator
 
+    def fingerprint(self, with_leaps: bool) -> str:
+        """Fingerprint of the operator, with that of its leaps where these are used."""
+        leaps = self.operator.leaps if with_leaps else None
+        return self.operator.fingerprint + ("" if leaps is None else leaps.fingerprint)
+
     def ticket(self) -> tuple[str, str | None, str]:
         """Return what `of_ticket` finds this source by in this process, and another elsewhere."""
         if not self._ticket:

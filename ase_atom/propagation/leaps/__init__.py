@@ -5,7 +5,7 @@ from ase_atom.propagation.leaps.asked import (
     check_interval,
     check_leap,
     is_leap,
-    refuse_leap,
+    stride_in_steps,
 )
 from ase_atom.propagation.leaps.leaping import Leaping
 from ase_atom.propagation.leaps.path import LeapPath
@@ -20,5 +20,5 @@ __all__ = [
     "check_interval",
     "check_leap",
     "is_leap",
-    "refuse_leap",
+    "stride_in_steps",
 ]

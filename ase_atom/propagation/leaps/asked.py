@@ -11,7 +11,7 @@ from ase_atom.molecules.topology import drawn, perceive_smiles
 from ase_atom.operator.leap.card import LeapCard
 from ase_atom.operator.protocol import Leap, OperatorLike
 from ase_atom.propagation.ensembles import Ensemble, Langevin
-from ase_atom.propagation.grid import TOLERANCE
+from ase_atom.propagation.grid import TOLERANCE, steps_per_stride
 from ase_atom.state import PhaseState
 from ase_atom.units import PS, format_time
 
@@ -141,17 +141,34 @@ def settling_ensemble(ensemble: Langevin, card: LeapCard) -> Langevin:
     return replace(ensemble, friction=card.settling_friction)
 
 
-def refuse_leap(operator: OperatorLike, stride: float) -> None:
-    """Refuse a stride in fs that means leaps, for front ends whose steps need a path.
+def stride_in_steps(
+    operator: OperatorLike, ensemble: Ensemble, stride: float, timestep: float, units: str = ""
+) -> tuple[int, bool]:
+    """Return how many time steps a stride has, and whether it is a leap's, which has one.
+
+    Parameters
+    ----------
+    operator
+        That jumps or leaps.
+    ensemble
+        Whose samples are wanted.
+    stride, timestep
+        fs.
+    units
+        As in `ase_atom.propagation.grid.check_time`.
 
     Raises
     ------
-    ConfigError
-        Naming those that leap.
+    ConfigError, HorizonError
+        As `steps_per_stride` and `check_leap`; or for time steps between leaps.
     """
-    if is_leap(operator, stride):
+    if not is_leap(operator, stride):
+        return steps_per_stride(stride, timestep, operator.horizon, units), False
+    check_leap(operator, ensemble, stride)
+    if steps_per_stride(stride, timestep, units=units) > 1:
         raise ConfigError(
-            f"a stride of {format_time(stride)} means leaps, which OpenMM's steps cannot follow: "
-            f"ase-atom run --stride and ATOMPropagator make them; here it is at most "
-            f"{format_time(operator.horizon)}"
+            f"time steps of {format_time(timestep)} fall between leaps of {format_time(stride)}, "
+            f"where there is nothing: a timestep of {format_time(stride)} fits, and observers, "
+            "reporters and trajectories count in leaps"
         )
+    return 1, True

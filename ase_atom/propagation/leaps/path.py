@@ -43,7 +43,7 @@ class LeapPath(Path):
             self.leaping.follow(self.ensemble, self._guard)
             step = Step(self.timestep, noise, self._potential)
             alive = torch.ones(1, dtype=torch.bool)
-            x, v = self.leaping.frame(start, alive, step, first=self.steps == 0)
+            x, v = self.leaping.frame(start, alive, step, first=changed or self.start is None)
             self.good = int(self._guard.first_broken(x, v)[0])
         self.place = self.first = 0
         self.start, self.positions, self.velocities = start, x[0], v[0]
