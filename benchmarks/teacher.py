@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, ClassVar
 
@@ -25,13 +25,13 @@ from ase.md.langevin import Langevin
 from ase.md.velocitydistribution import thermalize_momenta
 from ase.optimize import BFGS
 from ase.units import Bohr, Hartree, fs, kcal, mol
-from ase.vibrations import Vibrations
 from numpy.typing import NDArray
 from rdkit import Chem
 
 _ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(_ROOT))  # training is run from the checkout and not installed
 
+from ase_atom.analysis.molecule.minima import modes_at  # noqa: E402
 from ase_atom.files import replace_text  # noqa: E402
 from training.data.molecules import Molecule, from_smiles  # noqa: E402
 from training.engines.aimnet2 import EnsembleCalculator, load_ensemble  # noqa: E402
@@ -168,7 +168,7 @@ def rms(difference: NDArray) -> float:
 def force_errors(molecule: Molecule, folder: Path) -> dict[str, list[float]]:
     """RMS force errors of each method on the thermal geometries, in meV/Å."""
     errors: dict[str, list[float]] = {}
-    for place, atoms in enumerate(_kept_geometries(molecule, folder)):
+    for place, atoms in enumerate(kept_geometries(molecule, folder)):
         atoms.calc = Reference(folder, molecule.charge)
         truth = atoms.get_forces()
         members = load_ensemble().member_forces(
@@ -181,7 +181,8 @@ def force_errors(molecule: Molecule, folder: Path) -> dict[str, list[float]]:
     return errors
 
 
-def _kept_geometries(molecule: Molecule, folder: Path) -> list[Atoms]:
+def kept_geometries(molecule: Molecule, folder: Path) -> list[Atoms]:
+    """Thermal geometries, made once and kept in the folder."""
     path = folder / f"{hashlib.sha256(molecule.smiles.encode()).hexdigest()[:12]}.geometries.json"
     if not path.exists():
         made = [(a.numbers.tolist(), a.positions.tolist()) for a in thermal_geometries(molecule)]
@@ -189,59 +190,54 @@ def _kept_geometries(molecule: Molecule, folder: Path) -> list[Atoms]:
     return [Atoms(numbers, positions) for numbers, positions in json.loads(path.read_text())]
 
 
-def frequencies(molecule: Molecule, calculator: Calculator, start: Atoms | None) -> Atoms | tuple:
-    """Minimum of a method and its harmonic frequencies there in 1/cm, without those near zero."""
+def frequencies(
+    molecule: Molecule, calculator: Calculator, start: Atoms | None
+) -> tuple[Atoms, NDArray]:
+    """Minimum of a method and its harmonic wavenumbers there, 1/cm, ascending."""
     atoms = relaxed(molecule, calculator, start)
-    vibrations = Vibrations(atoms, delta=0.01, name=None)
-    displaced = [image for _, image in vibrations.iterdisplace()]
-    forces = []
-    for image in displaced:
-        image.calc = calculator
-        forces.append(image.get_forces())
-    return atoms, _spectrum(atoms, forces)
+    return atoms, modes_at(atoms).wavenumbers
 
 
-def _spectrum(atoms: Atoms, forces: list[NDArray]) -> NDArray:
-    from ase.units import _amu, _c, _e
+def scan(
+    molecule: Molecule, quartet: tuple[int, int, int, int], calculator: Calculator
+) -> Iterator[Atoms]:
+    """Structures relaxed at torsions of 0 to 180°, every 30°."""
+    for angle in range(0, 181, 30):
+        atoms = relaxed(molecule, calculator)
+        atoms.set_dihedral(*quartet, angle, indices=beyond(molecule.smiles, quartet))
+        atoms.set_constraint(FixInternals(dihedrals_deg=[[float(angle), list(quartet)]]))
+        BFGS(atoms, logfile=None).run(fmax=0.01, steps=200)
+        yield Atoms(atoms.numbers, atoms.positions)
 
-    # The first image is the minimum; then each coordinate goes to the left and to the right.
-    pairs = np.array(forces[1:]).reshape(3 * len(atoms), 2, -1)
-    hessian = (pairs[:, 0] - pairs[:, 1]) / 0.02
-    roots = np.repeat(np.sqrt(atoms.get_masses()), 3)
-    squares = np.linalg.eigvalsh((hessian + hessian.T) / 2 / np.outer(roots, roots))
-    omega = np.sign(squares) * np.sqrt(np.abs(squares) * _e * 1e20 / _amu)
-    return (omega / (2 * np.pi * 100 * _c))[-(3 * len(atoms) - (5 if _linear(atoms) else 6)) :]
 
-
-def _linear(atoms: Atoms) -> bool:
-    return atoms.get_moments_of_inertia()[0] < 0.05
+def profile_error(own: Sequence[float], reference: Sequence[float]) -> float:
+    """RMS difference of two profiles, each about its mean."""
+    difference = np.array(own) - np.mean(own) - (np.array(reference) - np.mean(reference))
+    return float(np.sqrt((difference**2).mean()))
 
 
 def torsion(smiles: str, quartet: tuple[int, int, int, int], folder: Path) -> dict[str, float]:
-    """Largest and RMS difference of a torsion profile from the reference's, in kcal/mol."""
+    """RMS difference of each method's torsion profile from the reference's, in kcal/mol."""
     molecule = from_smiles(smiles, charges=(-1, 0, 1))
     profiles: dict[str, list[float]] = {"reference": [], **{name: [] for name in METHODS}}
-    for angle in range(0, 181, 30):
-        atoms = relaxed(molecule, aimnet2(0))
-        atoms.set_dihedral(*quartet, angle, indices=_beyond(molecule, quartet))
-        atoms.set_constraint(FixInternals(dihedrals_deg=[[float(angle), list(quartet)]]))
-        BFGS(atoms, logfile=None).run(fmax=0.01, steps=200)
-        still = Atoms(atoms.numbers, atoms.positions)
+    for still in scan(molecule, quartet, aimnet2(0)):
         for name, calculator in (
             ("reference", Reference(folder, 0)),
             *((name, make(0)) for name, make in METHODS.items()),
         ):
             still.calc = calculator
             profiles[name].append(still.get_potential_energy() / (kcal / mol))
-    shapes = {name: np.array(values) - np.mean(values) for name, values in profiles.items()}
-    return {
-        name: float(np.sqrt(((shapes[name] - shapes["reference"]) ** 2).mean())) for name in METHODS
-    } | {"height": float(np.ptp(shapes["reference"]))}
+    truth = profiles["reference"]
+    errors = {name: profile_error(profiles[name], truth) for name in METHODS}
+    return errors | {"height": float(np.ptp(truth))}
 
 
-def _beyond(molecule: Molecule, quartet: tuple[int, int, int, int]) -> list[int]:
-    graph = Chem.AddHs(Chem.MolFromSmiles(molecule.smiles))
+def beyond(smiles: str, quartet: tuple[int, int, int, int]) -> list[int]:
+    """Atoms on the far side of a torsion's bond."""
+    graph = Chem.AddHs(Chem.MolFromSmiles(smiles))
     bond = graph.GetBondBetweenAtoms(quartet[1], quartet[2])
+    if bond is None or bond.IsInRing():
+        raise ValueError(f"{smiles}: the atoms {quartet[1:3]} do not share a bond outside rings")
     cut = Chem.FragmentOnBonds(graph, [bond.GetIdx()], addDummies=False)
     return next(list(part) for part in Chem.GetMolFrags(cut) if quartet[3] in part)
 
