@@ -15,7 +15,8 @@ from rich.console import Console
 
 from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError, DataError
-from training.curation.candidates import digest, parse, read_candidates
+from ase_atom.io.library import read_records
+from training.curation.candidates import digest, parse
 from training.curation.criteria import REASONS, Criteria
 from training.curation.enumeration import enumerate_edits
 from training.curation.general import SMALL, gather, write_compounds
@@ -189,12 +190,12 @@ def _named(path: Path) -> list[tuple[str, str]]:
     from rdkit import Chem
 
     found = []
-    for number, record in enumerate(read_candidates(path)):
+    for number, record in enumerate(read_records(path)):
         molecule = parse(record)
         if molecule is None:
-            raise DataError(f"{path}: RDKit cannot read {record[1] or f'record {number}'}")
+            raise DataError(f"{path}: RDKit cannot read {record.name or f'record {number}'}")
         smiles = Chem.MolToSmiles(molecule)
-        found.append((record[1] or smiles, smiles))
+        found.append((record.name or smiles, smiles))
     return found
 
 

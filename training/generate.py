@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,6 +9,8 @@ from pathlib import Path
 import typer
 from pydantic import ValidationError
 
+from ase_atom.cluster.jobs import Progress
+from ase_atom.cluster.workers import WorkerError, cores
 from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError, DataError
 from training.data.export import export_bursts, find_data
@@ -21,13 +22,11 @@ from training.generation.dynamics import Settings
 from training.generation.presets import Part, get_preset, read_compounds
 from training.generation.progress import (
     FAILED,
-    Progress,
     conclude,
     conclude_collection,
     console,
     list_refused,
 )
-from training.generation.workers import WorkerError
 
 app = typer.Typer(
     add_completion=False,
@@ -126,7 +125,7 @@ def generate(
     """
     if context.invoked_subcommand is not None:
         return 0
-    run = _Run(data or data_folder(), workers or _cores(), scheduler)
+    run = _Run(data or data_folder(), workers or cores(), scheduler)
     if preset is not None:
         _only_with_preset(context)
         return _collect(run, get_preset(preset, bursts, part))
@@ -193,7 +192,7 @@ class _Run:
             f"{theory}, {len(molecules)} × {bursts} {settings.ensemble} bursts of "
             f"{settings.duration:g} fs in {folder}"
         )
-        with Progress(title) as progress:
+        with Progress(title, "bursts") as progress:
             return run_campaign(
                 *(folder, molecules, settings, bursts, self._workers, progress.report),
                 self._scheduler,
@@ -225,10 +224,6 @@ def _only_with_preset(context: typer.Context) -> None:
         if source is not None and source.name == "COMMANDLINE":
             option = "--" + name.replace("_", "-")
             raise ConfigError(f"{option} is for the preset to decide: leave one of the two out")
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _settings(**values: object) -> Settings:

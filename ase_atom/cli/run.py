@@ -24,7 +24,10 @@ _RECORDS, _TRUST = "Log and restart", "Trust"
 def run(
     context: typer.Context,
     structures: list[Path] | None = typer.Argument(
-        None, help="Structure files, anything that ASE reads.", show_default=False
+        None,
+        help="Structure files, anything that ASE reads; or a list of molecules (.smi, .csv with "
+        "columns name and smiles, .sdf of several), which get a folder each.",
+        show_default=False,
     ),
     smiles: list[str] | None = typer.Option(
         None,
@@ -36,7 +39,8 @@ def run(
         "--output",
         "-o",
         help="Trajectory file: .dcd, .xtc, .trr, .nc, .h5, .xyz, .extxyz or .traj. Several "
-        "molecules or replicas get numbers: out-0.dcd, out-1.dcd.",
+        "molecules or replicas get numbers: out-0.dcd, out-1.dcd. Of a list, the folder; an ending "
+        "sets the format in it.",
         rich_help_panel=_MOLECULES,
     ),
     overwrite: bool = typer.Option(
@@ -208,6 +212,20 @@ def run(
     device: str = typer.Option(
         "cpu", help="Device for torch: cpu, cuda, cuda:1.", rich_help_panel=_MACHINE
     ),
+    scheduler: str | None = typer.Option(
+        None,
+        help="Where the molecules of a list run: local, the address or scheduler file of a Dask "
+        "cluster, or jobqueue:slurm and the like, with --workers jobs.",
+        show_default="local",
+        rich_help_panel=_MACHINE,
+    ),
+    workers: int | None = typer.Option(
+        None,
+        min=1,
+        help="Processes for a list, one thread each.",
+        show_default="one for each core",
+        rich_help_panel=_MACHINE,
+    ),
 ) -> int:
     """Simulate molecules and write their trajectories.
 
@@ -223,10 +241,12 @@ def run(
       ase-atom run a.xyz b.pdb -o out.dcd --replicas 8
       ase-atom run ethanol.xyz -o long.dcd --time 10ns --restart long.restart --log long.csv
       ase-atom run --resume long.restart
+      ase-atom run library.smi -o screen --time 100ps --scheduler tcp://head:8786
 
     \b
     Exit codes (if several apply, the lowest):
       0  done
+      1  molecules of a list failed; failures.csv has the reasons
       2  bad input, or a file that cannot be read or written
       3  a simulation broke; the good frames before are in the file
       4  the mean temperature is not the thermostat's
@@ -236,10 +256,11 @@ def run(
     if resume is not None:
         return _resume(context, resume, time)
     files, named = tuple(structures or ()), tuple(smiles or ())
+    listed = _is_list(files, named, scheduler, workers)
     request = RunRequest(
         structures=files,
         smiles=named,
-        output=output if output is not None else _default_output(files, named),
+        output=output if output is not None else _default_output(files, named, listed),
         overwrite=overwrite,
         operator=operator,
         force=force,
@@ -272,17 +293,70 @@ def run(
         quiet=quiet,
         as_json=as_json,
     )
+    if listed:
+        from ase_atom.cli.library import run_library
+
+        return run_library(request, _options_of(context), time, scheduler, workers)
     from ase_atom.cli.simulation import simulate
 
     return simulate(request)
+
+
+_OF_THE_LIST = {
+    *("structures", "output", "time", "overwrite", "quiet", "as_json", "scheduler", "workers"),
+}
+"""Options that the runs of single molecules of a list are not given as they are."""
+
+
+def _is_list(
+    files: tuple[Path, ...], named: tuple[str, ...], scheduler: str | None, workers: int | None
+) -> bool:
+    """Whether the structure is a list of molecules.
+
+    Raises
+    ------
+    ConfigError
+        If there is another molecule beside it, or an option is for lists alone.
+    """
+    from ase_atom.cli.listing import is_library
+
+    lists = [path for path in files if is_library(path)]
+    if lists and len(files) + len(named) > 1:
+        raise ConfigError(f"{lists[0]} is a list of molecules: give it alone")
+    for option, given in (("--scheduler", scheduler), ("--workers", workers)):
+        if given is not None and not lists:
+            raise ConfigError(f"{option} {given} is for a list of molecules: .smi, .csv or .sdf")
+    return bool(lists)
+
+
+def _options_of(context: typer.Context) -> list[str]:
+    """Return the words of the command line for one molecule of a list."""
+    words = []
+    for one in context.command.params:
+        source = context.get_parameter_source(one.name or "")
+        if one.name in _OF_THE_LIST or source is None or source.name != "COMMANDLINE":
+            continue
+        value = context.params[one.name or ""]
+        if isinstance(value, bool):
+            words.append(one.opts[0] if value else one.secondary_opts[0])
+            continue
+        for each in value if isinstance(value, (list, tuple)) else (value,):
+            text = str(getattr(each, "value", each))
+            is_file = one.name == "operator" and Path(text).is_file()
+            words += [one.opts[0], str(Path(text).resolve()) if is_file else text]
+    return words
 
 
 def _read(text: str | None, option: str) -> float | None:
     return None if text is None else read_time(text, option)
 
 
-def _default_output(structures: tuple[Path, ...], smiles: tuple[str, ...]) -> Path:
+def _default_output(
+    structures: tuple[Path, ...], smiles: tuple[str, ...], listed: bool = False
+) -> Path:
     """Return the trajectory of one molecule that has its file's name, or its formula.
+
+    Of a list of molecules, their folder.
 
     Raises
     ------
@@ -295,6 +369,8 @@ def _default_output(structures: tuple[Path, ...], smiles: tuple[str, ...]) -> Pa
         )
     if len(structures) + len(smiles) > 1:
         raise ConfigError("--output is missing: several molecules need a name for their files")
+    if listed:
+        return Path(structures[0].name.split(".")[0])
     if structures:
         return Path(structures[0].stem + ".dcd")
     from ase_atom.ase.conformer import formula_of

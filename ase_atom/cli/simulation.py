@@ -64,7 +64,7 @@ def simulate(request: RunRequest) -> int:
     molecules = load_molecules(request)
     rows = _rows(request, molecules)
     _check_records(request, rows)
-    plan = _plan(request, molecules.operator)
+    plan = plan_of(request, molecules.operator)
     _check_room(rows, plan.duration, plan.interval)
     check_bursts(request, plan, rows)
     notes = look_at_errors(request, plan, molecules)
@@ -102,7 +102,7 @@ def go_on(request: ResumeRequest) -> int:
     with reading_saved_run(request.restart):
         set_threads(saved.request.threads)
         operator = saved.load_operator()
-        plan = _plan(saved.request, operator)
+        plan = plan_of(saved.request, operator)
         longer = replace(
             saved.request,
             time=saved.request.time if request.time is None else request.time,
@@ -114,7 +114,7 @@ def go_on(request: ResumeRequest) -> int:
         propagator.load_state_dict(saved.propagator)
         summary = summary_of(rows, saved.structures, plan, saved.equilibrated)
         summary.load_state_dict(saved.summary)
-    end = _plan(longer, operator).duration
+    end = plan_of(longer, operator).duration
     if end < propagator.time:
         raise ConfigError(
             f"--time {format_time(end)} is shorter than the {format_time(propagator.time)} of the "
@@ -225,7 +225,7 @@ def _rows(request: RunRequest, molecules: Molecules) -> list[Row]:
     return rows
 
 
-def _plan(request: RunRequest, operator: OperatorLike) -> Plan:
+def plan_of(request: RunRequest, operator: OperatorLike) -> Plan:
     """Return stride, frames and ensemble, with the time rounded up to whole frames."""
     name = operator.card.name if operator.card else str(request.operator)
     settings = request.settings

@@ -20,8 +20,9 @@ from rdkit import Chem, DataStructs
 from rdkit.Chem import rdFingerprintGenerator
 
 from ase_atom.errors import ConfigError, DataError
+from ase_atom.io.library import read_records
 from training.curate import main
-from training.curation.candidates import chunks, parse, read_candidates
+from training.curation.candidates import chunks, parse
 from training.curation.criteria import (
     CHARGED,
     ELEMENTS,
@@ -165,34 +166,37 @@ def write_candidates(folder: Path) -> list[Path]:
 def test_all_kinds_of_file_hold_the_same(tmp_path: Path) -> None:
     for path in write_candidates(tmp_path):
         found = {}
-        for record in read_candidates(path):
+        for record in read_records(path):
             molecule = parse(record)
             found[record[1]] = None if molecule is None else Chem.MolToSmiles(molecule)
         expected = {n: s if Chem.MolFromSmiles(s) else None for n, s in COMPOUNDS.items()}
         assert found == expected, path.name
     dump = tmp_path / "CID-SMILES.gz"
     dump.write_bytes(gzip.compress(b"1\tCCO\n22\tc1ccccc1\n"))
-    assert list(read_candidates(dump)) == [("smiles", "1", "CCO"), ("smiles", "22", "c1ccccc1")]
+    assert [each[:3] for each in read_records(dump)] == [
+        ("smiles", "1", "CCO"),
+        ("smiles", "22", "c1ccccc1"),
+    ]
 
 
 def test_damaged_and_foreign_files_are_refused(tmp_path: Path) -> None:
     whole = gzip.compress(b"CCO\n" * 100_000)
     (tmp_path / "cut.smi.gz").write_bytes(whole[:-20])
     with pytest.raises(DataError, match=r"cut\.smi\.gz: is damaged"):
-        list(read_candidates(tmp_path / "cut.smi.gz"))
+        list(read_records(tmp_path / "cut.smi.gz"))
     (tmp_path / "x.xlsx").write_text("")
     with pytest.raises(DataError, match=r"\.xlsx is none of"):
-        list(read_candidates(tmp_path / "x.xlsx"))
+        list(read_records(tmp_path / "x.xlsx"))
     (tmp_path / "x.csv").write_text("name,formula\n")
     with pytest.raises(DataError, match="no column smiles"):
-        list(read_candidates(tmp_path / "x.csv"))
+        list(read_records(tmp_path / "x.csv"))
 
 
 def test_reading_a_long_file_takes_little_memory(tmp_path: Path) -> None:
     path = tmp_path / "long.smi.gz"
     path.write_bytes(gzip.compress(b"CC(=O)Oc1ccccc1C(=O)O aspirin\n" * 200_000))
     tracemalloc.start()
-    count = sum(len(chunk) for chunk in chunks(read_candidates(path), 1000))
+    count = sum(len(chunk) for chunk in chunks(read_records(path), 1000))
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert count == 200_000

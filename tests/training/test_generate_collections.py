@@ -7,10 +7,12 @@ import json
 import resource
 from pathlib import Path
 
+import distributed
 import h5py
 import numpy as np
 import pytest
 
+from ase_atom.cluster.workers import open_workers
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import KB
 from training.data.burst import Burst
@@ -24,7 +26,6 @@ from training.generation.dynamics import Settings, run_burst
 from training.generation.presets import COMPOUNDS, read_compounds
 from training.generation.targets import Target
 from training.generation.verification import Connectivity
-from training.generation.workers import open_workers
 
 NITROGEN = {
     "engine": "ase.calculators.morse:MorsePotential",
@@ -180,7 +181,7 @@ def test_of_a_batch_that_kills_its_worker_one_compound_fails(tmp_path: Path) -> 
     for target in targets:
         target.prepare()
     outcome = Outcome()
-    with open_workers(1) as workers:
+    with open_workers(1, None, "training.generation.campaign") as workers:
         _Run([[(target, 0) for target in targets]], 2, workers, lambda *_: None).go(outcome)
     assert outcome.failed == {"oxygen/00000": DIED}
     assert outcome.finished == ["nitrogen/00000"]
@@ -315,15 +316,12 @@ def test_contents_keep_the_compounds_of_other_parts(tmp_path: Path) -> None:
 def test_bad_input_is_one_line(
     arguments: list[str], message: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    if "--scheduler" in arguments:
-        pytest.importorskip("distributed")
     assert main([*arguments, "--data", str(tmp_path / "data")]) == 2
     assert message in capsys.readouterr().err.strip().splitlines()[-1]
     assert not (tmp_path / "data").exists()
 
 
 def test_a_cluster_makes_the_same_bursts(tmp_path: Path) -> None:
-    distributed = pytest.importorskip("distributed")
     settings, molecules = Settings(**NITROGEN), [from_smiles("N#N", "nitrogen")]
     local, remote = tmp_path / "local", tmp_path / "remote"
     run_campaign(local, molecules, settings, 3, 1, lambda *_: None)

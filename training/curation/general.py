@@ -19,7 +19,8 @@ from rdkit.Chem.MolStandardize import rdMolStandardize
 from rdkit.SimDivFilters import rdSimDivPickers
 
 from ase_atom.errors import DataError
-from training.curation.candidates import digest, parse, read_candidates
+from ase_atom.io.library import read_records
+from training.curation.candidates import digest, parse
 from training.curation.enumeration import SUBSTITUENTS, edits, is_likely
 from training.curation.protonation import ions_of
 from training.curation.scaffolds import identity, scaffold
@@ -157,13 +158,13 @@ class _Pool:
         """Yield the compounds of a list that can be simulated and were not there before."""
         if not path.is_file():
             raise DataError(f"{path}: there is no such file")
-        for record in read_candidates(path):
+        for record in read_records(path):
             molecule = parse(record)
             if molecule is None:
                 continue
             if kind == "organic":
                 molecule = self._neutral(molecule)
-            name = record[1] if path.parent == DATA and path.suffix == ".csv" else ""
+            name = record.name if path.parent == DATA and path.suffix == ".csv" else ""
             yield from self._new(Chem.MolToSmiles(molecule), kind, path.name, name)
 
     def edits(self, compounds: Sequence[Compound], count: int) -> list[Compound]:

@@ -24,7 +24,8 @@ from filelock import FileLock, Timeout
 
 from ase_atom.errors import AtomError, ConfigError
 from ase_atom.files import replace_text, replacing
-from training.curation.candidates import Record, chunks, parse, read_candidates
+from ase_atom.io.library import Record, read_records
+from training.curation.candidates import chunks, parse
 from training.curation.criteria import Accepted, Criteria, Judge, Passed
 
 CHUNK = 5000
@@ -73,7 +74,7 @@ def select(
     Parameters
     ----------
     path
-        File of candidates, see `read_candidates`.
+        File of candidates, see `read_records`.
     seeds
         Names and SMILES.
     output
@@ -97,7 +98,7 @@ def select(
         If a worker dies.
     """
     judge = Judge(criteria, seeds, held_out)
-    records = read_candidates(path)
+    records = read_records(path)
     first = next(records, None)  # a file that cannot be read is found before anything is written
     work = output.with_name(f"{output.name}.work")
     work.parent.mkdir(parents=True, exist_ok=True)
@@ -226,7 +227,7 @@ def _judge_chunk(records: list[Record]) -> dict:
     removed: Counter[str] = Counter()
     passed = []
     for record in records:
-        verdict = _judge.judge(record[1], parse(record))
+        verdict = _judge.judge(record.name, parse(record))
         if isinstance(verdict, str):
             removed[verdict] += 1
         else:

@@ -7,18 +7,19 @@ there and makes what is missing, so it resumes a killed run and extends a finish
 
 from __future__ import annotations
 
-import signal
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 from filelock import FileLock, Timeout
 
+from ase_atom.cluster.jobs import run_jobs
+from ase_atom.cluster.workers import DIED, Workers, failure_of, open_workers
 from ase_atom.errors import ConfigError
 from training.data.burst import Burst
 from training.data.molecules import Molecule
@@ -28,7 +29,6 @@ from training.generation.batched.bursts import run_bursts
 from training.generation.batched.grouping import Job, group
 from training.generation.dynamics import Settings, attempt, run_burst
 from training.generation.targets import Target
-from training.generation.workers import DIED, Workers, failure_of, open_workers
 
 Report = Callable[[int, int, str], None]
 
@@ -109,7 +109,7 @@ def run_campaign(
         pool = None
         if scheduler is not None and (count := len(_missing(targets, bursts))):
             # One that does not answer is met before anything is written.
-            pool = stack.enter_context(open_workers(min(workers, count), scheduler))
+            pool = stack.enter_context(open_workers(min(workers, count), scheduler, __name__))
         folder.mkdir(parents=True, exist_ok=True)
         _allow_files(len(targets) + 256)
         for target in targets:
@@ -121,7 +121,8 @@ def run_campaign(
         report(there, total, f"{len(missing)} to make, {there} are there")
         if missing:
             if pool is None:
-                pool = stack.enter_context(open_workers(min(workers, len(missing)), scheduler))
+                several = min(workers, len(missing))
+                pool = stack.enter_context(open_workers(several, scheduler, __name__))
             for target in {id(target): target for target, _ in missing}.values():
                 target.prepare()
             engine = get_engine(settings.engine, settings.engine_options)
@@ -175,29 +176,23 @@ class _Run:
         self, jobs: Sequence[list[Job]], total: int, workers: Workers, report: Report
     ) -> None:
         self._waiting = deque(jobs)
-        self._pending: dict[Future, list[Job]] = {}
         self._done, self._total = total - sum(map(len, jobs)), total
         self._workers, self._report = workers, report
 
     def go(self, outcome: Outcome) -> None:
         """Run them all, or until a signal comes."""
-        with _noted_signals() as signals:
-            while (self._waiting or self._pending) and not signals:
-                while self._waiting and len(self._pending) < self._workers.depth():
-                    self._start(self._waiting.popleft())
-                ready = wait(self._pending, timeout=0.2, return_when=FIRST_COMPLETED).done
-                for future in sorted(ready, key=lambda future: self._pending[future][0][1]):
-                    self._take(future, outcome)
-            if signals:
-                outcome.stopped = signals[0]
+        outcome.stopped = run_jobs(
+            self._waiting,
+            self._workers,
+            self._start,
+            lambda jobs, future: self._take(jobs, future, outcome),
+        )
 
-    def _start(self, jobs: list[Job]) -> None:
-        settings = jobs[0][0].settings
+    def _start(self, jobs: list[Job]) -> Future:
         wanted = [(target.molecule, index) for target, index in jobs]
-        self._pending[self._workers.submit(make_bursts, wanted, settings)] = jobs
+        return self._workers.submit(make_bursts, wanted, jobs[0][0].settings)
 
-    def _take(self, future: Future, outcome: Outcome) -> None:
-        jobs = self._pending.pop(future)
+    def _take(self, jobs: list[Job], future: Future, outcome: Outcome) -> None:
         failure = failure_of(future)
         if failure == DIED and len(jobs) > 1:
             # One of a batch did it: each by itself.
@@ -259,18 +254,3 @@ def _describe(burst: Burst) -> str:
     if "bond_changes" in burst.attrs:
         line += f", kept although {burst.attrs['bond_changes']}"
     return line
-
-
-@contextmanager
-def _noted_signals() -> Iterator[list[int]]:
-    """Collect interrupts and terminations in a list in place of acting on them."""
-    noted: list[int] = []
-    previous = {
-        number: signal.signal(number, lambda number, _: noted.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield noted
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)

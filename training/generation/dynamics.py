@@ -16,6 +16,7 @@ from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from ase_atom.cluster.workers import describe_failure
 from ase_atom.errors import DataError
 from ase_atom.units import velocities_from_ase
 from training.data.burst import EXTRAS, PATHS, Burst
@@ -176,12 +177,6 @@ def attempt(make: Callable[..., Burst], *arguments: Any) -> Burst | str:
     except Exception as error:
         return describe_failure(error)
     return burst
-
-
-def describe_failure(error: BaseException) -> str:
-    """Return in a line what went wrong."""
-    text = " ".join(f"{error}".split()) or type(error).__name__
-    return text if isinstance(error, DataError) else f"{type(error).__name__}: {text}"
 
 
 def finish_burst(

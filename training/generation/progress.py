@@ -6,51 +6,13 @@ import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
-from rich.progress import Progress as RichProgress
-
+from ase_atom.cluster.jobs import console
 from training.data.molecules import Molecule
 from training.data.store import fingerprint
 from training.generation.campaign import Outcome
 from training.generation.contents import CONTENTS, add_times, summary, write_contents
 
 FAILED = 1
-console = Console(stderr=True, highlight=False, soft_wrap=True)
-
-
-class Progress:
-    """A title and a progress bar on a terminal, a line for each burst in a log file."""
-
-    def __init__(self, title: str) -> None:
-        self._title = title
-        self._progress = RichProgress(
-            TextColumn("bursts"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}", markup=False),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task = self._progress.add_task("", total=None)
-
-    def __enter__(self) -> Progress:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def report(self, done: int, total: int, line: str) -> None:
-        """Show how far it is; the first call, after all checks, starts the display."""
-        if self._title:
-            console.print(self._title, markup=False)
-            self._title = ""
-            self._progress.start()
-        latest = line.partition(":")[0]  # the whole line would push the bar off a narrow terminal
-        self._progress.update(self._task, completed=done, total=total, description=latest)
-        if not console.is_terminal:
-            console.print(f"[{done}/{total}] {line}", markup=False)
 
 
 def conclude(outcome: Outcome) -> int:

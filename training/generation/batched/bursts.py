@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ase_atom.cluster.workers import describe_failure
 from ase_atom.errors import ConfigError
 from training.data.burst import SPREAD_EVERY, Burst
 from training.data.molecules import Molecule
@@ -17,7 +18,6 @@ from training.generation.dynamics import (
     Settings,
     bond_changes,
     burst_seed,
-    describe_failure,
     displacements,
     finish_burst,
     relax_by_force_field,

@@ -11,13 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from ase_atom.errors import AtomError, ConfigError
-from training.generation.dynamics import describe_failure
 
 THREAD_VARIABLES = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 QUEUES = ("htcondor", "lsf", "moab", "oar", "pbs", "sge", "slurm")
 CONNECT_SECONDS, CLOSE_SECONDS = 20, 10
-PROBE = "import training.generation.campaign"
-KEPT = "finished bursts are kept, and the same command goes on"
+LOCALLY = "local"
+KEPT = "what is finished is kept, and the same command goes on"
 DIED = "the worker process died (out of memory, or a crash of the engine)"
 
 LOCAL = {
@@ -42,6 +41,11 @@ LOCAL = {
 """Settings of Dask for workers of this computer."""
 
 
+def cores() -> int:
+    """Return how many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class WorkerError(AtomError):
     """Workers that cannot be reached any more."""
 
@@ -49,31 +53,35 @@ class WorkerError(AtomError):
 class Workers:
     """The workers of a Dask cluster.
 
-    They and the scheduler need this checkout on their path and the same engine; none needs the
-    data folder. Workers may come and go while jobs run.
+    They and the scheduler need the module of the jobs on their path. Workers may come and go while
+    jobs run.
 
     Parameters
     ----------
     client
         Connected client of ``distributed``.
+    module
+        Where the functions of the jobs are.
     processes
         Nannies of the workers by name, if they are of this computer alone.
 
     Raises
     ------
     ConfigError
-        If the scheduler, or one of the workers there are, cannot import the checkout.
+        If the scheduler, or one of the workers there are, cannot import the module.
     """
 
-    def __init__(self, client: Any, processes: Mapping[Any, Any] | None = None) -> None:
+    def __init__(
+        self, client: Any, module: str, processes: Mapping[Any, Any] | None = None
+    ) -> None:
         self._client, self._processes = client, processes
         try:
-            client.run_on_scheduler(exec, PROBE)
-            client.run(exec, PROBE)
+            client.run_on_scheduler(exec, f"import {module}")
+            client.run(exec, f"import {module}")
         except Exception as error:
             raise ConfigError(
-                f"the Dask scheduler or a worker cannot run the checkout's code ({error}): start "
-                f"them with PYTHONPATH={Path(__file__).parents[2]}"
+                f"the Dask scheduler or a worker cannot import {module} ({error}): start them "
+                f"where this ase-atom is installed, or with PYTHONPATH={Path(__file__).parents[2]}"
             ) from error
         self._executor = client.get_executor(pure=False)
 
@@ -91,16 +99,28 @@ class Workers:
             raise WorkerError(f"every worker process died while it started; {KEPT}")
         return max(2, 2 * sum(self._client.nthreads().values()))
 
-    def submit(self, function: Callable, *arguments: Any) -> Future:
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Start a job."""
-        return self._executor.submit(function, *arguments)
+        found: Future[Any] = self._executor.submit(function, *arguments)
+        return found
+
+    def everywhere(self, function: Callable[..., Any], *arguments: Any) -> dict[str, Any]:
+        """Call a function on each worker there is now, and return what it says by address."""
+        found: dict[str, Any] = self._client.run(function, *arguments)
+        return found
 
     def close(self) -> None:
         """Cancel what is under way."""
         self._executor.shutdown(wait=False)
 
 
-def failure_of(future: Future) -> str | None:
+def describe_failure(error: BaseException) -> str:
+    """Return in a line what went wrong."""
+    text = " ".join(f"{error}".split()) or type(error).__name__
+    return text if isinstance(error, AtomError) else f"{type(error).__name__}: {text}"
+
+
+def failure_of(future: Future[Any]) -> str | None:
     """Why a finished job has failed, if so: `DIED` if it has ended two workers' processes.
 
     Raises
@@ -113,14 +133,14 @@ def failure_of(future: Future) -> str | None:
     try:
         error = future.exception()
     except CancelledError as error:
-        raise WorkerError(f"the scheduler gave a burst up, or is gone; {KEPT}") from error
+        raise WorkerError(f"the scheduler gave a job up, or is gone; {KEPT}") from error
     if isinstance(error, KilledWorker):
         return DIED
     return None if error is None else describe_failure(error)
 
 
 @contextmanager
-def open_workers(count: int, scheduler: str | None = None) -> Iterator[Workers]:
+def open_workers(count: int, scheduler: str | None, module: str) -> Iterator[Workers]:
     """Start or find workers, and end what they do at the end.
 
     Parameters
@@ -128,30 +148,33 @@ def open_workers(count: int, scheduler: str | None = None) -> Iterator[Workers]:
     count
         Number of processes; with a queueing system, of jobs asked for.
     scheduler
-        By default processes of this computer with one thread each, which share its memory evenly.
-        Else the address of a Dask scheduler (``tcp://host:8786``), its scheduler file, or
-        ``jobqueue:slurm`` and the like, for which dask-jobqueue starts workers as the user's
-        ``jobqueue.yaml`` says.
+        None or ``local`` for processes of this computer with one thread each, which share its
+        memory evenly. Else the address of a Dask scheduler (``tcp://host:8786``), its scheduler
+        file, or ``jobqueue:slurm`` and the like, for which dask-jobqueue starts workers as the
+        user's ``jobqueue.yaml`` says.
+    module
+        Where the functions of the jobs are.
 
     Raises
     ------
     ConfigError
-        If there is no such scheduler, or Dask is not installed.
+        If there is no such scheduler.
     WorkerError
         If no process can be started.
     """
+    if scheduler is None or scheduler == LOCALLY:
+        with _local(count) as client:
+            yield from _open(Workers(client, module, client.cluster.workers))
+    else:
+        with _remote(scheduler, count) as client:
+            yield from _open(Workers(client, module))
+
+
+def _open(workers: Workers) -> Iterator[Workers]:
     try:
-        import distributed  # noqa: F401
-    except ImportError as error:
-        raise ConfigError(
-            f"workers need Dask ({error}): pip install '.[training]' in the checkout"
-        ) from error
-    with _local(count) if scheduler is None else _remote(scheduler, count) as client:
-        workers = Workers(client, client.cluster.workers if scheduler is None else None)
-        try:
-            yield workers
-        finally:
-            workers.close()
+        yield workers
+    finally:
+        workers.close()
 
 
 @contextmanager
@@ -213,8 +236,8 @@ def _remote(scheduler: str, count: int) -> Iterator[Any]:
     if "://" not in scheduler:
         if not Path(scheduler).is_file():
             raise ConfigError(
-                f"--scheduler {scheduler!r} is no address such as tcp://host:8786, no scheduler "
-                f"file, and no jobqueue:NAME with a name among {', '.join(QUEUES)}"
+                f"--scheduler {scheduler!r} is not {LOCALLY}, no address such as tcp://host:8786, "
+                f"no scheduler file, and no jobqueue:NAME with a name among {', '.join(QUEUES)}"
             )
         where = {"scheduler_file": scheduler}
     try:
@@ -233,7 +256,7 @@ def _queue(name: str, count: int) -> Iterator[Any]:
         import dask_jobqueue
     except ImportError as error:
         raise ConfigError(
-            f"jobqueue:{name} needs dask-jobqueue ({error}): pip install '.[cluster]'"
+            f"jobqueue:{name} needs dask-jobqueue ({error}): pip install 'ase-atom[cluster]'"
         ) from error
     kinds = {kind.lower(): kind for kind in vars(dask_jobqueue) if kind.endswith("Cluster")}
     try:
