@@ -9,7 +9,6 @@ import mdtraj
 import numpy as np
 import pytest
 from ase import Atoms
-from ase.calculators.lj import LennardJones
 from ase.io import read
 from conftest import ETHANOL
 
@@ -230,39 +229,3 @@ def test_the_commands_of_the_extra_answer(capsys) -> None:
     assert "ase-atom finetune" in capsys.readouterr().out
     assert main(["import", "nothing.xyz", "--output", "x.h5"]) == 2
     assert "nothing.xyz" in capsys.readouterr().err
-
-
-# -- a calculator's ensemble -----------------------------------------------------------------------
-
-
-def test_sampling_keeps_every_accepted_energy_and_force(tmp_path, capsys) -> None:
-    words = ["sample", ETHANOL, "--correct", "ase.calculators.lj:LennardJones"]
-    words += ["--proposals", 6, "--chain", 1, "--steps", 3, "--timestep", 0.2, "--discard", 0]
-    words += ["-o", tmp_path / "s.extxyz", "--harvest", tmp_path / "h.extxyz", "--temperature", 1e6]
-    assert main([str(word) for word in words]) == 0
-    text = capsys.readouterr().out
-    frames = read(tmp_path / "s.extxyz", ":")
-    kept = read(tmp_path / "h.extxyz", ":")
-    assert len(frames) == 6
-    assert f"{len(kept)} of 6" in text
-    for frame in kept:
-        again = frame.copy()
-        again.calc = LennardJones()
-        assert again.get_potential_energy() == pytest.approx(frame.get_potential_energy(), rel=1e-5)
-        np.testing.assert_allclose(again.get_forces(), frame.get_forces(), rtol=1e-3, atol=1e-4)
-    assert main([str(word) for word in words]) == 2  # nothing is overwritten
-
-
-@pytest.mark.parametrize(
-    ("options", "said"),
-    [
-        (["--correct", "nonsense"], "unknown --correct 'nonsense'"),
-        (["--correct", "gfn2", "--temperature", "0"], "--temperature must be above zero"),
-        (["--correct", "gfn2", "--smiles", "CCO"], "give one molecule"),
-    ],
-)
-def test_what_cannot_be_sampled_is_one_line(tmp_path, capsys, options, said) -> None:
-    assert main(["sample", str(ETHANOL), "-o", str(tmp_path / "s.dcd"), *options]) == 2
-    (line,) = capsys.readouterr().err.strip().splitlines()
-    assert said in line
-    assert not list(tmp_path.iterdir())

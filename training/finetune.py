@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Annotated
 
 import h5py
+import numpy as np
 import typer
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
@@ -30,6 +31,7 @@ from training.data.split import PARTS
 from training.data.store import Burst, read_bursts, write_bursts
 from training.import_trajectory import DEFAULT_SHARE, described, import_all
 from training.importing.bursts import divide
+from training.importing.harvest import read_harvest
 from training.learning.config import TrainingConfig
 from training.learning.folder import RunFolder
 from training.learning.run import load_reference, make_module, make_operator, refit_energies
@@ -37,6 +39,9 @@ from training.learning.tuning import held_out_errors, make_config, shortened, ta
 from training.train import train
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+
+MOST_APART = 0.2
+"""eV per atom between medians of energies: several times what heat does."""
 
 _NAMED = 6  # compounds of a card, of which some list hundreds
 
@@ -171,6 +176,37 @@ def _keep(path: Path, bursts: Sequence[Burst], resumed: bool) -> None:
         )
 
 
+def _harvested(path: Path, parent: Operator, bursts: Sequence[Burst]) -> list[Burst]:
+    """Geometries for the potential beside the paths.
+
+    Raises
+    ------
+    ConfigError
+        If the operator has no potential, or they are of other molecules.
+    DataError
+        If they cannot be read.
+    """
+    if not parent.has_energy:
+        raise ConfigError(f"--harvest is for operators with an energy head, not for {parent.name}")
+    found = read_harvest(path, bursts[0].molecule)
+    # Names of imported molecules say nothing of stereochemistry.
+    known = {identity(burst.smiles): burst for burst in bursts}
+    for burst in found:
+        path_of_it = known.get(identity(burst.smiles))
+        if path_of_it is None:
+            of = ", ".join(each.smiles for each in known.values())
+            raise ConfigError(f"{path} is of {burst.smiles}, and the trajectory of {of}")
+        apart = float(np.median(burst.energies) - np.median(path_of_it.energies))
+        if abs(apart) > MOST_APART * len(burst.numbers):
+            raise ConfigError(
+                f"energies of {path} are {apart:+.1f} eV beside those of the trajectory: they are "
+                "of another level of theory"
+            )
+        burst.smiles = path_of_it.smiles
+    print(f"{sum(len(burst.energies) for burst in found)} geometries of {path} for the potential")
+    return found
+
+
 @app.command()
 def run(
     checkpoint: Annotated[
@@ -219,6 +255,13 @@ def run(
     compiled: Annotated[
         bool, typer.Option("--compile", help="Some minutes at the start, then faster steps.")
     ] = False,
+    harvest: Annotated[
+        Path | None,
+        typer.Option(
+            help="More energies and forces of the molecule at the same level of theory, of "
+            "geometries that are no path, as ase-atom sample --harvest keeps them."
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace the operator and its run, if there.")
     ] = False,
@@ -243,6 +286,7 @@ def run(
     folder = RunFolder(output.with_name(f"{output.stem}.run"))
     bursts, imported = read_data(data, held_out, interval, theory)
     check_parent(parent, bursts, from_scratch)
+    geometries = [] if harvest is None else _harvested(harvest, parent, bursts)
     held_out = DEFAULT_SHARE if held_out is None else held_out
     if held_out < 1 and held_out * len(bursts) < 1:
         held_out = 1.0
@@ -264,6 +308,7 @@ def run(
             rate=rate,
             threads=threads,
             compiled=compiled,
+            displaced=folder.path / "harvest.h5" if geometries else None,
         )
 
     # Settings are checked before anything is written.
@@ -271,6 +316,8 @@ def run(
     resumed = folder.started and not overwrite
     if imported:
         _keep(data, bursts, resumed)
+    if geometries:
+        _keep(folder.path / "harvest.h5", geometries, resumed)
     if steps is None:
         steps = 1500
         if budget is not None and resumed:

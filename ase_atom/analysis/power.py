@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,18 +68,8 @@ class PowerSpectrum:
 
     def write_csv(self, path: Path) -> None:
         """Write wavenumber, total and elements in columns."""
-        columns = [self.wavenumbers, self.total, *self.elements.values()]
-
-        def rows(scratch: Path) -> None:
-            with scratch.open("w", newline="") as file:
-                writer = csv.writer(file, lineterminator="\n")
-                writer.writerow(
-                    ["wavenumber_cm-1", "total_cm", *(f"{s}_cm" for s in self.elements)]
-                )
-                for row in zip(*columns, strict=True):
-                    writer.writerow([f"{row[0]:g}", *(f"{value:.6e}" for value in row[1:])])
-
-        replace_file(path, rows)
+        names = ["wavenumber_cm-1", "total_cm", *(f"{symbol}_cm" for symbol in self.elements)]
+        write_columns(path, names, [self.wavenumbers, self.total, *self.elements.values()])
 
     def draw(self, path: Path, title: str = "") -> None:
         """Draw it to a picture."""
@@ -97,6 +87,19 @@ class PowerSpectrum:
         axes.set_title(title, fontsize=10)
         axes.legend(frameon=False)
         replace_file(path, lambda scratch: figure.savefig(scratch, dpi=150, format=path.suffix[1:]))
+
+
+def write_columns(path: Path, names: Sequence[str], columns: Sequence[NDArray[Any]]) -> None:
+    """Write columns of numbers, the first of wavenumbers, as CSV in place of the file there."""
+
+    def rows(scratch: Path) -> None:
+        with scratch.open("w", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(names)
+            for row in zip(*columns, strict=True):
+                writer.writerow([f"{row[0]:g}", *(f"{value:.6e}" for value in row[1:])])
+
+    replace_file(path, rows)
 
 
 def power_spectrum(
@@ -123,33 +126,10 @@ def power_spectrum(
     ConfigError
         For a window that is longer than the runs, or too short.
     """
-    above_all = HIGHEST[bool((trajectory.numbers == 1).any())]
-    top = above_all if highest is None else highest
-    if not 0 < top <= 2e5:
-        raise ConfigError(f"the highest wavenumber must lie in (0, 200000] cm⁻¹, not {top:g}")
-    interval = trajectory.interval
-    name = trajectory.short_name
-    if interval is None:
-        raise DataError(f"the times of {name} are unknown or uneven, and a spectrum needs them")
-    needed = max(top, above_all)
-    if nyquist(interval) < needed:
-        raise DataError(
-            f"frames of {name} are {interval:g} fs apart: wavenumbers above "
-            f"{nyquist(interval):.0f} cm⁻¹ fold onto those below, and bands go up to "
-            f"{needed:.0f} cm⁻¹; write a frame every {1 / (2 * SPEED_OF_LIGHT * needed):.2g} fs or "
-            "less"
-        )
+    interval, top = checked_interval(trajectory, highest)
     given = trajectory.has_velocities
     fields = trajectory.series("velocities") if given else _differences(trajectory, interval)
-    lengths = [(len(run) - 1) * interval for run in fields]
-    chosen = choose_window([lengths]) if window is None else window
-    if chosen is None or chosen < SHORTEST_WINDOW or chosen > max(lengths):
-        if window is None:
-            raise DataError(f"{name} is too short for a spectrum: runs of 1 ps and more are wanted")
-        raise ConfigError(
-            f"the window must be {SHORTEST_WINDOW:g} fs to the {max(lengths):g} fs of the longest "
-            f"run, not {window:g} fs"
-        )
+    chosen = checked_window(trajectory, [(len(run) - 1) * interval for run in fields], window)
     masses, numbers = trajectory.masses, trajectory.numbers
     roots = np.sqrt(masses)[:, None]
     share = (masses / masses.sum())[None, :, None]
@@ -180,6 +160,56 @@ def power_spectrum(
         len(first.windows),
         "velocities" if given else "positions",
     )
+
+
+def checked_interval(trajectory: Trajectory, highest: float | None) -> tuple[float, float]:
+    """Return the time between frames in fs and the highest wavenumber in cm⁻¹.
+
+    Raises
+    ------
+    DataError
+        If times are unknown, or frames so far apart that bands fold.
+    ConfigError
+        For a wavenumber that cannot be meant.
+    """
+    above_all = HIGHEST[bool((trajectory.numbers == 1).any())]
+    top = above_all if highest is None else highest
+    if not 0 < top <= 2e5:
+        raise ConfigError(f"the highest wavenumber must lie in (0, 200000] cm⁻¹, not {top:g}")
+    interval, name = trajectory.interval, trajectory.short_name
+    if interval is None:
+        raise DataError(f"the times of {name} are unknown or uneven, and a spectrum needs them")
+    needed = max(top, above_all)
+    if nyquist(interval) < needed:
+        raise DataError(
+            f"frames of {name} are {interval:g} fs apart: wavenumbers above "
+            f"{nyquist(interval):.0f} cm⁻¹ fold onto those below, and bands go up to "
+            f"{needed:.0f} cm⁻¹; write a frame every {1 / (2 * SPEED_OF_LIGHT * needed):.2g} fs or "
+            "less"
+        )
+    return interval, top
+
+
+def checked_window(trajectory: Trajectory, lengths: list[float], window: float | None) -> float:
+    """Return the length of the windows in fs, of runs of some lengths.
+
+    Raises
+    ------
+    DataError
+        If the runs are too short for any.
+    ConfigError
+        For one that is too short, or longer than the runs.
+    """
+    chosen = choose_window([lengths]) if window is None else window
+    if chosen is None or chosen < SHORTEST_WINDOW or chosen > max(lengths):
+        if window is None:
+            name = trajectory.short_name
+            raise DataError(f"{name} is too short for a spectrum: runs of 1 ps and more are wanted")
+        raise ConfigError(
+            f"the window must be {SHORTEST_WINDOW:g} fs to the {max(lengths):g} fs of the longest "
+            f"run, not {window:g} fs"
+        )
+    return chosen
 
 
 def _differences(trajectory: Trajectory, interval: float) -> list[NDArray[Any]]:

@@ -54,6 +54,11 @@ def make_calculator(name: str, what: str = "energy") -> Calculator:
         raise ConfigError(f"{what} {name} cannot be made without arguments ({error})") from error
 
 
+def makes_anew(name: str) -> bool:
+    """Whether a calculator costs nothing to make, and begins with the geometry before if kept."""
+    return name in XTB or name.startswith("pyscf:")
+
+
 def functional_and_basis(name: str, what: str) -> tuple[str, str]:
     """Functional and basis of a name such as ``pyscf:pbe/def2-svp``; what it names is told."""
     functional, _, basis = name.removeprefix("pyscf:").partition("/")
@@ -99,7 +104,7 @@ class KohnSham(Calculator):
         Names that PySCF knows.
     """
 
-    implemented_properties: list[str] = ["energy", "forces"]  # noqa: RUF012 - as ASE has it
+    implemented_properties: list[str] = ["energy", "forces", "dipole"]  # noqa: RUF012 - as ASE has it
 
     def __init__(self, functional: str, basis: str) -> None:
         super().__init__(functional=functional, basis=basis)
@@ -112,7 +117,7 @@ class KohnSham(Calculator):
         properties: Sequence[str] = ("energy",),
         system_changes: Sequence[str] = all_changes,
     ) -> None:
-        """Compute ``energy`` (eV) and, if asked for, ``forces`` (eV/Å).
+        """Compute ``energy`` (eV) and, if asked for, ``forces`` (eV/Å) and ``dipole`` (e Å).
 
         Raises
         ------
@@ -143,3 +148,5 @@ class KohnSham(Calculator):
             gradient = field.nuc_grad_method()
             gradient.grid_response = True
             self.results["forces"] = -gradient.kernel() * units.Hartree / units.Bohr
+        if "dipole" in properties:
+            self.results["dipole"] = field.dip_moment(unit="AU", verbose=0) * units.Bohr

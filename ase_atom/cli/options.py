@@ -5,8 +5,49 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
+import typer
+
 from ase_atom.errors import ConfigError
 from ase_atom.units import parse_time
+
+
+def given_options(context: typer.Context) -> list[str]:
+    """Return the names of the options and arguments that stand on the command line."""
+    return [
+        name
+        for name in context.params
+        if (source := context.get_parameter_source(name)) is not None
+        and source.name == "COMMANDLINE"
+    ]
+
+
+def check_resumed(context: typer.Context, restart: Path, molecule: str, free: set[str]) -> None:
+    """Check that nothing is to change of what goes on from a restart file.
+
+    Parameters
+    ----------
+    context
+        Of the command.
+    restart
+        The file.
+    molecule
+        Name of the argument of molecules.
+    free
+        Options that may be given.
+
+    Raises
+    ------
+    ConfigError
+        Naming an option that would change what was begun.
+    """
+    for name in given_options(context):
+        if name not in {"resume", "quiet", "as_json"} | free:
+            named = "the structures" if name == molecule else f"--{name.replace('_', '-')}"
+            (longer,) = (f"--{one}" for one in free)
+            raise ConfigError(
+                f"{named} cannot be changed: --resume {restart} goes on with the settings that the "
+                f"run began with, and takes {longer} alone"
+            )
 
 
 def ensemble_files() -> list[str]:

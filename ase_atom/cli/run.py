@@ -7,7 +7,7 @@ from pathlib import Path
 import typer
 
 from ase_atom.cli.messages import be_quiet
-from ase_atom.cli.options import ensemble_files, read_time
+from ase_atom.cli.options import check_resumed, ensemble_files, given_options, read_time
 from ase_atom.cli.request import (
     EngineName,
     ResumeRequest,
@@ -331,12 +331,11 @@ def _is_list(
 
 def _options_of(context: typer.Context) -> list[str]:
     """Return the words of the command line for one molecule of a list."""
-    words = []
+    words, given = [], set(given_options(context)) - _OF_THE_LIST
     for one in context.command.params:
-        source = context.get_parameter_source(one.name or "")
-        if one.name in _OF_THE_LIST or source is None or source.name != "COMMANDLINE":
+        if one.name is None or one.name not in given:
             continue
-        value = context.params[one.name or ""]
+        value = context.params[one.name]
         if isinstance(value, bool):
             words.append(one.opts[0] if value else one.secondary_opts[0])
             continue
@@ -386,24 +385,9 @@ def _resume(context: typer.Context, restart: Path, time: str) -> int:
     ConfigError
         For options that would have to change what the run began with.
     """
-    given = [
-        name
-        for name in context.params
-        if (source := context.get_parameter_source(name)) is not None
-        and source.name == "COMMANDLINE"
-    ]
-    if others := [name for name in given if name not in ("resume", "time", "quiet", "as_json")]:
-        named = "the structures" if others[0] == "structures" else _option(others[0])
-        raise ConfigError(
-            f"{named} cannot be changed: --resume {restart} goes on with the settings that the run "
-            "began with, and takes --time alone"
-        )
+    check_resumed(context, restart, "structures", {"time"})
     from ase_atom.cli.simulation import go_on
 
-    until = read_time(time, "--time") if "time" in given else None
+    until = read_time(time, "--time") if "time" in given_options(context) else None
     params = context.params
     return go_on(ResumeRequest(restart, until, params["quiet"], params["as_json"]))
-
-
-def _option(name: str) -> str:
-    return f"--{name.replace('_', '-')}"

@@ -1,4 +1,4 @@
-"""``ase-atom spectrum``: the power spectrum of a trajectory, as a table and a picture."""
+"""``ase-atom spectrum``: the power spectrum or infrared absorption of a trajectory."""
 
 from __future__ import annotations
 
@@ -6,11 +6,25 @@ import json
 import math
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ase_atom.cli.options import read_time
+from ase_atom.cli.messages import be_quiet, say, say_warning
+from ase_atom.cli.options import check_positive, read_time
+from ase_atom.cli.report import print_table
 from ase_atom.errors import ConfigError
+from ase_atom.units import format_time
+
+if TYPE_CHECKING:
+    from ase_atom.analysis import Trajectory
+    from ase_atom.analysis.infrared import InfraredSpectrum
+    from ase_atom.analysis.power import PowerSpectrum
+
+IN_FILE = "file"
+TEMPERATURE = 300.0  # K
+BROAD = 10.0
+"""cm⁻¹ of broadening from which a warning is given."""
 
 _PICTURES = (".png", ".pdf", ".svg")
 
@@ -22,13 +36,24 @@ def spectrum(
         "--output",
         "-o",
         help="Picture (.png, .pdf or .svg); a CSV file goes beside it.",
-        show_default="TRAJECTORY-spectrum.png here",
+        show_default="TRAJECTORY-spectrum.png here, or -infrared.png",
     ),
     highest: float | None = typer.Option(
         None, help="Highest wavenumber in cm⁻¹.", show_default="4000, without hydrogen 2600"
     ),
     window: str | None = typer.Option(
         None, help="Length of the windows.", show_default="what the run allows, at most 8ps"
+    ),
+    dipoles: str | None = typer.Option(
+        None,
+        help="Infrared absorption, from the dipole of every frame by gfn2, gfn1, "
+        "pyscf:FUNCTIONAL/BASIS or an ASE calculator as MODULE:CLASS; or file, from those that "
+        "the trajectory holds (.npz).",
+    ),
+    temperature: float | None = typer.Option(
+        None,
+        help="Of the motion, K, for --dipoles.",
+        show_default="the frames' own; 300 without velocities",
     ),
     topology: Path | None = typer.Option(
         None,
@@ -41,55 +66,132 @@ def spectrum(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace output files."),
     as_json: bool = typer.Option(False, "--json", help="Print what was found as JSON."),
 ) -> None:
-    """Compute the power spectrum of the velocities, whole and by element.
+    """Compute the power spectrum of the velocities by element, or the infrared absorption.
 
     A file without velocities will do. Best of
     microcanonical runs with close frames: --ensemble nve --frame-interval 1fs. Friction broadens
     lines, and of frames that lie far apart high wavenumbers fold onto low ones: such are refused.
     """
+    be_quiet(as_json)
     from ase_atom.analysis import load_trajectory
-    from ase_atom.analysis.power import power_spectrum
-    from ase_atom.cli.report import print_table
+    from ase_atom.analysis.power import checked_interval
     from ase_atom.io.registry import check_free
-    from ase_atom.units import format_time
 
-    picture = Path(f"{trajectory.stem}-spectrum.png") if output is None else output
+    kind = "spectrum" if dipoles is None else "infrared"
+    picture = Path(f"{trajectory.stem}-{kind}.png") if output is None else output
     if picture.suffix not in _PICTURES:
         raise ConfigError(f"--output {picture} should end in {', '.join(_PICTURES)}")
-    table = picture.with_suffix(".csv")
-    for file in (picture, table):
+    if temperature is not None:
+        if dipoles is None:
+            raise ConfigError(f"--temperature {temperature:g} goes with --dipoles")
+        check_positive("--temperature", temperature, "K")
+    files = [picture, picture.with_suffix(".csv")]
+    if dipoles not in (None, IN_FILE):
+        files.append(picture.with_suffix(".npz"))
+    for file in files:
         check_free(file, overwrite)
     interval = None if frame_interval is None else read_time(frame_interval, "--frame-interval")
     loaded = load_trajectory(trajectory, topology, frame_interval=interval)
     span = None if window is None else read_time(window, "--window")
-    found = power_spectrum(loaded, highest, span)
-    found.write_csv(table)
-    found.draw(picture, trajectory.name)
+    checked_interval(loaded, highest)  # before any dipole is computed
     friction = friction_of(trajectory)
+    if friction is not None and broadening(friction) > BROAD:
+        say_warning(
+            f"{trajectory} was run with a friction of {1000 * friction:g}/ps, which broadens lines "
+            f"by {broadening(friction):.0f} cm⁻¹: --ensemble nve does not"
+        )
+    facts = {"friction_broadening_cm-1": None if friction is None else broadening(friction)}
+    if dipoles is None:
+        found, rows, own = _of_velocities(loaded, highest, span)
+    else:
+        found, rows, own = _of_dipoles(loaded, dipoles, temperature, highest, span, files)
+    found.write_csv(files[1])
+    found.draw(picture, trajectory.name)
     if as_json:
-        facts = {
+        facts |= {
             "window_fs": found.window,
             "resolution_cm-1": found.resolution,
             "windows": found.windows,
-            "of": found.source,
-            "friction_broadening_cm-1": None if friction is None else broadening(friction),
+            **own,
             "picture": str(picture),
-            "table": str(table),
+            "table": str(files[1]),
         }
         typer.echo(json.dumps(facts, indent=1))
         return
-    rows = [
-        ("spectrum", f"of {found.source}, up to {found.wavenumbers[-1]:.0f} cm⁻¹"),
+    rows += [
         (
             "window",
             f"{found.windows} of {format_time(round(found.window, 3))} (Hann, half overlap)",
         ),
         ("resolution", f"{found.resolution:.1f} cm⁻¹, full width of a sharp line"),
         ("friction", _said(friction)),
-        ("picture", str(picture)),
-        ("table", str(table)),
     ]
+    rows += list(zip(("picture", "table", "dipoles"), map(str, files), strict=False))
     print_table(rows)
+
+
+def _of_velocities(
+    loaded: Trajectory, highest: float | None, span: float | None
+) -> tuple[PowerSpectrum, list[tuple[str, str]], dict[str, Any]]:
+    from ase_atom.analysis.power import power_spectrum
+
+    found = power_spectrum(loaded, highest, span)
+    rows = [("spectrum", f"of {found.source}, up to {found.wavenumbers[-1]:.0f} cm⁻¹")]
+    return found, rows, {"of": found.source}
+
+
+def _of_dipoles(
+    loaded: Trajectory,
+    dipoles: str,
+    temperature: float | None,
+    highest: float | None,
+    span: float | None,
+    files: list[Path],
+) -> tuple[InfraredSpectrum, list[tuple[str, str]], dict[str, Any]]:
+    """Compute dipoles, keep them where a calculator made them, and the absorption."""
+    import numpy as np
+
+    from ase_atom.analysis.infrared import infrared, kinetic_temperature
+    from ase_atom.analysis.measures.infrared import with_dipoles
+    from ase_atom.analysis.power import checked_window
+    from ase_atom.analysis.reference_engines import make_calculator
+    from ase_atom.files import replace_file
+
+    if dipoles != IN_FILE:
+        calculator = make_calculator(dipoles, "--dipoles")
+        interval = loaded.interval or 0.0
+        checked_window(loaded, [(len(run) - 1) * interval for run in loaded], span)
+        say(f"dipoles of {loaded.frames} frames by {dipoles}")
+        loaded = with_dipoles(loaded, calculator, f"--dipoles {dipoles}")
+        arrays = {
+            name: np.concatenate([getattr(run, name) for run in loaded])
+            for name in ("positions", "velocities", "times", "dipoles")
+            if all(getattr(run, name) is not None for run in loaded)
+        }
+
+        def keep(scratch: Path) -> None:
+            with scratch.open("wb") as file:
+                np.savez_compressed(file, numbers=loaded.numbers, **arrays)
+
+        replace_file(files[2], keep)
+    own = kinetic_temperature(loaded)
+    kelvin = temperature or own or TEMPERATURE
+    whose = "given" if temperature else "of the frames" if own else "assumed"
+    found = infrared(loaded, kelvin, highest, span)
+    bands = ", ".join(f"{band.position:.0f}" for band in found.bands)
+    source = "dipoles of the file" if dipoles == IN_FILE else f"dipoles by {dipoles}"
+    rows = [
+        ("spectrum", f"infrared, {source}, up to {found.wavenumbers[-1]:.0f} cm⁻¹"),
+        ("temperature", f"{kelvin:.0f} K, {whose}; harmonic quantum correction"),
+        ("bands", f"{bands} cm⁻¹" if bands else "none stands out"),
+    ]
+    facts = {
+        "of": source,
+        "temperature_K": kelvin,
+        "quantum_correction": "harmonic",
+        "bands_cm-1": [round(band.position, 1) for band in found.bands],
+    }
+    return found, rows, facts
 
 
 def broadening(friction: float) -> float:

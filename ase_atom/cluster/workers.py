@@ -97,7 +97,8 @@ class Workers:
             nanny.status.name in ("closed", "failed") for nanny in self._processes.values()
         ):
             raise WorkerError(f"every worker process died while it started; {KEPT}")
-        return max(2, 2 * sum(self._client.nthreads().values()))
+        threads: int = sum(self._client.nthreads().values())
+        return max(2, 2 * threads)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Future[Any]:
         """Start a job."""
@@ -132,8 +133,8 @@ def failure_of(future: Future[Any]) -> str | None:
 
     try:
         error = future.exception()
-    except CancelledError as error:
-        raise WorkerError(f"the scheduler gave a job up, or is gone; {KEPT}") from error
+    except CancelledError as gone:
+        raise WorkerError(f"the scheduler gave a job up, or is gone; {KEPT}") from gone
     if isinstance(error, KilledWorker):
         return DIED
     return None if error is None else describe_failure(error)

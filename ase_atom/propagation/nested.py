@@ -15,15 +15,16 @@ volume.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from ase_atom.errors import ConfigError
 from ase_atom.propagation.guard import Guard
-from ase_atom.propagation.stochastic import Noise, torch_noise
+from ase_atom.propagation.stochastic import Noise, SerialisableNoise, torch_noise
 from ase_atom.state import PhaseState
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB, thermal_speed
 
@@ -103,6 +104,9 @@ class NestedMonteCarlo:
         fs.
     seed
         Of all that is drawn, or the source of standard normal numbers.
+    saved
+        What `state_dict` of another sampler gave, to go on from; the potentials are not asked
+        about the start again.
 
     Attributes
     ----------
@@ -129,6 +133,7 @@ class NestedMonteCarlo:
         steps: int = 20,
         timestep: float = 1.0,
         seed: int | Noise = 0,
+        saved: Mapping[str, Any] | None = None,
     ) -> None:
         for name, value in (
             ("temperature_K", temperature_K),
@@ -144,6 +149,9 @@ class NestedMonteCarlo:
         self._noise = seed if callable(seed) else torch_noise(seed)
         self.counts = Acceptance()
         self.state = start
+        if saved is not None:
+            self._load(saved)
+            return
         self._cheap, self._force = surrogate(start)
         self.energies = reference(start)
 
@@ -162,6 +170,34 @@ class NestedMonteCarlo:
         self._force = torch.where(taken[:, None, None], force, self._force)
         self.energies = torch.where(taken, energies, self.energies)
         return taken
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return what goes on behind the last proposal: tensors and plain values.
+
+        Raises
+        ------
+        ConfigError
+            If the source of random numbers has no state.
+        """
+        if not isinstance(self._noise, SerialisableNoise):
+            raise ConfigError("noise without state_dict cannot be kept: give a seed")
+        return {
+            "positions": self.state.positions,
+            "cheap": self._cheap,
+            "force": self._force,
+            "energies": self.energies,
+            "counts": asdict(self.counts),
+            "noise": self._noise.state_dict(),
+        }
+
+    def _load(self, saved: Mapping[str, Any]) -> None:
+        if not isinstance(self._noise, SerialisableNoise):
+            raise ConfigError("noise without load_state_dict cannot go on: give a seed")
+        self.state = self.state.replace(positions=saved["positions"])
+        self._cheap, self._force = saved["cheap"], saved["force"]
+        self.energies = saved["energies"]
+        self.counts = Acceptance(**saved["counts"])
+        self._noise.load_state_dict(saved["noise"])
 
     def _move(
         self, state: PhaseState, energy: Tensor, force: Tensor

@@ -10,7 +10,7 @@ from pathlib import Path
 import distributed
 import pytest
 from rdkit import Chem
-from rdkit.Chem import rdDistGeom
+from rdkit.Chem import rdDepictor, rdDistGeom
 
 from ase_atom.cli import main
 from ase_atom.cli.listing import is_library, read_members
@@ -84,7 +84,7 @@ def test_an_sdf_of_structures_and_drawings(scheduler) -> None:
             molecule = Chem.AddHs(molecule)
             rdDistGeom.EmbedMolecule(molecule, 1)
         else:
-            Chem.rdDepictor.Compute2DCoords(molecule)
+            rdDepictor.Compute2DCoords(molecule)
         molecule.SetProp("_Name", name)
         blocks.append(Chem.MolToMolBlock(molecule) + "$$$$\n")
     Path("two.sdf").write_text("".join(blocks))
@@ -135,7 +135,8 @@ def test_a_list_that_is_no_good_is_one_line_and_no_file(here, capsys, text, said
         (["library.smi", "--operator", "none"], "none"),
         (["library.smi", "--tolerance", "2"], "--tolerance"),
         (["library.smi", "--time", "1fs", "--frame-interval", "2fs"], "one frame interval"),
-        (["library.smi", "--stride", "1ps", "--operator", "tg80-gfn2"], "horizon"),
+        (["library.smi", "--stride", "1ps", "--operator", "tg80-gfn2"], "means leaps"),
+        (["library.smi", "--stride", "100fs", "--operator", "tg80-gfn2"], "horizon"),
         (["library.smi", "--scheduler", "cloud"], "'cloud' is not local"),
         (["library.smi", "--scheduler", "jobqueue:cron"], "unknown queueing system"),
         (["library.smi", "-o", "taken"], "is there and no library's"),

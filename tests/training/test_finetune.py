@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from conftest import make_card, make_operator
 from harmonic_bursts import MASSES, WATER, Springs, water_bursts
@@ -180,6 +181,38 @@ def test_a_trajectory_of_another_program_is_read_and_divided_in_time(
     taught, held = read_bursts(tmp_path / "mine.run" / "data.h5")
     assert len(taught.energies) + len(held.energies) == 398 - 50
     np.testing.assert_allclose(held.energies, burst.energies[-1 - len(held.energies) : -1])
+
+
+def test_a_harvest_teaches_the_potential_beside_the_paths(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    *paths, asked = softer_bursts(4, frames=40)
+    write_bursts(tmp_path / "soft.h5", paths)
+
+    def keep(file: str, shift: float) -> None:
+        for x, energy, forces in zip(asked.positions, asked.energies, asked.forces, strict=True):
+            frame = Atoms(asked.numbers, x + 1.0, info={"calculator": "soft"})
+            frame.calc = SinglePointCalculator(frame, energy=energy + shift, forces=forces)
+            write(file, frame, format="extxyz", append=True)
+
+    keep("asked.extxyz", 0.0)
+    words = ["soft.h5", "--steps", "2", "--output", "mine.safetensors", "--harvest"]
+    assert tune(monkeypatch, parent, *words, "asked.extxyz") == 0
+    assert "40 geometries of asked.extxyz for the potential" in capsys.readouterr().out
+    (kept,) = read_bursts(tmp_path / "mine.run" / "harvest.h5")
+    np.testing.assert_allclose(kept.forces, asked.forces, atol=1e-7)
+    np.testing.assert_allclose(kept.energies, asked.energies, atol=1e-7)
+    assert (kept.attrs["ensemble"], kept.attrs["theory"]) == ("displaced", "soft")
+    data = load_operator("mine.safetensors").card.training_config["data"]
+    assert data["displaced"] == [str(tmp_path / "mine.run" / "harvest.h5")]
+
+    keep("other.extxyz", 5.0)
+    words[4] = "other.safetensors"
+    assert tune(monkeypatch, parent, *words, "other.extxyz") == 2
+    assert "another level of theory" in capsys.readouterr().err
+    assert tune(monkeypatch, parent, "asked.extxyz", *words[1:5]) == 2
+    assert "go with --harvest beside a trajectory" in capsys.readouterr().err
 
 
 def test_parts_of_a_burst_do_not_touch_and_a_short_one_is_refused() -> None:

@@ -105,7 +105,10 @@ def _interval(frames: Frames, given: float | None) -> float:
         raise DataError(f"{path}: its frames are {frames.interval:g} fs apart, not {given:g}")
     interval = frames.interval if given is None else given
     if interval is None:
-        raise DataError(f"{path} does not say how far frames are apart: give --interval in fs")
+        raise DataError(
+            f"{path} does not say how far frames are apart: give --interval in fs; geometries that "
+            "are no path, of ase-atom sample, go with --harvest beside a trajectory"
+        )
     if not 0 < interval <= LONGEST_INTERVAL:
         raise DataError(
             f"{path}: frames {interval:g} fs apart do not resolve how hydrogens move: write one "

@@ -35,6 +35,7 @@ def make_config(
     rate: float = 1.0,
     threads: int | None = None,
     compiled: bool = False,
+    displaced: Path | None = None,
 ) -> TrainingConfig:
     """Settings for little data of one molecule.
 
@@ -59,6 +60,8 @@ def make_config(
         Factor on the learning rates.
     threads, compiled
         As ``threads`` and ``compile`` of `training.learning.config.TrainerConfig`.
+    displaced
+        More energies and forces, of geometries that are no path.
 
     Raises
     ------
@@ -77,6 +80,7 @@ def make_config(
         "operator": parent.config.model_dump(),
         "data": {
             "paths": [str(data.absolute())],
+            "displaced": [] if displaced is None else [str(displaced.absolute())],
             "validation": held_out,
             "test": 0,
             "split_seed": seed,

@@ -23,29 +23,52 @@ from ase_atom.analysis.measures.spectra import (
     smoothing,
 )
 from ase_atom.analysis.plots import Curve, Mark, Panel, Plot, Section
-from ase_atom.errors import ConfigError
+from ase_atom.errors import ConfigError, DataError
 
 _HIGHEST = {True: 4000.0, False: 2600.0}  # cm⁻¹, with and without hydrogen
 
 
-def with_dipoles(trajectory: Trajectory, calculator: Calculator) -> Trajectory:
-    """Return a trajectory with the dipole of every frame, in e Å.
+def with_dipoles(
+    trajectory: Trajectory, calculator: Calculator, name: str = "--energy"
+) -> Trajectory:
+    """Return a trajectory with the dipole of every frame about its centre of mass, in e Å.
+
+    Parameters
+    ----------
+    trajectory
+        One molecule.
+    calculator
+        Computes dipoles.
+    name
+        What the calculator is called in messages.
 
     Raises
     ------
     ConfigError
         If the calculator has no dipoles.
+    DataError
+        If it fails, naming the frame.
     """
     if "dipole" not in calculator.implemented_properties:
-        raise ConfigError("an infrared spectrum needs --energy with a calculator that has dipoles")
-    atoms = Atoms(trajectory.numbers)
+        raise ConfigError(
+            f"an infrared spectrum needs a calculator that has dipoles, and that of {name} has none"
+        )
+    atoms = Atoms(trajectory.numbers, masses=trajectory.masses)
     atoms.calc = calculator
+    share = (trajectory.masses / trajectory.masses.sum())[:, None]
     runs = []
     for run in trajectory:
         dipoles = np.empty((len(run), 3))
         for frame, positions in enumerate(run.positions):
-            atoms.positions = positions
-            dipoles[frame] = atoms.get_dipole_moment()
+            atoms.positions = positions - (share * positions).sum(0)
+            try:
+                dipoles[frame] = atoms.get_dipole_moment()
+            except Exception as error:  # calculators raise whatever they like
+                text = str(error).strip() or type(error).__name__
+                raise DataError(
+                    f"{name} failed at frame {frame} of {run.name or trajectory.short_name} "
+                    f"({text.splitlines()[0]})"
+                ) from error
         runs.append(replace(run, dipoles=dipoles))
     return replace(trajectory, segments=tuple(runs))
 
@@ -102,13 +125,11 @@ def infrared_spectrum(side: Trajectory, window: float, highest: float) -> Spectr
     """Power spectrum of the time derivative of the dipole.
 
     The absorption of a classical system is proportional to it (McQuarrie, Statistical Mechanics,
-    chapter 21). The central difference that takes the derivative is corrected for exactly.
+    chapter 21). The difference between frames that takes the derivative is corrected for exactly.
     """
     rates: list[np.ndarray] = [
-        (run.dipoles[2:] - run.dipoles[:-2]) / (2 * side.interval) for run in side if len(run) > 2
+        np.diff(run.dipoles, axis=0) / side.interval for run in side if len(run) > 1
     ]
-    found = power_spectrum(rates, side.interval, window - 2 * side.interval, highest)
-    phase = 2 * np.pi * SPEED_OF_LIGHT * found.wavenumbers * side.interval
-    response = np.sinc(phase / np.pi)
-    # Near the Nyquist wavenumber a central difference is blind.
-    return replace(found, windows=found.windows / np.maximum(response, 0.1) ** 2)
+    found = power_spectrum(rates, side.interval, window - side.interval, highest)
+    half = SPEED_OF_LIGHT * found.wavenumbers * side.interval  # ω Δt / 2π
+    return replace(found, windows=found.windows / np.sinc(half) ** 2)
