@@ -27,7 +27,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 def run_command(
-    app: typer.Typer,
+    app: Callable[..., Any],
     program: str,
     arguments: Sequence[str] | None = None,
     *,
@@ -41,7 +41,7 @@ def run_command(
     Parameters
     ----------
     app
-        The command, or commands.
+        The command, or commands, of typer; or a function that does the work whatever it is given.
     program
         What the user types, for the help: ``ase-atom`` or ``python -m training.train``.
     arguments

@@ -7,10 +7,12 @@ import hashlib
 import io
 import json
 import signal
+import sys
 from collections import deque
 from collections.abc import Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,6 @@ import typer
 
 from ase_atom.cli.listing import read_members
 from ase_atom.cli.member import LEDGER, Member, run_member, sees
-from ase_atom.cli.options import read_time
 from ase_atom.cli.report import print_table
 from ase_atom.cli.request import RunRequest
 from ase_atom.cluster.jobs import Progress, console, run_jobs
@@ -40,13 +41,7 @@ COLUMNS = (
 )
 
 
-def run_library(
-    request: RunRequest,
-    options: Sequence[str],
-    time: str,
-    scheduler: str | None,
-    workers: int | None,
-) -> int:
+def run_library(request: RunRequest, scheduler: str | None, workers: int | None) -> int:
     """Run each molecule of a list by itself, and return the exit code.
 
     Parameters
@@ -54,10 +49,6 @@ def run_library(
     request
         The options of the command; its structure is the list, its output the folder, with the
         ending of the trajectories if it has one.
-    options
-        Those of each molecule's run, as words.
-    time
-        To simulate, as text.
     scheduler, workers
         Where; see `open_workers`.
 
@@ -76,7 +67,9 @@ def run_library(
     format_of(f"molecule{ending}", write=True)
     members = read_members(source, folder, ending)
     _check_options(request)
-    ledger = _Ledger(folder, [*options, ending], read_time(time, "--time"))
+    if request.operator is not None and Path(request.operator).is_file():
+        request = replace(request, operator=str(Path(request.operator).resolve()))
+    ledger = _Ledger(folder, _options(request, ending), request.time)
     ledger.check(members, request.overwrite)
     with ExitStack() as stack:
         missing = members
@@ -95,7 +88,7 @@ def run_library(
             quiet = request.quiet or request.as_json
             title = f"{len(members)} molecules of {source} in {request.output.with_suffix('')}"
             with Progress(title, "molecules", quiet) as progress:
-                run = _Run(len(members), missing, options, time, pool, progress)
+                run = _Run(len(members), missing, request, pool, progress)
                 stopped = run.go()
     rows = [_row(each) for each in members]
     _write_table(folder / SUMMARY, rows)
@@ -146,10 +139,28 @@ def _check_options(request: RunRequest) -> None:
         )
 
 
+def _options(request: RunRequest, ending: str) -> dict[str, Any]:
+    """Options that all runs of the molecules share, as plain values, and the ending of files."""
+    own = {
+        *("structures", "smiles", "output", "overwrite", "time", "log", "restart", "quiet"),
+        *("as_json", "stop_on_error"),
+    }
+    found = {name: value for name, value in asdict(request).items() if name not in own}
+    found |= {"setting": list(request.setting), "engine": request.engine.value}
+    return {**found, "output": ending}
+
+
+def _given(name: str, value: Any) -> str:
+    option = f"--{name.replace('_', '-')}"
+    if value in (None, False, []):
+        return f"without {option}"
+    return f"with {option}" if value is True else f"with {option} {value}"
+
+
 class _Ledger:
     """What the folder of a library was begun with: options, time and molecules."""
 
-    def __init__(self, folder: Path, options: list[str], time: float) -> None:
+    def __init__(self, folder: Path, options: dict[str, Any], time: float) -> None:
         self._folder, self._options, self.time = folder, options, time
         self._molecules: dict[str, str] = {}
 
@@ -174,9 +185,10 @@ class _Ledger:
         if overwrite:
             return
         advice = "give the same options, another --output, or --overwrite to begin anew"
-        if options != self._options:
-            was, now = (" ".join(words) for words in (options, self._options))
-            raise ConfigError(f"{folder} was begun with {was}, not {now}: {advice}")
+        for name, now in self._options.items():
+            if (was := options.get(name)) != now:
+                both = (_given(name, value) for value in (was, now))
+                raise ConfigError(f"{folder} was begun {', not '.join(both)}: {advice}")
         if self.time < time:
             raise ConfigError(
                 f"{folder} was begun with --time {format_time(time)}, which can be made longer, "
@@ -229,12 +241,11 @@ class _Run:
         self,
         total: int,
         missing: Sequence[Member],
-        options: Sequence[str],
-        time: str,
+        request: RunRequest,
         pool: Workers,
         progress: Progress,
     ) -> None:
-        self._options, self._time, self._pool = list(options), time, pool
+        self._request, self._pool = request, pool
         self._waiting, self._total = deque(missing), total
         self._done, self._report = total - len(missing), progress.report
 
@@ -245,7 +256,7 @@ class _Run:
         return run_jobs(self._waiting, self._pool, self._start, self._take)
 
     def _start(self, member: Member) -> Future[Any]:
-        return self._pool.submit(run_member, member, self._options, self._time)
+        return self._pool.submit(run_member, member, self._request, sys.argv)
 
     def _take(self, member: Member, future: Future[Any]) -> None:
         died = failure_of(future)

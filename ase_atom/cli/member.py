@@ -6,13 +6,17 @@ import json
 import socket
 import sys
 import threading
-from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ase_atom.cli.request import ResumeRequest, RunRequest
+from ase_atom.commandline import run_command
+from ase_atom.errors import BrokenStateError
 from ase_atom.files import replace_text
+
+BROKEN = 3
 
 LEDGER = "library.json"
 """In the folder of a library: what it was begun with."""
@@ -72,16 +76,27 @@ class Member:
         for ending in (".restart", ".json"):
             self.file(ending).unlink(missing_ok=True)
 
-    def words(self, options: Sequence[str], time: str) -> list[str]:
-        """Command line of its run, which goes on where there is something to go on from."""
+    def run(self, whole: RunRequest) -> int:
+        """Run it as the library's options say, or go on, and return the exit code."""
+        from ase_atom.cli.simulation import go_on, simulate
+
         restart = self.file(".restart")
         if restart.is_file():
-            return ["run", "--resume", str(restart), "--time", time]
-        source = ["--smiles", self.text] if self.kind == "smiles" else [str(self.file(".sdf"))]
-        files = {"--output": self.ending, "--log": ".csv", "--restart": ".restart"}
-        named = [word for name, end in files.items() for word in (name, str(self.file(end)))]
+            return go_on(ResumeRequest(restart, whole.time))
         # What lies there without a restart file was begun a moment before a kill.
-        return ["run", *source, *named, "--overwrite", "--time", time, *options]
+        return simulate(
+            replace(
+                whole,
+                structures=() if self.kind == "smiles" else (self.file(".sdf"),),
+                smiles=(self.text,) if self.kind == "smiles" else (),
+                output=self.file(self.ending),
+                log=self.file(".csv"),
+                restart=restart,
+                overwrite=True,
+                quiet=False,
+                as_json=False,
+            )
+        )
 
 
 def sees(folder: str) -> bool:
@@ -89,7 +104,7 @@ def sees(folder: str) -> bool:
     return (Path(folder) / LEDGER).is_file()
 
 
-def run_member(member: Member, options: Sequence[str], time: str) -> str:
+def run_member(member: Member, whole: RunRequest, command: list[str]) -> str:
     """Run a molecule in this process, and return why it failed, or nothing.
 
     What the run says goes to the text file of the molecule.
@@ -98,25 +113,28 @@ def run_member(member: Member, options: Sequence[str], time: str) -> str:
     ----------
     member
         The molecule.
-    options
-        Of ``ase-atom run``, but for molecule, files and time.
-    time
-        To simulate, as text.
+    whole
+        The options of the library's command.
+    command
+        Its words, for the record.
     """
-    from ase_atom.cli import main
-
     if not sees(str(member.folder.parent)):
         return f"the worker on {socket.gethostname()} does not see {member.folder.parent}"
     member.folder.mkdir(exist_ok=True)
     if member.kind == "mol":
         replace_text(member.file(".sdf"), member.text)
-    words, said = member.words(options, time), member.file(".txt")
+    said = member.file(".txt")
     with _ALONE, said.open("a", buffering=1, encoding="utf-8") as stream:
         begin = stream.tell()
-        before, sys.argv = sys.argv, ["ase-atom", *words]
+        before, sys.argv = sys.argv, command
         try:
             with redirect_stdout(stream), redirect_stderr(stream):
-                code = main(words)
+                code = run_command(
+                    lambda **_: member.run(whole),
+                    "ase-atom",
+                    name="ase-atom",
+                    codes={BrokenStateError: BROKEN},
+                )
         finally:
             sys.argv = before
     if code == 0:

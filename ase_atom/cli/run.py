@@ -296,16 +296,10 @@ def run(
     if listed:
         from ase_atom.cli.library import run_library
 
-        return run_library(request, _options_of(context), time, scheduler, workers)
+        return run_library(request, scheduler, workers)
     from ase_atom.cli.simulation import simulate
 
     return simulate(request)
-
-
-_OF_THE_LIST = {
-    *("structures", "output", "time", "overwrite", "quiet", "as_json", "scheduler", "workers"),
-}
-"""Options that the runs of single molecules of a list are not given as they are."""
 
 
 def _is_list(
@@ -327,23 +321,6 @@ def _is_list(
         if given is not None and not lists:
             raise ConfigError(f"{option} {given} is for a list of molecules: .smi, .csv or .sdf")
     return bool(lists)
-
-
-def _options_of(context: typer.Context) -> list[str]:
-    """Return the words of the command line for one molecule of a list."""
-    words, given = [], set(given_options(context)) - _OF_THE_LIST
-    for one in context.command.params:
-        if one.name is None or one.name not in given:
-            continue
-        value = context.params[one.name]
-        if isinstance(value, bool):
-            words.append(one.opts[0] if value else one.secondary_opts[0])
-            continue
-        for each in value if isinstance(value, (list, tuple)) else (value,):
-            text = str(getattr(each, "value", each))
-            is_file = one.name == "operator" and Path(text).is_file()
-            words += [one.opts[0], str(Path(text).resolve()) if is_file else text]
-    return words
 
 
 def _read(text: str | None, option: str) -> float | None:

@@ -65,7 +65,10 @@ def test_a_library_is_run_listed_gone_on_with_and_no_other(scheduler, capsys) ->
 
     capsys.readouterr()
     for more, wrong in (
-        (["--time", "160fs", "--temperature", "350"], "--temperature 350"),
+        (
+            ["--time", "160fs", "--temperature", "350"],
+            "begun without --temperature, not with --temperature 350",
+        ),
         (["--time", "96fs"], "can be made longer"),
         (["--time", "160fs", "-o", "library.xtc"], ".xtc"),
     ):
