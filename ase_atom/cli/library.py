@@ -20,6 +20,7 @@ import typer
 
 from ase_atom.cli.listing import read_members
 from ase_atom.cli.member import LEDGER, Member, run_member, sees
+from ase_atom.cli.messages import folded
 from ase_atom.cli.report import print_table
 from ase_atom.cli.request import RunRequest
 from ase_atom.cluster.jobs import Progress, console, run_jobs
@@ -315,7 +316,7 @@ def _conclude(
         typer.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
     for row in failed[:LISTED]:
-        console.print(f"failed: {row['name']}: {row['reason']}", markup=False)
+        print(folded(f"failed: {row['name']}: {row['reason']}", sys.stderr), file=sys.stderr)
     if len(failed) > LISTED:
         console.print(f"{len(failed) - LISTED} more in {folder / FAILURES}", markup=False)
     if request.quiet:
