@@ -227,5 +227,7 @@ def test_estimates_as_a_table_and_as_json(capsys) -> None:
 def test_the_commands_of_the_extra_answer(capsys) -> None:
     assert main(["finetune", "--help"]) == 0
     assert "ase-atom finetune" in capsys.readouterr().out
+    assert main(["leap-train", "--help"]) == 0
+    assert "ase-atom leap-train" in capsys.readouterr().out
     assert main(["import", "nothing.xyz", "--output", "x.h5"]) == 2
     assert "nothing.xyz" in capsys.readouterr().err

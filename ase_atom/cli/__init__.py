@@ -16,7 +16,7 @@ from ase_atom.cli.operators import operators
 from ase_atom.cli.run import run
 from ase_atom.cli.sample import sample
 from ase_atom.cli.spectrum import spectrum
-from ase_atom.cli.workshop import HANDED_ON, finetune, import_
+from ase_atom.cli.workshop import HANDED_ON, finetune, import_, leap_train
 from ase_atom.commandline import run_command
 from ase_atom.errors import BrokenStateError
 
@@ -37,6 +37,7 @@ app.command()(spectrum)
 app.command()(sample)
 app.command()(estimate)
 app.command(context_settings=HANDED_ON)(finetune)
+app.command("leap-train", context_settings=HANDED_ON)(leap_train)
 app.command("import", context_settings=HANDED_ON)(import_)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -10,16 +11,18 @@ import numpy as np
 import torch
 
 from ase_atom.ase.replicas import ReplicaFiles
+from ase_atom.cli.batch import Batch
 from ase_atom.cli.messages import say
 from ase_atom.cli.report import Row
 from ase_atom.cli.request import RunRequest
 from ase_atom.cli.start import Plan, seeds
 from ase_atom.errors import ConfigError
-from ase_atom.io.registry import check_free
 from ase_atom.io.room import check_room
 from ase_atom.propagation import Frames, Propagator
 from ase_atom.propagation.propagator import roll_out
 from ase_atom.units import format_time
+
+_NAME = re.compile(r"(.+)-\d{7,}")
 
 
 class Bursts:
@@ -40,6 +43,8 @@ class Bursts:
         Replicas, each with its file.
     seed
         Of the run.
+    fresh
+        Whether the run begins, so that bursts that are there are another's, to be replaced.
 
     Attributes
     ----------
@@ -47,10 +52,15 @@ class Bursts:
         How many there are, and how many of them ended early.
     """
 
-    def __init__(self, plan: Plan, duration: float, rows: Sequence[Row], seed: int) -> None:
+    def __init__(
+        self, plan: Plan, duration: float, rows: Sequence[Row], seed: int, fresh: bool
+    ) -> None:
         self._plan, self._duration, self._rows, self._seed = plan, duration, rows, seed
         self.folder = folder_of(rows)
         self.folder.mkdir(exist_ok=True)
+        if fresh:
+            for file in bursts_in(self.folder, rows):
+                file.unlink()
         self.written = self.broken = 0
 
     def take(self, frames: Frames) -> None:
@@ -100,11 +110,23 @@ def folder_of(rows: Sequence[Row]) -> Path:
     return first.with_name(f"{first.stem}-bursts")
 
 
-def make_bursts(request: RunRequest, plan: Plan, rows: Sequence[Row]) -> Bursts | None:
-    """Return what makes bursts, where they are asked for."""
+def bursts_in(folder: Path, rows: Sequence[Row]) -> list[Path]:
+    """Files in a folder that have the names of bursts of some rows, topologies included."""
+    stems = {row.file.stem for row in rows}
+    return [
+        file
+        for file in folder.iterdir()
+        if (found := _NAME.fullmatch(file.stem)) and found[1] in stems
+    ]
+
+
+def make_bursts(batch: Batch) -> Bursts | None:
+    """Return what makes the bursts of a run, where they are asked for."""
+    request = batch.request
     if request.burst is None:
         return None
-    return Bursts(plan, request.burst, rows, seeds(request)[1])
+    fresh = batch.done is None
+    return Bursts(batch.plan, request.burst, batch.rows, seeds(request)[1], fresh)
 
 
 def check_bursts(request: RunRequest, plan: Plan, rows: Sequence[Row]) -> None:
@@ -131,11 +153,12 @@ def check_bursts(request: RunRequest, plan: Plan, rows: Sequence[Row]) -> None:
             f"{format_time(plan.stride)} long"
         )
     folder = folder_of(rows)
-    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+    if folder.exists() and not folder.is_dir():
+        raise ConfigError(f"{folder} is a file: choose another --output for the bursts' folder")
+    if folder.exists() and bursts_in(folder, rows) and not request.overwrite:
         raise ConfigError(
-            f"{folder} is there already, and bursts of two runs do not mix: remove it, or choose "
-            "another --output"
+            f"{folder} holds bursts of another run: --overwrite replaces them, or choose another "
+            "--output"
         )
-    check_free(folder, replace=True)
     frames = round(plan.duration / plan.interval) * (round(request.burst / plan.jump) + 1)
     check_room([row.file for row in rows], [len(row.atoms) for row in rows], frames)

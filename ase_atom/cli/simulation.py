@@ -303,7 +303,7 @@ def _march(batch: Batch, announcement: str) -> None:
         files_of = ReplicaFiles(files, atoms, plan.interval, request.overwrite, batch.done)
         writers = stack.enter_context(files_of)
         log = stack.enter_context(_log(batch)) if request.log is not None else None
-        bursts = make_bursts(request, plan, batch.rows)
+        bursts = make_bursts(batch)
         if bursts is not None:
             stack.callback(bursts.report)
         keeper = Keeper(batch, writers, log, bursts)

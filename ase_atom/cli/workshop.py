@@ -1,4 +1,4 @@
-"""``ase-atom finetune`` and ``ase-atom import``: commands of the extra [training]."""
+"""``ase-atom finetune``, ``leap-train`` and ``import``: commands of the extra [training]."""
 
 from __future__ import annotations
 
@@ -30,6 +30,14 @@ def finetune(context: typer.Context) -> int:
     Needs the extra [training]; ase-atom finetune --help lists the options.
     """
     return hand_on("finetune", "finetune", context.args)
+
+
+def leap_train(context: typer.Context) -> int:
+    """Train leaps of an operator: ase-atom leap-train OPERATOR [MOLECULES] [OPTIONS].
+
+    Needs the extra [training]; ase-atom leap-train --help lists the options.
+    """
+    return hand_on("leap-train", "leap.__main__", context.args)
 
 
 def import_(context: typer.Context) -> int:

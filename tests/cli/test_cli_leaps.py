@@ -97,8 +97,19 @@ def test_bursts_begin_at_the_samples_and_come_again_where_a_run_goes_on(files, t
     assert len(third) == len(again) == 4
     assert all(np.array_equal(a.positions, b.positions) for a, b in zip(third, again, strict=True))
     capsys.readouterr()
-    assert run(files, "-o", tmp_path / "a.traj", "--time", "2ps", "--overwrite", *common) == 2
-    assert "bursts of two runs do not mix" in capsys.readouterr().err
+    for replica in range(2):
+        (tmp_path / f"b-{replica}.traj").unlink()
+    assert run(files, *whole) == 2
+    assert "holds bursts of another run: --overwrite replaces them" in capsys.readouterr().err
+    kept = tmp_path / "b-0-bursts" / "notes.txt"
+    kept.write_text("mine")
+    shorter = ("-o", tmp_path / "b.traj", "--time", "1ps", "--overwrite", *common)
+    assert run(files, *shorter) in (0, 4)
+    assert sorted(file.name for file in kept.parent.iterdir()) == [
+        "b-0-0000001.traj",
+        "b-1-0000001.traj",
+        "notes.txt",
+    ]
 
 
 @pytest.mark.parametrize(

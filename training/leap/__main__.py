@@ -1,4 +1,4 @@
-"""Leaps for an operator: ``python -m training.leap OPERATOR [MOLECULE ...] -o FILE``.
+"""Leaps for an operator: ``ase-atom leap-train OPERATOR [MOLECULE ...] -o FILE``.
 
 The operator teaches: Langevin trajectories of it, then a decoder that draws from what they do in
 picoseconds, then one file with both.
@@ -92,7 +92,7 @@ def run(
     config = LeapTrainingConfig(steps=steps, seed=seed, threads=threads)
     if parent is not None:
         config = config.started(parent.config)
-    command = f"python -m training.leap {shlex.join(sys.argv[1:])}"
+    command = f"ase-atom leap-train {shlex.join(sys.argv[1:])}"
     found.leaps = train_leaps(found, teacher, jobs, config, place, command, parent)
     save_operator(found, path)
     print(f"operator with leaps: {path}")

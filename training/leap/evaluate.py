@@ -44,9 +44,7 @@ def run(
     set_threads(threads)
     found = load_operator(operator, "auto")
     if found.leaps is None:
-        raise ConfigError(
-            f"{operator} has no leaps: python -m training.leap {operator} trains them"
-        )
+        raise ConfigError(f"{operator} has no leaps: ase-atom leap-train {operator} trains them")
     run = read_run(teacher)
     judge = Judge(found, run, starts, seed)
     calculator = None if engine is None else make_calculator(engine, "--engine")
@@ -56,7 +54,7 @@ def run(
         futures.diversity(judge, round(PS / run.interval)),
         futures.chapman_kolmogorov(judge, 1024.0),
         *(samples.orientation(judge, round(lag * PS / run.interval)) for lag in (0.512, 1.024)),
-        futures.cost(judge, 4000.0),
+        futures.cost(judge, 4000.0, calculator),
         futures.chain(judge, 4000.0, chain, replicas),
     ]
     for test in single if brief else [*single, *more]:

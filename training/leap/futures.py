@@ -6,6 +6,7 @@ import time
 from collections.abc import Iterator
 
 import numpy as np
+from ase.calculators.calculator import Calculator
 
 from ase_atom.propagation import Langevin, Propagator
 from ase_atom.propagation.propagator import roll_out
@@ -15,6 +16,9 @@ from training.leap.measures import mean_and_error, states, transitions
 from training.leap.pairs import laid
 from training.leap.samples import structure
 from training.leap.teacher import STRIDE
+
+FORCE_STEP = 0.5
+"""fs, of dynamics by forces."""
 
 
 def chain(judge: Judge, lag: float, leaps: int, replicas: int) -> Iterator[Line]:
@@ -113,8 +117,9 @@ def baseline(judge: Judge) -> Iterator[Line]:
     yield from structure(judge, judge.coordinates.with_angles(x, drawn), "torsions at random")
 
 
-def cost(judge: Judge, lag: float) -> Iterator[Line]:
-    """Time of a leap, alone and in a batch."""
+def cost(judge: Judge, lag: float, calculator: Calculator | None = None) -> Iterator[Line]:
+    """Time of a leap, alone and in a batch, and of forces over the same lag."""
+    steps = 0.0 if calculator is None else _force_call(judge, calculator) * lag / FORCE_STEP
     for count, leaps in ((1, 8), (64, 2)):
         propagator = judge.propagator(judge.drawn(1)[:count], lag, 9)
         blocks = propagator.run((leaps + 1) * lag)
@@ -124,7 +129,21 @@ def cost(judge: Judge, lag: float) -> Iterator[Line]:
         for _ in blocks:
             pass
         spent = (time.process_time() - begin) / leaps / count
+        beside = f", {steps / spent:.0f} times less than forces each {FORCE_STEP} fs"
         yield (
             f"cost of a leap of {format_time(lag)}, {count} at a time",
-            f"{1000 * spent:.1f} ms of processor time a molecule",
+            f"{1000 * spent:.1f} ms of processor time a molecule{beside if steps else ''}",
         )
+
+
+def _force_call(judge: Judge, calculator: Calculator, calls: int = 50) -> float:
+    """Processor time of a force call in s, with what the calculator knows from the one before."""
+    atoms = judge.atoms.copy()
+    atoms.calc = calculator
+    atoms.get_forces()
+    rng = np.random.default_rng(judge.seed)
+    begin = time.process_time()
+    for _ in range(calls):
+        atoms.positions += 0.003 * rng.standard_normal(atoms.positions.shape)
+        atoms.get_forces()
+    return (time.process_time() - begin) / calls

@@ -53,7 +53,7 @@ def check_leap(
     name = operator.card.name if operator.card else "this operator"
     if leaps is None:
         raise ConfigError(
-            f"a stride of {lag} means leaps, and {name} has none: python -m training.leap {name} "
+            f"a stride of {lag} means leaps, and {name} has none: ase-atom leap-train {name} "
             f"trains them; jumps are at most {format_time(operator.horizon)} long"
         )
     if not isinstance(ensemble, Langevin):
