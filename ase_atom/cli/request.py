@@ -28,6 +28,7 @@ class EngineName(StrEnum):
     auto = "auto"
     torch = "torch"
     onnx = "onnx"
+    numba = "numba"
 
 
 @dataclass(frozen=True, kw_only=True)

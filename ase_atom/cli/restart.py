@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from ase_atom.cli.batch import Batch
 from ase_atom.cli.report import Row
@@ -16,6 +16,7 @@ from ase_atom.cli.structures import Molecule
 from ase_atom.errors import BrokenStateError, CheckpointError
 from ase_atom.io.guard import reading
 from ase_atom.operator import OperatorLike, load_operator
+from ase_atom.operator.engine.choice import Engine
 from ase_atom.propagation import Label
 from ase_atom.propagation.propagator import described_error
 from ase_atom.propagation.restart import read_restart, write_restart
@@ -163,7 +164,8 @@ class SavedRun:
             If it is gone, or another one has its name.
         """
         name = self.request.operator or self.operator["name"]
-        engine: Literal["onnx", "torch"] = "onnx" if self.operator["engine"] == "onnx" else "torch"
+        saved = self.operator["engine"]
+        engine: Engine = saved if saved in ("onnx", "numba") else "torch"
         found = load_operator(name, engine, self.request.device)
         if found.fingerprint != self.operator["fingerprint"]:
             raise CheckpointError(

@@ -205,8 +205,8 @@ def run(
     ),
     engine: EngineName = typer.Option(
         EngineName.auto,
-        help="Engine that evaluates the operator: onnx (ONNX Runtime), torch, or auto: onnx if "
-        "possible, else torch.",
+        help="Engine that evaluates the operator: onnx (ONNX Runtime), numba (faster; compiles at "
+        "first, for 20 s), torch, or auto: onnx if possible, else torch.",
         rich_help_panel=_MACHINE,
     ),
     device: str = typer.Option(

@@ -175,7 +175,7 @@ def carry_out(batch: Batch, announcement: str) -> int:
 def _engine(operator: OperatorLike) -> str:
     """What evaluated the operator, and why, where it was to be another."""
     if isinstance(operator, OnnxEngine) and operator.reason is not None:
-        return f"{operator.engine}, in place of onnx: {operator.reason}"
+        return f"{operator.engine}, in place of {operator.kind}: {operator.reason}"
     return operator.engine
 
 

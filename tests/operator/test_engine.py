@@ -1,4 +1,4 @@
-"""ONNX Runtime in torch's place: the same numbers, or torch itself and a word about it."""
+"""ONNX Runtime or Numba in torch's place: the same numbers, or torch itself and a word about it."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import pickle
 import re
 import warnings
 from collections.abc import Callable
+from importlib.util import find_spec
 
 import numpy as np
 import onnx
@@ -25,8 +26,9 @@ from ase_atom.operator import (
     build_operator,
     load_operator,
 )
-from ase_atom.operator.engine import runtime
+from ase_atom.operator.engine import choice, runtime, session
 from ase_atom.operator.engine.graph import Graph, Value
+from ase_atom.operator.engine.runtime import NumbaEngine
 from ase_atom.propagation import Langevin, Propagator, jump, sample_velocities
 from ase_atom.state import PhaseState
 
@@ -49,6 +51,11 @@ SIZES = {
     "modes": 4,
     "elements": (1, 6, 8, 17),
 }
+
+needs_numba = pytest.mark.skipif(find_spec("numba") is None, reason="Numba is an extra")
+each_engine = pytest.mark.parametrize(
+    "kind", [OnnxEngine, pytest.param(NumbaEngine, marks=needs_numba)], ids=lambda kind: kind.kind
+)
 
 
 def thermal(atoms: Atoms | list[Atoms], replicas: int = 1) -> PhaseState:
@@ -84,13 +91,14 @@ def assert_same(engine: OnnxEngine, operator: Operator, state: PhaseState) -> No
     assert float(((energy - wanted).abs() / atoms).max()) < 1e-5
     assert torch.equal(engine.energy(state), energy)
     assert float((forces - pushes).abs().max()) < 1e-5 * max(1.0, float(pushes.abs().max()))
-    assert engine.engine == "onnx"
+    assert engine.engine == engine.kind
 
 
+@each_engine
 @pytest.mark.parametrize("name", MOLECULES)
-def test_shipped_operators_give_torchs_numbers(name) -> None:
+def test_shipped_operators_give_torchs_numbers(name, kind) -> None:
     operator = load_operator(name)
-    engine = load_operator(name, engine="onnx")
+    engine = load_operator(name, engine=kind.kind)
     assert engine.fingerprint == operator.fingerprint
     assert (engine.card, engine.horizon) == (operator.card, operator.horizon)
     molecules = [molecule(each) for each in MOLECULES[name]]
@@ -100,6 +108,7 @@ def test_shipped_operators_give_torchs_numbers(name) -> None:
     assert_same(engine, operator, thermal(molecules[0]).to(torch.float32))
 
 
+@each_engine
 @pytest.mark.parametrize(
     "changes",
     [
@@ -112,9 +121,9 @@ def test_shipped_operators_give_torchs_numbers(name) -> None:
     ],
     ids=str,
 )
-def test_any_size_of_network_gives_torchs_numbers(changes) -> None:
+def test_any_size_of_network_gives_torchs_numbers(changes, kind) -> None:
     operator = operator_of(**changes)
-    engine = OnnxEngine(operator, strict=True)
+    engine = kind(operator, strict=True)
     mixed = [molecule("CH3CH2OH"), molecule("H2O"), molecule("CH3Cl"), Atoms("C")]
     for atoms, charge in zip(mixed, (1, 0, -1, 0), strict=True):
         atoms.info["charge"] = charge if charge in operator.config.charges else 0
@@ -132,8 +141,9 @@ def test_a_planar_molecule_and_one_on_a_line_have_forces() -> None:
         assert torch.allclose(forces, wanted, rtol=0, atol=1e-5 * float(wanted.abs().max()))
 
 
-def test_whole_jumps_and_runs_are_those_of_torch() -> None:
-    operator, engine = (load_operator("ethanol-gfn2", each) for each in ("torch", "onnx"))
+@each_engine
+def test_whole_jumps_and_runs_are_those_of_torch(kind) -> None:
+    operator, engine = (load_operator("ethanol-gfn2", each) for each in ("torch", kind.kind))
     state = thermal(molecule("CH3CH2OH"), replicas=2)
     for ours, theirs in zip(jump(engine, state, TIMES), jump(operator, state, TIMES), strict=True):
         assert float((ours - theirs).abs().max()) < 1e-5
@@ -222,7 +232,7 @@ def test_values_and_gradients_are_torchs(operation) -> None:
     ("given", "message"),
     [
         ({"engine": "onx"}, "unknown engine 'onx': did you mean 'onnx'"),
-        ({"engine": "tensorrt"}, "unknown engine 'tensorrt': there are auto, torch, onnx"),
+        ({"engine": "tensorrt"}, "unknown engine 'tensorrt': there are auto, torch, onnx, numba"),
         ({"device": "cuda:77"}, "there is no device 'cuda:77' here: there is cpu"),
         ({"device": "gpu"}, "there is no device 'gpu' here"),
         ({"device": "meta"}, "nothing is computed on the device 'meta'"),
@@ -233,6 +243,13 @@ def test_values_and_gradients_are_torchs(operation) -> None:
 def test_engines_and_devices_that_there_are_not_are_named(given, message) -> None:
     with pytest.raises(ConfigError, match=message):
         load_operator("ethanol-gfn2", **given)
+
+
+def test_what_an_engine_lacks_is_named(monkeypatch) -> None:
+    monkeypatch.setattr(choice.importlib.util, "find_spec", lambda name: None)
+    for engine, package in (("onnx", "onnxruntime"), ("numba", "numba")):
+        with pytest.raises(ConfigError, match=f"engine='{engine}' needs the package {package}"):
+            load_operator("ethanol-gfn2", engine=engine)
 
 
 def test_torch_is_the_default_and_auto_takes_the_runtime_where_there_is_a_graph() -> None:
@@ -248,8 +265,9 @@ def test_torch_is_the_default_and_auto_takes_the_runtime_where_there_is_a_graph(
         OnnxEngine(operator_of().double())
 
 
-def test_the_same_is_refused_as_by_torch() -> None:
-    engine = OnnxEngine(operator_of(), strict=True)
+@each_engine
+def test_the_same_is_refused_as_by_torch(kind) -> None:
+    engine = kind(operator_of(), strict=True)
     state = thermal(molecule("CH3CH2OH"))
     engine(state, TIMES)
     with pytest.raises(HorizonError, match="beyond this operator's horizon"):
@@ -261,7 +279,7 @@ def test_the_same_is_refused_as_by_torch() -> None:
         with pytest.raises(CoverageError, match=r"total charge 0, not \+1"):
             call(charged)
     assert engine(state, torch.empty(0))[0].shape == (1, 0, 9, 3)
-    assert engine.engine == "onnx"
+    assert engine.engine == kind.kind
 
 
 def test_gradients_and_double_precision_are_torchs() -> None:
@@ -277,9 +295,10 @@ def test_gradients_and_double_precision_are_torchs() -> None:
     assert next(operator.parameters()).dtype == torch.float32
 
 
-def test_an_engine_survives_pickling_and_other_molecules_in_turn() -> None:
+@each_engine
+def test_an_engine_survives_pickling_and_other_molecules_in_turn(kind) -> None:
     operator = operator_of()
-    engine = OnnxEngine(operator, strict=True)
+    engine = kind(operator, strict=True)
     first, second = thermal(molecule("CH3CH2OH")), thermal(molecule("CH3Cl"))
     heavy = first.replace(masses=first.masses * 2)
     for state in (first, second, heavy, first):
@@ -293,15 +312,16 @@ def test_a_batch_in_parts_is_the_same(monkeypatch) -> None:
     state = thermal([molecule("CH3CH2OH"), molecule("H2O"), molecule("CH3Cl")], replicas=2)
     whole = engine(state, TIMES)
     for size in (1, 4 * 9 * 9 * 2 * operator.config.pair_width * 4):  # by one, and by four
-        monkeypatch.setattr(runtime, "_CACHE", size)
+        monkeypatch.setattr(session, "_CACHE", size)
         assert_same(engine, operator, state)
         for part, all_ in zip(engine(state, TIMES), whole, strict=True):
             assert torch.allclose(part, all_, rtol=0, atol=1e-6)
 
 
-def test_threads_are_those_of_torch() -> None:
+@each_engine
+def test_threads_are_those_of_torch(kind) -> None:
     operator = operator_of()
-    engine = OnnxEngine(operator, strict=True)
+    engine = kind(operator, strict=True)
     state = thermal(molecule("CH3CH2OH"), replicas=5)
     before = torch.get_num_threads()
     try:
@@ -371,15 +391,33 @@ def test_a_runtime_that_fails_is_replaced(monkeypatch) -> None:
         assert torch.equal(engine.energy(state), operator.energy(state))
 
 
-def test_a_state_without_numbers_proves_nothing() -> None:
+@each_engine
+def test_a_state_without_numbers_proves_nothing(kind) -> None:
     operator = operator_of()
-    engine = OnnxEngine(operator, strict=True)
+    engine = kind(operator, strict=True)
     state = thermal(molecule("H2O"))
     broken = state.replace(positions=torch.full_like(state.positions, torch.nan))
     assert not bool(torch.isfinite(engine(broken, TIMES)[0]).any())
     assert "path" not in engine._trusted
     engine(state, TIMES)
     assert "path" in engine._trusted
+
+
+@needs_numba
+def test_numba_evaluates_a_molecule_the_same_alone_and_in_any_batch() -> None:
+    engine = NumbaEngine(operator_of(), strict=True)
+    molecules = [molecule("CH3CH2OH"), molecule("H2O"), molecule("CH3Cl")]
+    together = thermal(molecules)
+    positions, energies = engine(together, TIMES)[0], engine.energy(together)
+    for row, atoms in enumerate(molecules):
+        n = len(atoms)
+        alone = PhaseState(
+            *(each[row : row + 1, :n] for each in (
+                together.numbers, together.masses, together.positions, together.velocities
+            ))
+        )  # fmt: skip
+        assert torch.equal(engine(alone, TIMES)[0], positions[row : row + 1, :, :n])
+        assert torch.equal(engine.energy(alone), energies[row : row + 1])
 
 
 # -- the command line ----------------------------------------------------------------------------
@@ -400,7 +438,11 @@ def test_the_command_names_its_engine(go, out) -> None:
 @pytest.mark.parametrize(
     ("operator", "options", "line"),
     [
-        ("ethanol-gfn2", ["--engine", "onx"], "'onx' is not one of 'auto', 'torch', 'onnx'"),
+        (
+            "ethanol-gfn2",
+            ["--engine", "onx"],
+            "'onx' is not one of 'auto', 'torch', 'onnx', 'numba'",
+        ),
         ("ethanol-gfn2", ["--device", "cuda:77"], "there is no device 'cuda:77' here: there is"),
         ("ethanol-gfn2", ["--device", "abacus"], "there is no device 'abacus' here: there is"),
         ("ethanol-paper", ["--engine", "onnx"], "ethanol-paper has no graph for ONNX Runtime"),

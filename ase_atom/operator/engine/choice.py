@@ -11,9 +11,9 @@ import torch
 from ase_atom.errors import ConfigError, EngineWarning
 from ase_atom.errors.warning import warn
 from ase_atom.operator.base import Operator
-from ase_atom.operator.engine.runtime import OnnxEngine
+from ase_atom.operator.engine.runtime import NumbaEngine, OnnxEngine
 
-Engine = Literal["auto", "torch", "onnx"]
+Engine = Literal["auto", "torch", "onnx", "numba"]
 """``auto`` is ONNX Runtime where it can evaluate the operator, and torch where not."""
 
 
@@ -40,11 +40,16 @@ def check_engine(engine: str, device: str) -> torch.device:
         ) from error
     if found.type == "meta":
         raise ConfigError("nothing is computed on the device 'meta'")
-    if engine == "onnx" and found.type != "cpu":
-        raise ConfigError(f"engine='onnx' is for the CPU, not {device}: use engine='torch'")
-    if engine == "onnx" and importlib.util.find_spec("onnxruntime") is None:
-        raise ConfigError("engine='onnx' needs the package onnxruntime: install it")
+    needed = _NEEDED.get(engine, ())
+    if needed and found.type != "cpu":
+        raise ConfigError(f"engine={engine!r} is for the CPU, not {device}: use engine='torch'")
+    for package in needed:
+        if importlib.util.find_spec(package) is None:
+            raise ConfigError(f"engine={engine!r} needs the package {package}: install it")
     return found
+
+
+_NEEDED = {"onnx": ("onnxruntime",), "numba": ("numba", "threadpoolctl")}
 
 
 def evaluated_by(
@@ -71,8 +76,8 @@ def evaluated_by(
     operator = operator.to(place)
     if engine == "torch" or place.type != "cpu":
         return operator
-    if engine == "onnx":
-        return OnnxEngine(operator, strict=True)
+    if engine != "auto":
+        return {"onnx": OnnxEngine, "numba": NumbaEngine}[engine](operator, strict=True)
     if operator.network() is None:
         return operator
     if importlib.util.find_spec("onnxruntime") is None:

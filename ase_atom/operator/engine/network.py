@@ -6,6 +6,8 @@ from typing import Protocol
 
 from torch import Tensor
 
+from ase_atom.operator.engine.session import Evaluator
+
 
 class Network(Protocol):
     """An operator as ONNX models, and what they are given.
@@ -30,4 +32,11 @@ class Network(Protocol):
 
     def instants(self, times: Tensor) -> dict[str, Tensor]:
         """Inputs that depend on the times alone; fs from the piece's start, ``[T]``."""
+        ...
+
+    def kernel(self, kind: str, threads: int) -> Evaluator | None:
+        """What Numba compiled in the place of a model, ``path``, ``energy`` or ``forces``.
+
+        None where a model has none.
+        """
         ...

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -14,7 +13,9 @@ from torch import Tensor, nn
 from ase_atom.errors import ConfigError, EngineWarning
 from ase_atom.errors.warning import warn
 from ase_atom.operator.base import Operator
-from ase_atom.operator.engine.session import Arrays, Session
+from ase_atom.operator.engine.session import Arrays, Evaluator, Session
+from ase_atom.operator.leap.decoder import LeapDecoder
+from ase_atom.operator.leap.graph import OnnxLeaps
 from ase_atom.operator.protocol import OperatorBase
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.state import PhaseState
@@ -51,32 +52,35 @@ class OnnxEngine(OperatorBase):
         If the architecture has no graph, or the operator is not in single precision on the CPU.
     """
 
+    kind, title = "onnx", "ONNX Runtime"
+
     def __init__(self, operator: Operator, strict: bool = False) -> None:
         network = operator.network()
         if network is None:
             raise ConfigError(
-                f"{operator.name} has no graph for ONNX Runtime, as its architecture is "
+                f"{operator.name} has no graph for {self.title}, as its architecture is "
                 f"{operator.config.architecture}: use engine='torch'"
             )
         weight = next(operator.parameters())
         if weight.dtype != torch.float32 or weight.device.type != "cpu":
             raise ConfigError(
-                f"{operator.name} is in {weight.dtype} on {weight.device}: ONNX Runtime computes "
+                f"{operator.name} is in {weight.dtype} on {weight.device}: {self.title} computes "
                 "in torch.float32 on cpu; use engine='torch'"
             )
         self.operator, self.strict = operator, strict
         self.horizon, self.card = operator.horizon, operator.card
         self.has_energy = operator.has_energy
         self.predicts_velocities = operator.predicts_velocities
-        self.leaps = operator.leaps
+        leaps = operator.leaps
+        self.leaps = OnnxLeaps(leaps) if isinstance(leaps, LeapDecoder) else leaps
         self.reason: str | None = None
         self._network = network
         self._forget()
 
     @property
     def engine(self) -> str:  # type: ignore[override]
-        """What evaluates: ``onnx``, or ``torch`` where that failed."""
-        return "onnx" if self.reason is None else "torch"
+        """What evaluates: that of the class, or ``torch`` where that failed."""
+        return self.kind if self.reason is None else "torch"
 
     @property
     def fingerprint(self) -> str:
@@ -149,17 +153,16 @@ class OnnxEngine(OperatorBase):
         key: object = None,
         shared: Arrays | None = None,
     ) -> list[NDArray[Any]]:
-        """Run a graph, in parts of the batch whose features of pairs stay in the cache.
+        """Run a graph, in parts of the batch as its session wants them.
 
         ``molecule`` and ``moving`` have an axis of the batch first, ``shared`` has none; that has
         the ``key``.
         """
         session = self._session(kind)
-        count, *pairs = molecule["kinds"].shape
-        rows = max(1, _CACHE // (4 * math.prod(pairs)))
-        whole = range(0, max(count, 1), rows)
+        shape = molecule["kinds"].shape
+        rows = session.rows(shape)
         parts = []
-        for row in whole:
+        for row in range(0, max(shape[0], 1), rows):
             constant = self._constants.get((key, row, rows))
             if constant is None:
                 constant = {name: each[row : row + rows] for name, each in molecule.items()}
@@ -209,14 +212,17 @@ class OnnxEngine(OperatorBase):
             self._plans[key] = plan
         return self._plans[key], len(key), key
 
-    def _session(self, kind: str) -> Session:
-        """Session of a graph, with as many threads as torch has now."""
+    def _session(self, kind: str) -> Evaluator:
+        """What evaluates a path, an energy or forces, with as many threads as torch has now."""
         threads = torch.get_num_threads()
         if (kind, threads) not in self._sessions:
-            network = self._network
-            model = network.path() if kind == "path" else network.energy(kind == "forces")
-            self._sessions[kind, threads] = Session(model, threads)
+            self._sessions[kind, threads] = self._open(kind, threads)
         return self._sessions[kind, threads]
+
+    def _open(self, kind: str, threads: int) -> Evaluator:
+        network = self._network
+        model = network.path() if kind == "path" else network.energy(kind == "forces")
+        return Session(model, threads)
 
     # -- trust -------------------------------------------------------------------------------------
 
@@ -244,7 +250,7 @@ class OnnxEngine(OperatorBase):
             if all(bool(torch.isfinite(side).all()) for side in expected):
                 self._trusted.add(kind)
             return found
-        message = f"{self.operator.name} cannot be evaluated by ONNX Runtime: {wrong}"
+        message = f"{self.operator.name} cannot be evaluated by {self.title}: {wrong}"
         if self.strict:
             raise ConfigError(f"{message}; use engine='torch'")
         self.reason = wrong
@@ -252,7 +258,7 @@ class OnnxEngine(OperatorBase):
         return expected
 
     def _forget(self) -> None:
-        self._sessions: dict[tuple[str, int], Session] = {}
+        self._sessions: dict[tuple[str, int], Evaluator] = {}
         self._constants: dict[tuple[object, int, int], Arrays] = {}
         self._trusted: set[str] = set()
         self._known: tuple[Tensor, Tensor, Tensor, Arrays] | None = None
@@ -266,9 +272,6 @@ class OnnxEngine(OperatorBase):
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__init__(**state)  # type: ignore[misc]
 
-
-_CACHE = 2**20
-"""Bytes of hidden features of pairs that go through a graph together."""
 
 _MOST_PLANS = 64
 """Sets of times whose pieces are kept."""
@@ -297,3 +300,21 @@ def _differs(
         if off > allowed:
             return f"its first answer differs from torch's by {off:.1e}, more than {allowed:.0e}"
     return None
+
+
+class NumbaEngine(OnnxEngine):
+    """An operator whose paths and energies Numba compiled for this processor.
+
+    All else is as in `OnnxEngine`, and forces are its. The first call compiles, in some twenty
+    seconds; Numba keeps the result for later processes.
+    """
+
+    kind, title = "numba", "Numba"
+
+    def _open(self, kind: str, threads: int) -> Evaluator:
+        return self._network.kernel(kind, threads) or super()._open(kind, threads)
+
+    def _energy(self, state: PhaseState, forces: bool) -> tuple[Tensor, ...]:
+        energy, *rest = super()._energy(state, forces)
+        # The same, to the last bit, with forces and without.
+        return (super()._energy(state, False)[0] if forces else energy), *rest

@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import math
 import threading
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 Arrays = dict[str, NDArray[Any]]
 
+_CACHE = 2**20
+"""Bytes of hidden features of pairs that go through a graph together."""
+
 _MOST_BOUND = 32
 """Sets of constant inputs that are kept."""
+
+
+class Evaluator(Protocol):
+    """Evaluates a batch: a `Session`, or a `ase_atom.operator.engine.compiled.Kernel`."""
+
+    def rows(self, shape: tuple[int, ...]) -> int: ...
+
+    def __call__(self, constant: Arrays, moving: Arrays) -> list[NDArray[Any]]: ...
 
 
 class Session:
@@ -44,6 +56,13 @@ class Session:
         self._names = [each.name for each in self._session.get_inputs()]
         self._bound: dict[tuple[int, tuple[int, ...]], _Bound] = {}
         self._lock = threading.Lock()
+
+    def rows(self, shape: tuple[int, ...]) -> int:
+        """How many molecules to give to a call, from the shape of the features of all pairs.
+
+        So many that these stay in the cache.
+        """
+        return max(1, _CACHE // (4 * math.prod(shape[1:])))
 
     def __call__(self, constant: Arrays, moving: Arrays) -> list[NDArray[Any]]:
         """Run the graph.

@@ -12,7 +12,7 @@ from ase_atom.errors import CoverageError
 from ase_atom.operator.base import checksum
 from ase_atom.operator.leap.card import LeapCard
 from ase_atom.operator.leap.config import LeapConfig
-from ase_atom.operator.leap.flow import centred, sampled
+from ase_atom.operator.leap.flow import Guess, centred, sampled
 from ase_atom.operator.leap.network import LeapNetwork, conditions_of
 from ase_atom.operator.leap.rigid import moved_centre, turned
 from ase_atom.operator.torch_settings import own_torch
@@ -148,13 +148,18 @@ class LeapDecoder:
         conditions = conditions_of(
             weight.new_full((count,), lag), weight.new_full((count,), temperature)
         )
+        guess = self.guess_of(species, start, conditions)
+        found = sampled(guess, first, mask, self.card.passes).to(x)
+        return _laid(state, found)
+
+    def guess_of(self, species: Tensor, start: Tensor, conditions: Tensor) -> Guess:
+        """The network's guess for molecules; arguments as for `LeapNetwork`."""
 
         def guess(noisy: Tensor, level: Tensor) -> Tensor:
             guessed: Tensor = self.network(species, noisy, start, level, conditions)
             return guessed
 
-        found = sampled(guess, first, mask, self.card.passes).to(x)
-        return _laid(state, found)
+        return guess
 
     def species(self, state: PhaseState) -> Tensor:
         """Index of each atom among the network's elements, 0 for padding, ``[B, N]``.

@@ -16,7 +16,7 @@ _NEAR = (0.7, 2.8, 22, 0.1)
 _FAR = (3.0, 6.0, 8, 0.5)
 _FREQUENCIES = 8
 _HIGHEST = 60.0  # rad over the whole of the flow
-_SOFT = 0.05
+SOFT = 0.05
 """Å, added to distances in directions: in noise atoms may lie on each other."""
 
 _MIDDLE_K, _SPAN_K = 400.0, 100.0
@@ -40,7 +40,7 @@ class LeapLift(nn.Module):
         self.embedding = nn.Embedding(count + 1, width)
         self.receiver = nn.Embedding(count + 1, hidden)
         self.sender = nn.Embedding(count + 1, hidden)
-        centres, inverse_widths = gaussians(_NEAR, _FAR)
+        centres, inverse_widths = self.grid()
         self.register_buffer("centres", centres, persistent=False)
         self.register_buffer("inverse_widths", inverse_widths, persistent=False)
         frequencies = torch.exp(torch.linspace(0, math.log(_HIGHEST), _FREQUENCIES))
@@ -54,6 +54,16 @@ class LeapLift(nn.Module):
         self.pair_out = nn.Linear(hidden, config.pair_width)
         self.vector_gate = nn.Linear(width, config.vector_channels)
 
+    @staticmethod
+    def grid() -> tuple[Tensor, Tensor]:
+        """Centres and inverse widths of the Gaussians of distances; see `gaussians`."""
+        return gaussians(_NEAR, _FAR)
+
+    def known(self, level: Tensor, conditions: Tensor) -> Tensor:
+        """What the network hears of noise level ``[B]``, lag and temperature, ``[B, K]``."""
+        angles = level[:, None] * self.frequencies
+        return torch.cat([angles.sin(), angles.cos(), level.log()[:, None], conditions], dim=-1)
+
     def forward(
         self, species: Tensor, noisy: Tensor, start: Tensor, level: Tensor, conditions: Tensor
     ) -> Features:
@@ -64,9 +74,7 @@ class LeapLift(nn.Module):
         different = 1 - torch.eye(number, dtype=noisy.dtype, device=noisy.device)
         pair_mask = (atoms[:, :, None] * atoms[:, None, :] * different).unsqueeze(-1)
 
-        angles = level[:, None] * self.frequencies
-        known = torch.cat([angles.sin(), angles.cos(), level.log()[:, None], conditions], dim=-1)
-        heard = self.conditions(known)
+        heard = self.conditions(self.known(level, conditions))
         away = start - noisy
         scalars = (
             self.embedding(species)
@@ -98,7 +106,7 @@ class LeapLift(nn.Module):
             scalars=scalars,
             vectors=away.unsqueeze(-1) * (self.vector_gate(scalars) * atom_mask).unsqueeze(-2),
             pairs=self.pair_out(nn.functional.silu(hidden)),
-            directions=here / (distance + _SOFT) * pair_mask,
+            directions=here / (distance + SOFT) * pair_mask,
             relative_velocities=relative,
             pair_mask=pair_mask,
             atom_mask=atom_mask,
@@ -146,8 +154,12 @@ class LeapNetwork(nn.Module):
         radial, along = (self.pair_out(hidden) * features.pair_mask).chunk(2, dim=-1)
         change = change + (features.directions * radial).sum(2)
         change = change + (features.relative_velocities * along).sum(2)
+        return self.moved(noisy, change, level, features.atom_mask)
+
+    def moved(self, noisy: Tensor, change: Tensor, level: Tensor, mask: Tensor) -> Tensor:
+        """Return the noisy structure moved by a change at a level, about its centroid."""
         size = (self.config.scale * level)[:, None, None]
-        return centred(noisy + change * size, features.atom_mask)
+        return centred(noisy + change * size, mask)
 
 
 def conditions_of(lag: Tensor, temperature: Tensor) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from ase_atom.operator.engine.graph import Graph, Value
+from ase_atom.operator.engine.session import Evaluator
 from ase_atom.operator.scaling import thermal_speeds
 from ase_atom.operator.spectral.config import SpectralConfig
 from ase_atom.operator.spectral.temporal import SpectralDecoder
@@ -50,6 +51,15 @@ class SpectralNetwork:
         speeds = thermal_speeds(masses, self._config.temperature_scale)
         given = constants(self._lift, species, masses, speeds)
         return given | {"speeds": speeds.float().unsqueeze(-1)}
+
+    def kernel(self, kind: str, threads: int) -> Evaluator | None:
+        """Path or energy compiled by Numba."""
+        if kind == "forces":
+            return None
+        from ase_atom.operator.spectral.kernels import EnergyKernel, PathKernel
+
+        made = PathKernel if kind == "path" else EnergyKernel
+        return made(self._config, self._weights, threads)
 
     @torch.no_grad()
     def instants(self, times: Tensor) -> dict[str, Tensor]:

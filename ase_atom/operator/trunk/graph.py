@@ -26,6 +26,8 @@ Weights = Mapping[str, NDArray[Any]]
 _EPSILON = float(np.finfo(np.float32).eps)  # of torch's RMSNorm, where none is given
 _BLOCKED = 1e4
 _OF_PAIRS = 4  # axes
+NEGLIGIBLE = 1e-20
+"""Added to what may be so small that its products would be denormal, which makes them slow."""
 
 
 @dataclass(frozen=True)
@@ -100,17 +102,26 @@ def constants(lift: Lift, species: Tensor, masses: Tensor, speeds: Tensor) -> di
     speeds
         Thermal speeds in Å/fs, ``[B, N, 1]``.
     """
-    atoms = (species > 0).float()
-    different = 1 - torch.eye(species.shape[1])
-    mask = atoms.unsqueeze(-1)
+    mask, pairs = atoms_and_pairs(species)
+    receiver, sender = lift.receiver(species), lift.sender(species)
     return {
         "scalars": lift.embedding(species) * mask,
         "gate": (lift.velocity_gate(species) * mask / speeds.float()).unsqueeze(2),
-        "kinds": lift.receiver(species)[:, :, None] + lift.sender(species)[:, None, :],
+        "receiver": receiver,
+        "sender": sender,
+        "kinds": receiver[:, :, None] + sender[:, None, :],
         "atoms": mask,
-        "pairs": (atoms[:, :, None] * atoms[:, None, :] * different).unsqueeze(-1),
+        "pairs": pairs,
         "weights": (masses / masses.sum(1, keepdim=True)).double().unsqueeze(-1),
     }
+
+
+def atoms_and_pairs(species: Tensor) -> tuple[Tensor, Tensor]:
+    """Masks of atoms, ``[B, N, 1]``, and of pairs of two, ``[B, N, N, 1]``."""
+    atoms = (species > 0).float()
+    different = 1 - torch.eye(species.shape[1])
+    pairs = atoms[:, :, None] * atoms[:, None, :] * different
+    return atoms.unsqueeze(-1), pairs.unsqueeze(-1)
 
 
 class TrunkGraph:
@@ -163,6 +174,10 @@ class TrunkGraph:
         """a_i − a_j of vectors of atoms, ``[b, n, n, 3]``."""
         return self.graph.unsqueeze(a, 2) - self.graph.unsqueeze(a, 1)
 
+    def blocked(self, mask: Value) -> Value:
+        """What is added to logits, which shuts out all but pairs."""
+        return (mask - 1.0) * _BLOCKED
+
     def lift(self, inputs: Inputs, x: Value, v: Value | None) -> State:
         """See `Lift`; x and v ``[b, n, 3]`` in single precision, v None for atoms at rest."""
         graph = self.graph
@@ -173,7 +188,8 @@ class TrunkGraph:
         centres, inverse_widths = (side.numpy() for side in gaussians())
         widths = inverse_widths * np.sqrt(0.5, dtype=np.float32)
         scaled = distance * graph.constant(widths) - graph.constant(centres * widths)
-        parts = [graph.exp(-graph.square(scaled)), graph.constant(1.0) / (distance + 0.5)]
+        near = graph.exp(-graph.square(scaled)) + NEGLIGIBLE
+        parts = [near, graph.constant(1.0) / (distance + 0.5)]
         weight, bias = self.weight("lift.pair_in.weight"), self.weight("lift.pair_in.bias")
         relative = vectors = None
         if v is None:
@@ -194,7 +210,7 @@ class TrunkGraph:
             directions=directions,
             inward=graph.swap(directions),
             relative=relative,
-            blocked=(mask - 1.0) * _BLOCKED,
+            blocked=self.blocked(mask),
             attended=mask,
             inputs=inputs,
         )

@@ -7,13 +7,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
+import numpy as np
 import torch
+from scipy.special import ndtr
 
 from ase_atom.errors import ConfigError
 from ase_atom.errors.keywords import known_fields
 from ase_atom.propagation.ensembles.base import Parameter, Thermostat
 from ase_atom.propagation.ensembles.registry import register
-from ase_atom.propagation.stochastic import Noise, thermal_speeds
+from ase_atom.propagation.mechanics import Bodies, array, tensor
+from ase_atom.propagation.stochastic import Noise
 from ase_atom.state import PhaseState
 from ase_atom.units import thermal_speed
 
@@ -82,16 +85,16 @@ class Andersen(Thermostat):
         drift is given to it first, so that all 3N components are canonical when some are drawn.
         """
         batch, atoms = state.numbers.shape
+        bodies = Bodies.of(state)
         chance = -math.expm1(-self.collision_rate * duration)
-        hit = torch.special.ndtr(noise(torch.Size((batch, atoms, 1)))) < chance
-        drawn = noise(state.velocities.shape).to(state.velocities)
+        hit = ndtr(array(noise(torch.Size((batch, atoms, 1))))) < chance
+        speed = thermal_speed(1.0, self.temperature_K)
+        drawn = speed * bodies.slowness * array(noise(state.velocities.shape))
+        v = array(state.velocities)
         if self.fix_com:
-            state = state.without_drift()
-            kick = noise(torch.Size((batch, 1, 3))).to(state.velocities)
-            mass = state.masses.sum(dim=1)[:, None, None]
-            drift = thermal_speed(mass, self.temperature_K) * kick * state.mask[..., None]
-            state = state.replace(velocities=state.velocities + drift)
-        speeds = thermal_speeds(state, self.temperature_K)
-        there = hit.to(state.velocities.device)
-        state = state.replace(velocities=torch.where(there, speeds * drawn, state.velocities))
-        return state.without_drift() if self.fix_com else state
+            kick = array(noise(torch.Size((batch, 1, 3))))
+            v = bodies.masked(v - bodies.mean(v) + speed / np.sqrt(bodies.total) * kick)
+        v = np.where(hit, drawn, v)
+        if self.fix_com:
+            v = bodies.without_drift(v)
+        return state.replace(velocities=tensor(v, state.velocities))
