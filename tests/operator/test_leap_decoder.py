@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 
 import numpy as np
 import pytest
@@ -11,10 +12,11 @@ from ase.build import molecule
 from leaping import leaping_ethanol, untrained_leaps
 
 from ase_atom import PhaseState, load_operator
-from ase_atom.errors import CheckpointError, ConfigError, CoverageError
+from ase_atom.errors import CheckpointError, ConfigError, CoverageError, EngineWarning
 from ase_atom.operator import save_operator
 from ase_atom.operator.leap import rigid
 from ase_atom.operator.leap.flow import centred, levels, sampled
+from ase_atom.operator.leap.graph import OnnxLeaps
 from ase_atom.operator.leap.network import conditions_of
 from ase_atom.propagation import torch_noise
 from ase_atom.units import thermal_speed
@@ -76,6 +78,35 @@ def test_padding_changes_nothing(leaps):
     assert torch.allclose(both[:1, :9], own, atol=1e-5)
     assert not both[0, 9:].any()
     assert torch.isfinite(alone.positions).all()
+
+
+def test_onnx_runtime_draws_what_torch_draws(leaps):
+    fast = OnnxLeaps(leaps)
+    assert fast.fingerprint == leaps.fingerprint
+    mixed = PhaseState.from_atoms([molecule("CH3CH2OH"), molecule("C3H8"), molecule("H2O")])
+    for state in (ethanol(), mixed, ethanol(3)):
+        ours, theirs = (each(state, 4000.0, 300.0, torch_noise(7)) for each in (fast, leaps))
+        assert torch.allclose(ours.positions, theirs.positions, atol=1e-4)
+        assert torch.equal(ours.velocities, theirs.velocities)
+    again = pickle.loads(pickle.dumps(fast))(mixed, 4000.0, 300.0, torch_noise(7))
+    assert torch.equal(again.positions, fast(mixed, 4000.0, 300.0, torch_noise(7)).positions)
+
+
+def test_torch_draws_where_the_runtime_does_not_give_its_numbers(leaps, monkeypatch):
+    expected = leaps(ethanol(), 4000.0, 300.0, torch_noise(7)).positions
+    for spoilt, reason in (
+        (lambda *given: given[3] + 1.0, "its first guess differs by 1"),
+        (lambda *given: 1 / 0, "ZeroDivisionError"),
+    ):
+        fast = OnnxLeaps(leaps)
+        monkeypatch.setattr(fast, "_guess", spoilt)
+        with pytest.warns(EngineWarning, match=f"torch evaluates the leaps instead.*{reason}"):
+            found = fast(ethanol(), 4000.0, 300.0, torch_noise(7))
+        assert torch.equal(found.positions, expected)
+
+
+def test_an_engine_takes_the_leaps_along():
+    assert isinstance(load_operator("ethanol-gfn2", engine="onnx").leaps, OnnxLeaps)
 
 
 def _fixed(rows):
@@ -218,9 +249,8 @@ def test_one_file_holds_both_decoders(tmp_path):
         assert found.leaps.fingerprint == operator.leaps.fingerprint
         assert found.leaps.card == operator.leaps.card
         state = ethanol(2)
-        ours, theirs = (
-            each.leaps(state, 1000.0, 350.0, torch_noise(4)) for each in (operator, found)
-        )
+        leaps = operator.leaps if engine == "torch" else OnnxLeaps(operator.leaps)
+        ours, theirs = (each(state, 1000.0, 350.0, torch_noise(4)) for each in (leaps, found.leaps))
         assert torch.equal(ours.positions, theirs.positions)
 
 
