@@ -125,8 +125,9 @@ def kinetic_temperature(trajectory: Trajectory) -> float | None:
         return None
     masses = trajectory.masses
     total, frames = 0.0, 0
-    for run, kinetic in zip(trajectory, trajectory.kinetic_energies(), strict=True):
-        momentum = np.einsum("n,tnx->tx", masses, run.velocities)
+    moving = zip(trajectory.series("velocities"), trajectory.kinetic_energies(), strict=True)
+    for velocities, kinetic in moving:
+        momentum = np.einsum("n,tnx->tx", masses, velocities)
         whole = 0.5 * AMU_A2_FS2_IN_EV * (momentum**2).sum(1) / masses.sum()
         total += float((kinetic - whole).sum())
         frames += len(kinetic)

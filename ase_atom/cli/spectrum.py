@@ -100,7 +100,10 @@ def spectrum(
             f"{trajectory} was run with a friction of {1000 * friction:g}/ps, which broadens lines "
             f"by {broadening(friction):.0f} cm⁻¹: --ensemble nve does not"
         )
-    facts = {"friction_broadening_cm-1": None if friction is None else broadening(friction)}
+    facts: dict[str, Any] = {
+        "friction_broadening_cm-1": None if friction is None else broadening(friction)
+    }
+    found: PowerSpectrum | InfraredSpectrum
     if dipoles is None:
         found, rows, own = _of_velocities(loaded, highest, span)
     else:
@@ -163,7 +166,7 @@ def _of_dipoles(
         checked_window(loaded, [(len(run) - 1) * interval for run in loaded], span)
         say(f"dipoles of {loaded.frames} frames by {dipoles}")
         loaded = with_dipoles(loaded, calculator, f"--dipoles {dipoles}")
-        arrays = {
+        arrays: dict[str, Any] = {
             name: np.concatenate([getattr(run, name) for run in loaded])
             for name in ("positions", "velocities", "times", "dipoles")
             if all(getattr(run, name) is not None for run in loaded)
