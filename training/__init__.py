@@ -1,8 +1,8 @@
 """Making operators: reference data, training and evaluation, each ``python -m training.<verb>``.
 
 From a checkout with the ``training`` extra. An installed package has the folder as
-``ase_atom.training``, for ``ase-atom finetune`` and ``ase-atom import``. The package never needs
-anything from here.
+``ase_atom.training``, for ``ase-atom finetune``, ``leap-train`` and ``import``. The package needs
+nothing from here.
 """
 
 import sys

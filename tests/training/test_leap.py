@@ -165,7 +165,7 @@ def test_the_flexible_compounds_turn_and_those_held_out_are_not_learned_from():
     )
 
 
-def test_general_leaps_learn_from_several_molecules_and_begin_with_others(tmp_path):
+def test_general_leaps_learn_from_several_molecules_and_begin_with_others(tmp_path, monkeypatch):
     operator = load_operator("tg80-gfn2")
     found = compounds(operator, ["CO", "CCO"])
     jobs = assignments(list(found), [Schedule(300.0, 2, 640.0, 32.0)], 0.01, 0)
@@ -175,8 +175,11 @@ def test_general_leaps_learn_from_several_molecules_and_begin_with_others(tmp_pa
         operator, operator, jobs, config, tmp_path, "by hand", untrained_leaps(0.5, 0.7)
     )
     assert leaps.config.elements == tuple(operator.config.elements)
-    assert leaps.card.largest_molecule == 9
+    assert leaps.card.largest_molecule is None  # two are too few to know of others
     assert leaps.card.smiles == ["CCO", "CO"]
+    monkeypatch.setattr("training.leap.command.ENOUGH", 2)
+    again = train_leaps(operator, operator, jobs, config, tmp_path, "by hand")
+    assert again.card.largest_molecule == 9
     bare = LeapConfig.model_validate(SMALL.model_dump() | {"width": 24})
     with pytest.raises(ConfigError, match="width: 24 → 16"):
         take_over(LeapNetwork(SMALL), LeapNetwork(bare))

@@ -59,6 +59,9 @@ STANDARD = (
 MANY = (Schedule(300.0, 8, 10000.0, 32.0), Schedule(450.0, 8, 10000.0, 32.0))
 """For each molecule of a list: what one leaves open another shows."""
 
+ENOUGH = 20
+"""Molecules from which leaps of others are learned."""
+
 LISTS = (".csv", ".smi")
 
 
@@ -166,8 +169,8 @@ def train_leaps(
 ) -> LeapDecoder:
     """Make the teacher's runs, train, and return the decoder.
 
-    Those of an operator for molecules in general know its elements, and are for every molecule up
-    to the largest in the runs.
+    Those of an operator for molecules in general know its elements. From `ENOUGH` molecules on they
+    are for every molecule up to the largest in the runs, else for those in the runs alone.
 
     Parameters
     ----------
@@ -206,9 +209,11 @@ def train_leaps(
     _check_same(config, folder)
     decoder = learn(config, runs, folder, None if parent is None else parent.network)
     kelvin = sorted(run.temperature_K for run in runs)
+    smiles = sorted({run.smiles for run in runs})
+    largest = max(len(run.numbers) for run in runs)
     card = LeapCard(
-        smiles=sorted({run.smiles for run in runs}),
-        largest_molecule=max(len(run.numbers) for run in runs) if general else None,
+        smiles=smiles,
+        largest_molecule=largest if general and len(smiles) >= ENOUGH else None,
         lags_fs=(SHORTEST, longest),
         temperature_range_K=(kelvin[0], kelvin[-1]),
         friction=runs[0].friction,
