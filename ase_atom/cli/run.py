@@ -239,7 +239,7 @@ def run(
       ase-atom run ethanol.xyz -o nve.traj --ensemble nve --frame-interval 0.5fs
       ase-atom run ethanol.xyz -o samples.xtc --stride 4ps --time 100ns
       ase-atom run a.xyz b.pdb -o out.dcd --replicas 8
-      ase-atom run ethanol.xyz -o long.dcd --time 10ns --restart long.restart --log long.csv
+      ase-atom run ethanol.xyz -o long.dcd --time 10ns --restart long.restart
       ase-atom run --resume long.restart
       ase-atom run library.smi -o screen --time 100ps --scheduler tcp://head:8786
 

@@ -60,8 +60,8 @@ def sample(
     \b
     Examples:
       ase-atom sample ethanol.xyz --correct gfn2 -o ethanol.extxyz
-      ase-atom sample --smiles CCO --correct pyscf:pbe/def2-svp --operator ethanol-pbe \\
-          -o pbe.extxyz --restart pbe.restart --harvest asked.extxyz
+      ase-atom sample --smiles CCO --correct pyscf:pbe/def2-svp -o pbe.extxyz \\
+          --operator ethanol-pbe --restart pbe.restart --harvest asked.extxyz
       ase-atom sample --resume pbe.restart --proposals 2000
     """
     be_quiet(quiet or as_json)

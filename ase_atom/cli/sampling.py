@@ -103,7 +103,6 @@ def begin(
     if smiles is not None:
         relax(atoms, model)
     sampling = _Sampling(request, PhaseState.from_atoms([atoms]), model)
-    sampling.reference.check(sampling.start)
     return sampling.run(atoms, "w" if overwrite else "x", as_json)
 
 
@@ -169,7 +168,6 @@ class _Sampling:
     def run(self, atoms: Atoms, mode: str, as_json: bool) -> int:
         """Make the proposals that are missing, print what it came to, and return the exit code."""
         request, before = self.request, len(self._energies)
-        self._open_harvest(mode)
         with own_torch(1), torch.no_grad():
             first = self._kept is None
             sampler = NestedMonteCarlo(
@@ -183,6 +181,7 @@ class _Sampling:
                 request.seed,
                 self._kept,
             )
+            self._open_harvest(mode)  # once the calculator has given its first answer
             with open_trajectory(request.output, atoms, mode, frame_interval=1.0) as file:
                 if first:
                     self._harvest(atoms, 0, True)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from ase_atom.cli.messages import be_quiet, say, say_warning
+from ase_atom.cli.messages import be_quiet, is_quiet, say, say_warning
 from ase_atom.cli.options import check_positive, read_time
 from ase_atom.cli.report import print_table
 from ase_atom.errors import ConfigError
@@ -53,7 +53,7 @@ def spectrum(
     temperature: float | None = typer.Option(
         None,
         help="Of the motion, K, for --dipoles.",
-        show_default="the frames' own; 300 without velocities",
+        show_default="the frames' own, the record's, or 300",
     ),
     topology: Path | None = typer.Option(
         None,
@@ -107,7 +107,9 @@ def spectrum(
     if dipoles is None:
         found, rows, own = _of_velocities(loaded, highest, span)
     else:
-        found, rows, own = _of_dipoles(loaded, dipoles, temperature, highest, span, files)
+        found, rows, own = _of_dipoles(
+            loaded, dipoles, temperature, highest, span, files, temperature_of(trajectory)
+        )
     found.write_csv(files[1])
     found.draw(picture, trajectory.name)
     if as_json:
@@ -124,7 +126,7 @@ def spectrum(
     rows += [
         (
             "window",
-            f"{found.windows} of {format_time(round(found.window, 3))} (Hann, half overlap)",
+            f"{found.windows} of {format_time(round(found.window))} (Hann, half overlap)",
         ),
         ("resolution", f"{found.resolution:.1f} cm⁻¹, full width of a sharp line"),
         ("friction", _said(friction)),
@@ -150,9 +152,12 @@ def _of_dipoles(
     highest: float | None,
     span: float | None,
     files: list[Path],
+    recorded: float | None,
 ) -> tuple[InfraredSpectrum, list[tuple[str, str]], dict[str, Any]]:
     """Compute dipoles, keep them where a calculator made them, and the absorption."""
     import numpy as np
+    from rich.console import Console
+    from rich.progress import Progress
 
     from ase_atom.analysis.infrared import infrared, kinetic_temperature
     from ase_atom.analysis.measures.infrared import with_dipoles
@@ -165,7 +170,12 @@ def _of_dipoles(
         interval = loaded.interval or 0.0
         checked_window(loaded, [(len(run) - 1) * interval for run in loaded], span)
         say(f"dipoles of {loaded.frames} frames by {dipoles}")
-        loaded = with_dipoles(loaded, calculator, f"--dipoles {dipoles}")
+        console = Console(stderr=True)
+        with Progress(console=console, disable=is_quiet() or not console.is_terminal) as bar:
+            task = bar.add_task("dipoles", total=loaded.frames)
+            loaded = with_dipoles(
+                loaded, calculator, f"--dipoles {dipoles}", lambda: bar.advance(task)
+            )
         arrays: dict[str, Any] = {
             name: np.concatenate([getattr(run, name) for run in loaded])
             for name in ("positions", "velocities", "times", "dipoles")
@@ -177,9 +187,13 @@ def _of_dipoles(
                 np.savez_compressed(file, numbers=loaded.numbers, **arrays)
 
         replace_file(files[2], keep)
-    own = kinetic_temperature(loaded)
-    kelvin = temperature or own or TEMPERATURE
-    whose = "given" if temperature else "of the frames" if own else "assumed"
+    choices = (
+        (temperature, "given"),
+        (kinetic_temperature(loaded), "of the frames"),
+        (recorded, "by the record beside"),
+        (TEMPERATURE, "assumed"),
+    )
+    kelvin, whose = next((value, source) for value, source in choices if value)
     found = infrared(loaded, kelvin, highest, span)
     bands = ", ".join(f"{band.position:.0f}" for band in found.bands)
     source = "dipoles of the file" if dipoles == IN_FILE else f"dipoles by {dipoles}"
@@ -202,6 +216,15 @@ def broadening(friction: float) -> float:
     from ase_atom.analysis.measures.spectra import SPEED_OF_LIGHT
 
     return friction / (2 * math.pi * SPEED_OF_LIGHT)
+
+
+def temperature_of(trajectory: Path) -> float | None:
+    """Mean temperature in K by the record beside the trajectory; None where there is none."""
+    try:
+        (molecule,) = json.loads(trajectory.with_suffix(".json").read_text())["molecules"]
+        return float(molecule["temperature_K"]["mean"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def friction_of(trajectory: Path) -> float | None:

@@ -17,6 +17,7 @@ from ase_atom.analysis.infrared import infrared
 from ase_atom.analysis.measures.infrared import with_dipoles
 from ase_atom.analysis.measures.spectra import SPEED_OF_LIGHT
 from ase_atom.cli import main
+from ase_atom.cli.spectrum import TEMPERATURE
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 
@@ -113,6 +114,12 @@ def test_absorption_from_the_command_line(tmp_path, monkeypatch, capsys) -> None
     assert (facts["window_fs"], facts["temperature_K"]) == (1000.0, KELVIN)
     assert main(words) == 2
     assert "co-infrared.png" in capsys.readouterr().err
+    np.savez("still.npz", numbers=[6, 8], positions=run.positions, times=run.times)
+    for kelvin in (TEMPERATURE, 321.0):
+        assert main(["spectrum", "still.npz", *words[2:], "--json", "--overwrite"]) == 0
+        assert json.loads(capsys.readouterr().out)["temperature_K"] == kelvin
+        record = {"molecules": [{"temperature_K": {"mean": 321.0}}]}
+        Path("still.json").write_text(json.dumps(record))
     for more, wrong in (
         (["--dipoles", "nothing"], "unknown --dipoles 'nothing'"),
         (["--dipoles", "file"], "holds no dipoles"),

@@ -64,7 +64,10 @@ def test_a_sampling_that_ended_early_goes_on_to_the_same_files(tmp_path, capsys)
     assert sample(whole, "--proposals", 8) == 0
     restart = cut / "s.restart"
     own = {"correct": f"{__name__}:Failing"}
-    # Energies are looked up once when it is tried, and once for each geometry.
+    Failing.left = 0
+    assert sample(cut, "--proposals", 7, "--restart", restart, **own) == 2
+    assert "the machine is gone" in capsys.readouterr().err
+    assert not list(cut.iterdir())
     Failing.left = 5
     assert sample(cut, "--proposals", 7, "--restart", restart, **own) == 2
     assert f"--resume {restart} goes on" in capsys.readouterr().err

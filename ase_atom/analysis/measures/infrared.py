@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
@@ -29,7 +30,10 @@ _HIGHEST = {True: 4000.0, False: 2600.0}  # cm⁻¹, with and without hydrogen
 
 
 def with_dipoles(
-    trajectory: Trajectory, calculator: Calculator, name: str = "--energy"
+    trajectory: Trajectory,
+    calculator: Calculator,
+    name: str = "--energy",
+    done: Callable[[], object] = lambda: None,
 ) -> Trajectory:
     """Return a trajectory with the dipole of every frame about its centre of mass, in e Å.
 
@@ -41,6 +45,8 @@ def with_dipoles(
         Computes dipoles.
     name
         What the calculator is called in messages.
+    done
+        Called after each frame.
 
     Raises
     ------
@@ -69,6 +75,7 @@ def with_dipoles(
                     f"{name} failed at frame {frame} of {run.name or trajectory.short_name} "
                     f"({text.splitlines()[0]})"
                 ) from error
+            done()
         runs.append(replace(run, dipoles=dipoles))
     return replace(trajectory, segments=tuple(runs))
 
