@@ -17,6 +17,7 @@ from ase_atom.analysis.inputs.velocities import position_grain
 from ase_atom.analysis.measures.spectra import (
     SPEED_OF_LIGHT,
     choose_window,
+    longest_interval,
     nyquist,
 )
 from ase_atom.analysis.measures.spectra import (
@@ -184,8 +185,8 @@ def checked_interval(trajectory: Trajectory, highest: float | None) -> tuple[flo
         raise DataError(
             f"frames of {name} are {interval:g} fs apart: wavenumbers above "
             f"{nyquist(interval):.0f} cm⁻¹ fold onto those below, and bands go up to "
-            f"{needed:.0f} cm⁻¹; write a frame every {1 / (2 * SPEED_OF_LIGHT * needed):.2g} fs or "
-            "less"
+            f"{needed:.0f} cm⁻¹; write a frame every {longest_interval(needed):g} fs or less "
+            f"(ase-atom run --frame-interval {longest_interval(needed):g}fs)"
         )
     return interval, top
 

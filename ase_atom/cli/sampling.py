@@ -16,6 +16,14 @@ from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TextColumn,
+    TimeRemainingColumn,
+)
 from torch import Tensor
 
 from ase_atom.analysis.reference_engines import make_calculator, makes_anew
@@ -23,7 +31,7 @@ from ase_atom.analysis.statistics import correlated_mean
 from ase_atom.cli.messages import is_quiet, say
 from ase_atom.cli.report import print_table
 from ase_atom.commandline import INTERRUPTED
-from ase_atom.errors import AtomError, CheckpointError, ConfigError, FallbackError, TrajectoryError
+from ase_atom.errors import CheckpointError, ConfigError, FallbackError, TrajectoryError
 from ase_atom.files import is_same_file
 from ase_atom.io import check_output, open_trajectory, read_structure
 from ase_atom.io.continuing import cut_to_whole_frames
@@ -103,6 +111,11 @@ def begin(
     if smiles is not None:
         relax(atoms, model)
     sampling = _Sampling(request, PhaseState.from_atoms([atoms]), model)
+    name = "the operator" if model.card is None else model.card.name
+    say(
+        f"{atoms.get_chemical_formula()}: {request.proposals} proposals of {request.chain} moves "
+        f"with {name}, accepted by {request.correct} at {request.temperature:g} K"
+    )
     return sampling.run(atoms, "w" if overwrite else "x", as_json)
 
 
@@ -146,6 +159,14 @@ def _request(plain: dict[str, Any], folder: Path) -> SampleRequest:
     return SampleRequest(**{**plain, **files})
 
 
+def _bar() -> Progress:
+    """A progress bar on a terminal."""
+    console = Console(stderr=True)
+    columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"))
+    disable = is_quiet() or not console.is_terminal
+    return Progress(*columns, TimeRemainingColumn(), console=console, disable=disable)
+
+
 class _Sampling:
     """A sampler with its files."""
 
@@ -182,7 +203,11 @@ class _Sampling:
                 self._kept,
             )
             self._open_harvest(mode)  # once the calculator has given its first answer
-            with open_trajectory(request.output, atoms, mode, frame_interval=1.0) as file:
+            with (
+                open_trajectory(request.output, atoms, mode, frame_interval=1.0) as file,
+                _bar() as bar,
+            ):
+                task = bar.add_task("", total=request.proposals, completed=before)
                 if first:
                     self._harvest(atoms, 0, True)
                     self._save(sampler)
@@ -195,9 +220,11 @@ class _Sampling:
                             held = np.array(self._energies[-1:]) if file.holds_energies else None
                             file.write_frames(x, None, energies=held)
                         self._harvest(atoms, number, taken)
+                        told = f"{sampler.counts.accepted} accepted"
+                        bar.update(task, completed=number, description=told)
                         if time.monotonic() - self._saved_at > SAVED_EVERY:
                             self._save(sampler)
-                except (KeyboardInterrupt, AtomError) as error:
+                except (KeyboardInterrupt, FallbackError) as error:
                     done = len(self._energies)
                     text = f"{request.output} holds {done} of {request.proposals} proposals"
                     if request.restart is not None:

@@ -16,11 +16,11 @@ from ase_atom.analysis.measures.motion import Motion
 from ase_atom.analysis.measures.pair import Pair
 from ase_atom.analysis.measures.relaxation import compare_relaxation
 from ase_atom.analysis.measures.spectra import (
-    SPEED_OF_LIGHT,
     STEP,
     Spectrum,
     autocorrelation,
     choose_window,
+    longest_interval,
     normalised,
     nyquist,
     power_spectrum,
@@ -89,7 +89,7 @@ def _compare_spectra(
             reason = (
                 f"{side.short_name} has a frame every {side.interval:g} fs, which shows "
                 f"wavenumbers up to {nyquist(side.interval):.0f} cm⁻¹ and folds higher ones onto "
-                f"these: {1 / (2 * SPEED_OF_LIGHT * highest):.2g} fs at most would do"
+                f"these: {longest_interval(highest):g} fs at most would do"
             )
         if reason:
             section.missing.append(Missing("dynamics", "vibrational spectrum", reason))

@@ -65,6 +65,13 @@ def nyquist(interval: float) -> float:
     return 1.0 / (2 * SPEED_OF_LIGHT * interval)
 
 
+def longest_interval(wavenumber: float) -> float:
+    """Longest time between frames that shows a wavenumber, fs; two digits, rounded down."""
+    exact = 1.0 / (2 * SPEED_OF_LIGHT * wavenumber)
+    digit = 1 - math.floor(math.log10(exact))
+    return math.floor(exact * 10.0**digit) / 10.0**digit
+
+
 def resolution_of(window: float) -> float:
     """Full width that a window of so many fs gives to a sharp line, cm⁻¹."""
     return _HANN_WIDTH / (SPEED_OF_LIGHT * window)
