@@ -10,6 +10,7 @@ from ase import Atoms, units
 from ase.calculators.calculator import CalculationFailed, Calculator, all_changes
 
 from ase_atom.errors import ConfigError
+from ase_atom.molecules.atoms import total_charge
 
 XTB = {"gfn2": "GFN2-xTB", "gfn1": "GFN1-xTB"}
 ACCURACY = 0.1
@@ -93,7 +94,7 @@ def load_class(module: str, attribute: str, what: str, remedy: str) -> Any:
 
 
 class KohnSham(Calculator):
-    """Restricted Kohn-Sham energies and forces of a neutral molecule through PySCF.
+    """Restricted Kohn-Sham energies and forces of a closed shell through PySCF.
 
     Coulomb integrals by density fitting; each calculation starts from the density of the one
     before.
@@ -133,6 +134,7 @@ class KohnSham(Calculator):
         molecule = gto.M(
             atom=list(zip(self.atoms.symbols, self.atoms.positions, strict=True)),
             basis=self._basis,
+            charge=total_charge(self.atoms),
             unit="Angstrom",
             verbose=0,
         )

@@ -8,7 +8,7 @@ from ase_atom.propagation import Settings, leaps
 
 
 def stride_in_steps(
-    operator: OperatorLike, settings: Settings, timestep: float
+    operator: OperatorLike, settings: Settings, timestep: float, divided: bool = False
 ) -> tuple[int, bool]:
     """Return how many time steps a stride has, and whether it is a leap's.
 
@@ -20,11 +20,13 @@ def stride_in_steps(
         Ensemble and stride.
     timestep
         fs.
+    divided
+        Whether strides are divided where jumps err too much.
 
     Raises
     ------
     ConfigError, HorizonError
         As `ase_atom.propagation.leaps.stride_in_steps`.
     """
-    stride = settings.choose_stride(operator)
+    stride = settings.choose_stride(operator, divided)
     return leaps.stride_in_steps(operator, settings.ensemble(), stride, timestep, ASE_TIME)

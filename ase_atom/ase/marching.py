@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from abc import abstractmethod
 from collections import deque
 from collections.abc import Iterator
@@ -17,6 +18,8 @@ from ase_atom.errors import ConfigError
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.state import PhaseState
 from ase_atom.units import FS
+
+_log = logging.getLogger("ase_atom")
 
 
 class MarchingDynamics(RestartableDynamics):
@@ -48,6 +51,8 @@ class MarchingDynamics(RestartableDynamics):
         ------
         BrokenStateError
             At the first step whose state is no molecule any more; observers have seen all before.
+        FallbackError
+            Where the calculator to fall back on fails; observers have seen all before.
         """
         return self._march(steps, together=False)
 
@@ -82,6 +87,8 @@ class MarchingDynamics(RestartableDynamics):
                 self.nsteps += 1
             self._show()
             self._keep(now=self.nsteps == self.max_steps)
+            if self.adaptive is not None and self.nsteps == self.max_steps:
+                _log.info("%s", self.adaptive.sentence())
             yield self.nsteps == self.max_steps
 
     def step(self) -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,9 +36,11 @@ from ase_atom.molecules.coverage import CoverageWarning
 from ase_atom.molecules.topology import atom_label
 from ase_atom.operator import OperatorCard, OperatorLike
 from ase_atom.operator.torch_settings import own_torch
-from ase_atom.propagation import Langevin, Thermostat, look_ahead, reservations
+from ase_atom.propagation import Adaptive, Langevin, Thermostat, look_ahead, reservations
 from ase_atom.propagation import Path as JumpPath
+from ase_atom.propagation.adaptive import refuse_leaps
 from ase_atom.propagation.cold_start import cold_start
+from ase_atom.propagation.divided_path import DividedPath
 from ase_atom.propagation.leaps import LeapPath
 from ase_atom.state import PhaseState
 from ase_atom.units import FS
@@ -116,9 +119,20 @@ class ATOMPropagator(MarchingDynamics):
         `run`.
     accept_error
         Go on where the jumps' expected error is so large that the run would be refused.
+    tolerance, fallback
+        Divide strides where jumps are expected to err more, and move the molecule with the forces
+        of an ASE calculator, which needs a thermostat, where even short jumps do; see
+        `ase_atom.propagation.Adaptive`. The default of ``stride`` is then the longest, 64 fs or the
+        operator's horizon.
     **kwargs
         ``trajectory``, ``logfile``, ``loginterval`` and so on, as in `ase.md`. The ending of
         ``trajectory`` sets its format, see `ase_atom.io.open_trajectory`.
+
+    Attributes
+    ----------
+    adaptive
+        Divides the strides, and counts how: its `sentence` is logged at the end of each `run`. None
+        without ``tolerance`` and ``fallback``.
 
     Raises
     ------
@@ -130,6 +144,8 @@ class ATOMPropagator(MarchingDynamics):
         For a restart file that is damaged, or not written by this class.
     CoverageError
         For a molecule, element, mass, charge, cell or constraint that the operator does not cover.
+    FallbackError
+        In a run, if the calculator fails; observers have seen all frames before.
     HorizonError
         For a stride beyond the operator's horizon.
     StateError
@@ -170,6 +186,8 @@ class ATOMPropagator(MarchingDynamics):
         restart: str | Path | None = None,
         restart_interval: int = RESTART_INTERVAL,
         accept_error: bool = False,
+        tolerance: float | None = None,
+        fallback: Any = None,
         **kwargs: Any,
     ) -> None:
         is_for_ase(kwargs.get("trajectory"))  # raises for an ending that stands for no format
@@ -186,8 +204,11 @@ class ATOMPropagator(MarchingDynamics):
         )
         self.ensemble = chosen.ensemble()
         self.operator = choose_operator(atoms, operator)
+        self.adaptive = Adaptive.asked(tolerance, fallback)
         step_length = ase_time("timestep", timestep)
-        self.steps_per_stride, leaps = stride_in_steps(self.operator, chosen, step_length)
+        self.steps_per_stride, leaps = stride_in_steps(
+            self.operator, chosen, step_length, self.adaptive is not None
+        )
         self._noise = choose_noise(rng, seed, isinstance(self.ensemble, Thermostat))
         potential = choose_potential(energy_correction, self.operator, atoms)
         self.evaluate = evaluate
@@ -200,7 +221,14 @@ class ATOMPropagator(MarchingDynamics):
         start = PhaseState.from_atoms(atoms)
         start = start.without_drift() if fixes_centre_of_mass(atoms) else start
         state = self.ensemble.prepare(start)
-        self._path = (LeapPath if leaps else JumpPath)(
+        make: Callable[..., JumpPath] = JumpPath
+        if leaps:
+            refuse_leaps(self.adaptive)
+            make = LeapPath
+        elif self.adaptive is not None:
+            self.adaptive.check(self.operator, self.ensemble, state)
+            make = partial(DividedPath, adaptive=self.adaptive)
+        self._path = make(
             self.operator,
             self.ensemble,
             state,
@@ -216,8 +244,9 @@ class ATOMPropagator(MarchingDynamics):
         self._warn(reservations(self._card, [structure_of(atoms)], self.ensemble, begins), atoms)
         if not goes_on:
             if not leaps:
-                stride = self.steps_per_stride * step_length
-                look_ahead(self.operator, state, self.ensemble, stride, accept_error)
+                accepts = accept_error or fallback is not None
+                usual = chosen.choose_stride(self.operator)
+                look_ahead(self.operator, state, self.ensemble, usual, accepts)
             if cold := cold_start(self.operator, self.ensemble, state):
                 warn(cold)
         # All is checked: only now files are opened and momenta changed.
@@ -274,11 +303,15 @@ class ATOMPropagator(MarchingDynamics):
         """Return what trajectory files note about the dynamics."""
         card = self._card
         noted: dict[str, Any] = super().todict()
-        return noted | {
-            "stride": self.steps_per_stride * self.dt,
-            "operator": card.name if card else "unnamed",
-            "ensemble": repr(self.ensemble),
-        }
+        return (
+            noted
+            | {
+                "stride": self.steps_per_stride * self.dt,
+                "operator": card.name if card else "unnamed",
+                "ensemble": repr(self.ensemble),
+            }
+            | ({} if self.adaptive is None else self.adaptive.settings())
+        )
 
     @property
     def _card(self) -> OperatorCard | None:

@@ -162,11 +162,14 @@ class ReplicaRun:
         The trajectory files, if any were asked for.
     frames
         Number of frames in each.
+    strides
+        How the time was divided, with a tolerance; else empty.
     """
 
     broken: list[BrokenStateError] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     frames: list[int] = field(default_factory=list)
+    strides: str = ""
 
 
 @known_keywords()
@@ -234,7 +237,7 @@ def propagate_replicas(
         Go on where the jumps' expected error is so large that the run would be refused.
     tolerance, fallback
         Divide strides where jumps are expected to err more, and move molecules with the forces of
-        an ASE calculator where even short jumps do; see `ase_atom.propagation.Adaptive`.
+        an ASE calculator where even short jumps do; as in `ase_atom.ATOMPropagator`.
 
     Returns
     -------
@@ -246,6 +249,8 @@ def propagate_replicas(
         As `ase_atom.ATOMPropagator`.
     ConfigError
         For a restart file of other molecules or settings, naming the first that differs.
+    FallbackError
+        If the calculator fails; the files hold all frames before.
     FileFormatError
         For a restart file that is damaged, or none of this function.
     TrajectoryError
@@ -273,8 +278,9 @@ def propagate_replicas(
     model = choose_operator(replicas[0], operator)
     for atoms in replicas[1:]:
         choose_operator(atoms, model)
+    adaptive = Adaptive.asked(tolerance, fallback)
     step_length = ase_time("timestep", timestep)
-    count, leaps = stride_in_steps(model, chosen, step_length)
+    count, leaps = stride_in_steps(model, chosen, step_length, adaptive is not None)
     state = PhaseState.from_atoms(replicas)
     files = [] if trajectory is None else numbered_files(trajectory, len(replicas))
     kept = restart_file(restart, restart_interval, "propagate_replicas", files)
@@ -292,7 +298,7 @@ def propagate_replicas(
         warn(line, CoverageWarning)
     if not (keeper.goes_on or leaps):
         accepts = accept_error or fallback is not None
-        look_ahead(model, state, ensemble, count * step_length, accepts)
+        look_ahead(model, state, ensemble, chosen.choose_stride(model), accepts)
     with own_torch(threads):
         propagator = Propagator(
             model,
@@ -303,10 +309,12 @@ def propagate_replicas(
             seed=noise if isinstance(ensemble, Thermostat) else 0,
             drop_broken=True,
             potential=choose_potential(energy_correction, model),
-            adaptive=Adaptive.asked(tolerance, fallback),
+            adaptive=adaptive,
         )
         run = ReplicaRun(propagator.broken, files)
         _march(run, propagator, replicas, keeper, steps, step_length, interval, overwrite)
+        if adaptive is not None:
+            run.strides = adaptive.sentence()
     if run.broken:
         rows = torch.tensor([error.replica for error in run.broken])
         broken = torch.zeros(len(replicas), dtype=torch.bool).index_fill(0, rows, True)

@@ -106,8 +106,9 @@ class RestartFile:
         """
         assert self.saved is not None
         self._check_molecules(state)
-        for name, value in settings.items():
-            before = self.saved["settings"][name]
+        saved = self.saved["settings"]
+        for name in dict.fromkeys([*settings, *saved]):
+            before, value = saved.get(name, "none"), settings.get(name, "none")
             if before != value:
                 raise self.refusal(f"{name} was {before} and is now {value}")
 
@@ -331,6 +332,8 @@ class BatchRestart:
             Whether or not it is due.
         """
         if self._file is None or not (now or self._file.is_due(propagator.jumps)):
+            return
+        if propagator.has_failed:  # inside a jump, from which nothing can go on
             return
         rest = {
             "steps": self._steps,

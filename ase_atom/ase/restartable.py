@@ -19,7 +19,7 @@ from ase_atom.ase.settings import NumpyNoise
 from ase_atom.ase.trajectory import ObservedTrajectory, is_for_ase
 from ase_atom.errors import FileFormatError, TrajectoryError
 from ase_atom.operator import OperatorLike
-from ase_atom.propagation import Ensemble, Thermostat
+from ase_atom.propagation import Adaptive, Ensemble, Thermostat
 from ase_atom.propagation import Path as JumpPath
 from ase_atom.state import PhaseState
 
@@ -38,6 +38,7 @@ class RestartableDynamics(MolecularDynamics):
 
     operator: OperatorLike
     ensemble: Ensemble
+    adaptive: Adaptive | None
     steps_per_stride: int
     _path: JumpPath
     _noise: NumpyNoise
@@ -90,6 +91,7 @@ class RestartableDynamics(MolecularDynamics):
         )
         words["trajectory"] = "none" if trajectory is None else relative(trajectory)
         words["loginterval"] = f"{files.get('loginterval', 1)} steps"
+        words |= {} if self.adaptive is None else self.adaptive.settings()
         self._words = words
         if self._restart.saved is None:
             return False

@@ -39,7 +39,6 @@ from ase_atom.propagation import (
     reservations,
     sample_velocities,
 )
-from ase_atom.propagation.adaptive import LONGEST
 from ase_atom.propagation.ensembles import find_ensemble
 from ase_atom.propagation.frames import exact
 from ase_atom.state import PhaseState
@@ -275,10 +274,9 @@ def simulate(
         stride=None if stride is None else _time("stride", stride),
     )
     chosen = settings.ensemble()
-    jump = usual = settings.choose_stride(model)
     adaptive = Adaptive.asked(tolerance, fallback)
-    if adaptive is not None:
-        jump = usual if stride is not None else min(LONGEST, model.horizon)
+    usual = settings.choose_stride(model)
+    jump = settings.choose_stride(model, adaptive is not None)
     interval = usual if frame_interval is None else _time("frame_interval", frame_interval)
     state = PhaseState.from_atoms([atoms])
     for line in reservations(model.card, [structure_of(atoms)], chosen):

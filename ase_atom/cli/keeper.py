@@ -51,7 +51,8 @@ class Keeper:
             self._bursts.take(frames)
         self._batch.summary.add(frames)
         jumps, every = self._batch.propagator.jumps, self._batch.request.restart_interval
-        if self._saved < 0 or jumps - self._saved >= every:
+        due = self._saved < 0 or jumps - self._saved >= every
+        if due and not self._batch.propagator.has_failed:
             self.save()
 
     def save(self) -> None:

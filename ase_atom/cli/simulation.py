@@ -36,7 +36,7 @@ from ase_atom.io.topology import names_beside
 from ase_atom.operator import OnnxEngine, OperatorLike
 from ase_atom.operator.torch_settings import set_threads
 from ase_atom.propagation import Frames, Guard, Propagator, default_stride
-from ase_atom.propagation.adaptive import LONGEST, SHORTEST
+from ase_atom.propagation.adaptive import SHORTEST
 from ase_atom.propagation.frames import exact
 from ase_atom.propagation.grid import check_count
 from ase_atom.propagation.leaps import check_leap, is_leap
@@ -229,9 +229,8 @@ def plan_of(request: RunRequest, operator: OperatorLike) -> Plan:
     """Return stride, frames and ensemble, with the time rounded up to whole frames."""
     name = operator.card.name if operator.card else str(request.operator)
     settings = request.settings
-    stride = usual = settings.choose_stride(operator)
-    if request.divides_strides and request.stride is None:
-        stride = min(LONGEST, operator.horizon)
+    usual = settings.choose_stride(operator)
+    stride = settings.choose_stride(operator, request.divides_strides)
     interval = usual if request.frame_interval is None else request.frame_interval
     if is_leap(operator, stride):
         check_leap(operator, settings.ensemble(), stride, interval)

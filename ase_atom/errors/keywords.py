@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from difflib import get_close_matches
 from functools import wraps
 from typing import ParamSpec, TypeVar
@@ -17,6 +17,7 @@ Kind = TypeVar("Kind", bound=type)
 
 def known_keywords(
     *others: str,
+    refused: Mapping[str, str] | None = None,
 ) -> Callable[[Callable[Arguments, Result]], Callable[Arguments, Result]]:
     """Make a function or an ``__init__`` refuse keywords that it does not have.
 
@@ -24,6 +25,8 @@ def known_keywords(
     ----------
     others
         Keywords that it hands on by ``**kwargs``, beside the parameters that it names.
+    refused
+        Keywords of its kin that it cannot have, and why.
 
     Raises
     ------
@@ -37,12 +40,16 @@ def known_keywords(
         named = [each.name for each in parameters if each.kind in kinds]
         known = dict.fromkeys([*named, *others])
         known.pop("self", None)
+        reasons = refused or {}
 
         @wraps(function)
         def checked(*args: Arguments.args, **kwargs: Arguments.kwargs) -> Result:
             if not kwargs.keys() <= known.keys():
                 method = function.__name__ == "__init__"
                 name = type(args[0]).__name__ if method else function.__name__
+                for keyword, reason in reasons.items():
+                    if keyword in kwargs:
+                        raise UnknownKeywordError(f"{name} takes no {keyword!r}: {reason}")
                 refuse_unknown(name, kwargs, known)
             return function(*args, **kwargs)
 

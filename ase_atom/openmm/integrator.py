@@ -44,6 +44,13 @@ from ase_atom.propagation import Thermostat, check_abilities, reservations
 from ase_atom.propagation.leaps import LeapTally, stride_in_steps
 from ase_atom.units import PS, fs_to_ps
 
+_UNDIVIDED = (
+    "OpenMM saves the start of a jump, from which its frames follow, and has no place for how the "
+    "jumps before it were judged, so no checkpoint could go on; ATOMPropagator and ase-atom run "
+    "take it"
+)
+"""Why strides are not divided here."""
+
 
 class ATOMIntegrator(openmm.CustomIntegrator):
     """Molecular dynamics by jumps of an operator, with the interface of OpenMM's integrators.
@@ -115,7 +122,7 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         For a System and a topology that do not match.
     """
 
-    @known_keywords()
+    @known_keywords(refused={"tolerance": _UNDIVIDED, "fallback": _UNDIVIDED})
     @own_torch()
     def __init__(
         self,

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from ase_atom.errors import ConfigError
+from ase_atom.errors import ConfigError, FallbackError
 from ase_atom.operator.protocol import OperatorLike
 from ase_atom.propagation.ensembles import Ensemble, Step, Thermostat
 from ase_atom.propagation.fallback import Fallback
-from ase_atom.propagation.steps import advance, finish, jump, reversible_jump
+from ase_atom.propagation.parts import SAME_TIME, Divided, Part, Span, make_part
 from ase_atom.state import PhaseState
 from ase_atom.units import format_time
 
@@ -66,7 +66,8 @@ class Adaptive:
     """
 
     def __init__(self, tolerance: float = TOLERANCE, fallback: Fallback | None = None) -> None:
-        if not (isinstance(tolerance, int | float) and 0 < tolerance <= 1):
+        number = isinstance(tolerance, int | float) and not isinstance(tolerance, bool)
+        if not (number and 0 < tolerance <= 1):
             raise ConfigError(
                 f"tolerance must be above 0 and at most 1, not {tolerance!r}: it is a relative "
                 "error, such as 0.05"
@@ -122,51 +123,86 @@ class Adaptive:
         offsets: Tensor,
         step: Step,
         alive: Tensor,
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Divided:
         """Return the frames of one stride of the grid; see `ase_atom.propagation.advance`.
 
         Molecules that are not ``alive``, ``[B]``, are not asked.
         """
-        ticks = 2 ** max(0, math.floor(math.log2(step.stride / SHORTEST) + 1e-9))
-        tick = step.stride / ticks
         instants = offsets.tolist()
-        xs, vs, done, taken = [], [], 0, 0
-        while done < ticks:
-            largest = _largest(done, ticks)
-            size, over = self._choose(operator, state, tick, largest, alive)
-            begin, end = done * tick, (done + size) * tick
-            here = [t for t in instants[taken:] if t < end - 1e-9]
-            last = taken + len(here) < len(instants) and instants[taken + len(here)] <= end + 1e-9
-            times = torch.tensor([t - begin for t in here] + [size * tick], dtype=torch.float64)
-            part = replace(step, stride=size * tick)
-            x, v = self._move(operator, ensemble, state, times, part, over)
-            count = len(here) + last
-            xs.append(x[:, :count])
-            vs.append(v[:, :count])
-            taken += count
-            finite = (torch.isfinite(x[:, -1]) & torch.isfinite(v[:, -1])).flatten(1).all(1)
-            goes_on = (finite & alive.to(finite.device))[:, None, None]
-            state = state.replace(
-                positions=torch.where(goes_on, x[:, -1], state.positions),
-                velocities=torch.where(goes_on, v[:, -1], state.velocities),
-            )
-            alive = alive & finite.cpu()
-            done += size
-        return torch.cat(xs, dim=1), torch.cat(vs, dim=1)
+        parts: list[Part] = []
+        begin = 0.0
+        while begin < step.stride - SAME_TIME:
+            part = self.part(operator, ensemble, state, step, begin, instants, alive)
+            parts.append(part)
+            if part.failure is not None:
+                break
+            state, alive, begin = part.after, part.alive, part.span.end
+        return Divided.of(parts)
+
+    def part(
+        self,
+        operator: OperatorLike,
+        ensemble: Ensemble,
+        state: PhaseState,
+        step: Step,
+        begin: float,
+        instants: Sequence[float],
+        alive: Tensor,
+    ) -> Part:
+        """Choose and make one of the jumps that a stride is divided into.
+
+        Parameters
+        ----------
+        operator, ensemble
+            What moves the molecules.
+        state
+            Where they are, ``[B, N]``.
+        step
+            The grid's.
+        begin
+            Time in the stride in fs, from which the jump starts.
+        instants
+            Times of frames in the stride in fs, rising.
+        alive
+            Molecules that count, ``[B]``.
+
+        Raises
+        ------
+        FallbackError
+            If the calculator fails before the first frame; nothing is counted then.
+        """
+        ticks = 2 ** max(0, math.floor(math.log2(step.stride / SHORTEST) + 1e-9))
+        tick, before = step.stride / ticks, self.state_dict()
+        done = round(begin / tick)
+        size, over, expected = self._choose(operator, state, tick, _largest(done, ticks), alive)
+        forces = over if self.fallback is not None else torch.zeros_like(over)
+        span = Span(done * tick, (done + size) * tick, forces, expected)
+        start = ensemble.enter(state, replace(step, stride=span.length))
+        try:
+            return make_part(operator, ensemble, self.fallback, span, start, step, instants, alive)
+        except FallbackError:
+            self.take_back(before)
+            raise
 
     def _choose(
         self, operator: OperatorLike, state: PhaseState, tick: float, largest: int, alive: Tensor
-    ) -> tuple[int, Tensor]:
-        """Return the length of the next jump in ticks, and which molecules exceed the tolerance."""
+    ) -> tuple[int, Tensor, Tensor]:
+        """Return the next jump's length in ticks, which molecules exceed the tolerance, and errors.
+
+        The errors are those of `Span.expected`.
+        """
         estimate = operator.error_estimate
         assert estimate is not None
         stretch = min(largest, 2 ** max(0, math.floor(math.log2(STRETCH / tick) + 1e-9)))
         over = torch.zeros(state.batch_size, dtype=torch.bool)
         over[self._out] = True
         over &= alive
+        asked = torch.zeros(state.batch_size, dtype=torch.int64)  # length of the jump judged last
+        expected = torch.full((state.batch_size,), math.nan, dtype=torch.float64)
         if bool(over.any()):  # those that are moved by forces already
             rows = over.nonzero().flatten()
             found = estimate(state.select(rows), stretch * tick).cpu()
+            expected[rows], asked[rows] = found.double(), stretch
             over[rows[found <= self.allowed(stretch * tick)]] = False
         rows = (alive & ~over).nonzero().flatten()
         size = stretch if bool(over.any()) else largest
@@ -177,6 +213,7 @@ class Adaptive:
         worst = 0.0
         while len(rows):
             found = estimate(state.select(rows), size * tick).cpu()
+            expected[rows], asked[rows] = found.double(), size
             fine = found <= self.allowed(size * tick)
             good += [size] * int(fine.sum())
             if bool(fine.any()):
@@ -195,7 +232,8 @@ class Adaptive:
             size, self._last, self._grows = 1, tick, False
         self._count(int(alive.sum()), int(over.sum()), size * tick)
         self._out = over.nonzero().flatten().tolist() if self.fallback is not None else []
-        return size, over
+        known = (asked == size) | (over if self.fallback is not None else False)
+        return size, over, expected.masked_fill(~known, math.nan)
 
     def _count(self, moved: int, over: int, length: float) -> None:
         """Note what moved how many molecules for a time in fs."""
@@ -214,35 +252,6 @@ class Adaptive:
         jumps then add up to the same.
         """
         return self.tolerance * min(1.0, math.sqrt(stride / STRETCH))
-
-    def _move(
-        self,
-        operator: OperatorLike,
-        ensemble: Ensemble,
-        state: PhaseState,
-        times: Tensor,
-        step: Step,
-        over: Tensor,
-    ) -> tuple[Tensor, Tensor]:
-        """Make one jump, and move with forces the molecules that exceed the tolerance."""
-        if self.fallback is None or not bool(over.any()):
-            return advance(operator, ensemble, state, times, step)
-        start = ensemble.enter(state, step)
-        rows, others = over.nonzero().flatten(), (~over).nonzero().flatten()
-        x = state.positions.new_empty((state.batch_size, len(times), *state.positions.shape[1:]))
-        v = torch.empty_like(x)
-        if len(others):
-            make = reversible_jump if ensemble.reversible else jump
-            x[others], v[others] = make(operator, start.select(others), times)
-        x[rows], v[rows], before, after = self.fallback.path(start.select(rows), times)
-
-        def potential(asked: PhaseState) -> Tensor:
-            energies = step.potential(asked).clone()
-            at_start = torch.equal(asked.positions, start.positions)
-            energies[rows] = (before if at_start else after).to(energies)
-            return energies
-
-        return finish(ensemble, start, x, v, replace(step, potential=potential))
 
     def sentence(self) -> str:
         """Say how the time was divided among strides and forces."""
@@ -277,6 +286,11 @@ class Adaptive:
             "fallback_calls": 0 if self.fallback is None else self.fallback.calls,
         }
 
+    def settings(self) -> dict[str, str]:
+        """Return what must be the same where a run goes on, in words."""
+        named = {} if self.fallback is None else {"fallback": self.fallback.name}
+        return {"tolerance": f"{self.tolerance:g}", **named}
+
     def state_dict(self) -> dict[str, Any]:
         """Return what later strides depend on, and the counts."""
         return {
@@ -298,9 +312,26 @@ class Adaptive:
         if self.fallback is not None:
             self.fallback.calls = int(saved["calls"])
 
+    def take_back(self, saved: Mapping[str, Any]) -> None:
+        """Forget what was chosen since a `state_dict`, but not the calls that it took."""
+        calls = 0 if self.fallback is None else self.fallback.calls
+        self.load_state_dict({**saved, "calls": calls})
+
     def __repr__(self) -> str:
         name = None if self.fallback is None else self.fallback.name
         return f"Adaptive(tolerance={self.tolerance:g}, fallback={name})"
+
+
+def refuse_leaps(adaptive: Adaptive | None) -> None:
+    """Refuse a tolerance of leaps.
+
+    Raises
+    ------
+    ConfigError
+        If there is one.
+    """
+    if adaptive is not None:
+        raise ConfigError("leaps have no tolerance: the thermal band judges each of them")
 
 
 def share(part: float) -> str:

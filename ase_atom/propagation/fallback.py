@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,27 @@ from ase_atom.units import AMU_A2_FS2_IN_EV
 
 TIMESTEP = 0.5
 """fs, at most."""
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Frames of molecules that were moved by forces.
+
+    Parameters
+    ----------
+    positions, velocities
+        Å and Å/fs, ``[B, T, N, 3]``.
+    before, after
+        Potential energies in eV at start and end, ``[B]``.
+    failure
+        The calculator's error, behind the frames; None if all went well.
+    """
+
+    positions: Tensor
+    velocities: Tensor
+    before: Tensor
+    after: Tensor
+    failure: FallbackError | None = None
 
 
 class Fallback:
@@ -72,6 +94,8 @@ class Fallback:
         """
         energies, forces = [], np.zeros(tuple(state.positions.shape))
         for row, atoms in enumerate(state.to_atoms()):
+            if charge := int(state.charge[row]):  # many calculators add up what the atoms have
+                atoms.set_initial_charges(np.full(len(atoms), charge / len(atoms)))
             try:
                 with users_torch():
                     energies.append(float(self._calculator.get_potential_energy(atoms)))
@@ -87,7 +111,7 @@ class Fallback:
             raise FallbackError(f"the fallback {self.name} failed (its forces are not finite)")
         return torch.tensor(energies, dtype=state.dtype), found.to(state.dtype)
 
-    def path(self, start: PhaseState, times: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def path(self, start: PhaseState, times: Tensor) -> Stretch:
         """Move by velocity Verlet (Swope et al. 1982), in equal steps of at most `TIMESTEP`.
 
         Frames between steps are on the cubic through positions and velocities of either side.
@@ -99,12 +123,11 @@ class Fallback:
         times
             Rising, fs, ``[T]``; the last is the end.
 
-        Returns
-        -------
-        positions, velocities
-            Å and Å/fs, ``[B, T, N, 3]``.
-        before, after
-            Potential energies in eV at start and end, ``[B]``.
+        Raises
+        ------
+        FallbackError
+            If the calculator fails before the first frame. Later, the frames before are returned
+            with the error.
         """
         end = float(times[-1])
         count = max(1, math.ceil(end / TIMESTEP - 1e-9))
@@ -113,13 +136,19 @@ class Fallback:
         mass = torch.where(start.mask, start.masses, 1.0)[..., None] * AMU_A2_FS2_IN_EV
         x, v = start.positions, start.velocities
         energy, force = self.forces(start)
-        before, wanted = energy, times.tolist()
+        before, wanted, failure = energy, times.tolist(), None
         frames_x: list[Tensor] = []
         frames_v: list[Tensor] = []
         for n in range(count):
             half = v + 0.5 * step * force / mass
             next_x = torch.where(mask, x + step * half, x)
-            energy, force = self.forces(start.replace(positions=next_x))
+            try:
+                energy, force = self.forces(start.replace(positions=next_x))
+            except FallbackError as error:
+                if not frames_x:
+                    raise
+                failure = error
+                break
             next_v = torch.where(mask, half + 0.5 * step * force / mass, v)
             while len(frames_x) < len(wanted) and wanted[len(frames_x)] <= (n + 1) * step + 1e-9:
                 part = (wanted[len(frames_x)] - n * step) / step
@@ -127,7 +156,7 @@ class Fallback:
                 frames_x.append(a)
                 frames_v.append(b)
             x, v = next_x, next_v
-        return torch.stack(frames_x, 1), torch.stack(frames_v, 1), before, energy
+        return Stretch(torch.stack(frames_x, 1), torch.stack(frames_v, 1), before, energy, failure)
 
 
 def _cubic(

@@ -76,6 +76,12 @@ class Frames:
         Å and Å/fs, ``[B, T, N, 3]``; not a number where `valid` is false.
     valid
         False for frames of a replica after it broke, ``[B, T]``.
+    expected
+        Expected error of the jump that a frame lies on, not a number where nobody asked,
+        ``[B, T]``; None where it is never asked.
+    strides
+        Length of that jump in fs, 0 where forces moved the molecule, ``[B, T]``; None where all
+        jumps have one length.
     """
 
     numbers: Tensor
@@ -85,6 +91,8 @@ class Frames:
     positions: Tensor
     velocities: Tensor
     valid: Tensor
+    expected: Tensor | None = None
+    strides: Tensor | None = None
 
     def __len__(self) -> int:
         """Return the number of frames T."""
@@ -111,6 +119,8 @@ class Frames:
             positions=self.positions[:, frames],
             velocities=self.velocities[:, frames],
             valid=self.valid[:, frames],
+            expected=None if self.expected is None else self.expected[:, frames],
+            strides=None if self.strides is None else self.strides[:, frames],
         )
 
     def state(self, index: int) -> PhaseState:

@@ -9,15 +9,22 @@ from fractions import Fraction
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from ase_atom.errors import BrokenStateError, ConfigError, HorizonError, StateError
+from ase_atom.errors import (
+    BrokenStateError,
+    ConfigError,
+    FallbackError,
+    HorizonError,
+    StateError,
+)
 from ase_atom.errors.keywords import known_keywords
 from ase_atom.errors.warning import warn
 from ase_atom.io.guard import reading
 from ase_atom.molecules.coverage import check_state
 from ase_atom.operator.protocol import OperatorLike, check_operator
 from ase_atom.operator.torch_settings import own_torch
-from ase_atom.propagation.adaptive import Adaptive
+from ase_atom.propagation.adaptive import Adaptive, refuse_leaps
 from ase_atom.propagation.cold_start import cold_start
 from ase_atom.propagation.ensembles import NVE, CachedPotential, Ensemble, Potential, Step
 from ase_atom.propagation.frames import Frames, Schedule, exact
@@ -124,8 +131,7 @@ class Propagator:
         leaping = is_leap(operator, stride)
         if leaping:
             check_leap(operator, self.ensemble, stride, frame_interval)
-            if adaptive is not None:
-                raise ConfigError("leaps have no tolerance: the thermal band judges each of them")
+            refuse_leaps(adaptive)
         elif stride > operator.horizon:
             raise HorizonError(
                 f"a stride of {stride:g} fs lies beyond the operator's horizon of "
@@ -154,6 +160,7 @@ class Propagator:
         self._alive = torch.ones(state.batch_size, dtype=torch.bool)
         self._end = Fraction(0)
         self._jumps = 0
+        self._failure: FallbackError | None = None
         self._pending = Frames.single(self.state)
         self._mark_broken(self._pending)
         if self.broken:
@@ -168,6 +175,11 @@ class Propagator:
     def jumps(self) -> int:
         """Number of jumps made."""
         return self._jumps
+
+    @property
+    def has_failed(self) -> bool:
+        """Whether a calculator failed inside a jump, of which some frames are there."""
+        return self._failure is not None
 
     def run(self, duration: float) -> Iterator[Frames]:
         """Go on for a time, yielding frames as they come; the first call starts with frame 0.
@@ -191,6 +203,8 @@ class Propagator:
         BrokenStateError
             Once a replica is broken (with `drop_broken`: once all are), after every good frame
             before has been yielded.
+        FallbackError
+            Once the calculator to fall back on has failed, after every frame before.
         """
         if not (math.isfinite(duration) and duration > 0):
             raise ConfigError(f"the time must be above 0 fs, not {duration:g} fs")
@@ -314,6 +328,8 @@ class Propagator:
                 yield ready
             if len(self._pending):
                 return
+            if self._failure is not None:
+                raise self._failure
             if self.broken and (not self.drop_broken or not self._alive.any()):
                 order = max if self.drop_broken else min
                 error = order(self.broken, key=lambda each: each.time)
@@ -330,6 +346,7 @@ class Propagator:
         times, offsets, wanted = self._schedule.of_jump(self._jumps)
         state = self.state
         what = self.operator, self.ensemble, state, offsets, self._step_of_grid
+        told: tuple[Tensor | None, Tensor | None] = None, None
         if self.leaping is not None:
             begins = self._jumps == 0
             positions, velocities = self.leaping.frame(
@@ -338,10 +355,15 @@ class Propagator:
         elif self.adaptive is None:
             positions, velocities = advance(*what)
         else:
-            positions, velocities = self.adaptive.advance(*what, self._alive)
+            divided = self.adaptive.advance(*what, self._alive)
+            positions, velocities = divided.positions, divided.velocities
+            told = divided.expected, divided.strides
+            self._failure = divided.failure
+        times = times[: positions.shape[1]]  # fewer where a calculator failed
+        wanted = min(wanted, len(times))
         valid = self._alive[:, None].repeat(1, len(times))
         frames = Frames(
-            state.numbers, state.masses, state.charge, times, positions, velocities, valid
+            state.numbers, state.masses, state.charge, times, positions, velocities, valid, *told
         )
         first = self._mark_broken(frames)
         # Copies, as the frames are for others to do with as they like.
@@ -350,12 +372,13 @@ class Propagator:
         )
         if self.broken:
             end = choose(self._alive.to(state.device), end, state)
-        self.state = end
         frames = frames.part(0, wanted)
         if self.broken:
             frames = frames.without_invalid() if self.drop_broken else frames.part(0, first)
         self._pending = frames
-        self._jumps += 1
+        if self._failure is None:
+            self.state = end
+            self._jumps += 1
 
     def _mark_broken(self, frames: Frames) -> int:
         """Find what broke, mark its frames as not valid, and return the earliest's index."""

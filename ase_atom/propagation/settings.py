@@ -16,6 +16,7 @@ from ase_atom.molecules.coverage import temperature_warning, untrained_molecule_
 from ase_atom.molecules.structure import Structure
 from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.protocol import OperatorLike
+from ase_atom.propagation.adaptive import LONGEST
 from ase_atom.propagation.ensembles import (
     NVE,
     Ensemble,
@@ -144,9 +145,15 @@ class Settings:
             f"thermostat: {', or '.join(ways)}"
         )
 
-    def choose_stride(self, operator: OperatorLike) -> float:
-        """Return the stride in fs that is asked for, else the operator's `default_stride`."""
-        return default_stride(operator) if self.stride is None else self._number("stride", "fs")
+    def choose_stride(self, operator: OperatorLike, divided: bool = False) -> float:
+        """Return the stride in fs that is asked for, else the operator's `default_stride`.
+
+        Of a stride that is ``divided`` where jumps err too much, the default is `LONGEST`, or the
+        horizon.
+        """
+        if self.stride is not None:
+            return self._number("stride", "fs")
+        return min(LONGEST, operator.horizon) if divided else default_stride(operator)
 
     def _name(self, setting: str) -> str:
         return self.names.get(setting, setting)

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from functools import partial
+import math
 
 import numpy as np
 import pytest
 import torch
 from ase import Atoms, units
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import Calculator
 from conftest import make_card, make_operator
+from judged import PLAIN, Judged, SpringCalculator
 from springs import SpringOperator
 
 from ase_atom.ase.replicas import propagate_replicas
 from ase_atom.cli import main
 from ase_atom.errors import ConfigError, FallbackError, TrustError
 from ase_atom.operator import save_operator
-from ase_atom.operator.trust import Calibration, estimate_error, round_trip
+from ase_atom.operator.trust import round_trip
 from ase_atom.propagation import (
     NVE,
     Adaptive,
@@ -32,43 +33,6 @@ from ase_atom.propagation import (
 )
 from ase_atom.propagation.expectation import percent
 from ase_atom.state import PhaseState
-
-PLAIN = Calibration(
-    offset=0.0,
-    weights=(1.0, 0.0, 0.0, 0.0),
-    margin=1.5,
-    strides_fs=[8.0, 16.0],
-    trained=[(0.01, 0.02), (0.03, 0.06)],
-    windows=100,
-    molecules=10,
-)
-"""Expects the error that a round trip of the positions misses."""
-
-
-class Judged(SpringOperator):
-    """Springs with a calibration; ``heating`` is an error that grows with the stride."""
-
-    @property
-    def error_estimate(self):
-        return partial(estimate_error, self, PLAIN)
-
-
-class SpringCalculator(Calculator):
-    """The same springs as an ASE calculator, which may fail at a call."""
-
-    implemented_properties = ("energy", "forces")
-
-    def __init__(self, springs: SpringOperator, fails_at: int | None = None) -> None:
-        super().__init__()
-        self.springs, self.fails_at, self.calls = springs, fails_at, 0
-
-    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
-        super().calculate(atoms, properties, system_changes)
-        self.calls += 1
-        if self.calls == self.fails_at:
-            raise RuntimeError("the self-consistent field did not converge")
-        energy, forces = self.springs.energy_and_forces(PhaseState.from_atoms(atoms))
-        self.results = {"energy": float(energy[0]), "forces": forces[0].numpy()}
 
 
 @pytest.fixture
@@ -304,6 +268,65 @@ def test_a_fallback_that_fails_stops_the_run_with_its_frames(ethanol, state) -> 
         for part in run.run(1000.0):
             given += part.times.tolist()
     assert given == [0.0, 16.0, 32.0, 48.0]
+
+
+@pytest.mark.parametrize(("stride", "interval"), [(64.0, 4.0), (64.0, 0.5), (16.0, 3.0)])
+def test_frames_before_a_failure_are_given_wherever_in_a_stride_it_is(
+    ethanol, state, stride, interval
+) -> None:
+    def given(fails_at: int | None) -> tuple[list[float], torch.Tensor]:
+        calculator = SpringCalculator(SpringOperator(ethanol), fails_at=fails_at)
+        adaptive = Adaptive(0.05, Fallback(calculator))
+        run = Propagator(
+            Judged(ethanol, heating=1.0),
+            state,
+            Langevin(300.0, 0.02),
+            stride,
+            interval,
+            seed=2,
+            adaptive=adaptive,
+        )
+        parts = []
+        try:
+            for part in run.run(192.0):
+                parts.append(part)
+        except FallbackError:
+            assert run.has_failed
+        times = [time for part in parts for time in part.times.tolist()]
+        return times, torch.cat([part.positions for part in parts], dim=1)
+
+    _, whole = given(None)
+    times, found = given(226)  # of some 66 for each 16 fs of two molecules
+    assert 54.0 - interval < times[-1] <= 55.0
+    assert times == [interval * n for n in range(len(times))]
+    torch.testing.assert_close(found, whole[:, : len(times)], rtol=0, atol=0)
+
+
+def test_a_molecule_that_breaks_between_two_frames_has_no_later_one(ethanol, state) -> None:
+    class Breaks(Judged):
+        """Ends the third jump of 4 fs of the second molecule nowhere, and no other."""
+
+        made = 0
+
+        @property
+        def error_estimate(self):
+            return lambda state, stride: torch.full((state.batch_size,), stride / 80)
+
+        def __call__(self, state, times):
+            positions, velocities = super().__call__(state, times)
+            self.made += 1
+            if self.made == 3:
+                positions[1:, -1] = math.nan
+            return positions, velocities
+
+    adaptive = Adaptive(0.1)  # 0.05 for 4 fs
+    ensemble = NVE(energy_correction=False, reversible=False)
+    run = Propagator(Breaks(ethanol), state, ensemble, 16.0, drop_broken=True, adaptive=adaptive)
+    _, positions = frames(run, 48.0)
+    assert adaptive.time == {4.0: 12.0 + 48.0}
+    assert [error.time for error in run.broken] == [16.0]
+    assert bool(torch.isnan(positions[1, 1:]).all())
+    assert bool(torch.isfinite(positions[0]).all())
 
 
 def test_what_no_fallback_can_be() -> None:
