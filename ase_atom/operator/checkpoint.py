@@ -19,6 +19,7 @@ from ase_atom.errors.keywords import known_keywords
 from ase_atom.files import replace_file
 from ase_atom.io.guard import reading
 from ase_atom.operator.base import Operator, checksum
+from ase_atom.operator.blueprint import blueprint
 from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.config import ArchitectureConfig
 from ase_atom.operator.engine.choice import Engine, check_engine, evaluated_by
@@ -151,7 +152,7 @@ def _check_shapes(config: ArchitectureConfig, tensors: Mapping[str, Tensor]) -> 
 
     Looked at without memory: settings may ask for far more of it than their file is long.
     """
-    with torch.device("meta"):
+    with blueprint():
         wanted = {key: value.shape for key, value in build_operator(config).state_dict().items()}
     for key in sorted(wanted.keys() | tensors.keys()):
         if key not in wanted or key not in tensors:

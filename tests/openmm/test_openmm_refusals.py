@@ -41,7 +41,11 @@ def topology(ethanol) -> Topology:
         ({"taut": 1}, ConfigError, "taut makes a thermostat, which needs a temperature"),
         ({"temperature": 300, "friction": 1, "taut": 1}, ConfigError, "give one of them"),
         ({"temperature": -5, "friction": 1}, ConfigError, "above 0 K, not -5"),
-        ({"tolerance": 0.05}, ConfigError, "takes no .tolerance.: OpenMM saves the start of a jump"),
+        (
+            {"tolerance": 0.05},
+            ConfigError,
+            "takes no .tolerance.: OpenMM saves the start",
+        ),
         ({"fallback": 1}, ConfigError, "takes no .fallback.: .* ATOMPropagator and ase-atom run"),
         ({"system_forces": "ignore"}, ConfigError, "'refuse' or 'report', not 'ignore'"),
     ],

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,7 @@ from safetensors.torch import save_file
 from ase_atom.errors import CheckpointError
 from ase_atom.operator import list_operators, load_operator
 from ase_atom.operator.base import checksum
+from ase_atom.operator.blueprint import blueprint
 from ase_atom.operator.checkpoint import find_operator
 
 
@@ -75,3 +78,29 @@ def test_other_safetensors_files(tmp_path, facts):
     save_file({"a": torch.zeros(2)}, path, metadata=facts or None)
     with pytest.raises(CheckpointError, match="no ase-atom operator"):
         load_operator(path)
+
+
+def test_no_compiler_is_imported_to_run_an_operator():
+    """Torch's compiler, which takes half as long to import as torch, and what comes with it."""
+    script = """
+import sys
+from ase.build import molecule
+from ase_atom import PhaseState, load_operator
+import torch
+operator = load_operator("ethanol-gfn2", "auto")
+state = PhaseState.from_atoms(molecule("CH3CH2OH"))
+operator(state, torch.tensor([16.0])), operator.energy(state)
+heavy = "torch._dynamo torch._inductor onnx pandas matplotlib mdtraj rdkit".split()
+print([name for name in heavy if name in sys.modules])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.strip()) == (0, "[]"), done.stderr
+
+
+def test_a_blueprint_has_shapes_and_no_memory():
+    with blueprint():
+        made = torch.nn.Sequential(torch.nn.Embedding(10**9, 64), torch.nn.Linear(64, 10**8))
+    assert {each.device.type for each in made.parameters()} == {"meta"}
+    assert made[0].weight.shape == (10**9, 64)

@@ -10,6 +10,7 @@ from torch import Tensor
 
 from ase_atom.errors import CoverageError
 from ase_atom.operator.base import checksum
+from ase_atom.operator.blueprint import blueprint
 from ase_atom.operator.leap.card import LeapCard
 from ase_atom.operator.leap.config import LeapConfig
 from ase_atom.operator.leap.flow import Guess, centred, sampled
@@ -66,7 +67,7 @@ class LeapDecoder:
             return None
         config = LeapConfig.model_validate_json(facts["config"])
         card = LeapCard.model_validate_json(facts["card"])
-        with torch.device("meta"):  # settings may ask for far more memory than their file is long
+        with blueprint():
             network = LeapNetwork(config)
         wanted = {key: value.shape for key, value in network.state_dict().items()}
         if wanted != {key: value.shape for key, value in weights.items()}:
