@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+_MAKERS = (torch.empty, torch.zeros, torch.ones)
 
-class _Undrawn(TorchFunctionMode):
-    """Leaves out what draws first weights.
 
-    On torch's device ``meta`` a normal distribution, of all things, imports torch's compiler, which
-    takes half as long again as torch itself.
+class _Unfilled(TorchFunctionMode):
+    """Makes tensors on torch's device ``meta``, and draws no first weights.
+
+    It is for weights alone: to compute on that device, torch imports its compiler, which takes as
+    long as torch itself. Tables of a few numbers are computed where they always are.
     """
 
     def __torch_function__(
@@ -24,9 +26,11 @@ class _Undrawn(TorchFunctionMode):
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
-        named = kwargs or {}
-        if func.__module__ == "torch.nn.init":
+        named = dict(kwargs or {})
+        if getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else named["tensor"]
+        if func in _MAKERS:
+            named["device"] = "meta"
         return func(*args, **named)
 
 
@@ -36,5 +40,5 @@ def blueprint() -> Iterator[None]:
 
     The settings in a file may ask for far more memory than the file is long.
     """
-    with torch.device("meta"), _Undrawn():
+    with _Unfilled():
         yield
