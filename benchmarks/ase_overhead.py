@@ -1,8 +1,9 @@
 """What `ATOMPropagator` costs a step beside the operator: ``python benchmarks/ase_overhead.py``.
 
 Runs of ethanol at a 0.5 fs time step and a 16 fs stride, one thread, an observer that does nothing
-every 100 steps and none, and the operator alone on the same jumps, in turn: the least processor
-time of each.
+every 100 steps and none, the jumps alone (`Path.begin`: operator, thermostat, conservation laws,
+guard), and the operator alone, in turn: the least processor time of each. What is left beside the
+jumps is the adapter's.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ def main(
             dynamics.run(2 * STEPS)
             seen = f"observer every {interval} steps" if interval else "no observer"
             calls[seen] = partial(dynamics.run, strides * STEPS)
+        calls["jumps"] = partial(_begun, dynamics, strides)
         start = PhaseState.from_atoms(atoms)
         calls["operator"] = partial(_jumps, model, start, times, strides)
         best = dict.fromkeys(calls, math.inf)
@@ -65,12 +67,21 @@ def main(
                 begin = time.thread_time()
                 call()
                 best[kind] = min(best[kind], 1e6 * (time.thread_time() - begin) / strides / STEPS)
-        alone = best.pop("operator")
+        alone, jumps = best.pop("operator"), best.pop("jumps")
         for kind, whole in best.items():
             print(
                 f"{name}, {kind}: {whole:.1f} µs a step, of which the operator {alone:.1f} µs and "
-                f"all else {whole - alone:.1f} µs"
+                f"all else {whole - alone:.1f} µs: {jumps - alone:.1f} µs in the jump, "
+                f"{whole - jumps:.1f} µs in the adapter"
             )
+
+
+def _begun(dynamics: ATOMPropagator, count: int) -> None:
+    path = dynamics._path
+    for _ in range(count):
+        last = path.positions[-1].numpy(), path.velocities[-1].numpy()
+        path.begin(dynamics._state_of(*last), dynamics._noise)
+        path.take(STEPS)
 
 
 @torch.no_grad()

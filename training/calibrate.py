@@ -82,6 +82,7 @@ def run(
         fitted = windows(fit)
         calibration = trust.fit(fitted, trust.known_to(card, fitted.molecules), command)
         print(reliability.described(calibration))
+        print(reliability.judge(calibration, fitted, _names(table)).verdicts())
     if calibration is None:
         raise ConfigError(f"{card.name} has no calibration yet: give bursts to --fit")
     if test:

@@ -16,6 +16,7 @@ from ase_atom.analysis.measures.diagnosis import Finding, diagnose
 from ase_atom.analysis.measures.dynamics import compare_dynamics
 from ase_atom.analysis.measures.pair import Pair, have_common_starts
 from ase_atom.analysis.measures.structure import compare_structure
+from ase_atom.analysis.measures.trust import add_expected_errors
 from ase_atom.analysis.molecule.coordinates import perceive
 from ase_atom.analysis.options import Options
 from ase_atom.analysis.outcome import Outcome
@@ -70,11 +71,13 @@ def compare(
     pair, sides = _pair(sides, kinetics, asked)
     dynamics, spectra = compare_dynamics(pair, kinetics.motions, sides.lacks)
     add_infrared(pair, energies, asked.infrared, dynamics)
+    heat = thermodynamics(pair, kinetics, sides.lacks, energies)
+    add_expected_errors(pair, heat)
     sections = [
         paths(pair, kinetics, sides),
         compare_structure(pair),
         dynamics,
-        thermodynamics(pair, kinetics, sides.lacks, energies),
+        heat,
         compare_conservation(pair, kinetics.motions, kinetics.ensembles),
     ]
     lines = judge([line for section in sections for line in section.lines])

@@ -61,6 +61,8 @@ class Panel:
     log_x: bool = False
     log_y: bool = False
     ticks: tuple[str, ...] = ()
+    shaded: tuple[tuple[float, float], ...] = ()
+    """Stretches of x that are coloured; the caption says what they are."""
 
 
 @dataclass(frozen=True)

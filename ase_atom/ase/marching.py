@@ -16,6 +16,7 @@ from ase_atom.ase.restartable import RestartableDynamics
 from ase_atom.ase.settings import computes, differs
 from ase_atom.errors import ConfigError
 from ase_atom.operator.torch_settings import own_torch
+from ase_atom.propagation.divided_path import DividedPath
 from ase_atom.state import PhaseState
 from ase_atom.units import FS
 
@@ -43,6 +44,18 @@ class MarchingDynamics(RestartableDynamics):
         self, positions: NDArray[np.float64], velocities: NDArray[np.float64]
     ) -> PhaseState:
         """Return the state of numbers that are known to be in order, in Å and Å/fs."""
+
+    @property
+    def told(self) -> tuple[float | None, float | None]:
+        """Expected error and stride in fs of the jump that the atoms lie on, where it is known.
+
+        With a tolerance; the stride is 0 where a calculator's forces moved the atoms.
+        """
+        path = self._path
+        if not isinstance(path, DividedPath) or path.told is None or path.place == path.first:
+            return None, None
+        error, stride = (float(each[path.place - path.first - 1]) for each in path.told)
+        return error, stride
 
     def irun(self, steps: int = 50) -> Iterator[bool]:
         """Run some steps as a generator, which yields after each whether it was the last.

@@ -134,6 +134,11 @@ class ReplicaFiles:
             first = min(max(self._there[row] - self._given[row], 0), count)
             self._given[row] += count
             if first < count:
+                told = frames.expected, frames.strides
+                errors, strides = (
+                    None if each is None or not writer.holds_energies else each[row, first:count]
+                    for each in told
+                )
                 writer.write_frames(
                     frames.positions[row, first:count, :size].cpu().numpy(),
                     frames.velocities[row, first:count, :size].cpu().numpy(),
@@ -141,6 +146,8 @@ class ReplicaFiles:
                     energies=None
                     if energies is None or not writer.holds_energies
                     else energies[row, first:count].numpy(),
+                    expected_errors=None if errors is None else errors.numpy(),
+                    strides=None if strides is None else strides.numpy(),
                 )
 
     def __enter__(self) -> ReplicaFiles:

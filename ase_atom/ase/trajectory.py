@@ -117,7 +117,9 @@ class ObservedTrajectory:
             self._origin = 0.0 if self._given else self._dynamics.get_time() / FS
         if self._given >= self._there:
             interval = self.writer.frame_interval or 0.0
-            self.writer.write(atoms, time=self._origin + interval * self._since_origin)
+            error, stride = getattr(self._dynamics, "told", (None, None))
+            time = self._origin + interval * self._since_origin
+            self.writer.write(atoms, time=time, expected_error=error, stride=stride)
         self._given += 1
         self._since_origin += 1
 

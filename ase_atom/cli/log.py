@@ -32,6 +32,8 @@ COLUMNS = (
     "total_eV",
     "temperature_K",
 )
+OF_DIVIDED = ("expected_error", "stride_fs")
+"""More columns of divided strides: of the jump that a frame lies on; 0 fs where forces moved it."""
 OF_LEAPS = ("raw_potential_eV", "redrawn")
 """More columns of leaps: energy of the sample before it settled, and samples not kept before it."""
 
@@ -53,6 +55,8 @@ class EnergyLog:
         Replace a file that exists.
     leaps
         Whether frames are leaps, which have the columns `OF_LEAPS`.
+    divided
+        Whether strides are divided where jumps err, which have the columns `OF_DIVIDED`.
     size
         Bytes of a log to go on with; rows behind are cut off. None begins a new one.
 
@@ -71,10 +75,11 @@ class EnergyLog:
         overwrite: bool = False,
         size: int | None = None,
         leaps: bool = False,
+        divided: bool = False,
     ) -> None:
         self.path, self._names, self._ensemble = path, names, ensemble
-        self._leaps = leaps
-        columns = COLUMNS + OF_LEAPS if leaps else COLUMNS
+        self._leaps, self._divided = leaps, divided
+        columns = COLUMNS + OF_LEAPS * leaps + OF_DIVIDED * divided
         if size is not None:
             check_file(path, "log")
         try:
@@ -132,6 +137,7 @@ class EnergyLog:
                             "" if energy is None else f"{energy + moving:.6f}",
                             f"{kelvin[replica][frame]:.3f}",
                             *self._of_leap(last if frame == len(times) - 1 else None, replica),
+                            *self._of_jump(frames, replica, frame),
                         )
                     )
         self._put(rows)
@@ -143,6 +149,14 @@ class EnergyLog:
             return "", ""
         raw = float(last.raw[replica])
         return "" if math.isnan(raw) else f"{raw:.6f}", str(int(last.redrawn[replica]))
+
+    def _of_jump(self, frames: Frames, replica: int, frame: int) -> tuple[str, ...]:
+        if not self._divided:
+            return ()
+        if frames.expected is None or frames.strides is None:  # the first frame lies on no jump
+            return "", ""
+        error = float(frames.expected[replica, frame])
+        return "" if math.isnan(error) else f"{error:.4g}", f"{frames.strides[replica, frame]:g}"
 
     def _put(self, rows: Sequence[Sequence[str]]) -> None:
         text = io.StringIO()

@@ -338,6 +338,7 @@ def _log(batch: Batch) -> EnergyLog:
         batch.request.overwrite,
         batch.log_size,
         batch.plan.leaps,
+        batch.propagator.adaptive is not None,
     )
 
 

@@ -17,6 +17,8 @@ from ase_atom.io.frames import FrameBlock
 from ase_atom.units import parse_time, velocities_from_ase, velocities_to_ase
 
 TIME = "time_fs"
+EXPECTED, STRIDE = "expected_error", "stride_fs"
+"""What a frame says of the jump that it lies on, see `FrameBlock`."""
 """Where frames keep their time in ``atoms.info``."""
 
 _HELD = ("numbers", "positions", "momenta", "masses")
@@ -46,6 +48,9 @@ def to_atoms(
         atoms.set_velocities(velocities_to_ase(block.velocities[frame]))
     if block.times is not None:
         atoms.info[TIME] = float(block.times[frame])
+    for name, values in ((EXPECTED, block.expected_errors), (STRIDE, block.strides)):
+        if values is not None and np.isfinite(values[frame]):
+            atoms.info[name] = float(values[frame])
     results: dict[str, float | np.ndarray] = {}
     if block.energies is not None and np.isfinite(block.energies[frame]):
         results["energy"] = float(block.energies[frame])
@@ -117,7 +122,8 @@ def left_out(atoms: Atoms) -> list[str]:
         and not (name == "free_energy" and energy is not None and results[name] == energy)
     ]
     # A word without a value is part of a comment.
-    names += [str(k) for k, v in atoms.info.items() if k != TIME and v is not True]
+    told = (TIME, *(name for name in (EXPECTED, STRIDE) if _number(atoms, name) is not None))
+    names += [str(k) for k, v in atoms.info.items() if k not in told and v is not True]
     names += ["constraints"] * bool(atoms.constraints)
     return names
 
@@ -145,7 +151,17 @@ def to_block(frames: Sequence[Atoms], atom_count: int) -> FrameBlock:
     energies = _gathered([found.get("energy") for found in results], np.nan)
     forces = _gathered([found.get("forces") for found in results], none)
     positions = np.array([atoms.positions for atoms in frames])
-    return FrameBlock(positions, velocities, times, cells, energies, forces, pbc)
+    errors, strides = (
+        _gathered([_number(atoms, name) for atoms in frames], np.nan) for name in (EXPECTED, STRIDE)
+    )
+    return FrameBlock(positions, velocities, times, cells, energies, forces, pbc, errors, strides)
+
+
+def _number(atoms: Atoms, name: str) -> float | None:
+    """Return a number of the atoms' info, None where it has none of the name."""
+    value = atoms.info.get(name)
+    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
+    return float(value) if is_number else None
 
 
 def _gathered(parts: Sequence[Any], missing: Any) -> np.ndarray | None:

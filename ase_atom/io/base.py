@@ -114,7 +114,14 @@ class TrajectoryWriter(ABC):
                 raise
             raise self._failed(error) from error
 
-    def write(self, atoms: Atoms | None = None, *, time: float | None = None) -> None:
+    def write(
+        self,
+        atoms: Atoms | None = None,
+        *,
+        time: float | None = None,
+        expected_error: float | None = None,
+        stride: float | None = None,
+    ) -> None:
         """Append one frame; made for ``dyn.attach(writer.write, interval=10)``.
 
         Energy and forces that the calculator has at hand are stored where the format holds them;
@@ -127,6 +134,9 @@ class TrajectoryWriter(ABC):
             now.
         time
             In fs; by default one frame interval after the frame before.
+        expected_error, stride
+            Of the jump that the frame lies on, see `FrameBlock`, for the formats that hold
+            energies.
 
         Raises
         ------
@@ -135,9 +145,11 @@ class TrajectoryWriter(ABC):
         """
         # Optimisers hand over what is optimised, which need not be the atoms themselves.
         for image in (self.atoms if atoms is None else atoms).iterimages():
-            self._write_atoms(image, time)
+            self._write_atoms(image, time, expected_error, stride)
 
-    def _write_atoms(self, atoms: Atoms, time: float | None) -> None:
+    def _write_atoms(
+        self, atoms: Atoms, time: float | None, error: float | None, stride: float | None
+    ) -> None:
         if not np.array_equal(atoms.numbers, self.numbers):
             raise TrajectoryError(
                 f"{self.path} holds {len(self.numbers)} atoms, {formula(self.numbers)}; these are "
@@ -159,6 +171,8 @@ class TrajectoryWriter(ABC):
                 energies,
                 forces,
                 atoms.pbc[None] if periodic else None,
+                None if error is None else np.array([error]),
+                None if stride is None else np.array([stride]),
             ),
             counted=time is None,
         )
@@ -172,6 +186,8 @@ class TrajectoryWriter(ABC):
         cells: np.ndarray | None = None,
         energies: np.ndarray | None = None,
         forces: np.ndarray | None = None,
+        expected_errors: np.ndarray | None = None,
+        strides: np.ndarray | None = None,
     ) -> None:
         """Append frames.
 
@@ -185,6 +201,9 @@ class TrajectoryWriter(ABC):
             Cell vectors in Å, ``[T, 3, 3]``; by default those of the atoms, if periodic.
         energies, forces
             eV, ``[T]``, and eV/Å, ``[T, N, 3]``, for the formats that hold them.
+        expected_errors, strides
+            Of the jumps that the frames lie on, ``[T]``, see `FrameBlock`, for the formats that
+            hold energies.
 
         Raises
         ------
@@ -203,6 +222,8 @@ class TrajectoryWriter(ABC):
             ("forces", forces, (count, *shape)),
             ("cells", cells, (count, 3, 3)),
             ("energies", energies, (count,)),
+            ("expected errors", expected_errors, (count,)),
+            ("strides", strides, (count,)),
             ("times", times, (count,)),
         ):
             if array is not None and np.shape(array) != expected:
@@ -222,6 +243,8 @@ class TrajectoryWriter(ABC):
             None if energies is None else np.asarray(energies),
             None if forces is None else np.asarray(forces),
             np.repeat(self.pbc[None], count, axis=0) if self.periodic else None,
+            None if expected_errors is None else np.asarray(expected_errors),
+            None if strides is None else np.asarray(strides),
         )
         self.write_block(block, counted=times is None)
 

@@ -34,6 +34,12 @@ class FrameBlock:
         eV/Å, ``[T, N, 3]``, not a number where they are missing; None if all are.
     pbc
         Along which cell vectors frames repeat, ``[T, 3]``; None if along all that there are.
+    expected_errors
+        Expected error of the jump that a frame lies on, ``[T]``, not a number where it is unknown;
+        None if all are.
+    strides
+        Length of that jump in fs, 0 where a calculator's forces moved the molecule, ``[T]``; as
+        ``expected_errors``.
     """
 
     positions: np.ndarray
@@ -43,6 +49,8 @@ class FrameBlock:
     energies: np.ndarray | None = None
     forces: np.ndarray | None = None
     pbc: np.ndarray | None = None
+    expected_errors: np.ndarray | None = None
+    strides: np.ndarray | None = None
 
     @property
     def known_times(self) -> np.ndarray:

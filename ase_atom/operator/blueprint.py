@@ -10,6 +10,7 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 _MAKERS = (torch.empty, torch.zeros, torch.ones)
+_DRAWS = (torch.Tensor.normal_, torch.Tensor.uniform_)
 
 
 class _Unfilled(TorchFunctionMode):
@@ -27,7 +28,7 @@ class _Unfilled(TorchFunctionMode):
         kwargs: Mapping[str, Any] | None = None,
     ) -> Any:
         named = dict(kwargs or {})
-        if getattr(func, "__module__", None) == "torch.nn.init":
+        if func in _DRAWS or getattr(func, "__module__", None) == "torch.nn.init":
             return args[0] if args else named["tensor"]
         if func in _MAKERS:
             named["device"] = "meta"

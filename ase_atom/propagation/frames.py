@@ -159,12 +159,18 @@ class Frames:
         """Return consecutive parts as one."""
         if len(parts) == 1:
             return parts[0]
+        told: dict[str, Tensor | None] = {}
+        for name in ("expected", "strides"):
+            values = [getattr(part, name) for part in parts]
+            known = all(value is not None for value in values)
+            told[name] = torch.cat(values, dim=1) if known else None
         return replace(
             parts[0],
             times=torch.cat([part.times for part in parts]),
             positions=torch.cat([part.positions for part in parts], dim=1),
             velocities=torch.cat([part.velocities for part in parts], dim=1),
             valid=torch.cat([part.valid for part in parts], dim=1),
+            **told,
         )
 
     @classmethod

@@ -107,7 +107,7 @@ class Divided:
         expected, strides = [], []
         for part in parts:
             span, count = part.span, part.positions.shape[1]
-            lengths = torch.where(span.forces, 0.0, span.length)
+            lengths = torch.full_like(span.expected, span.length).masked_fill(span.forces, 0.0)
             expected.append(span.expected[:, None].expand(-1, count))
             strides.append(lengths[:, None].expand(-1, count))
         return cls(

@@ -41,7 +41,7 @@ SIMPLE = 10**4
 
 ROUNDING = Fraction(1, 10**9)
 
-_PENDING = ("times", "positions", "velocities", "valid")
+_PENDING = ("times", "positions", "velocities", "valid", "expected", "strides")
 
 
 class Propagator:
@@ -245,7 +245,11 @@ class Propagator:
             "jumps": self._jumps,
             "end": str(self._end),
             "frames_given": self.frames_given,
-            "pending": {name: getattr(self._pending, name) for name in _PENDING},
+            "pending": {
+                name: value
+                for name in _PENDING
+                if (value := getattr(self._pending, name)) is not None
+            },
             "broken": [described_error(error) for error in self.broken],
             "noise": noise.state_dict(),
             "potential": self._potential.state_dict(),
@@ -303,7 +307,8 @@ class Propagator:
         first = self._guard.start.replace(positions=saved["first"])
         state = self.state.replace(positions=saved["positions"], velocities=saved["velocities"])
         pending = replace(
-            Frames.single(state), **{name: saved["pending"][name] for name in _PENDING}
+            Frames.single(state),
+            **{name: saved["pending"][name] for name in _PENDING if name in saved["pending"]},
         )
         self._keepable_noise().load_state_dict(saved["noise"])
         self._potential.load_state_dict(saved["potential"], state)

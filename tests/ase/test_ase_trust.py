@@ -9,6 +9,7 @@ import pytest
 import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator
+from ase.io import read
 from ase_dynamics import FS, record, thermal
 from judged import Judged, SpringCalculator
 from springs import SpringOperator
@@ -285,3 +286,29 @@ def test_a_fallback_is_refused_in_nve_and_a_tolerance_without_a_calibration(
         ATOMLangevin(
             thermal(ethanol.copy()), FS, operator=Judged(ethanol), fallback=calculator, **LANGEVIN
         )
+
+
+def test_frames_say_what_was_expected_of_their_jump(ethanol, tmp_path) -> None:
+    operator = Moody(ethanol)
+    dyn = ATOMLangevin(
+        thermal(ethanol.copy()),
+        FS,
+        operator=operator,
+        tolerance=0.03,
+        fallback=SpringCalculator(SpringOperator(ethanol)),
+        trajectory=tmp_path / "run.extxyz",
+        **LANGEVIN,
+    )
+    told = []
+    dyn.attach(lambda: told.append(dyn.told), interval=1)
+    dyn.run(256)
+    frames = read(tmp_path / "run.extxyz", ":")
+    assert "expected_error" not in frames[0].info
+    assert [frame.info["stride_fs"] for frame in frames[1:]] == [stride for _, stride in told[1:]]
+    errors = [frame.info["expected_error"] for frame in frames[1:]]
+    np.testing.assert_allclose(errors, [error for error, _ in told[1:]], rtol=1e-6)
+    for stride, time in dyn.adaptive.time.items():
+        assert sum(each.info["stride_fs"] == stride for each in frames[1:]) == time
+    for frame in frames[1:]:
+        good = frame.info["expected_error"] <= dyn.adaptive.allowed(frame.info["stride_fs"] or 16)
+        assert good == (frame.info["stride_fs"] > 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import math
 
 import numpy as np
@@ -9,6 +10,7 @@ import pytest
 import torch
 from ase import Atoms, units
 from ase.calculators.calculator import Calculator
+from ase.io import read
 from conftest import make_card, make_operator
 from judged import PLAIN, Judged, SpringCalculator
 from springs import SpringOperator
@@ -127,6 +129,31 @@ def test_the_command_line_refuses_and_goes_on_if_told(tmp_path, ethanol, capsys)
     assert not (tmp_path / "o.dcd").exists()
     assert main([str(each) for each in [*common, "--accept-error"]]) == 0
     assert "warning: expected error of a 16 fs jump" in capsys.readouterr().err
+
+
+def test_log_and_frames_say_what_was_expected_also_of_a_resumed_run(
+    tmp_path, ethanol, capsys
+) -> None:
+    operator = make_operator(strength=0.003)
+    operator.card = make_card(calibration=PLAIN)
+    file = save_operator(operator, tmp_path / "tiny.safetensors")
+    ethanol.write(tmp_path / "ethanol.xyz")
+    out, log = tmp_path / "o.extxyz", tmp_path / "o.csv"
+    common = ["run", tmp_path / "ethanol.xyz", "-o", out, "--operator", file, "--log", log]
+    common += ["--temperature", 300, "--uncorrected", "--no-equilibration", "--accept-error"]
+    common += ["--tolerance", 1, "--stride", "16fs", "--frame-interval", "4fs"]
+    common += ["--restart", tmp_path / "o.restart", "--time", "24fs"]
+    assert main([str(each) for each in common]) == 0
+    assert main(["run", "--resume", str(tmp_path / "o.restart"), "--time", "48fs"]) == 0
+    with log.open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    frames = read(out, ":")
+    assert len(rows) == len(frames) == 13
+    assert rows[0]["expected_error"] == rows[0]["stride_fs"] == ""
+    for row, frame in zip(rows[1:], frames[1:], strict=True):
+        assert float(row["stride_fs"]) == frame.info["stride_fs"]
+        assert float(row["expected_error"]) == pytest.approx(frame.info["expected_error"], rel=1e-3)
+    assert "strides: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ase_atom.molecules.topology import canonical
 from ase_atom.operator.trust import FEATURES, Calibration
+from ase_atom.propagation.expectation import DOUBTFUL, HOPELESS
 from training.auditing.trust import Windows, estimates, rank
 
 MAIN = 16.0
@@ -93,9 +94,30 @@ class Reliability:
                 f"{rank(expected, true):.2f}, median error {middle:.3f}; in the lower half of "
                 f"estimates with more than twice that: {', '.join(missed) or 'none'}.",
             ]
+            lines += ["", self.verdicts()]
         lines += ["", f"| molecule | set | expected at {MAIN:g} fs | error |", "|---|---|---|---|"]
         lines += [f"| {name} | {kind} | {a:.3f} | {b:.3f} |" for name, kind, a, b in found]
         return "\n".join(lines)
+
+    def verdicts(self) -> str:
+        """A table of what a run says of the molecules, beside how they err."""
+        found = self.molecules()
+        rows = [
+            f"| at {MAIN:g} fs | molecules | RMS error, median | at least | "
+            f"more than {DOUBTFUL:.0%} |",
+            "|---|---|---|---|---|",
+        ]
+        ends = [0.0, DOUBTFUL, HOPELESS, np.inf]
+        for what, (low, high) in zip(
+            ("taken", "warned of", "refused"), pairwise(ends), strict=True
+        ):
+            true = np.array([row[3] for row in found if low <= row[2] < high])
+            if len(true):
+                rows.append(
+                    f"| {what} | {len(true)} | {np.median(true):.3f} | {true.min():.3f} | "
+                    f"{(true > DOUBTFUL).sum()} |"
+                )
+        return "\n".join(rows)
 
     def draw(self, folder: Path) -> Path:
         """Draw errors against estimates, one point a window, and return the picture."""

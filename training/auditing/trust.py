@@ -26,6 +26,9 @@ STRIDES = (4.0, 8.0, 16.0, 32.0, 64.0)
 STARTS = 8
 """In each held-out burst of a fine-tuning."""
 
+UNKNOWN = 10
+"""Molecules that an operator was not trained on, from which the bound is taken from them alone."""
+
 LEAST = 20
 """Windows from which a calibration says something."""
 
@@ -127,7 +130,8 @@ def fit(windows: Windows, trained: Iterable[str], command: str = "") -> Calibrat
     """Fit a calibration by least squares of logarithms, with no weight below zero.
 
     Each molecule counts as much as any other. The margin is the ninetieth percentile of error over
-    estimate of molecules left out in turn, a fifth of them at a time.
+    estimate of molecules left out in turn, a fifth of them at a time: of those that the operator
+    was not trained on, if there are at least `UNKNOWN`, since trained ones err less than expected.
 
     Parameters
     ----------
@@ -149,13 +153,15 @@ def fit(windows: Windows, trained: Iterable[str], command: str = "") -> Calibrat
         offset, weights = _line(windows.take(~away))
         left_out[away] = windows.errors[away] / _apply(offset, weights, windows.features[away])
     offset, weights = _line(windows)
-    known = windows.of(trained)
-    known = known if len(known) else windows
+    is_known = np.isin(windows.molecules, list(trained))
+    known = windows.take(is_known) if is_known.any() else windows
+    judges = ~is_known if len(set(windows.molecules[~is_known])) >= UNKNOWN else is_known | True
+    margin = float(_quantile(left_out[judges], _weights(windows)[judges], 0.9))
     strides = sorted(set(windows.strides.tolist()))
     return Calibration(
         offset=round(offset, 4),
         weights=tuple(round(float(weight), 4) for weight in weights),
-        margin=round(max(1.0, float(_quantile(left_out, _weights(windows), 0.9))), 3),
+        margin=round(max(1.0, margin), 3),
         strides_fs=strides,
         trained=[_range(known.take(known.strides == one), offset, weights) for one in strides],
         windows=len(windows),

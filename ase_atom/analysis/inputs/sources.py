@@ -16,6 +16,7 @@ from ase_atom.analysis.inputs.bursts import read_bursts
 from ase_atom.analysis.inputs.trajectory import EVEN, Segment, Trajectory, split_runs
 from ase_atom.errors import DataError
 from ase_atom.io.bursts import is_bursts
+from ase_atom.io.frames import FrameBlock
 from ase_atom.io.guard import check_file
 from ase_atom.molecules.coverage import MASS_TOLERANCE
 
@@ -173,10 +174,24 @@ def _read_frames(path: Path, topology: Atoms | str | Path | None) -> Trajectory:
         _concatenated(blocks, "velocities"),
         _concatenated(blocks, "times"),
         energies=_concatenated(blocks, "energies"),
+        expected_errors=_with_gaps(blocks, "expected_errors"),
+        strides=_with_gaps(blocks, "strides"),
         name=str(path),
     )
     runs, more = split_runs(whole)
     return Trajectory(str(path), numbers, masses, tuple(runs), {}, (*notes, *more), names=names)
+
+
+def _with_gaps(blocks: Sequence[FrameBlock], name: str) -> np.ndarray | None:
+    """Return a number of each frame, not a number where there is none; None if there are none."""
+    parts = [getattr(block, name) for block in blocks]
+    if all(part is None for part in parts):
+        return None
+    filled = [
+        np.full(len(block), np.nan) if part is None else part
+        for block, part in zip(blocks, parts, strict=True)
+    ]
+    return np.concatenate(filled).astype(np.float64)
 
 
 def _concatenated(blocks: Sequence[object], name: str) -> np.ndarray | None:

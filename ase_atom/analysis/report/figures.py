@@ -25,6 +25,7 @@ COLOURS = {
     "expected": "#444444",
     "difference": "#009E73",
 }
+_SHADE = "#F0E442"  # of the same palette
 _DOTS_PER_INCH = 130
 _MOST_POINTS = 800  # of a curve in a picture; its table has all
 _APART = 0.014  # of the axis's length, between the names of neighbouring marks
@@ -60,6 +61,8 @@ def draw(plot: Plot) -> Figure:
 def _draw_panel(axis: Axes, panel: Panel) -> None:
     for curve in panel.curves:
         _draw_curve(axis, _thinned(curve, panel.log_x))
+    for first, last in panel.shaded:
+        axis.axvspan(first, last, color=_SHADE, alpha=0.35, lw=0, zorder=0)
     for mark in panel.marks:
         put = axis.axvline if mark.along == "x" else axis.axhline
         put(mark.value, color="#777777", linewidth=0.8, linestyle=":", zorder=0)
