@@ -1,14 +1,15 @@
 """What an engine costs beside torch: ``python benchmarks/engines.py``.
 
-One thread, whose own time is measured. Every row is measured in turn with torch in the same run,
-and gives the least time of many calls: so ratios hold on a machine that has other work, and times
-only on a quiet one.
+One thread, whose own time is measured. In every row each engine makes a few calls in turn, as it
+makes them one after another in a run, and the least time counts: so ratios hold on a machine that
+has other work, and times only on a quiet one.
 """
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 
 import numpy as np
 import torch
@@ -28,6 +29,8 @@ MOLECULES = {
     "aspirin": ("CC(=O)Oc1ccccc1C(=O)O", "tg80-gfn2"),
     "ibuprofen": ("CC(C)Cc1ccc(cc1)C(C)C(=O)O", "tg80-gfn2"),
 }
+ENGINES = ("torch", "onnx", *(("numba",) if find_spec("numba") else ()))
+IN_TURN = 4
 FRAMES = torch.linspace(2, 16, 8, dtype=torch.float64)
 ENSEMBLES = {
     "Langevin": Langevin(energy_correction=True),
@@ -54,9 +57,10 @@ def least(calls: dict[str, Callable[[], object]], repeats: int) -> dict[str, flo
     best = dict.fromkeys(calls, np.inf)
     for _ in range(repeats):
         for name, call in calls.items():
-            start = time.thread_time()
-            call()
-            best[name] = min(best[name], 1e3 * (time.thread_time() - start))
+            for _ in range(IN_TURN):
+                start = time.thread_time()
+                call()
+                best[name] = min(best[name], 1e3 * (time.thread_time() - start))
     return best
 
 
@@ -77,18 +81,17 @@ def main(
     """Print a table of times, and of their ratios to torch's."""
     torch.set_num_threads(1)
     table = Table(title="ms, least of many calls; one thread")
-    for column in ("molecule", "operator", "atoms", "batch", "what", "torch", "onnx", "ratio"):
-        table.add_column(
-            column, justify="right" if column in ("torch", "onnx", "ratio") else "left"
-        )
+    ratios = [f"{engine}/torch" for engine in ENGINES[1:]]
+    for column in ("molecule", "operator", "atoms", "batch", "what", *ENGINES, *ratios):
+        table.add_column(column, justify="right" if "torch" in column else "left")
     for name, (smiles, operator) in MOLECULES.items():
         if only and name not in only.split(","):
             continue
-        engines = {engine: load_operator(operator, engine) for engine in ("torch", "onnx")}
+        engines = {engine: load_operator(operator, engine) for engine in ENGINES}
         for batch in map(int, batches.split(",")):
             state = PhaseState.from_atoms(molecule(smiles)).repeat(batch)
             state = sample_velocities(state, 300.0, torch.Generator().manual_seed(0))
-            count = max(5, repeats // batch)
+            count = max(2, repeats // batch // IN_TURN)
             kinds: dict[str, Callable[[OperatorLike], Callable[[], object]]] = {
                 "jump, 8 frames": lambda e, s=state: lambda: jump(e, s, FRAMES),
                 "energy": lambda e, s=state: lambda: e.energy(s),
@@ -101,10 +104,10 @@ def main(
                 found = least(calls, count)
                 table.add_row(
                     name, operator, str(state.numbers.shape[1]), str(batch), what,
-                    f"{found['torch']:.2f}", f"{found['onnx']:.2f}",
-                    f"{found['onnx'] / found['torch']:.2f}",
+                    *(f"{found[engine]:.2f}" for engine in ENGINES),
+                    *(f"{found[engine] / found['torch']:.2f}" for engine in ENGINES[1:]),
                 )  # fmt: skip
-    Console(width=100).print(table)
+    Console(width=120).print(table)
 
 
 if __name__ == "__main__":

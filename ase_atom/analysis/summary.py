@@ -55,6 +55,7 @@ class RunSummary:
         self.ensemble = ensemble
         self.frames = 0
         self._waiting: list[Frames] = []
+        self._count = 0
         self._done = 0.0
         settling = 0.0
         if isinstance(ensemble, Thermostat) and duration is not None:
@@ -97,7 +98,8 @@ class RunSummary:
         """Take in consecutive frames."""
         self.frames += len(frames)
         self._waiting.append(frames)
-        if sum(map(len, self._waiting)) >= _TOGETHER:
+        self._count += len(frames)
+        if self._count >= _TOGETHER:
             self._take_in()
 
     @property
@@ -109,7 +111,7 @@ class RunSummary:
         """Measure the frames that wait, all at once."""
         if not self._waiting:
             return
-        frames, self._waiting = Frames.joined(self._waiting), []
+        frames, self._waiting, self._count = Frames.joined(self._waiting), [], 0
         valid = frames.valid.to(frames.positions.device)
         overall = self.ensemble.temperature(frames.flat()).view(valid.shape).cpu().numpy()
         good, times = frames.valid.cpu().numpy(), frames.times.cpu().numpy()

@@ -96,7 +96,7 @@ class Frames:
 
     def __len__(self) -> int:
         """Return the number of frames T."""
-        return len(self.times)
+        return self.times.shape[0]
 
     def part(self, start: int, stop: int) -> Frames:
         """Return the frames from `start` up to, not including, `stop`."""

@@ -24,7 +24,7 @@ class Kernel(ABC):
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
-        self._blas = ThreadpoolController().select(user_api="blas")
+        self._blas = ThreadpoolController().select(user_api="blas").lib_controllers
 
     @abstractmethod
     def outputs(self, constant: Arrays, moving: Arrays) -> list[NDArray[Any]]:
@@ -41,17 +41,24 @@ class Kernel(ABC):
     def __call__(self, constant: Arrays, moving: Arrays) -> list[NDArray[Any]]:
         """Evaluate a batch; see `Session`."""
         out = self.outputs(constant, moving)
-        count = len(moving["x"])
-        # A product of BLAS's is too small for threads of its own.
-        with self._blas.limit(limits=1):
-            if self._threads == 1 or count == 1:
-                for row in range(count):
-                    self.evaluate(constant, moving, row, out)
-                return out
-            with ThreadPoolExecutor(self._threads) as pool:
-                work = [
-                    pool.submit(self.evaluate, constant, moving, row, out) for row in range(count)
-                ]
-            for each in work:
-                each.result()
+        before = [library.get_num_threads() for library in self._blas]
+        try:
+            # A product is too small for threads of its own.
+            for library in self._blas:
+                library.set_num_threads(1)
+            self._evaluate(constant, moving, out)
+        finally:
+            for library, threads in zip(self._blas, before, strict=True):
+                library.set_num_threads(threads)
         return out
+
+    def _evaluate(self, constant: Arrays, moving: Arrays, out: list[NDArray[Any]]) -> None:
+        count = len(moving["x"])
+        if self._threads == 1 or count == 1:
+            for row in range(count):
+                self.evaluate(constant, moving, row, out)
+            return
+        with ThreadPoolExecutor(self._threads) as pool:
+            work = [pool.submit(self.evaluate, constant, moving, row, out) for row in range(count)]
+        for each in work:
+            each.result()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from ase_atom.operator.engine.compiled import Arrays, Kernel
 from ase_atom.operator.spectral.config import SpectralConfig
 from ase_atom.operator.trunk.kernels import (
     TILE,
-    Weights,
     compiled,
     energy_of,
     lift,
@@ -21,8 +19,7 @@ from ase_atom.operator.trunk.kernels import (
     run_blocks,
     silu_of,
 )
-
-Array = NDArray[Any]
+from ase_atom.operator.trunk.packing import Array, Weights
 
 
 class Decoding(NamedTuple):

@@ -8,17 +8,13 @@ from their norm to their sums. Products are BLAS's, exponentials polynomials tha
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from ase_atom.operator.trunk.config import TrunkConfig
-from ase_atom.operator.trunk.lifting import RELATIVE_SPEED_SCALE, SPEED_FLOOR, gaussians
-
-Array = NDArray[Any]
+from ase_atom.operator.trunk.lifting import RELATIVE_SPEED_SCALE, SPEED_FLOOR
+from ase_atom.operator.trunk.packing import KEYS
 
 # Without the assumption that numbers are finite: what is not, is for the guard to find.
 _SETTINGS = {
@@ -39,113 +35,11 @@ def compiled(function: Any) -> Any:
 TILE = 128
 """Pairs in a tile, about."""
 
-_KEYS = 8  # channels of a head's keys, `Block.key_width`
 _EPSILON = np.float32(np.finfo(np.float32).eps)  # of torch's RMSNorm, where none is given
 _ONE, _HALF = np.float32(1.0), np.float32(0.5)
 _SPEED, _FLOOR = np.float32(1 / RELATIVE_SPEED_SCALE), np.float32(SPEED_FLOOR)
 _CROWD = np.float32(1 / 8)
 _SMALL = np.float32(1e-6)
-
-
-class Blocks(NamedTuple):
-    """Weights of all blocks, the number of the block first; norms' gains in those behind them."""
-
-    ends: Array
-    ends_bias: Array
-    probes: Array
-    pair_in: Array
-    pair_out: Array
-    pair_out_bias: Array
-    filters: Array
-    filters_bias: Array
-    attend: Array
-    values: Array
-    mix: Array
-    node_in: Array
-    node_in_bias: Array
-    node_out: Array
-    node_out_bias: Array
-
-
-class Lifting(NamedTuple):
-    """Weights of the lift, and its Gaussians: centre/(√2 width) and 1/(√2 width)."""
-
-    pair_in: Array
-    pair_in_bias: Array
-    pair_out: Array
-    pair_out_bias: Array
-    centres: Array
-    widths: Array
-
-
-class Readout(NamedTuple):
-    """Weights of the energy head."""
-
-    hidden: Array
-    hidden_bias: Array
-    atoms: Array
-    atoms_bias: Array
-    pairs: Array
-
-
-class Weights:
-    """Weights of a network by name, as the kernels take them: transposed, in single precision."""
-
-    def __init__(self, weights: Mapping[str, Array], config: TrunkConfig) -> None:
-        self._weights, self._config = weights, config
-
-    def linear(self, name: str, norm: str | None = None) -> Array:
-        """Weight of a linear layer, with the gain of the norm before it."""
-        weight = self._weights[f"{name}.weight"]
-        if norm is not None:
-            weight = weight * self._weights[f"{norm}.weight"]
-        return np.ascontiguousarray(weight.T, np.float32)
-
-    def bias(self, name: str) -> Array:
-        """Bias of a linear layer."""
-        return np.ascontiguousarray(self._weights[f"{name}.bias"], np.float32)
-
-    def lifting(self) -> Lifting:
-        """Those of the lift."""
-        centres, inverse = (side.numpy() for side in gaussians())
-        widths = inverse * np.sqrt(0.5, dtype=np.float32)
-        layers = "lift.pair_in", "lift.pair_out"
-        both = [side(name) for name in layers for side in (self.linear, self.bias)]
-        return Lifting(*both, centres * widths, widths)
-
-    def readout(self) -> Readout:
-        """Those of the energy head."""
-        return Readout(
-            self.linear("energy_atoms.1", "energy_atoms.0"), self.bias("energy_atoms.1"),
-            self.linear("energy_atoms.3"), self.bias("energy_atoms.3"),
-            self.linear("energy_pairs"),
-        )  # fmt: skip
-
-    def blocks(self, count: int) -> Blocks:
-        """Those of the first blocks."""
-        each = [self._block(f"trunk.blocks.{index}.") for index in range(count)]
-        return Blocks(*map(np.stack, zip(*each, strict=True)))
-
-    def _block(self, name: str) -> Blocks:
-        width, heads = self._config.width, self._config.heads
-        norm, bias = name + "norm_scalars", self.bias(name + "pair_self")
-        attend = self.linear(name + "attend", norm)
-        attend[:, : _KEYS * heads] *= _KEYS**-0.5
-        node_in = self.linear(name + "node_in")
-        node_in[:width] *= self._weights[norm + ".weight"][:, None]
-        return Blocks(
-            self.linear(name + "pair_ends", norm), bias,
-            self.linear(name + "pair_probes"),
-            np.concatenate([
-                self.linear(name + "pair_self", name + "norm_pairs"),
-                self.linear(name + "pair_angles"),
-            ]),
-            self.linear(name + "pair_out"), self.bias(name + "pair_out"),
-            self.linear(name + "filters", name + "norm_messages"), self.bias(name + "filters"),
-            attend, self.linear(name + "vector_values"), self.linear(name + "vector_mix"),
-            node_in, self.bias(name + "node_in"),
-            self.linear(name + "node_out"), self.bias(name + "node_out"),
-        )  # fmt: skip
 
 
 @njit(inline="always", **_SETTINGS)
@@ -332,7 +226,7 @@ def run_blocks(w, heads, limit, moving, first, vectors, pairs, directions):
         for h in range(heads):
             for j in range(n):
                 for c in range(own):
-                    values[j, c] = attend[j, 2 * _KEYS * heads + h * own + c]
+                    values[j, c] = attend[j, 2 * KEYS * heads + h * own + c]
                 for k in range(3):
                     for c in range(each):
                         values[j, own + k * each + c] = carrying[3 * j + k, h * each + c]
@@ -451,8 +345,8 @@ def exchange(
                     row[q] += filters_bias[q]
                 for h in range(heads):
                     value = row[h]
-                    for k in range(h * _KEYS, h * _KEYS + _KEYS):
-                        value += query[k] * key[heads * _KEYS + k]
+                    for k in range(h * KEYS, h * KEYS + KEYS):
+                        value += query[k] * key[heads * KEYS + k]
                     logits[r, h] = value
                     top[h] = max(top[h], value)
                 a, b, c = directions[p, 0], directions[p, 1], directions[p, 2]
