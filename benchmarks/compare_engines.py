@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +39,7 @@ MOLECULES = {
     "propranolol": ("CC(C)NCC(O)COc1cccc2ccccc12", "tg80-gfn2"),
 }
 STRIDE = 16.0
-ENGINES = ("torch", "onnx")
+ENGINES = ("torch", "onnx", *(("numba",) if find_spec("numba") else ()))
 LEAST, MOST = 3, 200
 """Steps of each method, and how many fit into its share of the time."""
 
