@@ -164,8 +164,8 @@ class SavedRun:
             If it is gone, or another one has its name.
         """
         name = self.request.operator or self.operator["name"]
-        saved = self.operator["engine"]
-        engine: Engine = saved if saved in ("onnx", "numba") else "torch"
+        known: dict[str, Engine] = {"onnx": "onnx", "numba": "numba"}
+        engine = known.get(self.operator["engine"], "torch")
         found = load_operator(name, engine, self.request.device)
         if found.fingerprint != self.operator["fingerprint"]:
             raise CheckpointError(
