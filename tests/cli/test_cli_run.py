@@ -132,7 +132,7 @@ def test_what_breaks_in_equilibration_writes_nothing(go, out):
 
 def test_an_operator_out_of_its_depth_is_called_so(run, tmp_path):
     LINEAR_N2O.write(tmp_path / "N2O.xyz")
-    words = (tmp_path / "N2O.xyz", "--time", "4ps", "--replicas", "8")
+    words = (tmp_path / "N2O.xyz", "--operator", "tg80-gfn2", "--time", "4ps", "--replicas", "8")
     code, text, notes = run(*words)
     assert (code, text) == (2, "")
     assert "N2O is out of the depth of tg80-gfn2: expected error of a 16 fs jump" in notes[-1]

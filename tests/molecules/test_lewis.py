@@ -114,7 +114,7 @@ def test_spellings_of_one_molecule_are_one_molecule():
 
 
 def test_trained_molecules_with_sulphur_or_charges_are_known_again():
-    (card,) = (card for card in list_operators() if card.largest_molecule is not None)
+    (card,) = (card for card in list_operators() if card.name == "tg80-gfn2")
     asked = [smiles for smiles in card.smiles if "S" in smiles or "+" in smiles][1::3]
     assert len(asked) > 30
     for smiles in asked:
