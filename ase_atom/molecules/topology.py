@@ -133,8 +133,12 @@ def drawn(smiles: str) -> str:
         return canonical(smiles)
     from rdkit import Chem
 
-    whole = Chem.AddHs(Chem.MolFromSmiles(canonical(smiles)))
-    return canonical(Chem.MolToSmiles(Chem.RemoveHs(draw(whole))))
+    plain = canonical(smiles)
+    try:
+        whole = draw(Chem.AddHs(Chem.MolFromSmiles(plain)))
+    except ValueError:  # no octets, as in a carbocation: there is one way to write it
+        return plain
+    return canonical(Chem.MolToSmiles(Chem.RemoveHs(whole)))
 
 
 def is_zwitterion(smiles: str) -> bool:

@@ -13,7 +13,7 @@ from ase_atom.molecules.coverage import (
     covers,
     untrained_molecule_warning,
 )
-from ase_atom.molecules.topology import drawn, is_zwitterion, perceive_smiles
+from ase_atom.molecules.topology import canonical, drawn, is_zwitterion, perceive_smiles
 from ase_atom.operator import list_operators
 from training.data.molecules import embed
 
@@ -111,6 +111,13 @@ def test_spellings_of_one_molecule_are_one_molecule():
         ("[S+]#C[S-]", "S=C=S"),
     ):
         assert drawn(one) == drawn(other)
+
+
+@pytest.mark.parametrize("smiles", ["[CH3+]", "C=C[CH2+]", "C[C+](C)C", "c1ccc[cH+]cc1"])
+def test_what_has_no_octets_is_named_as_it_is_written(smiles):
+    assert drawn(smiles) == canonical(smiles)
+    with pytest.raises(CoverageError):
+        names(embed(smiles, seed=1))
 
 
 def test_trained_molecules_with_sulphur_or_charges_are_known_again():
