@@ -38,17 +38,17 @@ def table(path: str) -> dict[str, dict[str, str]]:
 
 
 def test_a_library_is_run_listed_gone_on_with_and_no_other(scheduler, capsys) -> None:
-    Path("library.smi").write_text("# two\nCCO ethanol\nCCBr ethyl bromide\n")
+    Path("library.smi").write_text("# two\nCCO ethanol\nCCI ethyl iodide\n")
     run = ["run", "library.smi", *BRIEF, *scheduler]
     assert main([*run, "--time", "96fs"]) == 1
     said = capsys.readouterr()
-    assert "failed: ethyl bromide: no shipped operator" in said.err.replace("\n", " ")
+    assert "failed: ethyl iodide: no shipped operator" in said.err.replace("\n", " ")
     rows = table("library/summary.csv")
     assert rows["ethanol"]["state"] == "done"
     assert float(rows["ethanol"]["time_ps"]) == 0.096
-    assert table("library/failures.csv").keys() == {"ethyl bromide"}
-    assert "element Br" in table("library/failures.csv")["ethyl bromide"]["reason"]
-    record = json.loads(Path("library/ethyl_bromide/ethyl_bromide.json").read_text())
+    assert table("library/failures.csv").keys() == {"ethyl iodide"}
+    assert "element I" in table("library/failures.csv")["ethyl iodide"]["reason"]
+    record = json.loads(Path("library/ethyl_iodide/ethyl_iodide.json").read_text())
     assert (record["state"], record["exit_code"]) == ("failed", 2)
 
     done = Path("library/ethanol/ethanol.dcd")
