@@ -224,6 +224,12 @@ def test_estimates_as_a_table_and_as_json(capsys) -> None:
     assert strides == [4.0, 8.0, 16.0, 32.0, 64.0]
     assert all(0 < row["expected"] < row["bound"] < 0.2 for row in found["strides"])
     assert main(["estimate"]) == 2
+    against = ["--states", "2", "--against", "ase.calculators.emt:EMT", "--json"]
+    assert main(["estimate", str(ETHANOL), *against]) == 0
+    (beside,) = json.loads(capsys.readouterr().out)
+    # Another potential: its paths are far from the operator's, and farther the longer they are.
+    measured = [row["measured"] for row in beside["strides"]]
+    assert 0.1 < measured[0] < measured[2]
 
 
 def test_the_commands_of_the_extra_answer(capsys) -> None:

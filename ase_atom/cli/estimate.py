@@ -12,7 +12,10 @@ from ase_atom.cli.options import check_positive
 from ase_atom.errors import ConfigError
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from ase_atom.operator import OperatorLike
+    from ase_atom.propagation.fallback import Fallback, Stretch
     from ase_atom.state import PhaseState
 
 STRIDES = (4.0, 8.0, 16.0, 32.0, 64.0)
@@ -130,11 +133,19 @@ def _measured(
     start = sample_velocities(state.repeat(states), temperature, draw)
     times = torch.tensor([stride], dtype=torch.float64)
     # A jump away from the structure, where velocities are drawn anew.
-    x, v, *_ = reference.path(start, torch.tensor([16.0], dtype=torch.float64))
-    start = start.replace(positions=x[:, 0], velocities=v[:, 0])
+    away = _path(reference, start, torch.tensor([16.0], dtype=torch.float64))
+    start = start.replace(positions=away.positions[:, 0], velocities=away.velocities[:, 0])
     start = sample_velocities(start, temperature, draw)
-    true, *_ = reference.path(start, times)
+    true = _path(reference, start, times).positions
     found, _ = jump(model, start, times)
     missed = (found - true).square().sum()
     went = (true - start.positions[:, None]).square().sum()
     return float((missed / went).sqrt())
+
+
+def _path(reference: Fallback, start: PhaseState, times: Tensor) -> Stretch:
+    """All of a path by forces; what the calculator could not do is an error."""
+    stretch = reference.path(start, times)
+    if stretch.failure is not None:
+        raise stretch.failure
+    return stretch

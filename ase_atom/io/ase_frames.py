@@ -160,8 +160,9 @@ def to_block(frames: Sequence[Atoms], atom_count: int) -> FrameBlock:
 def _number(atoms: Atoms, name: str) -> float | None:
     """Return a number of the atoms' info, None where it has none of the name."""
     value = atoms.info.get(name)
-    is_number = isinstance(value, int | float | np.number) and not isinstance(value, bool)
-    return float(value) if is_number else None
+    if isinstance(value, int | float | np.number) and not isinstance(value, bool):
+        return float(value)
+    return None
 
 
 def _gathered(parts: Sequence[Any], missing: Any) -> np.ndarray | None:

@@ -6,6 +6,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -159,7 +160,7 @@ class Frames:
         """Return consecutive parts as one."""
         if len(parts) == 1:
             return parts[0]
-        told: dict[str, Tensor | None] = {}
+        told: dict[str, Any] = {}
         for name in ("expected", "strides"):
             values = [getattr(part, name) for part in parts]
             known = all(value is not None for value in values)
