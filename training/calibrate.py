@@ -42,6 +42,10 @@ def run(
     table: Annotated[
         Path, typer.Option(help="CSV with the columns smiles, name and set, for the report.")
     ] = TABLE,
+    part: Annotated[
+        str | None,
+        typer.Option(help="Of the bursts, only those of the table's compounds of this part."),
+    ] = None,
     strides: Annotated[str, typer.Option(help="fs, with commas.")] = "4,8,16,32,64",
     starts: Annotated[int, typer.Option(min=1, help="Starts in each burst.")] = 4,
     parts: Annotated[
@@ -53,8 +57,11 @@ def run(
     output: Annotated[Path | None, typer.Option(help="Folder for the report's figure.")] = None,
 ) -> None:
     """Fit what a round trip says of a jump's error, and try it on molecules left out."""
+    from ase_atom.molecules.topology import canonical
     from training.auditing import reliability, trust
-    from training.data.store import iterate_collection
+    from training.auditing.compounds import read_part
+    from training.curation.scaffolds import identity
+    from training.data.store import Burst, iterate_collection
 
     set_threads(1)
     if write and not fit:
@@ -66,13 +73,24 @@ def run(
     card = model.card
     assert card is not None
     held_out = {*card.split.get("validation", ()), *card.split.get("test", ())}
+    chosen = None if part is None else {identity(each) for each in read_part(table, part).names}
+    names: dict[str, str] = {}
+
+    def is_wanted(burst: Burst) -> bool:
+        if parts and burst.key not in held_out:
+            return False
+        if chosen is None:
+            return True
+        if burst.smiles not in names:
+            names[burst.smiles] = identity(canonical(burst.smiles))
+        return names[burst.smiles] in chosen
 
     def windows(folders: list[Path]) -> trust.Windows:
         bursts = [
             burst
             for folder in folders
             for burst in iterate_collection(find_data(folder))
-            if not parts or burst.key in held_out
+            if is_wanted(burst)
         ]
         return trust.measure(model, bursts, lengths, starts)
 

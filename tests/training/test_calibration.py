@@ -1,9 +1,18 @@
 """The line and the bound of expected errors."""
 
+import sys
+from dataclasses import replace
+from pathlib import Path
+
 import numpy as np
 import pytest
+from conftest import make_card, make_operator
+from harmonic_bursts import water_bursts
 
+from ase_atom.operator import save_operator
 from training.auditing import trust
+from training.calibrate import main
+from training.data.store import write_bursts
 
 
 def windows(rng: np.random.Generator, names: list[str], scatter: float) -> trust.Windows:
@@ -31,3 +40,32 @@ def test_few_other_molecules_leave_the_bound_to_all():
     trained, others = [f"C{n}" for n in range(40)], [f"N{n}" for n in range(trust.UNKNOWN - 1)]
     both = trust.joined([windows(rng, trained, 0.1), windows(rng, others, 1.0)])
     assert trust.fit(both, trained).margin < np.exp(1.28 * 0.5)
+
+
+def test_a_part_of_the_tables_compounds_is_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    operator = make_operator(strength=0.003)
+    operator.card = make_card(name="tiny", smiles=["CCO"])
+    file = save_operator(operator, tmp_path / "tiny.safetensors")
+    for n, (name, smiles) in enumerate({"water": "O", "amine": "CN"}.items()):
+        bursts = [
+            replace(burst, key=f"{name}/{k:05d}", smiles=smiles)
+            for k, burst in enumerate(water_bursts(4)[2 * n : 2 * n + 2])
+        ]
+        write_bursts(tmp_path / "data" / f"{name}.h5", bursts)
+    table = tmp_path / "parts.csv"
+    table.write_text("name,smiles,part,set\nwater,O,test,small\nmethylamine,NC,train,small\n")
+    words = ["calibrate", str(file), "--fit", str(tmp_path / "data"), "--strides", "4,8"]
+    words += ["--starts", "8", "--table", str(table)]
+    for more, count in ([], "2 molecules"), (["--part", "test"], "1 molecules"):
+        monkeypatch.setattr(sys, "argv", [*words, *more])
+        with pytest.raises(SystemExit) as caught:
+            main()
+        assert caught.value.code == 0
+        assert count in capsys.readouterr().out
+    monkeypatch.setattr(sys, "argv", [*words, "--part", "validation"])
+    with pytest.raises(SystemExit) as caught:
+        main()
+    assert caught.value.code == 2
+    assert "no compounds of part 'validation'" in capsys.readouterr().err
