@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
+from pathlib import Path
 
 import mdtraj
 import numpy as np
 import pytest
 from ase import Atoms
 from ase.io import read
-from conftest import ETHANOL
+from conftest import ETHANOL, ROOT
 
 import ase_atom
 from ase_atom.analysis import Trajectory
@@ -239,3 +242,15 @@ def test_the_commands_of_the_extra_answer(capsys) -> None:
     assert "ase-atom leap-train" in capsys.readouterr().out
     assert main(["import", "nothing.xyz", "--output", "x.h5"]) == 2
     assert "nothing.xyz" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("stranger", [False, True])
+def test_the_installed_folder_and_a_checkout_live_together(stranger: bool, tmp_path: Path) -> None:
+    # The package is the installed one, since the checkout comes last on the path.
+    lines = f"import sys; sys.path.append({str(ROOT)!r}); "
+    if stranger:
+        (tmp_path / "training.py").write_text('"""Of somebody else."""\n')
+        lines += "import training, ase_atom.training as own; assert sys.modules['training'] is own"
+    else:
+        lines += "import training.engines, ase_atom.training, training as own; own.engines"
+    subprocess.run([sys.executable, "-c", lines], cwd=tmp_path, check=True)

@@ -8,5 +8,8 @@ nothing from here.
 import sys
 
 if __name__ != "training":
-    # Modules here name each other as in a checkout.
-    sys.modules["training"] = sys.modules[__name__]
+    # Modules here name each other as in a checkout. What was imported from one stays; a stranger's
+    # package of the name does not.
+    _before = sys.modules.get("training")
+    if _before is None or _before.__doc__ != __doc__:
+        sys.modules["training"] = sys.modules[__name__]
