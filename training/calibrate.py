@@ -57,7 +57,6 @@ def run(
     output: Annotated[Path | None, typer.Option(help="Folder for the report's figure.")] = None,
 ) -> None:
     """Fit what a round trip says of a jump's error, and try it on molecules left out."""
-    from ase_atom.molecules.topology import canonical
     from training.auditing import reliability, trust
     from training.auditing.compounds import read_part
     from training.curation.scaffolds import identity
@@ -74,16 +73,11 @@ def run(
     assert card is not None
     held_out = {*card.split.get("validation", ()), *card.split.get("test", ())}
     chosen = None if part is None else {identity(each) for each in read_part(table, part).names}
-    names: dict[str, str] = {}
 
     def is_wanted(burst: Burst) -> bool:
         if parts and burst.key not in held_out:
             return False
-        if chosen is None:
-            return True
-        if burst.smiles not in names:
-            names[burst.smiles] = identity(canonical(burst.smiles))
-        return names[burst.smiles] in chosen
+        return chosen is None or identity(burst.smiles) in chosen
 
     def windows(folders: list[Path]) -> trust.Windows:
         bursts = [

@@ -76,9 +76,9 @@ def train(
     if folder.started:
         folder.check_same(config)
     reference = load_reference(config, folder)
-    operator = make_operator(config, reference.part("train"))
-    operator.card = make_card(config, reference, command)
     checkpoint = folder.last_checkpoint() if folder.started else None
+    operator = make_operator(config, reference.part("train"), fit_energies=checkpoint is None)
+    operator.card = make_card(config, reference, command)
     if checkpoint:
         take_energy_scale(operator, checkpoint)
     module = make_module(config, reference, operator)

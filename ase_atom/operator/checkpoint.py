@@ -203,10 +203,7 @@ def read_card(path: str | Path) -> OperatorCard:
     """
     path = Path(path)
     with _reading(path):
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-        _check_format(path, facts)
-        return OperatorCard.model_validate_json(facts["card"])
+        return OperatorCard.model_validate_json(_header(path)["card"])
 
 
 def read_leap_card(path: str | Path) -> LeapCard | None:
@@ -219,11 +216,16 @@ def read_leap_card(path: str | Path) -> LeapCard | None:
     """
     path = Path(path)
     with _reading(path):
-        with safe_open(path, framework="pt") as file:
-            facts = file.metadata() or {}
-        _check_format(path, facts)
-        text = facts.get(f"{_LEAPS}card")
+        text = _header(path).get(f"{_LEAPS}card")
         return None if text is None else LeapCard.model_validate_json(text)
+
+
+def _header(path: Path) -> dict[str, str]:
+    """What a checkpoint says of itself, once its format is known."""
+    with safe_open(path, framework="pt") as file:
+        facts: dict[str, str] = file.metadata() or {}
+    _check_format(path, facts)
+    return facts
 
 
 def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:

@@ -11,7 +11,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 from ase.io import read
 from ase_dynamics import FS, record, thermal
-from judged import Judged, SpringCalculator
+from judged import Breaks, Judged, SpringCalculator
 from springs import SpringOperator
 
 from ase_atom import ATOMLangevin, ATOMPropagator, ATOMVerlet, PhaseState
@@ -218,22 +218,6 @@ def test_a_calculator_that_fails_leaves_all_frames_and_may_be_tried_again(
 
 
 def test_a_molecule_that_breaks_between_two_frames_breaks_at_the_next(ethanol) -> None:
-    class Breaks(Judged):
-        """Ends the third jump of 4 fs nowhere, and no other."""
-
-        made = 0
-
-        @property
-        def error_estimate(self):
-            return lambda state, stride: torch.full((state.batch_size,), stride / 80)
-
-        def __call__(self, state, times):
-            positions, velocities = super().__call__(state, times)
-            self.made += 1
-            if self.made == 3:
-                positions[:, -1] = np.nan
-            return positions, velocities
-
     settings = {"energy_correction": False, "reversible": False, "tolerance": 0.1}
     dyn = ATOMVerlet(thermal(ethanol.copy()), 16 * FS, operator=Breaks(ethanol), **settings)
     with pytest.raises(BrokenStateError, match="broke at 16 fs"):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import math
 
 import numpy as np
 import pytest
@@ -12,7 +11,7 @@ from ase import Atoms, units
 from ase.calculators.calculator import Calculator
 from ase.io import read
 from conftest import make_card, make_operator
-from judged import PLAIN, Judged, SpringCalculator
+from judged import PLAIN, Breaks, Judged, SpringCalculator
 from springs import SpringOperator
 
 from ase_atom.ase.replicas import propagate_replicas
@@ -330,22 +329,6 @@ def test_frames_before_a_failure_are_given_wherever_in_a_stride_it_is(
 
 
 def test_a_molecule_that_breaks_between_two_frames_has_no_later_one(ethanol, state) -> None:
-    class Breaks(Judged):
-        """Ends the third jump of 4 fs of the second molecule nowhere, and no other."""
-
-        made = 0
-
-        @property
-        def error_estimate(self):
-            return lambda state, stride: torch.full((state.batch_size,), stride / 80)
-
-        def __call__(self, state, times):
-            positions, velocities = super().__call__(state, times)
-            self.made += 1
-            if self.made == 3:
-                positions[1:, -1] = math.nan
-            return positions, velocities
-
     adaptive = Adaptive(0.1)  # 0.05 for 4 fs
     ensemble = NVE(energy_correction=False, reversible=False)
     run = Propagator(Breaks(ethanol), state, ensemble, 16.0, drop_broken=True, adaptive=adaptive)

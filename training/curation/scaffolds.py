@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cache
 
 from rdkit import Chem
 from rdkit.Chem.Scaffolds import MurckoScaffold
@@ -32,6 +33,7 @@ def scaffold(smiles: str) -> str:
     return Chem.MolToSmiles(core, isomericSmiles=False)
 
 
+@cache
 def identity(smiles: str) -> str:
     """Return what all ways to write one compound share: the first block of the InChIKey.
 

@@ -92,15 +92,12 @@ def _gathered(config: TrainingConfig) -> tuple[dict[str, Burst], dict[str, str] 
     partition = read_partition(config.data.partition) if config.data.partition else None
     bursts: dict[str, Burst] = {}
     parts: dict[str, str] = {}
-    names: dict[str, str] = {}
     for burst in _bursts(config.data.paths):
         if burst.key in bursts:
             raise DataError(f"burst {burst.key} is in more than one of data.paths")
         _check_learnable(burst, config.operator.charges)
         if partition is not None:
-            if burst.smiles not in names:
-                names[burst.smiles] = identity(burst.smiles)
-            parts[burst.key] = partition.get(names[burst.smiles], "train")
+            parts[burst.key] = partition.get(identity(burst.smiles), "train")
             if parts[burst.key] == "test":
                 continue
         bursts[burst.key] = burst

@@ -35,8 +35,20 @@ __all__ = [
 ]
 
 
-def make_operator(config: TrainingConfig, train: Sequence[Burst]) -> Operator:
+def make_operator(
+    config: TrainingConfig, train: Sequence[Burst], fit_energies: bool = True
+) -> Operator:
     """An operator to train, with its energy scale set: new, or as ``start_from`` left it.
+
+    Parameters
+    ----------
+    config
+        Settings.
+    train
+        Bursts to train on.
+    fit_energies
+        Whether to fit the energy scale to them, which a checkpoint makes up for; see
+        `take_energy_scale`.
 
     Raises
     ------
@@ -56,13 +68,13 @@ def make_operator(config: TrainingConfig, train: Sequence[Burst]) -> Operator:
     if config.start_from:
         parent = load_operator(config.start_from)
         inherit(operator, parent, config.start_from, config.refit_energies)
-        if config.refit_energies and operator.has_energy:
+        if config.refit_energies and operator.has_energy and fit_energies:
             refit_energies(operator, train)
         return _frozen_energy(operator, config)
     if config.energy_from:
         operator.take_energy(load_operator(config.energy_from))
         return _frozen_energy(operator, config)
-    if not operator.has_energy:
+    if not (operator.has_energy and fit_energies):
         return operator
     squares = sum(float((burst.forces**2).sum()) for burst in train)
     count = sum(burst.forces.size for burst in train)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,7 +14,6 @@ from ase_atom.operator.leap.decoder import LeapDecoder
 from ase_atom.operator.leap.flow import Guess
 from ase_atom.operator.leap.network import SOFT, LeapLift
 from ase_atom.operator.trunk.graph import (
-    NEGLIGIBLE,
     Inputs,
     State,
     TrunkGraph,
@@ -138,31 +136,14 @@ def _lift(trunk: TrunkGraph, inputs: Inputs) -> State:
         graph.sqrt(graph.sum(graph.square(each), [-1]) + hole) for each in (here, there)
     )
     one = graph.constant(1.0)
-    parts = [_near(graph, each) for each in (distance, before)]
+    parts = [trunk.near(each, LeapLift.grid()) for each in (distance, before)]
     parts += [one / (distance + 0.5), one / (before + 0.5), distance - before]
     parts.append(_length(graph, relative, hole) * inputs.pairs)
     hidden = trunk.linear(graph.concat(parts), "lift.pair_in") + inputs.kinds + of_pairs
-    mask = graph.transpose(inputs.pairs, [0, 3, 1, 2])
     directions = here / (distance + SOFT) * inputs.pairs
     gate = trunk.linear(scalars, "lift.vector_gate") * inputs.atoms
-    return State(
-        scalars=scalars,
-        vectors=graph.unsqueeze(away, 3) * graph.unsqueeze(gate, 2),
-        pairs=trunk.linear(graph.silu(hidden), "lift.pair_out"),
-        directions=directions,
-        inward=graph.swap(directions),
-        relative=relative,
-        blocked=trunk.blocked(mask),
-        attended=mask,
-        inputs=inputs,
-    )
-
-
-def _near(graph: Graph, distance: Value) -> Value:
-    centres, inverse_widths = (side.numpy() for side in LeapLift.grid())
-    widths = inverse_widths * np.sqrt(0.5, dtype=np.float32)
-    scaled = distance * graph.constant(widths) - graph.constant(centres * widths)
-    return graph.exp(-graph.square(scaled)) + NEGLIGIBLE
+    vectors = graph.unsqueeze(away, 3) * graph.unsqueeze(gate, 2)
+    return trunk.lifted(inputs, scalars, vectors, hidden, directions, relative)
 
 
 def _length(graph: Graph, a: Value, hole: Value) -> Value:

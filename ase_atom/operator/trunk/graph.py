@@ -19,7 +19,13 @@ from torch import Tensor
 
 from ase_atom.operator.engine.graph import Graph, Value
 from ase_atom.operator.trunk.config import TrunkConfig
-from ase_atom.operator.trunk.lifting import RELATIVE_SPEED_SCALE, SPEED_FLOOR, Lift, gaussians
+from ase_atom.operator.trunk.lifting import (
+    RELATIVE_SPEED_SCALE,
+    SPEED_FLOOR,
+    Lift,
+    gaussians,
+    scaled_gaussians,
+)
 
 Weights = Mapping[str, NDArray[Any]]
 
@@ -174,10 +180,6 @@ class TrunkGraph:
         """a_i − a_j of vectors of atoms, ``[b, n, n, 3]``."""
         return self.graph.unsqueeze(a, 2) - self.graph.unsqueeze(a, 1)
 
-    def blocked(self, mask: Value) -> Value:
-        """What is added to logits, which shuts out all but pairs."""
-        return (mask - 1.0) * _BLOCKED
-
     def lift(self, inputs: Inputs, x: Value, v: Value | None) -> State:
         """See `Lift`; x and v ``[b, n, 3]`` in single precision, v None for atoms at rest."""
         graph = self.graph
@@ -185,11 +187,7 @@ class TrunkGraph:
         hole = -inputs.pairs + 1.0
         distance = graph.sqrt(graph.sum(graph.square(separation), [-1]) + hole)
         directions = separation * (inputs.pairs / distance)
-        centres, inverse_widths = (side.numpy() for side in gaussians())
-        widths = inverse_widths * np.sqrt(0.5, dtype=np.float32)
-        scaled = distance * graph.constant(widths) - graph.constant(centres * widths)
-        near = graph.exp(-graph.square(scaled)) + NEGLIGIBLE
-        parts = [near, graph.constant(1.0) / (distance + 0.5)]
+        parts = [self.near(distance, gaussians()), graph.constant(1.0) / (distance + 0.5)]
         weight, bias = self.weight("lift.pair_in.weight"), self.weight("lift.pair_in.bias")
         relative = vectors = None
         if v is None:
@@ -202,15 +200,33 @@ class TrunkGraph:
             parts.append(graph.sqrt(graph.sum(graph.square(relative), [-1]) + SPEED_FLOOR))
             vectors = graph.unsqueeze(v, 3) * inputs.gate
         hidden = graph.concat(parts) @ weight.T + (inputs.kinds + graph.constant(bias))
+        return self.lifted(inputs, inputs.scalars, vectors, hidden, directions, relative)
+
+    def near(self, distance: Value, grid: tuple[Tensor, Tensor]) -> Value:
+        """Gaussians of distances on the grid of `gaussians`."""
+        widths, offsets = (self.graph.constant(side) for side in scaled_gaussians(grid))
+        return self.graph.exp(-self.graph.square(distance * widths - offsets)) + NEGLIGIBLE
+
+    def lifted(
+        self,
+        inputs: Inputs,
+        scalars: Value,
+        vectors: Value | None,
+        hidden: Value,
+        directions: Value,
+        relative: Value | None,
+    ) -> State:
+        """What a lift gives the blocks; ``hidden`` is the layer of pairs before the last."""
+        graph = self.graph
         mask = graph.transpose(inputs.pairs, [0, 3, 1, 2])
         return State(
-            scalars=inputs.scalars,
+            scalars=scalars,
             vectors=vectors,
             pairs=self.linear(graph.silu(hidden), "lift.pair_out"),
             directions=directions,
             inward=graph.swap(directions),
             relative=relative,
-            blocked=self.blocked(mask),
+            blocked=(mask - 1.0) * _BLOCKED,  # added to logits, it shuts out all but pairs
             attended=mask,
             inputs=inputs,
         )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ase_atom.operator.trunk.config import TrunkConfig
@@ -60,6 +63,13 @@ def gaussians(near: Grid = _NEAR, far: Grid = _FAR) -> tuple[Tensor, Tensor]:
     centres = [torch.linspace(*grid[:3]) for grid in grids]
     widths = [torch.full((grid[2],), 1 / grid[3]) for grid in grids]
     return torch.cat(centres), torch.cat(widths)
+
+
+def scaled_gaussians(grid: tuple[Tensor, Tensor]) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Arrays w and o, ``[G]``, with which `gaussians` of d are exp(−(d w − o)²), for engines."""
+    centres, inverse_widths = (side.numpy() for side in grid)
+    widths = inverse_widths * np.sqrt(0.5, dtype=np.float32)
+    return widths, centres * widths
 
 
 class AtomEmbedding(nn.Embedding):

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_atom.operator.trunk.config import TrunkConfig
-from ase_atom.operator.trunk.lifting import gaussians
+from ase_atom.operator.trunk.lifting import gaussians, scaled_gaussians
 
 Array = NDArray[Any]
 
@@ -77,11 +77,10 @@ class Weights:
 
     def lifting(self) -> Lifting:
         """Those of the lift."""
-        centres, inverse = (side.numpy() for side in gaussians())
-        widths = inverse * np.sqrt(0.5, dtype=np.float32)
+        widths, centres = scaled_gaussians(gaussians())
         layers = "lift.pair_in", "lift.pair_out"
         both = [side(name) for name in layers for side in (self.linear, self.bias)]
-        return Lifting(*both, centres * widths, widths)
+        return Lifting(*both, centres, widths)
 
     def readout(self) -> Readout:
         """Those of the energy head."""
