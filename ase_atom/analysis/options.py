@@ -48,6 +48,8 @@ class Options:
         For the verdicts.
     frame_interval, reference_interval
         fs, for files without times of their own.
+    charge
+        Total charge in e, for files that do not state it.
     molecule, temperature
         Choose among bursts, see `load_trajectory`.
     seed
@@ -71,6 +73,7 @@ class Options:
     tolerances: Tolerances | None = None
     frame_interval: float | None = None
     reference_interval: float | None = None
+    charge: int | None = None
     molecule: str | None = None
     temperature: float | None = None
     seed: int = 0

@@ -229,7 +229,13 @@ def run_from(
             f"{len(march.broken)} of {len(runs)}, the first so: {march.broken[0]}"
         )
     made_of = Trajectory(
-        name, reference.numbers, reference.masses, tuple(runs), facts, tuple(notes)
+        name,
+        reference.numbers,
+        reference.masses,
+        tuple(runs),
+        facts,
+        tuple(notes),
+        stated_charge=reference.stated_charge,
     )
     return made_of.checked()
 
@@ -270,6 +276,7 @@ def _states(reference: Trajectory) -> PhaseState:
         torch.from_numpy(np.tile(reference.masses.astype(float), (count, 1))),
         torch.from_numpy(np.concatenate([run.positions for run in firsts])),
         torch.from_numpy(np.concatenate([run.velocities for run in firsts])),
+        torch.full((count,), reference.charge),
     )
 
 

@@ -12,7 +12,8 @@ from ase_atom.analysis.inputs.sources import load_trajectory
 from ase_atom.analysis.inputs.trajectory import Trajectory
 from ase_atom.analysis.inputs.velocities import with_velocities
 from ase_atom.analysis.options import Options
-from ase_atom.errors import ConfigError
+from ase_atom.errors import ConfigError, DataError
+from ase_atom.units import format_charge
 
 if TYPE_CHECKING:
     from ase_atom.analysis.rollout import OperatorRun
@@ -73,7 +74,7 @@ def load_sides(
         settings = {"seed": options.seed} | (options.rollout or {})
         run = run_operator(options.operator, theirs, options.starts, settings)
     if trajectory is not None:
-        ours = _load(trajectory, options, options.frame_interval)
+        ours, theirs = _of_one_charge(_load(trajectory, options, options.frame_interval), theirs)
     else:
         assert run is not None  # there is one of both
         theirs, ours = run.reference, run.trajectory
@@ -101,10 +102,29 @@ def _load(
             frame_interval=frame_interval,
             molecule=options.molecule,
             temperature=options.temperature,
+            charge=options.charge,
         )
     given = given.discarding(options.discard)
     check_alone(given)
     return given
+
+
+def _of_one_charge(ours: Trajectory, theirs: Trajectory) -> tuple[Trajectory, Trajectory]:
+    """Give a side that does not state its charge that of the other.
+
+    Raises
+    ------
+    DataError
+        If they state different ones.
+    """
+    charges = [c for c in (ours.stated_charge, theirs.stated_charge) if c is not None]
+    if len(set(charges)) > 1:
+        raise DataError(
+            f"{ours.name} and {theirs.name} are of different molecules: their charges are "
+            f"{format_charge(charges)}"
+        )
+    known = charges[0] if charges else None
+    return replace(ours, stated_charge=known), replace(theirs, stated_charge=known)
 
 
 def _check_choice(sides: Sequence[Trajectory], options: Options) -> None:

@@ -141,7 +141,7 @@ def _read(
         backwards = chosen.step < 0
         ascending = chosen[::-1] if backwards else chosen
         frames = (
-            to_atoms(numbers, block, frame, masses)
+            to_atoms(numbers, block, frame, masses, reader.charge)
             for block in reader.blocks(ascending.start, ascending.stop, ascending.step)
             for frame in range(len(block))
         )

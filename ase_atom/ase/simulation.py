@@ -20,7 +20,7 @@ from ase_atom.errors import ConfigError, DataError
 from ase_atom.errors.keywords import known_keywords
 from ase_atom.errors.warning import warn
 from ase_atom.io import open_trajectory, read_structure
-from ase_atom.molecules.atoms import structure_of
+from ase_atom.molecules.atoms import structure_of, total_charge
 from ase_atom.molecules.catalogue import operator_for
 from ase_atom.molecules.coverage import CoverageWarning
 from ase_atom.operator import OperatorLike
@@ -142,6 +142,7 @@ class Simulation:
             self.energies,
             name=self.operator,
             facts=facts,
+            charge=total_charge(self.start),
         )
 
     def compare(

@@ -67,6 +67,9 @@ FrameInterval = Annotated[
 ReferenceInterval = Annotated[
     str | None, Option(help="Time between frames of REFERENCE, if the file has no times.")
 ]
+Charge = Annotated[
+    int | None, Option(help="Total charge of the molecule in e, for files that do not state it.")
+]
 Molecule = Annotated[
     str | None, Option(help="Name of the molecule, if a file has bursts of several.")
 ]
@@ -138,6 +141,7 @@ def compare(
     discard: Discard = "0fs",
     frame_interval: FrameInterval = None,
     reference_interval: ReferenceInterval = None,
+    charge: Charge = None,
     molecule: Molecule = None,
     temperature: Temperature = None,
     ensemble: Ensemble = None,
@@ -193,6 +197,7 @@ def compare(
         tolerances=Tolerances.parse(tolerance),
         frame_interval=_time(frame_interval, "--frame-interval"),
         reference_interval=_time(reference_interval, "--reference-interval"),
+        charge=charge,
         molecule=molecule,
         temperature=temperature,
         seed=seed,

@@ -63,6 +63,9 @@ def spectrum(
     frame_interval: str | None = typer.Option(
         None, help="Time between frames, if the file has no times of its own."
     ),
+    charge: int | None = typer.Option(
+        None, help="Total charge of the molecule in e, for files that do not state it."
+    ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace output files."),
     as_json: bool = typer.Option(False, "--json", help="Print what was found as JSON."),
 ) -> None:
@@ -91,7 +94,7 @@ def spectrum(
     for file in files:
         check_free(file, overwrite)
     interval = None if frame_interval is None else read_time(frame_interval, "--frame-interval")
-    loaded = load_trajectory(trajectory, topology, frame_interval=interval)
+    loaded = load_trajectory(trajectory, topology, frame_interval=interval, charge=charge)
     span = None if window is None else read_time(window, "--window")
     checked_interval(loaded, highest)  # before any dipole is computed
     friction = friction_of(trajectory)
@@ -184,7 +187,7 @@ def _of_dipoles(
 
         def keep(scratch: Path) -> None:
             with scratch.open("wb") as file:
-                np.savez_compressed(file, numbers=loaded.numbers, **arrays)
+                np.savez_compressed(file, numbers=loaded.numbers, charge=loaded.charge, **arrays)
 
         replace_file(files[2], keep)
     choices = (

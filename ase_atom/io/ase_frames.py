@@ -14,6 +14,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_masses
 
 from ase_atom.io.frames import FrameBlock
+from ase_atom.molecules.atoms import stated_charge
 from ase_atom.units import parse_time, velocities_from_ase, velocities_to_ase
 
 TIME = "time_fs"
@@ -29,6 +30,7 @@ def to_atoms(
     block: FrameBlock,
     frame: int,
     masses: np.ndarray | None = None,
+    charge: int | None = None,
 ) -> Atoms:
     """Return one frame as atoms with momenta, time, energy and forces, as far as it has them.
 
@@ -38,8 +40,12 @@ def to_atoms(
         Atomic numbers and masses in amu, ``[N]``; standard masses by default.
     block, frame
         Frames, and which of them.
+    charge
+        Total charge in e, if it is stated.
     """
     atoms = Atoms(numbers, block.positions[frame], masses=masses)
+    if charge is not None:
+        atoms.info["charge"] = charge
     if block.cells is not None:
         atoms.set_cell(block.cells[frame])
         repeats = block.cells[frame].any(axis=1)
@@ -122,7 +128,12 @@ def left_out(atoms: Atoms) -> list[str]:
         and not (name == "free_energy" and energy is not None and results[name] == energy)
     ]
     # A word without a value is part of a comment.
-    told = (TIME, *(name for name in (EXPECTED, STRIDE) if _number(atoms, name) is not None))
+    charged = ["charge"] if stated_charge(atoms) is not None else []
+    told = (
+        TIME,
+        *charged,
+        *(name for name in (EXPECTED, STRIDE) if _number(atoms, name) is not None),
+    )
     names += [str(k) for k, v in atoms.info.items() if k not in told and v is not True]
     names += ["constraints"] * bool(atoms.constraints)
     return names

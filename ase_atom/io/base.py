@@ -19,9 +19,10 @@ from ase_atom.io.formats import formats
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.interrupts import Uninterrupted
 from ase_atom.io.output import lock_output
+from ase_atom.molecules.atoms import stated_charge
 from ase_atom.molecules.coverage import MASS_TOLERANCE
 from ase_atom.molecules.topology import atom_label, formula
-from ase_atom.units import velocities_from_ase
+from ase_atom.units import format_charge, velocities_from_ase
 
 if TYPE_CHECKING:
     from ase_atom.io.reader import TrajectoryReader
@@ -39,7 +40,7 @@ class TrajectoryWriter(ABC):
     path
         The file; see `ase_atom.io.open_trajectory`, which makes writers.
     atoms
-        The molecule; its elements, masses and cell. `write` without an argument writes it.
+        The molecule; its elements, masses, charge and cell. `write` without an argument writes it.
     reader
         The reader of the same format, of a file to append to; None makes a new file.
     frame_interval
@@ -89,6 +90,7 @@ class TrajectoryWriter(ABC):
         self.atoms = atoms
         self.numbers = atoms.numbers.copy()
         self.masses = atoms.get_masses()
+        self.charge = stated_charge(atoms)
         self.pbc = atoms.pbc.copy()
         self.periodic = bool(atoms.pbc.any())
         self.frames = 0
@@ -393,6 +395,12 @@ class TrajectoryWriter(ABC):
                     f"{reader.masses[atom]:.3f} amu in {self.path}; frames with "
                     f"{self.masses[atom]:.3f} amu cannot be appended"
                 )
+        there = reader.own_charge
+        if there is not None and self.charge is not None and there != self.charge:
+            raise TrajectoryError(
+                f"{self.path} is of a molecule of charge {format_charge(there)}; frames of charge "
+                f"{format_charge(self.charge)} cannot be appended"
+            )
         self.frames = len(reader)
         if self.frames and self.frame_interval is None:
             self.frame_interval = reader.frame_interval()

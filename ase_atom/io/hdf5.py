@@ -24,6 +24,7 @@ from ase_atom.io.reader import TrajectoryReader, meant
 from ase_atom.io.stated_units import unit_factor
 
 _CHUNK = 2**16  # bytes of coordinates in a chunk of a small molecule
+_CHARGE = "charge"  # of the molecule, in e; the format itself has no place for it
 _METADATA = 2**16  # bytes that HDF5 may take for itself, at most
 
 _UNITS = {
@@ -94,6 +95,12 @@ class HDF5Reader(TrajectoryReader):
     def own_numbers(self) -> np.ndarray | None:
         """Atomic numbers from the topology inside, None if there is none."""
         return read_numbers(self._file, self.atom_count) if "topology" in self._file else None
+
+    @property
+    def own_charge(self) -> int | None:
+        """Total charge in e, where this package wrote it."""
+        found = attribute(self._file, _CHARGE)
+        return found if isinstance(found, int) and not isinstance(found, bool) else None
 
     def _read(self, first: int, count: int) -> FrameBlock:
         count = max(0, min(count, self._frames - first))
@@ -203,6 +210,8 @@ class HDF5Writer(TrajectoryWriter):
         with h5py.File(made, "w") as file:
             for name, value in facts.items():
                 write_text(file, name, value)
+            if self.charge is not None:
+                file.attrs[_CHARGE] = self.charge
             file.create_dataset("topology", data=np.array([topology_text(self.atoms)]))
         return made.getbuffer()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Self
 
@@ -14,9 +15,10 @@ from ase.data import atomic_masses
 
 from ase_atom.errors import FileFormatError, TrajectoryError, TrajectoryWarning
 from ase_atom.errors.warning import warn
-from ase_atom.io.ase_frames import to_atoms
+from ase_atom.io.ase_frames import stated_masses, to_atoms
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.guard import Guarded, refusal
+from ase_atom.molecules.atoms import stated_charge
 from ase_atom.molecules.coverage import MASS_TOLERANCE
 from ase_atom.molecules.topology import atom_label, is_element
 
@@ -24,8 +26,8 @@ COORDINATES = 2**18
 """About how many numbers the positions of one block hold: 2 MiB of them."""
 
 
-FindTopology = Callable[[], tuple[np.ndarray, np.ndarray | None, str]]
-"""Returns atomic numbers, masses if they are stated, and where they come from."""
+FindTopology = Callable[[], tuple[Atoms, str]]
+"""Returns atoms with elements, masses and charge as far as these are stated, and their source."""
 
 
 class TrajectoryReader(Guarded, ABC):
@@ -65,8 +67,10 @@ class TrajectoryReader(Guarded, ABC):
         "atoms",
         "numbers",
         "masses",
+        "charge",
         "own_numbers",
         "own_masses",
+        "own_charge",
         "last_time",
         "frame_interval",
     )
@@ -135,7 +139,7 @@ class TrajectoryReader(Guarded, ABC):
             if not len(block):
                 raise TrajectoryError(f"{self.path} holds no whole frame")
             numbers, masses = self._identity()
-            self._atoms = to_atoms(numbers, block.divided()[0], 0, masses)
+            self._atoms = to_atoms(numbers, block.divided()[0], 0, masses, self.charge)
         copy: Atoms = self._atoms.copy()
         return copy
 
@@ -162,6 +166,26 @@ class TrajectoryReader(Guarded, ABC):
         numbers, masses = self._identity()
         return atomic_masses[numbers] if masses is None else masses
 
+    @property
+    def charge(self) -> int | None:
+        """Total charge in e, as file or topology state it; None if neither does.
+
+        Raises
+        ------
+        TrajectoryError
+            If a topology is needed, and cannot be read.
+        """
+        needed = self.own_numbers is None or self._given
+        if self.own_charge is not None or self._find_topology is None or not needed:
+            return self.own_charge
+        return stated_charge(self._topology[0])
+
+    @cached_property
+    def _topology(self) -> tuple[Atoms, str]:
+        if self._find_topology is None:
+            raise TrajectoryError(f"{self.path} does not say which elements its atoms are")
+        return self._find_topology()
+
     def _identity(self) -> tuple[np.ndarray, np.ndarray | None]:
         """Return atomic numbers, and masses if they are stated."""
         own = self.own_numbers
@@ -170,9 +194,8 @@ class TrajectoryReader(Guarded, ABC):
             raise self._not_one(f"atom {atom + 1} has the atomic number {own[atom]}")
         if own is not None and not self._given:
             return own, self.own_masses
-        if self._find_topology is None:
-            raise TrajectoryError(f"{self.path} does not say which elements its atoms are")
-        numbers, masses, name = self._find_topology()
+        topology, name = self._topology
+        numbers, masses = topology.numbers, stated_masses(topology)
         if len(numbers) != self.atom_count or (
             own is not None and not np.array_equal(numbers, own)
         ):
@@ -190,6 +213,11 @@ class TrajectoryReader(Guarded, ABC):
     @property
     def own_masses(self) -> np.ndarray | None:
         """Masses in amu as the file itself has them, None if it does not say."""
+        return None
+
+    @property
+    def own_charge(self) -> int | None:
+        """Total charge in e as the file itself has it, None if it does not say."""
         return None
 
     def last_time(self) -> float | None:

@@ -13,6 +13,7 @@ from ase_atom.io.ase_frames import stated_masses, time_of, to_block
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.guard import reading
 from ase_atom.io.reader import TrajectoryReader
+from ase_atom.molecules.atoms import stated_charge
 
 END = b""
 """Stands for a frame where a file ends after a whole one."""
@@ -54,6 +55,11 @@ class TextReader(TrajectoryReader):
     def own_masses(self) -> np.ndarray | None:
         """Masses of the first frame, if it states any."""
         return None if self._first is None else stated_masses(self._first)
+
+    @property
+    def own_charge(self) -> int | None:
+        """Total charge of the first frame in e, if it states any."""
+        return None if self._first is None else stated_charge(self._first)
 
     def frame_interval(self) -> float | None:
         """Return the time between the first two frames in fs, which text keeps exactly."""

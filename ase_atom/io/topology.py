@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from itertools import product
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from scipy.spatial import KDTree
 
 from ase_atom.errors import TrajectoryError
 from ase_atom.errors.keywords import known_keywords
-from ase_atom.io.ase_frames import stated_masses
 from ase_atom.io.guard import check_file, reading
 from ase_atom.io.labels import HEAVY_HYDROGEN
 from ase_atom.io.structure import read_structure
-from ase_atom.molecules.atoms import atom_names
+from ase_atom.molecules.atoms import atom_names, stated_charge
+from ase_atom.molecules.lewis import lewis_structure
 from ase_atom.molecules.topology import BOND_FACTOR, perceive_bonds, radii
 
 _MASS_ROUNDING = 0.06  # amu, between what force fields and IUPAC take for one element
@@ -31,19 +32,41 @@ def openmm_topology(atoms: Atoms, bonds: bool = True) -> Topology:
     """Return a topology of one residue, ``MOL``, with bonds perceived from the positions.
 
     Atoms are named as `ase_atom.molecules.atoms.atom_names` has them. Periodic atoms give the
-    cell too.
+    cell too, and an ion formal charges.
     """
     topology = Topology()
     residue = topology.addResidue("MOL", topology.addChain("A"))
-    for name, symbol in zip(atom_names(atoms), atoms.get_chemical_symbols(), strict=True):
-        topology.addAtom(name, Element.getBySymbol(symbol), residue)
+    pairs = find_bonds(atoms) if bonds else []
+    each = zip(
+        atom_names(atoms), atoms.get_chemical_symbols(), _formal_charges(atoms, pairs), strict=True
+    )
+    for name, symbol, charge in each:
+        topology.addAtom(name, Element.getBySymbol(symbol), residue, formalCharge=charge or None)
     members = list(topology.atoms())
-    for i, j in find_bonds(atoms) if bonds else ():
+    for i, j in pairs:
         topology.addBond(members[i], members[j])
     if atoms.pbc.any():
         standard, _ = atoms.cell.standard_form()
         topology.setPeriodicBoxVectors(np.tril(standard.array) * unit.angstrom)
     return topology
+
+
+def _formal_charges(atoms: Atoms, bonds: Sequence[tuple[int, int]]) -> list[int]:
+    """Return the atoms' own charges if they are whole numbers, else those of the Lewis structure.
+
+    Of an ion that has none, zeros.
+    """
+    charge = stated_charge(atoms)
+    own = atoms.get_initial_charges()
+    if np.array_equal(own, own.round()) and own.sum() == (charge or 0):
+        return [round(one) for one in own]
+    if not charge or not bonds:
+        return [0] * len(atoms)
+    try:
+        _, charges = lewis_structure(atoms.numbers.tolist(), bonds, charge)
+    except ValueError:
+        return [0] * len(atoms)
+    return [int(one) for one in charges]
 
 
 def find_bonds(atoms: Atoms) -> list[tuple[int, int]]:
@@ -84,12 +107,14 @@ def write_pdb(path: Path, atoms: Atoms) -> None:
 
 
 def pdb_fits(path: Path, atoms: Atoms) -> bool:
-    """Return whether a PDB file has the same elements and bonds as the atoms."""
+    """Return whether a PDB file has the same elements, bonds and charge as the atoms."""
     try:
         there = read_structure(path)
     except TrajectoryError:
         return False
-    return np.array_equal(there.numbers, atoms.numbers) and find_bonds(there) == find_bonds(atoms)
+    bonds = find_bonds(atoms)
+    same = np.array_equal(there.numbers, atoms.numbers) and find_bonds(there) == bonds
+    return same and (stated_charge(there) or 0) == sum(_formal_charges(atoms, bonds))
 
 
 def names_beside(path: Path, atoms: Atoms) -> list[str]:
@@ -109,10 +134,8 @@ def topology_beside(path: Path) -> Path | None:
     return None
 
 
-def find_topology(
-    path: Path, given: Atoms | str | Path | None
-) -> tuple[np.ndarray, np.ndarray | None, str]:
-    """Return atomic numbers for a trajectory, masses if they are stated, and where they come from.
+def find_topology(path: Path, given: Atoms | str | Path | None) -> tuple[Atoms, str]:
+    """Return atoms with a trajectory's elements, masses and charge as stated, and their source.
 
     Parameters
     ----------
@@ -127,15 +150,14 @@ def find_topology(
         If there is none, or it cannot be read.
     """
     if isinstance(given, Atoms):
-        return given.numbers, stated_masses(given), "given"
+        return given, "given"
     source = topology_beside(path) if given is None else Path(given)
     if source is None:
         raise TrajectoryError(
             f"{path} does not say which elements its atoms are: put {path.with_suffix('.pdb').name}"
             f" or {path.with_suffix('.psf').name} beside it, or give a topology"
         )
-    found = _read(source)
-    return found.numbers, stated_masses(found), str(source)
+    return _read(source), str(source)
 
 
 def read_elements(path: Path) -> np.ndarray:

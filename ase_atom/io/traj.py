@@ -15,6 +15,7 @@ from ase_atom.io.base import TrajectoryWriter
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.guard import reading
 from ase_atom.io.reader import TrajectoryReader
+from ase_atom.molecules.atoms import stated_charge
 
 _COUNT = 32  # where ASE's file has the number of frames, and then the place of their table
 
@@ -58,6 +59,11 @@ class ASEReader(TrajectoryReader):
         """Masses of the first frame, if it has some of its own."""
         return stated_masses(self._first)
 
+    @property
+    def own_charge(self) -> int | None:
+        """Total charge of the first frame in e, if it states any."""
+        return stated_charge(self._first)
+
     def _read(self, first: int, count: int) -> FrameBlock:
         frames = []
         for index in range(first, min(first + count, self._frames)):
@@ -100,7 +106,7 @@ class ASEWriter(TrajectoryWriter):
         for frame in range(len(block)):
             self._torn = True
             # ASE flushes every frame, and counts it last.
-            self._trajectory.write(to_atoms(self.numbers, block, frame, self.masses))
+            self._trajectory.write(to_atoms(self.numbers, block, frame, self.masses, self.charge))
             self.frames += 1
             self._whole = (self.frames, os.path.getsize(self.path))
             self._torn = False

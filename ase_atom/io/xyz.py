@@ -268,7 +268,7 @@ class XYZWriter(AppendingWriter):
         if isotope_masses(self.numbers, self.masses) is not None:
             columns.append("masses")  # without them, momenta would be read as other velocities
         for frame in range(len(block)):
-            atoms = to_atoms(self.numbers, block, frame, self.masses)
+            atoms = to_atoms(self.numbers, block, frame, self.masses, self.charge)
             forces = atoms.calc is not None and "forces" in atoms.calc.results
             text = io.StringIO()
             extxyz.write_extxyz(text, [atoms], columns=columns + ["forces"] * forces)

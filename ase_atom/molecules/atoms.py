@@ -39,6 +39,22 @@ def total_charge(atoms: Atoms) -> int:
     return round(charge)
 
 
+def stated_charge(atoms: Atoms) -> int | None:
+    """Return the total charge in e if the atoms state one, and it is a whole number; else None."""
+    if "charge" not in atoms.info and not atoms.has("initial_charges"):
+        return None
+    try:
+        return total_charge(atoms)
+    except CoverageError:  # partial charges of a force field, say
+        return None
+
+
+def set_charge(atoms: Atoms, charge: int) -> None:
+    """State a total charge in e, in ``info`` and, for calculators that add them up, by atom."""
+    atoms.info["charge"] = charge
+    atoms.set_initial_charges(np.full(len(atoms), charge / len(atoms)))
+
+
 def open_shell(atoms: Atoms) -> str | None:
     """Return what the atoms state that no closed shell has, if anything.
 

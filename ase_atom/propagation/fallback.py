@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ase_atom.errors import ConfigError, FallbackError
+from ase_atom.molecules.atoms import set_charge
 from ase_atom.operator.torch_settings import users_torch
 from ase_atom.state import PhaseState
 from ase_atom.units import AMU_A2_FS2_IN_EV
@@ -94,8 +95,8 @@ class Fallback:
         """
         energies, forces = [], np.zeros(tuple(state.positions.shape))
         for row, atoms in enumerate(state.to_atoms()):
-            if charge := int(state.charge[row]):  # many calculators add up what the atoms have
-                atoms.set_initial_charges(np.full(len(atoms), charge / len(atoms)))
+            if charge := int(state.charge[row]):
+                set_charge(atoms, charge)
             try:
                 with users_torch():
                     energies.append(float(self._calculator.get_potential_energy(atoms)))

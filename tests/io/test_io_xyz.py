@@ -274,7 +274,7 @@ def test_columns_without_a_name_are_mentioned(xyz):
     assert "not read: columns that its comment does not name" in notes[0]
 
 
-@pytest.mark.parametrize("key", ['lattice="9 0 0 0 9 0 0 0 9"', "charge=1", "time=2.0"])
+@pytest.mark.parametrize("key", ['lattice="9 0 0 0 9 0 0 0 9"', "spin=1", "time=2.0"])
 def test_keys_of_a_plain_comment_that_mean_something_are_named(xyz, key):
     _, notes = block_of(xyz(frame(f"mine {key}")))
     assert len(notes) == 1

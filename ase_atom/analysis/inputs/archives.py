@@ -83,7 +83,24 @@ def _trajectory(
     )[order]
     Trajectory(str(path), numbers, masses, (whole,)).checked()
     runs, more = split_runs(whole)
-    return Trajectory(str(path), numbers, masses, tuple(runs), facts, (*notes, *more))
+    return Trajectory(
+        str(path),
+        numbers,
+        masses,
+        tuple(runs),
+        facts,
+        (*notes, *more),
+        stated_charge=_whole_charge(path, held),
+    )
+
+
+def _whole_charge(path: Path, held: dict[str, np.ndarray]) -> int | None:
+    if "charge" not in held:
+        return None
+    charge = float(np.asarray(held["charge"]).reshape(-1)[0])
+    if not charge.is_integer():
+        raise DataError(f"the charge in {path} is {charge:g} e, and should be a whole number")
+    return int(charge)
 
 
 def _identity(path: Path, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

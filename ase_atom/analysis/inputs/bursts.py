@@ -46,6 +46,7 @@ def read_bursts(path: Path, molecule: str | None, temperature: float | None) -> 
         facts,
         (note,) if note else (),
         checksums={k: str(about["checksum"]) for k, about in every.items() if "checksum" in about},
+        stated_charge=int(own[kept[0]].get("charge") or 0),  # only ions say it
     )
 
 

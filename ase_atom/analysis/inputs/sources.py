@@ -19,6 +19,7 @@ from ase_atom.io.bursts import is_bursts
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.guard import check_file
 from ase_atom.molecules.coverage import MASS_TOLERANCE
+from ase_atom.units import format_charge
 
 
 def load_trajectory(
@@ -28,6 +29,7 @@ def load_trajectory(
     frame_interval: float | None = None,
     molecule: str | None = None,
     temperature: float | None = None,
+    charge: int | None = None,
 ) -> Trajectory:
     """Read a trajectory wholly into memory.
 
@@ -46,11 +48,14 @@ def load_trajectory(
         Which one, where a file holds bursts of several: its name there.
     temperature
         Take only bursts thermalised at this temperature, K.
+    charge
+        Total charge in e, for files that do not state it; those of a file may not differ from it.
 
     Raises
     ------
     DataError
-        If what is read does not fit together, nothing is left, or the file has other times.
+        If what is read does not fit together, nothing is left, or the file has other times or
+        another charge.
     TrajectoryError
         If a file cannot be read.
     """
@@ -74,7 +79,19 @@ def load_trajectory(
         trajectory = replace(trajectory, segments=runs).noting(
             f"frames were taken as {frame_interval:g} fs apart, as given"
         )
-    return trajectory.checked()
+    return _with_charge(trajectory, charge).checked()
+
+
+def _with_charge(trajectory: Trajectory, told: int | None) -> Trajectory:
+    own = trajectory.stated_charge
+    if told is None or own == told:
+        return trajectory
+    if own is not None:
+        raise DataError(
+            f"{trajectory.name} states a charge of {format_charge(own)}, not {format_charge(told)} "
+            "as given: leave the charge out, or correct it in the file"
+        )
+    return replace(trajectory, stated_charge=told)
 
 
 def _has_times(trajectory: Trajectory, told: float) -> bool:
@@ -142,7 +159,20 @@ def _joined(path: Path, parts: Sequence[Trajectory]) -> Trajectory:
         shared,
         notes,
         checksums={key: value for part in parts for key, value in part.checksums.items()},
+        stated_charge=_shared_charge(path, parts),
     )
+
+
+def _shared_charge(path: Path, parts: Sequence[Trajectory]) -> int | None:
+    """Return the one charge that files state, None if none does."""
+    stated = {p.stated_charge: p.name for p in parts if p.stated_charge is not None}
+    if len(stated) > 1:
+        first, second = list(stated)[:2]
+        raise DataError(
+            f"{stated[first]} and {stated[second]} in {path} are of different molecules: their "
+            f"charges are {format_charge([first, second])}"
+        )
+    return next(iter(stated), None)
 
 
 def _read_frames(path: Path, topology: Atoms | str | Path | None) -> Trajectory:
@@ -154,6 +184,7 @@ def _read_frames(path: Path, topology: Atoms | str | Path | None) -> Trajectory:
         warnings.simplefilter("always", TrajectoryWarning)
         with read_trajectory(path, topology) as reader:
             numbers, masses = np.asarray(reader.numbers, dtype=np.int64), reader.masses
+            charge = reader.charge
             blocks = list(reader)
             names = tuple(names_beside(path, reader.atoms)) if blocks else ()
     notes += [str(one.message) for one in caught if issubclass(one.category, TrajectoryWarning)]
@@ -179,7 +210,16 @@ def _read_frames(path: Path, topology: Atoms | str | Path | None) -> Trajectory:
         name=str(path),
     )
     runs, more = split_runs(whole)
-    return Trajectory(str(path), numbers, masses, tuple(runs), {}, (*notes, *more), names=names)
+    return Trajectory(
+        str(path),
+        numbers,
+        masses,
+        tuple(runs),
+        {},
+        (*notes, *more),
+        names=names,
+        stated_charge=charge,
+    )
 
 
 def _with_gaps(blocks: Sequence[FrameBlock], name: str) -> np.ndarray | None:

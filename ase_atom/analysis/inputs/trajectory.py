@@ -14,6 +14,8 @@ from numpy.typing import ArrayLike
 
 from ase_atom.errors import DataError
 from ase_atom.io.frames import FrameBlock
+from ase_atom.molecules.atoms import set_charge
+from ase_atom.molecules.topology import formula
 from ase_atom.units import AMU_A2_FS2_IN_EV
 
 EVEN = 2e-3
@@ -70,6 +72,8 @@ class Trajectory:
         What the atoms are called in the PDB file beside the trajectory; empty without one.
     checksums
         Of all reference bursts in the file by key, those that were not chosen included.
+    stated_charge
+        Total charge in e; None if nothing states it.
     """
 
     name: str
@@ -81,6 +85,7 @@ class Trajectory:
     velocity_source: str = ""
     checksums: Mapping[str, str] = field(default_factory=dict)
     names: tuple[str, ...] = ()
+    stated_charge: int | None = None
 
     @classmethod
     def from_arrays(
@@ -93,6 +98,7 @@ class Trajectory:
         *,
         name: str = "trajectory",
         facts: Mapping[str, str] | None = None,
+        charge: int | None = None,
     ) -> Trajectory:
         """Make one of arrays, of one run ``[T, N, 3]`` or of several of equal length ``[R, T, …]``.
 
@@ -108,6 +114,8 @@ class Trajectory:
             Potential energies in eV, ``[T]`` or ``[R, T]``.
         name, facts
             As the attributes.
+        charge
+            Total charge in e.
 
         Raises
         ------
@@ -138,7 +146,9 @@ class Trajectory:
             )
             for index, run in enumerate(positions)
         ]
-        made = cls(name, numbers, atomic_masses[numbers], tuple(runs), facts or {})
+        made = cls(
+            name, numbers, atomic_masses[numbers], tuple(runs), facts or {}, stated_charge=charge
+        )
         return made.checked()
 
     def checked(self) -> Trajectory:
@@ -238,9 +248,35 @@ class Trajectory:
             first = int(end)
         return np.concatenate(parts)
 
+    @property
+    def charge(self) -> int:
+        """Total charge in e, 0 if nothing states it.
+
+        Raises
+        ------
+        DataError
+            If nothing does, and a neutral molecule would have an unpaired electron: then it is an
+            ion or a radical, and energies of the one are none of the other.
+        """
+        if self.stated_charge is None and int(self.numbers.sum()) % 2:
+            raise DataError(
+                f"{self.name} does not state its charge, and neutral {formula(self.numbers)} has "
+                "an odd number of electrons: give --charge (charge= in Python), 0 for a radical"
+            )
+        return self.stated_charge or 0
+
     def atoms(self, frame: int = 0) -> Atoms:
-        """Return the molecule as in a frame of the first run."""
-        return Atoms(self.numbers, positions=self.segments[0].positions[frame], masses=self.masses)
+        """Return the molecule as in a frame of the first run, with its charge.
+
+        Raises
+        ------
+        DataError
+            As `charge`.
+        """
+        atoms = Atoms(self.numbers, positions=self.segments[0].positions[frame], masses=self.masses)
+        if self.charge:
+            set_charge(atoms, self.charge)
+        return atoms
 
     def kinetic_energies(self) -> list[np.ndarray]:
         """Return the kinetic energies of each run in eV, the centre of mass's included."""

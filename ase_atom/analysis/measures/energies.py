@@ -39,7 +39,7 @@ def with_energies(trajectory: Trajectory, calculator: Calculator, frames: int) -
     """
     step = max(1, math.ceil(trajectory.frames / frames))
     runs, failed = [], 0
-    atoms = Atoms(trajectory.numbers)
+    atoms = trajectory.atoms()
     atoms.calc = calculator
     for run in trajectory:
         # Evenly spaced, so that blocks mean times, and in the middle of what they stand for.

@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-from ase import Atoms
 from ase.calculators.calculator import Calculator
 from scipy.ndimage import gaussian_filter1d
 
@@ -59,7 +58,7 @@ def with_dipoles(
         raise ConfigError(
             f"an infrared spectrum needs a calculator that has dipoles, and that of {name} has none"
         )
-    atoms = Atoms(trajectory.numbers, masses=trajectory.masses)
+    atoms = trajectory.atoms()
     atoms.calc = calculator
     share = (trajectory.masses / trajectory.masses.sum())[:, None]
     runs = []
