@@ -128,8 +128,7 @@ def power_spectrum(
         For a window that is longer than the runs, or too short.
     """
     interval, top = checked_interval(trajectory, highest)
-    given = trajectory.has_velocities
-    fields = trajectory.series("velocities") if given else _differences(trajectory, interval)
+    fields = [velocities for _, velocities in motions(trajectory, interval)]
     chosen = checked_window(trajectory, [(len(run) - 1) * interval for run in fields], window)
     masses, numbers = trajectory.masses, trajectory.numbers
     roots = np.sqrt(masses)[:, None]
@@ -146,9 +145,8 @@ def power_spectrum(
         parts[chemical_symbols[number]] = found
     first = next(iter(parts.values()))
     # Windows of the elements are of the same pieces: powers add up.
-    half = np.pi * SPEED_OF_LIGHT * interval * first.wavenumbers  # ω Δt / 2
-    whole = 1.0 if given else 1.0 / np.sinc(half / np.pi) ** 2
-    powers = {symbol: one.windows.sum(0) * whole for symbol, one in parts.items()}
+    gain = derivative_gain(trajectory, interval, first.wavenumbers)
+    powers = {symbol: one.windows.sum(0) * gain for symbol, one in parts.items()}
     step = float(first.wavenumbers[1] - first.wavenumbers[0])
     area = step * sum(float(power.sum()) for power in powers.values())
     elements = {symbol: power / area for symbol, power in powers.items()}
@@ -159,8 +157,37 @@ def power_spectrum(
         chosen,
         first.resolution,
         len(first.windows),
-        "velocities" if given else "positions",
+        "velocities" if trajectory.has_velocities else "positions",
     )
+
+
+def motions(trajectory: Trajectory, interval: float) -> list[tuple[NDArray[Any], NDArray[Any]]]:
+    """Positions and velocities of each run at the same times, each ``[T, N, 3]``.
+
+    Where the file has no velocities, they are displacements between frames over the interval, and
+    positions are halfway between frames.
+
+    Raises
+    ------
+    DataError
+        If the file has no velocities, and rounds positions so much that theirs would be noise.
+    """
+    if trajectory.has_velocities:
+        given = trajectory.series("positions"), trajectory.series("velocities")
+        return list(zip(*given, strict=True))
+    halfway = [0.5 * (run.positions[1:] + run.positions[:-1]) for run in trajectory]
+    return list(zip(halfway, _differences(trajectory, interval), strict=True))
+
+
+def derivative_gain(
+    trajectory: Trajectory, interval: float, wavenumbers: NDArray[Any]
+) -> NDArray[Any]:
+    """What the power by `motions` is to be multiplied by at each wavenumber, ``[n]``."""
+    if trajectory.has_velocities:
+        return np.ones_like(wavenumbers)
+    half = np.pi * SPEED_OF_LIGHT * interval * wavenumbers  # ω Δt / 2
+    gain: NDArray[Any] = 1.0 / np.sinc(half / np.pi) ** 2
+    return gain
 
 
 def checked_interval(trajectory: Trajectory, highest: float | None) -> tuple[float, float]:

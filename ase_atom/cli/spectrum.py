@@ -17,14 +17,20 @@ from ase_atom.errors import ConfigError
 from ase_atom.units import format_time
 
 if TYPE_CHECKING:
+    from ase.calculators.calculator import Calculator
+
     from ase_atom.analysis import Trajectory
     from ase_atom.analysis.infrared import InfraredSpectrum
+    from ase_atom.analysis.modes import ModeSpectra
     from ase_atom.analysis.power import PowerSpectrum
 
 IN_FILE = "file"
 TEMPERATURE = 300.0  # K
 BROAD = 10.0
 """cm⁻¹ of broadening from which a warning is given."""
+
+VISITED = 0.9
+"""Share of the frames nearest to a minimum below which its modes get a warning."""
 
 _PICTURES = (".png", ".pdf", ".svg")
 
@@ -36,7 +42,7 @@ def spectrum(
         "--output",
         "-o",
         help="Picture (.png, .pdf or .svg); a CSV file goes beside it.",
-        show_default="TRAJECTORY-spectrum.png here, or -infrared.png",
+        show_default="TRAJECTORY-spectrum.png here, or -infrared.png, or -modes.png",
     ),
     highest: float | None = typer.Option(
         None, help="Highest wavenumber in cm⁻¹.", show_default="4000, without hydrogen 2600"
@@ -49,6 +55,11 @@ def spectrum(
         help="Infrared absorption, from the dipole of every frame by gfn2, gfn1, "
         "pyscf:FUNCTIONAL/BASIS or an ASE calculator as MODULE:CLASS; or file, from those that "
         "the trajectory holds (.npz).",
+    ),
+    modes: str | None = typer.Option(
+        None,
+        help="Power spectrum of each normal mode, of the minimum by gfn2, gfn1, "
+        "pyscf:FUNCTIONAL/BASIS, an ASE calculator as MODULE:CLASS, or an operator's name or file.",
     ),
     temperature: float | None = typer.Option(
         None,
@@ -69,7 +80,7 @@ def spectrum(
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace output files."),
     as_json: bool = typer.Option(False, "--json", help="Print what was found as JSON."),
 ) -> None:
-    """Compute the power spectrum of the velocities by element, or the infrared absorption.
+    """Compute the power spectrum of the velocities by element or mode, or infrared absorption.
 
     A file without velocities will do. Best of
     microcanonical runs with close frames: --ensemble nve --frame-interval 1fs. Friction broadens
@@ -80,7 +91,9 @@ def spectrum(
     from ase_atom.analysis.power import checked_interval
     from ase_atom.io.registry import check_free
 
-    kind = "spectrum" if dipoles is None else "infrared"
+    if dipoles is not None and modes is not None:
+        raise ConfigError("--dipoles and --modes make two spectra: ask for one at a time")
+    kind = "infrared" if dipoles is not None else "spectrum" if modes is None else "modes"
     picture = Path(f"{trajectory.stem}-{kind}.png") if output is None else output
     if picture.suffix not in _PICTURES:
         raise ConfigError(f"--output {picture} should end in {', '.join(_PICTURES)}")
@@ -106,8 +119,10 @@ def spectrum(
     facts: dict[str, Any] = {
         "friction_broadening_cm-1": None if friction is None else broadening(friction)
     }
-    found: PowerSpectrum | InfraredSpectrum
-    if dipoles is None:
+    found: PowerSpectrum | InfraredSpectrum | ModeSpectra
+    if modes is not None:
+        found, rows, own = _of_modes(loaded, modes, highest, span)
+    elif dipoles is None:
         found, rows, own = _of_velocities(loaded, highest, span)
     else:
         found, rows, own = _of_dipoles(
@@ -146,6 +161,51 @@ def _of_velocities(
     found = power_spectrum(loaded, highest, span)
     rows = [("spectrum", f"of {found.source}, up to {found.wavenumbers[-1]:.0f} cm⁻¹")]
     return found, rows, {"of": found.source}
+
+
+def _of_modes(
+    loaded: Trajectory, modes: str, highest: float | None, span: float | None
+) -> tuple[ModeSpectra, list[tuple[str, str]], dict[str, Any]]:
+    from ase_atom.analysis.modes import mode_spectra
+
+    found = mode_spectra(loaded, _calculator_or_operator(modes, loaded), highest, span)
+    if found.visited < VISITED:
+        say_warning(
+            f"the modes are those of one of {found.minima} minima, which {found.visited:.0%} of "
+            "the frames are nearest to: of the others they show little"
+        )
+    rows = [
+        ("spectrum", f"of {found.source} along {len(found.harmonic)} normal modes by {modes}"),
+        ("minimum", f"nearest to {found.visited:.0%} of the frames, of {found.minima} found"),
+    ]
+    facts = []
+    for number, (harmonic, band) in enumerate(zip(found.harmonic, found.bands, strict=True), 1):
+        at = "none stands out" if band is None else f"{band.position:.0f} ± {band.error:.0f}"
+        rows.append((f"mode {number}", f"harmonic {harmonic:.0f}, band {at} cm⁻¹"))
+        facts.append(
+            {
+                "harmonic_cm-1": round(float(harmonic), 1),
+                "band_cm-1": None if band is None else round(band.position, 1),
+            }
+        )
+    return found, rows, {"of": found.source, "visited": found.visited, "modes": facts}
+
+
+def _calculator_or_operator(name: str, loaded: Trajectory) -> Calculator:
+    """Return an engine by name, as `make_calculator` has them, or an operator's potential."""
+    from ase_atom.analysis.molecule.coordinates import typical_frame
+    from ase_atom.analysis.molecule.minima import HeadCalculator
+    from ase_atom.analysis.reference_engines import XTB, make_calculator
+    from ase_atom.molecules.catalogue import operator_for
+
+    if name in XTB or (":" in name and not Path(name).is_file()):
+        return make_calculator(name, "--modes")
+    atoms = loaded.atoms()
+    atoms.positions = typical_frame(loaded.pooled("positions", 200))
+    operator = operator_for(atoms, name)
+    if not operator.has_energy:
+        raise ConfigError(f"--modes {name}: the operator has no energies, and so no normal modes")
+    return HeadCalculator(operator)
 
 
 def _of_dipoles(

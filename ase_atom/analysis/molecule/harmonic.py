@@ -102,6 +102,29 @@ class NormalModes:
         """Inertia tensor about the centre of mass, amu Å², ``[3, 3]``."""
         return _inertia(self.masses, self.positions, self.positions)
 
+    def in_eckart_frame(
+        self, positions: np.ndarray, velocities: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Split the motion of structures that lie on the minimum into vibration and rotation.
+
+        Parameters
+        ----------
+        positions, velocities
+            About the centre of mass at rest, along the minimum's axes, Å and Å/fs, ``[S, N, 3]``.
+
+        Returns
+        -------
+        Displacements and vibrational velocities, ``[S, N, 3]``, and the angular velocity of the
+        Eckart frame in rad/fs, ``[S, 3]``.
+        """
+        # What is left by the frame's own angular velocity obeys Σ m r₀ × u = 0, so the modes
+        # carry all of it.
+        moment = np.einsum("n,snx->sx", self.masses, np.cross(self.positions, velocities))
+        mixed = _inertia(self.masses, self.positions, positions)
+        spin = np.einsum("sxy,sy->sx", np.linalg.pinv(mixed, rcond=1e-9), moment)
+        internal = velocities - np.cross(spin[:, None], positions)
+        return positions - self.positions, internal, spin
+
     def propagate(
         self, displacement: np.ndarray, velocity: np.ndarray, times: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray]:
@@ -225,14 +248,7 @@ def _swing(
     minimum: NormalModes, frame: np.ndarray, x: np.ndarray, v: np.ndarray, times: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Vibrate in the turning Eckart frame; ``x`` and ``v`` about the centre of mass, at rest."""
-    body_x, body_v = x @ frame, v @ frame
-    # The Eckart frame's own angular velocity: what is left obeys Σ m r₀ × u = 0, so the modes
-    # carry all of it and the guess starts at the given velocities exactly.
-    moment = np.einsum("n,snx->sx", minimum.masses, np.cross(minimum.positions, body_v))
-    mixed = _inertia(minimum.masses, minimum.positions, body_x)
-    spin = np.einsum("sxy,sy->sx", np.linalg.pinv(mixed, rcond=1e-9), moment)
-    displacement = body_x - minimum.positions
-    internal = body_v - np.cross(spin[:, None], body_x)
+    displacement, internal, spin = minimum.in_eckart_frame(x @ frame, v @ frame)
     path, rate = minimum.propagate(displacement, internal, times)
     path = path + minimum.positions
     frames, spins = rotate_freely(minimum.inertia, frame, spin, times)

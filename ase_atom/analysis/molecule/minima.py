@@ -75,7 +75,10 @@ def relax(atoms: Atoms, calculator: Calculator) -> Atoms | None:
     """A relaxed copy of the molecule with its calculator, or None if it would not converge."""
     relaxed = atoms.copy()
     relaxed.calc = calculator
-    converged = BFGS(relaxed, logfile=None).run(fmax=_FORCE_LIMIT, steps=_MOST_STEPS)
+    try:
+        converged = BFGS(relaxed, logfile=None).run(fmax=_FORCE_LIMIT, steps=_MOST_STEPS)
+    except np.linalg.LinAlgError:  # of a Hessian that ran away
+        return None
     return relaxed if converged else None
 
 
