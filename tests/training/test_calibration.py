@@ -6,10 +6,14 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
+from ase import Atoms
 from conftest import make_card, make_operator
 from harmonic_bursts import water_bursts
 
-from ase_atom.operator import save_operator
+from ase_atom.operator import build_operator, save_operator
+from ase_atom.state import PhaseState
+from ase_atom.units import velocities_to_ase
 from training.auditing import trust
 from training.calibrate import main
 from training.data.store import write_bursts
@@ -40,6 +44,29 @@ def test_few_other_molecules_leave_the_bound_to_all():
     trained, others = [f"C{n}" for n in range(40)], [f"N{n}" for n in range(trust.UNKNOWN - 1)]
     both = trust.joined([windows(rng, trained, 0.1), windows(rng, others, 1.0)])
     assert trust.fit(both, trained).margin < np.exp(1.28 * 0.5)
+
+
+def test_the_charge_of_ions_is_heard():
+    torch.manual_seed(0)
+    config = make_operator().config.model_copy(update={"charges": (0, 1)})
+    operator = build_operator(config).eval().requires_grad_(False)
+    operator.lift.embedding.charge.normal_()
+    neutral = water_bursts(2)
+    ions = [replace(burst, charge=1) for burst in neutral]
+    errors = [trust.measure(operator, bursts, [8.0], 4).errors for bursts in (neutral, ions)]
+    start = PhaseState.from_atoms(atoms_of(ions[0]))
+    end = operator.positions(start, torch.tensor([8.0], dtype=torch.float64))[:, 0]
+    at = round(8.0 / ions[0].interval)
+    reference = torch.from_numpy(ions[0].positions[at].astype(np.float64))
+    moved = (reference - start.positions[0]).norm()
+    assert errors[1][0] == pytest.approx(float((end[0] - reference).norm() / moved), rel=1e-2)
+    assert abs(errors[0][0] / errors[1][0] - 1) > 0.05
+
+
+def atoms_of(burst) -> Atoms:
+    atoms = Atoms(burst.numbers, burst.positions[0], info={"charge": burst.charge})
+    atoms.set_velocities(velocities_to_ase(burst.velocities[0]))
+    return atoms
 
 
 def test_a_part_of_the_tables_compounds_is_enough(

@@ -93,7 +93,11 @@ def measure(
         rows = torch.cat(data.starts(max(steps), starts))
         burst = data.burst[rows]
         state = PhaseState(
-            data.numbers[burst], data.masses[burst], data.positions[rows], data.velocities[rows]
+            data.numbers[burst],
+            data.masses[burst],
+            data.positions[rows],
+            data.velocities[rows],
+            data.charge[burst],
         )
         for stride, step in zip(strides, steps, strict=True):
             found = round_trip(operator, state, stride)

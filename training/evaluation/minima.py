@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from ase_atom.analysis.molecule.harmonic import HarmonicGuess
 from ase_atom.analysis.molecule.minima import HeadCalculator, find_minima, modes_at, relax
+from ase_atom.molecules.atoms import set_charge
 from ase_atom.operator import Operator
 from training.data.burst import Burst
 
@@ -36,8 +37,15 @@ def minima_of(
     for index in range(samples):
         burst = bursts[picks[index % len(picks)]]
         frame = (index // len(picks)) * len(burst.positions) // (samples // len(picks) + 1)
-        structures.append(Atoms(burst.numbers, positions=burst.positions[frame]))
+        structures.append(_atoms(np.asarray(burst.numbers), burst.positions[frame], burst.charge))
     return find_minima(structures, calculator)
+
+
+def _atoms(numbers: NDArray, positions: NDArray, charge: int) -> Atoms:
+    atoms = Atoms(numbers, positions=positions)
+    if charge:
+        set_charge(atoms, charge)
+    return atoms
 
 
 @dataclass(frozen=True)
@@ -75,7 +83,9 @@ class Spectrum:
         }
 
 
-def compare_spectra(operator: Operator, numbers: NDArray, guess: HarmonicGuess) -> list[Spectrum]:
+def compare_spectra(
+    operator: Operator, numbers: NDArray, guess: HarmonicGuess, charge: int = 0
+) -> list[Spectrum]:
     """Relax each reference minimum with the operator's own energy and compare wavenumbers.
 
     A minimum from which the operator's energy does not relax is left out of the list.
@@ -83,8 +93,7 @@ def compare_spectra(operator: Operator, numbers: NDArray, guess: HarmonicGuess) 
     calculator = HeadCalculator(operator)
     spectra = []
     for minimum in guess.minima:
-        start = Atoms(numbers, positions=minimum.positions)
-        relaxed = relax(start, calculator)
+        relaxed = relax(_atoms(numbers, minimum.positions, charge), calculator)
         if relaxed is None:
             continue
         own = modes_at(relaxed)

@@ -183,7 +183,9 @@ class Evaluation:
             spectra = {}
             with report.progress("frequencies", len(guesses)) as advance:
                 for key, guess in guesses.items():
-                    found = compare_spectra(operator, np.asarray(key[1]), guess)
+                    found = compare_spectra(
+                        operator, np.asarray(key[1]), guess, self.it.groups[key][0].charge
+                    )
                     spectra[key[0]] = [spectrum.as_dict() for spectrum in found]
                     advance(1)
             self.report["frequencies"] = spectra
