@@ -272,7 +272,7 @@ class TrajectoryWriter(ABC):
         good = block.finite()
         if good:
             with Uninterrupted():
-                self._put(block[:good] if good < len(block) else block)
+                self._put((block[:good] if good < len(block) else block).contiguous())
                 if counted:
                     self._since_origin += good
                 else:

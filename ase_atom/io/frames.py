@@ -75,6 +75,12 @@ class FrameBlock:
         parts = {name: v[frames] for name, v in held.items() if isinstance(v, np.ndarray)}
         return replace(self, **parts)
 
+    def contiguous(self) -> Self:
+        """Return the same with all arrays in C order, which libraries' writers take for granted."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        parts = {k: np.ascontiguousarray(v) for k, v in held.items() if isinstance(v, np.ndarray)}
+        return replace(self, **parts)
+
     def divided(self) -> list[Self]:
         """Return the frames in blocks that hold the same, of frames that may differ.
 

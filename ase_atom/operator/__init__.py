@@ -2,7 +2,14 @@
 
 from ase_atom.operator.base import Operator
 from ase_atom.operator.card import OperatorCard
-from ase_atom.operator.checkpoint import list_operators, load_operator, read_card, save_operator
+from ase_atom.operator.checkpoint import (
+    list_operators,
+    load_leaps,
+    load_operator,
+    read_card,
+    save_leaps,
+    save_operator,
+)
 from ase_atom.operator.config import ArchitectureConfig
 from ase_atom.operator.engine.choice import Engine
 from ase_atom.operator.engine.runtime import OnnxEngine
@@ -35,9 +42,11 @@ __all__ = [
     "build_operator",
     "check_operator",
     "list_operators",
+    "load_leaps",
     "load_operator",
     "parse_config",
     "read_card",
     "register",
+    "save_leaps",
     "save_operator",
 ]

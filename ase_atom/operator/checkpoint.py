@@ -29,6 +29,7 @@ from ase_atom.operator.registry import build_operator, parse_config
 from ase_atom.operator.torch_settings import own_torch
 
 FORMAT = "ase-atom-operator/1"
+LEAPS_ALONE = "ase-atom-leaps/1"
 SUFFIX = ".safetensors"
 _LEAPS = "leaps."
 """What names of a leap decoder's facts and tensors begin with."""
@@ -74,6 +75,51 @@ def save_operator(operator: Operator, path: str | Path) -> Path:
     # Written here and not by safetensors, whose files only their owner may read.
     replace_file(path, lambda scratch: scratch.write_bytes(save(tensors, metadata=facts)))
     return path
+
+
+@known_keywords()
+def save_leaps(leaps: LeapDecoder, path: str | Path) -> Path:
+    """Write leaps without an operator, learned from a trajectory, to one file, atomically.
+
+    Parameters
+    ----------
+    leaps
+        The decoder.
+    path
+        File to write; replaced if it exists.
+    """
+    facts, tensors = leaps.saved()
+    facts["format"] = LEAPS_ALONE
+    facts["checksum"] = checksum(tensors, facts)
+    path = Path(path)
+    replace_file(path, lambda scratch: scratch.write_bytes(save(tensors, metadata=facts)))
+    return path
+
+
+@known_keywords()
+@own_torch()
+def load_leaps(name_or_path: str | Path) -> LeapDecoder:
+    """Load leaps from a file of them alone, or those of an operator.
+
+    Parameters
+    ----------
+    name_or_path
+        A shipped operator's name, or a ``.safetensors`` file.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is missing, truncated or altered, or holds no leaps.
+    """
+    path = find_operator(name_or_path)
+    facts, tensors = _read(path, leaps=True)
+    with reading(path, CheckpointError, what="does not fit this version of ase-atom"):
+        if facts.pop("format") == FORMAT:
+            facts, tensors = _take(facts, _LEAPS), _take(tensors, _LEAPS)
+        leaps = LeapDecoder.load(facts, tensors)
+    if leaps is None:
+        raise CheckpointError(f"{path} has no leaps: ase-atom leap-train trains them")
+    return leaps
 
 
 @overload
@@ -228,11 +274,12 @@ def _header(path: Path) -> dict[str, str]:
     return facts
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+def _read(path: Path, leaps: bool = False) -> tuple[dict[str, str], dict[str, Tensor]]:
     with _reading(path):
         with safe_open(path, framework="pt") as file:
             facts = file.metadata() or {}
-            _check_format(path, facts)
+            if not (leaps and facts.get("format") == LEAPS_ALONE):
+                _check_format(path, facts)
             tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
         expected = facts.pop("checksum")
         found = checksum(tensors, facts)
@@ -245,6 +292,11 @@ def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
 
 def _check_format(path: Path, facts: dict[str, str]) -> None:
     found = facts.get("format")
+    if found == LEAPS_ALONE:
+        raise CheckpointError(
+            f"{path} holds leaps alone, learned from a trajectory, and no operator that settles "
+            "them: load_leaps reads them, for CalculatorSteps or OpenMMSteps"
+        )
     if found != FORMAT:
         raise CheckpointError(
             f"{path} is no ase-atom operator: its format is {found!r}, not {FORMAT!r}"

@@ -53,6 +53,17 @@ def test_frames_come_back(tmp_path, atoms, ending):
         assert blocks[0].velocities is None
 
 
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_arrays_are_written_whatever_their_order_in_memory(tmp_path, atoms, ending):
+    path = tmp_path / f"t{ending}"
+    frames = make_frames(atoms, 20)
+    with open_trajectory(path, atoms) as writer:
+        writer.write_frames(*(np.asfortranarray(part) for part in frames))
+    np.testing.assert_allclose(read_back(path), frames[0], rtol=0, atol=TOLERANCE[ending])
+    if ending in WITH_VELOCITIES:
+        np.testing.assert_allclose(velocities_of(path), frames[1], rtol=0, atol=1e-8)
+
+
 @pytest.mark.parametrize("ending", [".xyz", ".extxyz", ".traj"])
 def test_ase_formats_keep_times_energies_and_forces(tmp_path, ethanol, ending):
     path = tmp_path / f"t{ending}"

@@ -45,17 +45,11 @@ def check_geometry(frames: Frames) -> str:
     for what in ("positions", "forces", "energies"):
         if not np.isfinite(getattr(frames, what)).all():
             raise DataError(f"{name}: its {what} hold a value that is not finite")
-    standard = Atoms(numbers).get_masses()
-    if (wrong := np.abs(frames.masses - standard) > MASS_TOLERANCE).any():
-        atom = int(np.flatnonzero(wrong)[0])
-        raise DataError(
-            f"{name}: atom {atom_label(numbers, atom)} has a mass of {frames.masses[atom]:.3f} "
-            f"amu, not {standard[atom]:.3f}: operators are for standard atomic masses"
-        )
+    check_masses(name, numbers, frames.masses)
     if frames.charge:
         raise DataError(f"{name} has a total charge of {frames.charge:+d}; only neutral molecules")
     if len(numbers) > 1:
-        _check_lengths(frames)
+        check_lengths(name, numbers, frames.positions)
     names = []
     for frame in (0, len(frames.positions) - 1):
         positions = frames.positions[frame]
@@ -70,32 +64,56 @@ def check_geometry(frames: Frames) -> str:
     return names[0]
 
 
-def _check_lengths(frames: Frames) -> None:
-    start = frames.positions[0]
+def check_masses(name: str, numbers: NDArray, masses: NDArray) -> None:
+    """Check masses in amu against the standard ones, both ``[N]``.
+
+    Raises
+    ------
+    DataError
+        Naming the first atom with another.
+    """
+    standard = Atoms(numbers).get_masses()
+    if (wrong := np.abs(masses - standard) > MASS_TOLERANCE).any():
+        atom = int(np.flatnonzero(wrong)[0])
+        raise DataError(
+            f"{name}: atom {atom_label(numbers, atom)} has a mass of {masses[atom]:.3f} "
+            f"amu, not {standard[atom]:.3f}: operators are for standard atomic masses"
+        )
+
+
+def check_lengths(name: str, numbers: NDArray, positions: NDArray) -> None:
+    """Check that positions ``[T, N, 3]`` are in Å, and that no bond of the first frame breaks.
+
+    Raises
+    ------
+    DataError
+        Naming the unit that they seem to be in, or the bond.
+    """
+    start = positions[0]
     distance = np.linalg.norm(start[:, None] - start[None], axis=-1)
     np.fill_diagonal(distance, np.inf)
-    radius = radii(frames.numbers)
+    radius = radii(numbers)
     ratio = float(np.median((distance / (radius[:, None] + radius[None])).min(1)))
     for unit, factor in (("bohr", 1 / units.Bohr), ("nm", 0.1), ("pm", 100.0)):
         if abs(ratio / factor - 1) < 0.15:
             raise DataError(
-                f"{frames.name}: atoms are {ratio:.2f} times a bond's length apart: positions seem "
+                f"{name}: atoms are {ratio:.2f} times a bond's length apart: positions seem "
                 f"to be in {unit}, and must be in Å"
             )
     if not 0.75 < ratio < 1.25:
         raise DataError(
-            f"{frames.name}: the nearest atoms are {ratio:.2f} times a bond's length apart: not a "
+            f"{name}: the nearest atoms are {ratio:.2f} times a bond's length apart: not a "
             "molecule in Å"
         )
-    pairs = np.array(perceive_bonds(frames.numbers, start))
-    lengths = np.linalg.norm(
-        frames.positions[:, pairs[:, 0]] - frames.positions[:, pairs[:, 1]], axis=-1
-    ) / (radius[pairs].sum(1))
+    pairs = np.array(perceive_bonds(numbers, start))
+    lengths = np.linalg.norm(positions[:, pairs[:, 0]] - positions[:, pairs[:, 1]], axis=-1) / (
+        radius[pairs].sum(1)
+    )
     frame, bond = np.unravel_index(int(np.argmax(lengths)), lengths.shape)
     if lengths[frame, bond] > 1.6:
-        ends = "-".join(atom_label(frames.numbers, int(atom)) for atom in pairs[bond])
+        ends = "-".join(atom_label(numbers, int(atom)) for atom in pairs[bond])
         raise DataError(
-            f"{frames.name}: in frame {frame} the bond {ends} is {lengths[frame, bond]:.2f} times "
+            f"{name}: in frame {frame} the bond {ends} is {lengths[frame, bond]:.2f} times "
             "its length: it broke, or frames are missing"
         )
 

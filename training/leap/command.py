@@ -7,7 +7,7 @@ import hashlib
 import json
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ase import Atoms
 from ase.io import read
@@ -198,31 +198,70 @@ def train_leaps(
     """
     runs = made_runs(teacher, jobs, folder)
     general = operator.card is not None and operator.card.largest_molecule is not None
-    elements = tuple(sorted({int(number) for run in runs for number in run.numbers}))
-    if general:
-        elements = tuple(operator.config.elements)
+    elements = tuple(operator.config.elements) if general else None
     longest = min(config.lags[1], LONGEST * min(run.duration for run in runs))
-    network = config.network.model_copy(
-        update={"elements": elements, "horizon": longest, "segment": longest}
-    )
-    config = config.model_copy(update={"network": network, "lags": (config.lags[0], longest)})
-    _check_same(config, folder)
-    decoder = learn(config, runs, folder, None if parent is None else parent.network)
-    kelvin = sorted(run.temperature_K for run in runs)
-    smiles = sorted({run.smiles for run in runs})
+    smiles = {run.smiles for run in runs}
     largest = max(len(run.numbers) for run in runs)
-    card = LeapCard(
-        smiles=smiles,
-        largest_molecule=largest if general and len(smiles) >= ENOUGH else None,
+    return learned(
+        runs,
+        config.model_copy(update={"lags": (config.lags[0], longest)}),
+        folder,
+        parent=parent,
+        elements=elements,
         lags_fs=(SHORTEST, longest),
-        temperature_range_K=(kelvin[0], kelvin[-1]),
-        friction=runs[0].friction,
+        largest_molecule=largest if general and len(smiles) >= ENOUGH else None,
         training_command=command,
-        training_config=config.model_dump(mode="json"),
-        data_fingerprint=fingerprint(runs),
         notes=f"learned from {operator.name} itself, fingerprint {operator.fingerprint[:16]}",
     )
-    return LeapDecoder(decoder, card)
+
+
+def learned(
+    runs: Sequence[TeacherRun],
+    config: LeapTrainingConfig,
+    folder: Path,
+    *,
+    held_out: Sequence[TeacherRun] | None = None,
+    parent: LeapDecoder | None = None,
+    elements: tuple[int, ...] | None = None,
+    **facts: Any,
+) -> LeapDecoder:
+    """Train on runs, and return the decoder with its card.
+
+    Parameters
+    ----------
+    runs, held_out
+        To learn from, and to measure the loss with; see `learn`.
+    config
+        Of the training; its longest lag is the network's.
+    folder
+        Of checkpoints.
+    parent
+        Leaps whose weights a new training begins with.
+    elements
+        Atomic numbers to know; by default those of the runs.
+    facts
+        Of the card, beside those that follow from the runs.
+
+    Raises
+    ------
+    ConfigError
+        If the folder holds a training with other settings, or the parent is of others.
+    """
+    found = tuple(sorted({int(number) for run in runs for number in run.numbers}))
+    sizes = {"horizon": config.lags[1], "segment": config.lags[1], "elements": elements or found}
+    config = config.model_copy(update={"network": config.network.model_copy(update=sizes)})
+    _check_same(config, folder)
+    network = learn(config, runs, folder, None if parent is None else parent.network, held_out)
+    kelvin = sorted(run.temperature_K for run in runs)
+    card = LeapCard(
+        smiles=sorted({run.smiles for run in runs}),
+        temperature_range_K=(kelvin[0], kelvin[-1]),
+        friction=runs[0].friction,
+        training_config=config.model_dump(mode="json"),
+        data_fingerprint=fingerprint(runs),
+        **facts,
+    )
+    return LeapDecoder(network, card)
 
 
 def made_runs(teacher: OperatorLike, jobs: Sequence[Assignment], folder: Path) -> list[TeacherRun]:

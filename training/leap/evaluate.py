@@ -37,6 +37,7 @@ def run(
     ] = None,
     lags: Annotated[str, typer.Option(help="In ps.")] = "0.512,1.024,4.096,16",
     brief: Annotated[bool, typer.Option("--brief", help="Tests of single leaps alone.")] = False,
+    only_chain: Annotated[bool, typer.Option("--only-chain", help="The chain alone.")] = False,
     seed: Annotated[int, typer.Option(min=0)] = 0,
     threads: Annotated[int, typer.Option(min=1)] = 1,
 ) -> None:
@@ -48,6 +49,7 @@ def run(
     run = read_run(teacher)
     judge = Judge(found, run, starts, seed)
     calculator = None if engine is None else make_calculator(engine, "--engine")
+    long = futures.chain(judge, 4000.0, chain, replicas)
     single = [samples.at(judge, frames, calculator) for frames in _frames(lags, run)]
     more = [
         futures.baseline(judge),
@@ -55,9 +57,10 @@ def run(
         futures.chapman_kolmogorov(judge, 1024.0),
         *(samples.orientation(judge, round(lag * PS / run.interval)) for lag in (0.512, 1.024)),
         futures.cost(judge, 4000.0, calculator),
-        futures.chain(judge, 4000.0, chain, replicas),
+        long,
     ]
-    for test in single if brief else [*single, *more]:
+    tests = [long] if only_chain else single if brief else [*single, *more]
+    for test in tests:
         for name, value in test:
             print(f"{name:44s}  {value}", flush=True)
 

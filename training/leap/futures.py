@@ -7,6 +7,8 @@ from collections.abc import Iterator
 
 import numpy as np
 from ase.calculators.calculator import Calculator
+from numpy.typing import NDArray
+from scipy.stats import t as student
 
 from ase_atom.propagation import Langevin, Propagator
 from ase_atom.propagation.propagator import roll_out
@@ -22,35 +24,50 @@ FORCE_STEP = 0.5
 
 
 def chain(judge: Judge, lag: float, leaps: int, replicas: int) -> Iterator[Line]:
-    """Leap after leap: does anything drift?"""
+    """Leap after leap: does anything drift?
+
+    A slope is fitted to each replica by itself. Their mean has a 95 % interval by Student's t, as
+    replicas are independent, whatever the memory from leap to leap. Replicas that are lost are left
+    out, and counted.
+    """
     propagator = judge.propagator(judge.drawn(1)[:replicas], lag, 3)
-    lengths, energies = [], []
-    for frames in propagator.run(leaps * lag):
-        good = frames.valid[:, -1].numpy()
-        x = frames.positions[:, -1].numpy()[good]
-        lengths.append(judge.coordinates.lengths(x).mean(0))
-        energies.append(judge.energy(x).mean())
+    ends = [frames.positions[:, -1].numpy() for frames in propagator.run(leaps * lag)][1:]
     assert propagator.leaping is not None
     tally = propagator.leaping.tally
-    span = np.linspace(-0.5, 0.5, leaps)
-    for what, unit, values in (
-        ("bond means", "Å", np.array(lengths[1:])),
-        ("mean energy", "eV", np.array(energies[1:])[:, None]),
-    ):
-        slope = (span[:, None] * (values - values.mean(0))).sum(0) / (span**2).sum()
-        rest = values - values.mean(0) - span[:, None] * slope
-        error = np.sqrt((rest**2).sum(0) / (leaps - 2) / (span**2).sum())
-        worst = np.abs(slope / error).argmax()
-        yield (
-            f"chain of {leaps} leaps of {format_time(lag)}, {replicas} replicas: {what}",
-            f"largest drift over the chain {slope[worst]:+.4f} ± {error[worst]:.4f} {unit}",
+    x = np.stack(ends, axis=1)  # [replicas, leaps, N, 3]
+    x = x[np.isfinite(x).all((1, 2, 3))]
+    energies = np.stack([judge.energy(each) for each in x])
+    name = f"chain of {leaps} leaps of {format_time(lag)}, {replicas} replicas"
+    for index, (i, j) in enumerate(judge.coordinates.bonds.tolist()):
+        yield _slope(
+            f"{name}: bond {judge.atoms.symbols[i]}{i}-{judge.atoms.symbols[j]}{j}",
+            *(judge.coordinates.lengths(x)[..., index], "Å"),
         )
-    off = np.mean(energies[leaps // 2 :]) - judge.energies.mean()
+    yield _slope(f"{name}: energy", energies, "eV")
+    angles = states(judge.coordinates.angles(x))
+    of_run = states(judge.coordinates.angles(judge.x))
+    for index, torsion in enumerate(judge.coordinates.torsions):
+        which = "-".join(str(int(atom)) for atom in torsion)
+        for state, place in enumerate(("trans", "gauche+", "gauche-")):
+            label, value = _slope(
+                f"{name}: torsion {which} {place}", angles[..., index] == state, "of all"
+            )
+            yield label, f"{value}, run {(of_run[..., index] == state).mean():.3f}"
+    off = energies[:, leaps // 2 :].mean() - judge.energies.mean()
     yield (
-        "chain: second half",
+        f"{name}: second half",
         f"energy {off / judge.unit / 2:+.3f} k_BT per degree of freedom off the run's; "
         f"{tally.drawn_again} of {tally.kept} drawn again, {len(propagator.broken)} lost",
     )
+
+
+def _slope(name: str, values: NDArray, unit: str) -> Line:
+    """Change over the whole chain of values ``[replicas, leaps]``, and their mean."""
+    span = np.linspace(-0.5, 0.5, values.shape[1])
+    each = (values * span).sum(1) / (span**2).sum()
+    slope, error = mean_and_error(each)
+    interval = float(student.ppf(0.975, len(each) - 1)) * error
+    return name, f"mean {values.mean():.4f}, over the chain {slope:+.4f} ± {interval:.4f} {unit}"
 
 
 def chapman_kolmogorov(judge: Judge, lag: float) -> Iterator[Line]:

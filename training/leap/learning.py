@@ -168,6 +168,7 @@ def learn(
     runs: Sequence[TeacherRun],
     folder: Path,
     parent: LeapNetwork | None = None,
+    held_out: Sequence[TeacherRun] | None = None,
 ) -> LeapNetwork:
     """Train a decoder, or go on with the run in a folder, and return it with averaged weights.
 
@@ -183,6 +184,9 @@ def learn(
         Of logs and checkpoints.
     parent
         Whose weights a new training begins with.
+    held_out
+        Runs to measure the loss with; by default the last replicas of the others, as the settings
+        say. Those that are too short for any lag are left out.
 
     Raises
     ------
@@ -196,11 +200,14 @@ def learn(
     network = LeapNetwork(config.network)
     if parent is not None:
         take_over(network, parent)
+    parts = divided(runs, config.held_out)
+    if held_out is not None:
+        parts = list(runs), [run for run in held_out if run.duration > config.lags[0]]
     samplers = [
         PairSampler(part, config.network.elements, config.lags, config.batch_size, config.seed)
         if part
         else None
-        for part in divided(runs, config.held_out)
+        for part in parts
     ]
     assert samplers[0] is not None
     module = LeapModule(network, config, samplers[0], samplers[1])

@@ -14,6 +14,16 @@ ROUNDING = 1e-9
 SHORTEST = 500.0
 """fs: five times the memory of velocities at a friction of 10 per ps."""
 
+MEMORIES = 5.0
+
+
+def memory(friction: float) -> float:
+    """Shortest lag in fs that is past the memory of velocities, 1/γ, at a friction in 1/fs.
+
+    At least `SHORTEST`, where strides begin to mean leaps.
+    """
+    return max(SHORTEST, MEMORIES / friction)
+
 
 class LeapCard(BaseModel):
     """Facts that travel with a leap decoder, beside the card of its operator.

@@ -1,0 +1,117 @@
+"""Jumps by the forces of an OpenMM System, which settle leaps learned from a trajectory."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+import openmm
+from numpy.typing import NDArray
+from openmm import unit
+
+from ase_atom.errors import ConfigError
+from ase_atom.errors.keywords import known_keywords
+from ase_atom.molecules.coverage import MASS_TOLERANCE
+from ase_atom.openmm.molecule import positions_of
+from ase_atom.operator.protocol import Leap
+from ase_atom.propagation.stepwise import Array, Stepwise
+from ase_atom.units import KJ_MOL, NM, NM_PS, PS
+
+
+class OpenMMSteps(Stepwise):
+    """An OpenMM System of one molecule as an operator: velocity Verlet by its forces.
+
+    Parameters
+    ----------
+    system
+        Of one molecule, without constraints, virtual sites or a barostat.
+    timestep
+        fs.
+    leaps
+        Draws states at later times, such as `ase_atom.load_leaps` returns.
+    platform
+        Name of OpenMM's platform; by default ``Reference``, the fastest for so few atoms.
+
+    Raises
+    ------
+    ConfigError
+        For a System with constraints or particles without mass, an unknown platform, or a time
+        step that is not above 0, or longer than a jump of 16 fs.
+    """
+
+    @known_keywords()
+    def __init__(
+        self,
+        system: openmm.System,
+        timestep: float = 0.5,
+        leaps: Leap | None = None,
+        platform: str = "Reference",
+    ) -> None:
+        super().__init__(timestep, leaps)
+        if system.getNumConstraints():
+            raise ConfigError(
+                f"the System has {system.getNumConstraints()} constraints, of which leaps know "
+                "nothing: make it with constraints=None and rigidWater=False"
+            )
+        count = system.getNumParticles()
+        self._masses = np.array([system.getParticleMass(i)._value for i in range(count)])
+        if not (self._masses > 0).all():
+            raise ConfigError(f"particle {int(np.argmin(self._masses))} of the System has no mass")
+        verlet = openmm.CustomIntegrator(timestep / PS)
+        verlet.addUpdateContextState()
+        verlet.addComputePerDof("v", "v + 0.5*dt*f/m")
+        verlet.addComputePerDof("x", "x + dt*v")
+        verlet.addComputePerDof("v", "v + 0.5*dt*f/m")
+        try:
+            chosen = openmm.Platform.getPlatformByName(platform)
+            self._context = openmm.Context(system, verlet, chosen)
+        except openmm.OpenMMException as error:
+            raise ConfigError(f"OpenMM: {error}") from error
+        self._integrator, self.engine = verlet, f"OpenMM {platform}"
+        text = openmm.XmlSerializer.serialize(system)
+        self._mark = hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the System, and the time step."""
+        return f"{super().fingerprint} {self._mark} {self.timestep}"
+
+    def evaluate(self, numbers: NDArray[np.int64], charge: int, x: Array) -> tuple[float, Array]:
+        """Return energy in eV and forces in eV/Å, ``[N, 3]``, of the molecule."""
+        self._check(len(x))
+        self._context.setPositions(x / NM)
+        state = self._context.getState(energy=True, forces=True)
+        energy = state.getPotentialEnergy().value_in_unit(unit.kilojoule_per_mole)
+        forces = state.getForces(asNumpy=True)._value
+        return energy * KJ_MOL, forces * (KJ_MOL / NM)
+
+    def follow(
+        self, numbers: NDArray[np.int64], charge: int, masses: Array, start: Array, steps: list[int]
+    ) -> Array:
+        """Return positions and velocities after numbers of steps; see `Stepwise.follow`."""
+        self._check(len(masses), masses)
+        self._context.setPositions(start[0] / NM)
+        self._context.setVelocities(start[1] / NM_PS)
+        done, found = 0, []
+        for count in steps:
+            self._integrator.step(count - done)
+            done = count
+            state = self._context.getState(positions=True, velocities=True)
+            v = state.getVelocities(asNumpy=True)._value * NM_PS
+            found.append(np.stack([positions_of(state), v]))
+        return np.stack(found)
+
+    def _check(self, atoms: int, masses: Array | None = None) -> None:
+        if atoms != len(self._masses):
+            raise ConfigError(
+                f"the molecule has {atoms} atoms, and the System {len(self._masses)} particles"
+            )
+        if masses is None:
+            return
+        wrong = np.abs(masses - self._masses) > MASS_TOLERANCE
+        if wrong.any():
+            atom = int(np.argmax(wrong))
+            raise ConfigError(
+                f"atom {atom} has a mass of {masses[atom]:.3f} amu, and in the System "
+                f"{self._masses[atom]:.3f}: another molecule, or another order of atoms"
+            )

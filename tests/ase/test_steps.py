@@ -1,0 +1,109 @@
+"""Forces as an operator: the path is that of velocity Verlet, and leaps settle by it."""
+
+from __future__ import annotations
+
+import numpy as np
+import openmm
+import pytest
+import torch
+from ase import units
+from ase.build import molecule
+from ase.calculators.emt import EMT
+from ase.md.verlet import VelocityVerlet
+from leaping import untrained_leaps
+
+from ase_atom import CalculatorSteps, Langevin, OpenMMSteps, PhaseState, Propagator
+from ase_atom.errors import ConfigError, HorizonError
+from ase_atom.molecules.topology import perceive_bonds
+from ase_atom.operator import check_operator
+from ase_atom.propagation import sample_velocities
+
+
+def start(count: int = 1) -> PhaseState:
+    state = PhaseState.from_atoms([molecule("CH3CH2OH")] * count)
+    return sample_velocities(state, 300.0, torch.Generator().manual_seed(3))
+
+
+def springs(constraints: bool = False) -> openmm.System:
+    """Ethanol with stiff springs between all bonded atoms, and soft ones between all others."""
+    atoms = molecule("CH3CH2OH")
+    system, bonded = openmm.System(), set(perceive_bonds(atoms.numbers, atoms.positions))
+    for mass in atoms.get_masses():
+        system.addParticle(mass)
+    force = openmm.HarmonicBondForce()
+    for i in range(len(atoms)):
+        for j in range(i + 1, len(atoms)):
+            stiffness = 250_000.0 if (i, j) in bonded else 5_000.0
+            force.addBond(i, j, atoms.get_distance(i, j) / 10, stiffness)
+    system.addForce(force)
+    if constraints:
+        system.addConstraint(0, 1, 0.15)
+    return system
+
+
+def test_a_calculators_path_is_that_of_ase():
+    state = start()
+    operator = CalculatorSteps(EMT(), 0.5)
+    check_operator(operator)
+    x, v = operator(state, torch.tensor([16.0, 0.0, 4.0], dtype=torch.float64))
+    (atoms,) = state.to_atoms()
+    atoms.calc = EMT()
+    seen = {}
+    dyn = VelocityVerlet(atoms, 0.5 * units.fs)
+    dyn.attach(lambda: seen.update({dyn.nsteps: (atoms.positions.copy(), atoms.get_velocities())}))
+    dyn.run(32)
+    for place, step in enumerate((32, 0, 8)):
+        assert np.abs(x[0, place].numpy() - seen[step][0]).max() < 1e-10
+        assert np.abs(v[0, place].numpy() - seen[step][1] * units.fs).max() < 1e-12
+    energy, forces = operator.energy_and_forces(state)
+    atoms.positions = state.positions[0].numpy()
+    assert float(energy[0]) == pytest.approx(atoms.get_potential_energy(), abs=1e-12)
+    assert np.abs(forces[0].numpy() - atoms.get_forces()).max() < 1e-12
+
+
+def test_an_openmm_path_is_that_of_its_forces():
+    operator = OpenMMSteps(springs(), 0.5)
+    state = start(2)
+    times = torch.tensor([8.0, 16.0], dtype=torch.float64)
+    x, v = operator(state, times)
+    for row in range(2):
+        both = torch.stack([state.positions[row], state.velocities[row]]).numpy()
+        numbers, masses = state.numbers[row].numpy(), state.masses[row].numpy()
+        slow = super(OpenMMSteps, operator).follow(numbers, 0, masses, both, [16, 32])
+        assert np.abs(x[row].numpy() - slow[:, 0]).max() < 1e-9
+        assert np.abs(v[row].numpy() - slow[:, 1]).max() < 1e-9
+    first = operator.energy(state) + state.kinetic_energy()
+    last = state.replace(positions=x[:, -1], velocities=v[:, -1])
+    drift = (operator.energy(last) + last.kinetic_energy() - first).abs().max()
+    assert float(drift) < 0.01 * float(state.kinetic_energy()[0])
+
+
+def test_leaps_settle_by_forces():
+    operator = OpenMMSteps(springs(), 0.5, untrained_leaps())
+    propagator = Propagator(operator, start(4), Langevin(300.0, 0.01), stride=1000.0, seed=5)
+    for _ in propagator.run(3000.0):
+        pass
+    tally = propagator.leaping.tally
+    assert tally.kept == 12
+    # 21 harmonic vibrations have 21/2 k_BT, scattered by a tenth over twelve samples.
+    assert tally.settled / tally.expected == pytest.approx(1.0, abs=0.35)
+
+
+def test_what_forces_cannot_do_is_refused():
+    with pytest.raises(ConfigError, match="1 constraints, of which leaps know nothing"):
+        OpenMMSteps(springs(constraints=True))
+    with pytest.raises(ConfigError, match="time step of 0 fs"):
+        CalculatorSteps(EMT(), 0.0)
+    with pytest.raises(ConfigError, match="OpenMM: "):
+        OpenMMSteps(springs(), platform="Abacus")
+    operator = OpenMMSteps(springs(), 0.5)
+    with pytest.raises(HorizonError, match=r"no multiple of steps of 0\.5 fs"):
+        operator(start(), torch.tensor([0.7], dtype=torch.float64))
+    with pytest.raises(HorizonError, match="is not in a jump of up to 16 fs"):
+        operator(start(), torch.tensor([17.0], dtype=torch.float64))
+    other = PhaseState.from_atoms([molecule("CH3OH")])
+    with pytest.raises(ConfigError, match="has 6 atoms, and the System 9 particles"):
+        operator.energy(other)
+    turned = PhaseState.from_atoms([molecule("CH3CH2OH")[::-1]])
+    with pytest.raises(ConfigError, match="another order of atoms"):
+        operator(turned, torch.tensor([1.0], dtype=torch.float64))
