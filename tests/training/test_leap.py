@@ -278,6 +278,32 @@ def test_leaps_are_judged_beside_a_run(tmp_path):
         _frames("a", run)
 
 
+def test_a_chains_slope_is_found_within_its_interval():
+    rng = np.random.default_rng(6)
+    drift, span = 0.3, np.linspace(-0.5, 0.5, 200)
+    inside = 0
+    for _ in range(100):
+        values = 2.0 + drift * span + rng.normal(0.0, 0.5, (8, 200))
+        _, said = futures._slope("a", values, "Å")
+        slope, interval = re.search(r"chain (\S+) ± (\S+) Å", said).groups()
+        inside += abs(float(slope) - drift) <= float(interval)
+    assert 88 <= inside <= 100  # of 100 intervals of 95 %
+    assert said.startswith("mean 2.0")
+
+
+def test_a_chain_that_goes_nowhere_does_not_drift(tmp_path):
+    operator = load_operator("ethanol-gfn2", "auto")
+    job = Assignment("CCO", [molecule("CH3CH2OH")], 300.0, 4, 640.0, seed=5)
+    (run,) = make_runs(operator, [job], tmp_path)
+    operator.leaps = untrained_leaps()
+    lines = dict(futures.chain(Judge(operator, run, 8, 0), 1000.0, 8, 4))
+    start = "chain of 8 leaps of 1 ps, 4 replicas: "
+    assert "of 32 drawn again, 0 lost" in lines[f"{start}second half"]
+    mean, slope, interval = map(float, re.findall(r"[-+]?\d+\.\d+", lines[f"{start}bond C0-C1"]))
+    assert mean == pytest.approx(1.53, abs=0.03)
+    assert abs(slope) <= 2 * interval
+
+
 def test_axes_of_a_turned_molecule_are_its_own():
     atoms = molecule("CH3CH2OH")
     start = atoms.positions[None].copy()
