@@ -180,8 +180,10 @@ def _of_modes(
     ]
     facts = []
     for number, (harmonic, band) in enumerate(zip(found.harmonic, found.bands, strict=True), 1):
-        at = "none stands out" if band is None else f"{band.position:.0f} ± {band.error:.0f}"
-        rows.append((f"mode {number}", f"harmonic {harmonic:.0f}, band {at} cm⁻¹"))
+        at = "no band stands out"
+        if band is not None:
+            at = f"band {band.position:.0f} ± {band.error:.0f} cm⁻¹"
+        rows.append((f"mode {number}", f"harmonic {harmonic:.0f} cm⁻¹, {at}"))
         facts.append(
             {
                 "harmonic_cm-1": round(float(harmonic), 1),
