@@ -84,7 +84,11 @@ def draw(curve: Curve, metric: str, path: Path) -> None:
     for name in dict.fromkeys(name for row in curve.values() for name in row):
         points = [(step, row[name]) for step, row in curve.items() if name in row]
         axes.plot(*zip(*points, strict=True), marker="o", markersize=3, label=name)
-    axes.set(xscale="log", yscale="log", xlabel="step", ylabel=f"median {metric}")
+    axes.set(xscale="log", yscale="log", xlabel="step", ylabel=f"{metric}, median over compounds")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter("{x:g}")
+        axis.set_minor_formatter("{x:g}")
+    axes.tick_params(which="minor", labelsize=7)
     axes.legend(fontsize=8)
     figure.savefig(path, dpi=130)
     plt.close(figure)
