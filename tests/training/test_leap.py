@@ -8,6 +8,7 @@ import re
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import molecule
 from conftest import ROOT
 from leaping import SMALL, untrained_leaps
@@ -15,6 +16,7 @@ from leaping import SMALL, untrained_leaps
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import load_operator, save_operator
 from ase_atom.operator.leap import LeapConfig, LeapNetwork
+from ase_atom.state import PhaseState
 from training.leap import futures, samples
 from training.leap.command import Schedule, assignments, compounds, read_list, train_leaps
 from training.leap.config import LeapTrainingConfig
@@ -276,6 +278,21 @@ def test_leaps_are_judged_beside_a_run(tmp_path):
         _frames("4", run)
     with pytest.raises(ConfigError, match="give numbers"):
         _frames("a", run)
+
+
+def test_an_ion_is_judged_as_an_ion():
+    operator = load_operator("organic-wb97m")
+    one = Atoms("CO2H", [[0, 0.11, 0], [1.13, -0.42, 0], [-1.13, -0.42, 0], [0, 1.24, 0]])
+    noise = torch.randn(2, 20, 4, 3, generator=torch.Generator().manual_seed(0))
+    positions = torch.tensor(one.positions, dtype=torch.float32) + 0.02 * noise
+    masses, numbers = torch.tensor(one.get_masses()), torch.tensor(one.numbers).long()
+    run = TeacherRun("O=C[O-]", numbers, masses, positions, 64.0, 300.0, 0.01, "none")
+    judge = Judge(operator, run, 2, 0)
+    one.positions = judge.flat[0]
+    one.info["charge"] = -1
+    expected = float(operator.energy(PhaseState.from_atoms(one)))
+    assert judge.energies[0] == pytest.approx(expected, abs=1e-3)
+    assert judge.state(judge.flat[:1]).charge.tolist() == [-1]
 
 
 def test_a_chains_slope_is_found_within_its_interval():

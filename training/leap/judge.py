@@ -39,6 +39,7 @@ class Judge:
             run.masses[None],
             run.positions[0, :1].double(),
             torch.zeros(1, len(run.numbers), 3, dtype=torch.float64),
+            torch.tensor([run.charge]),
         )
         (self.atoms,) = self._one.to_atoms()
         self.coordinates = Coordinates.of(self.atoms)

@@ -15,6 +15,7 @@ from typing import Any
 
 import torch
 from ase import Atoms
+from rdkit import Chem
 from torch import Tensor
 
 from ase_atom.errors import DataError
@@ -62,6 +63,11 @@ class TeacherRun:
     temperature_K: float
     friction: float
     operator: str
+
+    @property
+    def charge(self) -> int:
+        """Total charge in e, which the SMILES states."""
+        return int(Chem.GetFormalCharge(Chem.MolFromSmiles(self.smiles, sanitize=False)))
 
     @property
     def duration(self) -> float:
