@@ -121,8 +121,10 @@ def main() -> None:
     parts = np.array_split(x, 8)
     blocks = np.array([transitions(states(p[:-step]), states(p[step:]))[0] for p in parts])
     error = blocks.std(0, ddof=1) / np.sqrt(len(parts))
-    for i, one in enumerate(STATES):
-        for j, other in enumerate(STATES):
+    print(f"{len(x) * interval / 1e6:.1f} ns of dynamics, in states", *np.bincount(states(x)))
+    seen = sorted({*states(x).tolist(), *states(ends[whole]).tolist()})
+    for i, one in ((i, STATES[i]) for i in seen):
+        for j, other in ((j, STATES[j]) for j in seen):
             print(
                 f"{one} to {other}: {ours[i, j]:.3f} ± {spread[i, j]:.3f} "
                 f"(dynamics {theirs[i, j]:.3f} ± {error[i, j]:.3f})"

@@ -34,6 +34,7 @@ from training.leap.measures import (
     transitions,
 )
 from training.leap.pairs import PairSampler, laid
+from training.leap.reweight import log_density
 from training.leap.teacher import Assignment, TeacherRun, make_runs, read_run
 
 
@@ -319,6 +320,22 @@ def test_a_chain_that_goes_nowhere_does_not_drift(tmp_path):
     mean, slope, interval = map(float, re.findall(r"[-+]?\d+\.\d+", lines[f"{start}bond C0-C1"]))
     assert mean == pytest.approx(1.53, abs=0.03)
     assert abs(slope) <= 2 * interval
+
+
+def test_the_density_of_shapes_leaves_out_how_samples_are_turned():
+    # Normal noise about a structure: to first order the density of what is laid on it.
+    rng = torch.Generator().manual_seed(0)
+    noise = torch.randn(3, 9, 3, generator=rng).double()
+    noise = noise - noise.mean(1, keepdim=True)
+    structure = torch.tensor(molecule("CH3CH2OH").positions)
+    structure = structure - structure.mean(0)
+    end = structure + 0.02 * noise
+    slope = 0.02 * torch.eye(27).double().expand(3, 27, 27)
+    on = torch.from_numpy(laid(structure.expand(3, 9, 3).numpy(), end.numpy(), np.ones(9))[1])
+    found = log_density(noise, slope, end)
+    expected = -0.5 * ((on - structure) / 0.02).square().sum((1, 2))
+    assert float((found - expected).std()) < 0.1
+    assert float(expected.std()) > 0.5
 
 
 def test_axes_of_a_turned_molecule_are_its_own():
