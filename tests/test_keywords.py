@@ -216,7 +216,7 @@ def test_what_cannot_be_set_is_refused_and_changes_nothing(ethanol):
     ethanol.get_potential_energy()
     for wrong, message in (
         ({"precision": "half"}, "precision is 'single' or 'double', not 'half'"),
-        ({"threads": 0}, "threads is a whole number from 1 on, or None, not 0"),
+        ({"threads": 0}, "threads is a whole number from 1 on, not 0"),
         ({"threads": True}, "threads is a whole number"),
         ({"precison": "double"}, "did you mean 'precision'"),
         ({"operator": "ethanol-pbe"}, "takes no 'operator'"),

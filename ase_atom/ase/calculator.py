@@ -18,6 +18,7 @@ from ase.calculators.calculator import (
 
 from ase_atom.errors import ConfigError, StateError
 from ase_atom.errors.keywords import known_keywords, refuse_unknown
+from ase_atom.errors.values import whole_number
 from ase_atom.errors.warning import warn
 from ase_atom.molecules.atoms import STATED, fixes_centre_of_mass, structure_of
 from ase_atom.molecules.catalogue import check_atoms, operator_for
@@ -129,9 +130,8 @@ class ATOMCalculator(Calculator):
         precision, threads = kwargs.get("precision", "single"), kwargs.get("threads")
         if precision not in ("single", "double"):
             raise ConfigError(f"precision is 'single' or 'double', not {precision!r}")
-        whole = isinstance(threads, int | np.integer) and not isinstance(threads, bool)
-        if threads is not None and not (whole and threads > 0):
-            raise ConfigError(f"threads is a whole number from 1 on, or None, not {threads!r}")
+        if threads is not None:
+            whole_number("threads", threads, at_least=1)
         changed: dict[str, Any] = super().set(**kwargs)
         if "precision" in changed:
             self.reset()

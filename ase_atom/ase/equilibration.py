@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from ase import Atoms
 
-from ase_atom.ase.settings import ASE_TIME, ase_time, choose_noise, choose_operator
+from ase_atom.ase.settings import ASE_TIME, ase_time, choose_noise, choose_operator, in_fs
 from ase_atom.errors.keywords import known_keywords
 from ase_atom.molecules.atoms import fixes_centre_of_mass
 from ase_atom.operator.protocol import OperatorLike
 from ase_atom.operator.torch_settings import own_torch
-from ase_atom.propagation import Langevin, check_time, default_stride
+from ase_atom.propagation import Langevin, Settings, check_time, default_stride
 from ase_atom.propagation import equilibrate as equilibrate_state
 from ase_atom.propagation.equilibration import DURATION, FRICTION
 from ase_atom.state import PhaseState
@@ -70,7 +70,14 @@ def equilibrate(
     check_time("stride", jump, ASE_TIME)
     check_time("duration", time, ASE_TIME)
     noise = choose_noise(rng, seed, thermostatted=True)
-    ensemble = Langevin(temperature_K, friction * FS)
+    asked = Settings(
+        kind=Langevin.name,
+        temperature=temperature_K,
+        own={"friction": in_fs("friction", friction, FS)},
+        energy_correction=energy_correction,
+        names={"temperature": "temperature_K"},
+    ).ensemble()
+    ensemble = cast(Langevin, asked)
     with own_torch(threads), torch.no_grad():
         state = PhaseState.from_atoms(atoms)
         if not bool(state.velocities.any()):
@@ -78,7 +85,7 @@ def equilibrate(
         found = equilibrate_state(
             model,
             state,
-            temperature_K,
+            ensemble.temperature_K,
             duration=time,
             friction=ensemble.friction,
             stride=jump,

@@ -13,8 +13,9 @@ from ase.md.md import MolecularDynamics
 from numpy.typing import NDArray
 
 from ase_atom.ase.restartable import RestartableDynamics
-from ase_atom.ase.settings import computes, differs
+from ase_atom.ase.settings import check_interval, computes, differs
 from ase_atom.errors import ConfigError
+from ase_atom.errors.values import whole_number
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation.divided_path import DividedPath
 from ase_atom.state import PhaseState
@@ -83,8 +84,10 @@ class MarchingDynamics(RestartableDynamics):
                 f"the time step was {self._dt / FS:g} fs and is now {self.dt / FS:g} fs: make a "
                 "new propagator for another"
             )
-        if not (steps >= 0 and float(steps).is_integer()):
-            raise ConfigError(f"steps is a whole number from 0 on, not {steps!r}")
+        steps = whole_number("steps", steps)
+        for function, interval, *_ in self.observers:
+            called = getattr(function, "__qualname__", type(function).__name__)
+            check_interval(f"the interval of the observer {called}", interval)
         self._state()  # raises for what has been done to the atoms that no jump can follow
         self.max_steps = self.nsteps + steps
         self._keep()  # the very start too, so that a file that is appended to is known

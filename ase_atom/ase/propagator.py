@@ -20,6 +20,7 @@ from ase_atom.ase.marching import MarchingDynamics
 from ase_atom.ase.settings import (
     ase_settings,
     ase_time,
+    check_interval,
     choose_noise,
     choose_operator,
     choose_potential,
@@ -29,6 +30,7 @@ from ase_atom.ase.settings import (
 from ase_atom.ase.trajectory import is_for_ase
 from ase_atom.errors import ConfigError, StateError
 from ase_atom.errors.keywords import known_keywords
+from ase_atom.errors.values import check_flag
 from ase_atom.errors.warning import warn
 from ase_atom.files import RESTART_INTERVAL
 from ase_atom.molecules.atoms import fixes_centre_of_mass, structure_of, total_charge
@@ -191,6 +193,9 @@ class ATOMPropagator(MarchingDynamics):
         **kwargs: Any,
     ) -> None:
         is_for_ase(kwargs.get("trajectory"))  # raises for an ending that stands for no format
+        check_interval("loginterval", kwargs.get("loginterval", 1))
+        for name, flag in {"evaluate": evaluate, "accept_error": accept_error}.items():
+            check_flag(name, flag)
         chosen = ase_settings(
             atoms,
             stride=stride,
@@ -252,6 +257,8 @@ class ATOMPropagator(MarchingDynamics):
         # All is checked: only now files are opened and momenta changed.
         self._open_files(atoms, timestep, kwargs)
         self._dt = self.dt
+        for name in ("positions", "momenta"):  # numbers of single precision hold no path
+            atoms.arrays[name] = np.asarray(atoms.arrays[name], dtype=float)
         self._template = state
         self._stated = stated(atoms)
         self._fixed = fixes_centre_of_mass(atoms)

@@ -25,6 +25,7 @@ from ase_atom.ase.settings import (
 )
 from ase_atom.errors import BrokenStateError, ConfigError
 from ase_atom.errors.keywords import known_keywords
+from ase_atom.errors.values import check_flag, whole_number
 from ase_atom.errors.warning import warn
 from ase_atom.files import RESTART_INTERVAL
 from ase_atom.io import TrajectoryWriter, check_output, open_trajectory
@@ -268,6 +269,7 @@ def propagate_replicas(
     CoverageWarning, TrustWarning
         As `ase_atom.ATOMPropagator`, once for all.
     """
+    check_flag("accept_error", accept_error)
     fixed = _check(replicas, steps, interval, writes=trajectory is not None, overwrite=overwrite)
     chosen = ase_settings(
         replicas[0],
@@ -339,12 +341,12 @@ def _check(
     ConfigError
         For numbers or replicas that cannot be meant.
     """
+    if isinstance(replicas, Atoms):
+        raise ConfigError("replicas is a list of ase.Atoms, not one molecule: give [atoms]")
     if not replicas:
         raise ConfigError("there are no replicas: give at least one molecule")
     for name, value in (("steps", steps), ("interval", interval)):
-        if value != int(value) or value < 1:
-            raise ConfigError(f"{name} must be a whole number from 1 on, not {value}")
-        if value > MOST_STEPS:
+        if whole_number(name, value, at_least=1) > MOST_STEPS:
             raise ConfigError(f"{name} must be at most {MOST_STEPS:.0e}, not {value:g}")
     if len({id(atoms) for atoms in replicas}) < len(replicas):
         raise ConfigError("the same Atoms object is there twice: give each replica its own copy()")

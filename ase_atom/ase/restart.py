@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import os
 from collections.abc import Iterable, Mapping
 from contextlib import AbstractContextManager
@@ -13,6 +12,7 @@ import torch
 from ase.calculators.abc import GetPropertiesMixin
 
 from ase_atom.errors import ConfigError, FileFormatError, TrajectoryError
+from ase_atom.errors.values import whole_number
 from ase_atom.files import RESTART_INTERVAL, is_same_file
 from ase_atom.io.formats import format_of
 from ase_atom.io.guard import reading
@@ -60,12 +60,8 @@ class RestartFile:
     def __init__(
         self, path: str | Path, interval: int, kind: str, outputs: Iterable[str | Path] = ()
     ) -> None:
-        if isinstance(interval, bool) or not (math.isfinite(interval) and interval >= 1):
-            raise ConfigError(f"restart_interval is a number of jumps from 1 on, not {interval!r}")
-        if interval != int(interval):
-            raise ConfigError(f"restart_interval is a whole number of jumps, not {interval!r}")
+        self._interval = whole_number("restart_interval", interval, at_least=1)
         self.path, self.kind = Path(path), kind
-        self._interval = int(interval)
         for output in outputs:
             if is_same_file(self.path, output):
                 raise ConfigError(

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ase_atom.ase.calculator import ATOMCalculator
 from ase_atom.errors import ConfigError
+from ase_atom.errors.values import whole_number
 from ase_atom.molecules.atoms import STATED, fixes_centre_of_mass
 from ase_atom.molecules.catalogue import operator_for
 from ase_atom.propagation import OperatorLike, Potential, Settings, check_abilities
@@ -46,6 +47,7 @@ def choose_operator(atoms: Atoms, operator: str | Path | OperatorLike | None) ->
     CheckpointError, CoverageError
         As `operator_for`.
     """
+    check_atoms_object(atoms)
     bare = atoms.copy()
     bare.set_constraint()
     if operator is None:
@@ -59,6 +61,21 @@ def choose_operator(atoms: Atoms, operator: str | Path | OperatorLike | None) ->
     found = operator_for(bare, operator, engine="auto")
     check_abilities(found, energy_correction=False)
     return found
+
+
+def check_atoms_object(atoms: Any) -> None:
+    """Check that what a script calls a molecule is an `ase.Atoms`.
+
+    Raises
+    ------
+    ConfigError
+        If it is something else.
+    """
+    if not isinstance(atoms, Atoms):
+        raise ConfigError(
+            f"a molecule is an ase.Atoms, not a {type(atoms).__name__}: ase.io.read makes one from "
+            "a file, and propagate_replicas takes a list of several"
+        )
 
 
 def ase_settings(
@@ -82,23 +99,24 @@ def ase_settings(
     CoverageError
         For constraints other than ``FixCom``.
     """
+    check_atoms_object(atoms)
     return Settings(
         temperature=temperature_K,
         own={
-            name: _times(value, FS if unit_of(name) == "1/fs" else 1 / FS, name)
+            name: in_fs(name, value, FS if unit_of(name) == "1/fs" else 1 / FS)
             for name, value in own_settings(settings, friction=friction, taut=taut).items()
         },
         # The constraint FixCom holds the centre of mass whatever the thermostat is told.
         fix_com=fixcm if fixcm is None else fixcm or fixes_centre_of_mass(atoms),
         energy_correction=energy_correction is not False,
         reversible=reversible,
-        stride=_times(stride, 1 / FS, "stride"),
+        stride=in_fs("stride", stride, 1 / FS),
         names={"temperature": "temperature_K", "fix_com": "fixcm"},
     )
 
 
-def _times(value: float | None, unit: float, name: str) -> float | None:
-    """Convert a number that a script gave.
+def in_fs(name: str, value: float | None, unit: float) -> float | None:
+    """Convert a number that a script gave in ASE's units, of which ``unit`` is the size.
 
     Raises
     ------
@@ -121,10 +139,24 @@ def ase_time(name: str, value: float) -> float:
     ConfigError
         If it is no number.
     """
-    time = _times(value, 1 / FS, name)
+    time = in_fs(name, value, 1 / FS)
     if time is None:
         raise ConfigError(f"{name} is a number in ASE's units, not None")
     return time
+
+
+def check_interval(name: str, steps: Any) -> None:
+    """Check the number of steps between two calls of an observer.
+
+    ASE calls it at one step alone if the number is zero or negative.
+
+    Raises
+    ------
+    ConfigError
+        If it is no whole number: between steps no observer is called.
+    """
+    negative = isinstance(steps, int | float | np.number) and steps < 0
+    whole_number(name, -steps if negative else steps)
 
 
 def choose_potential(
@@ -208,9 +240,7 @@ def choose_noise(rng: Any, seed: int | None, thermostatted: bool) -> NumpyNoise:
         raise ConfigError(
             "seed has no effect in microcanonical dynamics, which have no noise: leave it out"
         )
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or seed < 0:
-        raise ConfigError(f"seed is a whole number from 0 on, not {seed!r}")
-    return NumpyNoise(np.random.default_rng(seed))
+    return NumpyNoise(np.random.default_rng(whole_number("seed", seed)))
 
 
 class NumpyNoise:
@@ -231,6 +261,13 @@ class NumpyNoise:
                 f"rng must have numpy's standard_normal, as np.random.default_rng({rng!r}) has"
             )
         self._rng = rng
+
+    def __getstate__(self) -> dict[str, Any]:
+        """Stand for ``numpy.random`` by None: a module can be neither copied nor pickled."""
+        return {"_rng": None if self._rng is np.random else self._rng}
+
+    def __setstate__(self, state: Mapping[str, Any]) -> None:
+        self._rng = np.random if state["_rng"] is None else state["_rng"]
 
     def __call__(self, shape: torch.Size) -> Tensor:
         """Draw standard normal numbers of a shape."""

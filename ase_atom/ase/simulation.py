@@ -18,6 +18,7 @@ from ase_atom.ase.conformer import from_smiles
 from ase_atom.ase.relaxation import relax
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.errors.keywords import known_keywords
+from ase_atom.errors.values import check_flag, whole_number
 from ase_atom.errors.warning import warn
 from ase_atom.io import open_trajectory, read_structure
 from ase_atom.molecules.atoms import structure_of, total_charge
@@ -256,6 +257,8 @@ def simulate(
     BrokenStateError
         If the molecule breaks.
     """
+    check_flag("accept_error", accept_error)
+    seed = whole_number("seed", seed)
     duration = _time("time", time)
     settle = _time("equilibration", equilibration, zero=True)
     atoms = _structure(molecule, seed)

@@ -104,15 +104,15 @@ def _beyond(structure: Structure, card: OperatorCard) -> str | None:
     reason = wrong_size("structure", len(structure.numbers), card)
     if reason is not None:
         return reason
-    try:
-        names = _smiles(structure)
-    except CoverageError as error:
-        return str(error)
     if structure.open_shell is not None:
         return (
             f"the structure has {structure.open_shell}, but {card.name} was trained for closed "
             "shells: radicals and triplets are not covered"
         )
+    try:
+        names = _smiles(structure)
+    except CoverageError as error:
+        return str(error)
     if covers(card, names):
         return None
     if card.largest_molecule is None:
@@ -189,6 +189,11 @@ def find_card(structure: Structure, cards: Iterable[OperatorCard]) -> OperatorCa
     cards = list(cards)
     own = [card for card in cards if card.largest_molecule is None]
     general = [card for card in cards if card.largest_molecule is not None]
+    if structure.open_shell is not None:
+        raise CoverageError(
+            f"the structure has {structure.open_shell}, and all shipped operators are for closed "
+            "shells: radicals and triplets are not covered"
+        )
     names = _smiles(structure)
     for card in own:
         if covers(card, names):

@@ -34,6 +34,11 @@ _NEGATIVITY = {1: 2.2, 5: 2.0, 6: 2.5, 7: 3.0, 8: 3.5, 9: 4.0, 16: 2.6, 17: 3.1}
 _CHARGE, _ALONE, _EXPANSION, _PLACE, _TIE = 1.0, 0.5, 0.05, 0.01, 1e-3
 
 
+def drawn_elements() -> set[int]:
+    """Return the atomic numbers of the elements whose bonds are understood."""
+    return set(_VALENCE)
+
+
 def lewis_structure(
     numbers: Sequence[int],
     bonds: Sequence[tuple[int, int]],

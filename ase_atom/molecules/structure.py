@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ase_atom.errors import CoverageError
+from ase_atom.molecules.lengths import neighbour_ratio, other_unit
 from ase_atom.molecules.topology import atom_label, formula, fragments
 
 
@@ -76,9 +77,16 @@ def check_one(numbers: NDArray[np.integer], positions: NDArray[np.floating]) -> 
     Raises
     ------
     CoverageError
-        If they are several.
+        If they are several, or their distances are those of another unit.
     """
     parts = fragments(numbers, positions)
+    ratio = neighbour_ratio(numbers, positions)
+    what = other_unit(ratio)
+    if what is not None and (len(parts) > 1 or ratio < 1):
+        raise CoverageError(
+            f"nearest neighbours are {ratio:.2g} times as far apart as bonded atoms are: the "
+            f"positions seem to be in {what}"
+        )
     if len(parts) > 1:
         formulas = ", ".join(formula(numbers[part]) for part in parts[:4])
         more = ", …" if len(parts) > 4 else ""

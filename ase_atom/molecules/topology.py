@@ -14,7 +14,14 @@ from ase.symbols import Symbols
 from numpy.typing import ArrayLike, NDArray
 
 from ase_atom.errors import CoverageError
-from ase_atom.molecules.lewis import build, draw, lewis_structure, separated_charges
+from ase_atom.molecules.lewis import (
+    build,
+    draw,
+    drawn_elements,
+    lewis_structure,
+    separated_charges,
+)
+from ase_atom.units import format_charge
 
 BOND_FACTOR = 1.3
 """Two atoms are bonded up to this multiple of the sum of their covalent radii.
@@ -196,10 +203,26 @@ def perceive_smiles(
             Chem.AssignStereochemistryFrom3D(molecule)
             bare = Chem.RemoveHs(molecule)
         except (ValueError, RuntimeError) as error:
-            raise CoverageError(
-                f"no closed-shell molecule of charge {charge:d} fits the positions of "
-                f"{formula(numbers)}: it is an ion, or a radical, or an atom is missing or "
-                "misplaced"
-            ) from error
+            raise CoverageError(_nameless(numbers, charge)) from error
     # Written and read once, so that both sides of a comparison went through the same canonicaliser.
     return drawn(Chem.MolToSmiles(bare)), drawn(Chem.MolToSmiles(bare, isomericSmiles=False))
+
+
+def _nameless(numbers: NDArray[np.integer], charge: int) -> str:
+    """Why no closed shell may fit a molecule's positions."""
+    if strange := sorted(set(numbers.tolist()) - drawn_elements()):
+        symbols = ", ".join(chemical_symbols[number] for number in strange)
+        return (
+            f"{formula(numbers)} cannot be named, since bonds of {symbols} are not understood; "
+            "operators are for molecules of light non-metals"
+        )
+    reasons = (
+        "it is an ion, or a radical, or an atom is missing or misplaced"
+        if charge == 0
+        else "it is a radical, it has another charge, it lacks an octet as carbocations do, or an "
+        "atom is missing or misplaced"
+    )
+    return (
+        f"no closed-shell molecule of charge {format_charge(charge)} fits the positions of "
+        f"{formula(numbers)}: {reasons}"
+    )

@@ -14,6 +14,7 @@ from openmm.app import Topology
 
 from ase_atom.errors import ConfigError, StateError
 from ase_atom.errors.keywords import known_keywords
+from ase_atom.errors.values import check_flag
 from ase_atom.errors.warning import warn
 from ase_atom.molecules.coverage import CoverageWarning
 from ase_atom.openmm.checks import (
@@ -142,6 +143,7 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         accept_error: bool = False,
     ) -> None:
         check_kinds(system, topology)
+        check_flag("accept_error", accept_error)
         step_length = plain_number("timestep", timestep, unit.picosecond) * PS
         chosen = settings_of(
             temperature, friction, taut, settings, stride, fix_com, energy_correction, reversible

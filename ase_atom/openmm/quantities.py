@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from openmm import unit
 
 from ase_atom.errors import ConfigError
+from ase_atom.errors.values import check_flag
 from ase_atom.propagation import Settings
 from ase_atom.propagation.ensembles import own_settings, unit_of
 from ase_atom.units import PS
@@ -65,12 +66,9 @@ def settings_of(
     Raises
     ------
     ConfigError
-        For a quantity of another dimension, what is no number, or a flag that is none.
+        For a quantity of another dimension, what is no number, or a ``fix_com`` that is no flag.
     """
-    flags = {"fix_com": fix_com, "energy_correction": energy_correction, "reversible": reversible}
-    for name, flag in flags.items():
-        if not (isinstance(flag, bool) or (flag is None and name != "energy_correction")):
-            raise ConfigError(f"{name} is True or False, not {flag!r}")
+    check_flag("fix_com", fix_com, or_none=True)  # also where there is no thermostat to set it
     own = own_settings(settings, friction=friction, taut=taut)
     length = _optional("stride", stride, unit.picosecond)
     return Settings(

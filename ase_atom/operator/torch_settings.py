@@ -17,6 +17,7 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 
 from ase_atom.errors import ConfigError
+from ase_atom.errors.values import whole_number
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -48,7 +49,7 @@ def check_threads(count: int) -> None:
         For less than one, or more than there are processors.
     """
     most = os.cpu_count() or 1
-    if not 1 <= count <= most:
+    if not 1 <= whole_number("threads", count) <= most:
         raise ConfigError(
             f"threads must be 1 to {most}, the number of this machine's processors, not {count}"
         )

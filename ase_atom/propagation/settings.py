@@ -12,6 +12,7 @@ from typing import Any
 
 from ase_atom.errors import ConfigError
 from ase_atom.errors.keywords import known_fields
+from ase_atom.errors.values import check_flag
 from ase_atom.molecules.coverage import temperature_warning, untrained_molecule_warning
 from ase_atom.molecules.structure import Structure
 from ase_atom.operator.card import OperatorCard
@@ -87,6 +88,9 @@ class Settings:
             For settings that contradict each other, have no effect, or have impossible values.
         """
         kind = self._kind()
+        check_flag(self._name("energy_correction"), self.energy_correction)
+        for name in ("fix_com", "reversible"):
+            check_flag(self._name(name), getattr(self, name), or_none=True)
         values: dict[str, Any] = {
             name: parameter.check(self._name(name), self._number(name, parameter.unit))
             for name, parameter in kind.parameters.items()

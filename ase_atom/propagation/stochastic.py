@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from ase_atom.errors import ConfigError
+from ase_atom.errors.values import whole_number
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation.mechanics import Bodies, array, tensor
 from ase_atom.state import PhaseState
@@ -41,11 +42,19 @@ class TorchNoise:
     ----------
     source
         A seed, or a generator on the CPU.
+
+    Raises
+    ------
+    ConfigError
+        For a seed that is no whole number from 0 to 2⁶⁴ - 1.
     """
 
     def __init__(self, source: int | torch.Generator) -> None:
-        if isinstance(source, int):
-            source = torch.Generator("cpu").manual_seed(source)
+        if not isinstance(source, torch.Generator):
+            seed = whole_number("seed", source)
+            if seed >= 2**64:
+                raise ConfigError(f"seed is at most 2**64 - 1, not {seed}")
+            source = torch.Generator("cpu").manual_seed(seed)
         self._generator = source
 
     def __call__(self, shape: torch.Size) -> Tensor:

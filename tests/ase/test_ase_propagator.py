@@ -1,7 +1,9 @@
 """`ATOMPropagator` in the place of ASE's integrators: grids, observers, ensembles."""
 
 import io
+import pickle
 import resource
+from copy import deepcopy
 from pathlib import Path
 
 import numpy as np
@@ -421,3 +423,31 @@ def test_a_molecule_that_breaks_between_looks_stops_where_it_does_step_by_step(w
     theirs = broken(lambda dynamics: list(dynamics.irun(4000)))
     assert ours[:3] == theirs[:3]
     np.testing.assert_array_equal(ours[3], theirs[3])
+
+
+@pytest.mark.parametrize("copied", [deepcopy, lambda it: pickle.loads(pickle.dumps(it))])
+@pytest.mark.parametrize("rng", [None, 7])
+def test_copies_go_on_as_the_original_does(ethanol, springs, copied, rng):
+    """Also with the noise of numpy itself, which copies share."""
+    atoms = thermal(ethanol)
+    source = {} if rng is None else {"rng": np.random.default_rng(rng)}
+    first = ATOMPropagator(
+        atoms, 0.5 * FS, operator=springs, temperature_K=300, friction=0.01 / FS, **source
+    )
+    first.run(5)
+    second = copied(first)
+    assert second.atoms is not atoms
+    for dynamics in (first, second):
+        np.random.seed(11)
+        dynamics.run(40)
+    np.testing.assert_array_equal(first.atoms.positions, second.atoms.positions)
+    np.testing.assert_array_equal(first.atoms.get_momenta(), second.atoms.get_momenta())
+
+
+def test_positions_in_single_precision_follow_the_same_path(ethanol, springs):
+    plain, single = thermal(ethanol), thermal(ethanol)
+    single.arrays["positions"] = single.positions.astype(np.float32)
+    plain.positions = single.positions
+    for atoms in (plain, single):
+        ATOMPropagator(atoms, 0.5 * FS, operator=springs).run(70)
+    np.testing.assert_array_equal(single.positions, plain.positions)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.constraints import FixAtoms, FixBondLength
+from ase.units import Bohr
 from ase_dynamics import FS, record, thermal
 
 from ase_atom import (
@@ -140,3 +141,48 @@ def test_a_temperature_that_the_operator_does_not_know_is_a_warning(warm):
             operator="ethanol-gfn2",
             accept_error=True,
         )
+
+
+@pytest.mark.parametrize("value", ["yes", 1, None, np.array([True])])
+@pytest.mark.parametrize("flag", ["evaluate", "accept_error", "energy_correction"])
+def test_what_is_no_flag_does_not_count_as_true(warm, springs, flag, value):
+    with pytest.raises(ConfigError, match=f"{flag} is True"):
+        ATOMPropagator(warm, 0.5 * FS, operator=springs, **{flag: value})
+    with pytest.raises(ConfigError, match="reversible is True or False, not 'no'"):
+        ATOMPropagator(warm, 0.5 * FS, operator=springs, reversible="no")
+    ATOMPropagator(warm, 0.5 * FS, operator=springs, evaluate=np.False_, reversible=np.True_)
+
+
+@pytest.mark.parametrize("steps", ["10", None, True, 2.5, -1, math.nan])
+def test_steps_are_whole_numbers(warm, springs, steps):
+    dynamics = ATOMPropagator(warm, 0.5 * FS, operator=springs)
+    with pytest.raises(ConfigError, match="steps is a whole number from 0 on"):
+        dynamics.run(steps)
+
+
+@pytest.mark.parametrize("interval", [2.5, math.nan, math.inf, "2", None])
+def test_observers_between_steps_are_refused(warm, springs, tmp_path, interval):
+    """An interval of 2.5 steps once kept a run from ever coming to its end."""
+    log = tmp_path / "log"
+    with pytest.raises(ConfigError, match="loginterval is a whole number"):
+        ATOMPropagator(warm, 0.5 * FS, operator=springs, logfile=log, loginterval=interval)
+    assert not log.exists()
+    dynamics = ATOMPropagator(warm, 0.5 * FS, operator=springs)
+    dynamics.attach(record, interval=interval)
+    with pytest.raises(ConfigError, match="the interval of the observer record is a whole"):
+        dynamics.run(10)
+
+
+@pytest.mark.parametrize("atoms", ["ethanol.xyz", [Atoms("H")], Atoms("H")[0], None])
+def test_what_is_no_molecule_is_called_so(springs, atoms):
+    with pytest.raises(ConfigError, match=r"a molecule is an ase\.Atoms"):
+        ATOMPropagator(atoms, 0.5 * FS, operator=springs)
+
+
+@pytest.mark.parametrize(
+    ("factor", "unit"), [(0.1, "nm"), (1 / Bohr, "bohr"), (100.0, "pm"), (Bohr, "for bohr")]
+)
+def test_lengths_in_another_unit_are_called_by_it(warm, factor, unit):
+    warm.positions *= factor
+    with pytest.raises(CoverageError, match=f"times as far apart as bonded atoms are: .* {unit}"):
+        ATOMPropagator(warm, 0.5 * FS, operator="ethanol-gfn2")

@@ -516,7 +516,7 @@ def test_what_cannot_be_kept_is_refused_at_once(ethanol, springs, tmp_path):
         ({"rng": Own(), "seed": None}, "give seed="),
         ({"restart": None}, "restart_interval has no effect without restart="),
         ({"restart_interval": 0}, "from 1 on, not 0"),
-        ({"restart_interval": 2.5}, "whole number of jumps, not 2.5"),
+        ({"restart_interval": 2.5}, "whole number from 1 on, not 2.5"),
         ({"restart_interval": float("nan")}, "from 1 on, not nan"),
         ({"restart": tmp_path / "run" / "run.xyz"}, "two files of the run"),
         ({"restart": tmp_path / "run" / "run.log"}, "two files of the run"),

@@ -173,7 +173,7 @@ def test_bad_batches(ethanol, springs, tmp_path):
             )
 
     go([], ConfigError, "no replicas")
-    go([ethanol], ConfigError, "steps must be a whole number from 1 on, not 0", steps=0)
+    go([ethanol], ConfigError, "steps is a whole number from 1 on, not 0", steps=0)
     go([ethanol, ethanol], ConfigError, "same Atoms object is there twice")
     go([ethanol, ethanol.copy()], ConfigError, "replicas 0 and 1 start alike")
     go([ethanol], ConfigError, "no multiple of the time step", timestep=0.7 * FS)

@@ -7,9 +7,10 @@ from ase.build import molecule
 from ase.constraints import FixAtoms, FixCom
 from conftest import make_card
 
+from ase_atom.ase.conformer import from_smiles
 from ase_atom.errors import CoverageError
 from ase_atom.molecules.atoms import structure_of
-from ase_atom.molecules.catalogue import check_atoms
+from ase_atom.molecules.catalogue import check_atoms, operator_for
 from ase_atom.molecules.coverage import (
     CoverageWarning,
     check_state,
@@ -275,3 +276,20 @@ def test_temperatures_outside_the_range_are_warned_of(kelvin, warned):
     assert (message is not None) == warned
     if message:
         assert "1 to 500 K" in message
+
+
+@pytest.mark.parametrize(
+    ("smiles", "message"),
+    [
+        (
+            "[CH3+]",
+            r"charge \+1 fits .* CH3: it is a radical, it has another charge, it lacks an oct",
+        ),
+        ("[BeH2]", "H2Be cannot be named, since bonds of Be are not understood"),
+        ("[CH3]", "closed shells: radicals and triplets are not covered"),
+        ("[CH2][CH2]", "closed shells"),
+    ],
+)
+def test_what_no_operator_is_for_is_called_by_its_kind(smiles, message):
+    with pytest.raises(CoverageError, match=message):
+        operator_for(from_smiles(smiles))

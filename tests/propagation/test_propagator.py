@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import pytest
 import torch
 from conftest import make_card
@@ -276,3 +277,25 @@ def test_bussi_from_a_minimum_is_warned_of_once(springs, ethanol):
         _ = [*propagator.run(32.0), *propagator.run(32.0)]
     assert len(caught) == 1
     assert caught[0].filename == __file__
+
+
+@pytest.mark.parametrize("seed", [1.5, "1", True, -1, None, 2**64])
+def test_a_seed_is_a_whole_number(state, seed):
+    with pytest.raises(ConfigError, match="seed is"):
+        Propagator(SpringOperator(state), state, NVE(), seed=seed)
+
+
+def test_a_seed_of_numpy_is_that_number(state):
+    paths = []
+    for seed in (7, np.int64(7), np.uint8(7), 7.0):
+        ensemble = Langevin(300.0, 0.01, energy_correction=False)
+        paths.append(
+            collect(Propagator(SpringOperator(state), state, ensemble, seed=seed), 32.0)[1]
+        )
+    assert all(torch.equal(path, paths[0]) for path in paths)
+
+
+@pytest.mark.parametrize("flag", ["fix_com", "energy_correction", "reversible"])
+def test_what_is_no_flag_is_refused(flag):
+    with pytest.raises(ConfigError, match=f"{flag} is True or False, not 'no'"):
+        Langevin(300.0, 0.01, **{flag: "no"})

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from ase_atom.errors import CoverageError, DataError
 from ase_atom.molecules.coverage import MASS_TOLERANCE
+from ase_atom.molecules.lengths import neighbour_ratio, other_unit
 from ase_atom.molecules.structure import check_elements, check_one
 from ase_atom.molecules.topology import atom_label, perceive_bonds, perceive_smiles, radii
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
@@ -90,16 +91,13 @@ def check_lengths(name: str, numbers: NDArray, positions: NDArray) -> None:
         Naming the unit that they seem to be in, or the bond.
     """
     start = positions[0]
-    distance = np.linalg.norm(start[:, None] - start[None], axis=-1)
-    np.fill_diagonal(distance, np.inf)
     radius = radii(numbers)
-    ratio = float(np.median((distance / (radius[:, None] + radius[None])).min(1)))
-    for unit, factor in (("bohr", 1 / units.Bohr), ("nm", 0.1), ("pm", 100.0)):
-        if abs(ratio / factor - 1) < 0.15:
-            raise DataError(
-                f"{name}: atoms are {ratio:.2f} times a bond's length apart: positions seem "
-                f"to be in {unit}, and must be in Å"
-            )
+    ratio = neighbour_ratio(numbers, start)
+    if (what := other_unit(ratio)) is not None:
+        raise DataError(
+            f"{name}: atoms are {ratio:.2f} times a bond's length apart: positions seem to be in "
+            f"{what}"
+        )
     if not 0.75 < ratio < 1.25:
         raise DataError(
             f"{name}: the nearest atoms are {ratio:.2f} times a bond's length apart: not a "

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections import Counter
 
 import numpy as np
-from ase.data import covalent_radii
 from rdkit import Chem
 
 from ase_atom.analysis.inputs.trajectory import Trajectory
@@ -13,17 +12,11 @@ from ase_atom.analysis.molecule.coordinates import connectivity, typical_frame
 from ase_atom.analysis.molecule.symmetry import graph
 from ase_atom.errors import DataError
 from ase_atom.molecules.coverage import MASS_TOLERANCE
+from ase_atom.molecules.lengths import neighbour_ratio, other_unit
 from ase_atom.molecules.topology import atom_label, formula
 from ase_atom.superposition import superposing_rotations
 
 LEAST_FRAMES = 20
-
-_UNITS = (  # nearest neighbours in units of the sum of covalent radii, and what then is wrong
-    (0.085, 0.125, "nm read as Å: multiply them by 10"),
-    (0.45, 0.62, "Å taken for bohr and converted once too often: divide them by 0.529"),
-    (1.6, 2.2, "bohr read as Å: multiply them by 0.529"),
-    (8.5, 12.5, "nm taken for Å and converted once too often: divide them by 10"),
-)
 
 
 def check_alone(trajectory: Trajectory) -> None:
@@ -39,30 +32,17 @@ def check_alone(trajectory: Trajectory) -> None:
             f"{trajectory.name} holds {trajectory.frames} frames: a comparison needs at least "
             f"{LEAST_FRAMES}"
         )
-    ratio = neighbour_ratio(trajectory)
-    for low, high, what in _UNITS:
-        if low <= ratio <= high:
-            raise DataError(
-                f"nearest neighbours in {trajectory.name} are {ratio:.2f} times as far apart as "
-                f"bonded atoms are: its positions seem to be in {what}"
-            )
+    ratio = neighbour_ratio(trajectory.numbers, trajectory.pooled("positions", 50))
+    if (what := other_unit(ratio)) is not None:
+        raise DataError(
+            f"nearest neighbours in {trajectory.name} are {ratio:.2f} times as far apart as "
+            f"bonded atoms are: its positions seem to be in {what}"
+        )
     if not 0.6 <= ratio <= 1.6:
         raise DataError(
             f"nearest neighbours in {trajectory.name} are {ratio:.2g} times as far apart as bonded "
             "atoms are: its positions are not in Å, or it is no molecule"
         )
-
-
-def neighbour_ratio(trajectory: Trajectory) -> float:
-    """Median distance to the nearest neighbour over the sum of the two covalent radii."""
-    positions = trajectory.pooled("positions", 50)
-    radii = covalent_radii[trajectory.numbers]
-    sums = radii[:, None] + radii
-    if len(radii) < 2:
-        return 1.0
-    distances = np.linalg.norm(positions[:, :, None] - positions[:, None], axis=-1) / sums
-    distances[:, np.arange(len(radii)), np.arange(len(radii))] = np.inf
-    return float(np.median(distances.min(-1)))
 
 
 def check_pair(

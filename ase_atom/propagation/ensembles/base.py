@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from ase_atom.errors import ConfigError
+from ase_atom.errors.values import check_flag
 from ase_atom.operator.base import Operator
 from ase_atom.operator.engine.runtime import OnnxEngine
 from ase_atom.operator.torch_settings import users_torch
@@ -227,6 +228,8 @@ class Thermostat(ABC):
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def __post_init__(self) -> None:
+        for name in ("fix_com", "energy_correction", "reversible"):
+            check_flag(name, getattr(self, name))
         if not (self.temperature_K > 0 and math.isfinite(self.temperature_K)):
             raise ConfigError(f"the temperature must be above 0 K, not {self.temperature_K:g}")
 
