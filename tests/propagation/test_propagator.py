@@ -280,18 +280,16 @@ def test_bussi_from_a_minimum_is_warned_of_once(springs, ethanol):
 
 
 @pytest.mark.parametrize("seed", [1.5, "1", True, -1, None, 2**64])
-def test_a_seed_is_a_whole_number(state, seed):
+def test_a_seed_is_a_whole_number(springs, state, seed):
     with pytest.raises(ConfigError, match="seed is"):
-        Propagator(SpringOperator(state), state, NVE(), seed=seed)
+        Propagator(springs, state, NVE(), seed=seed)
 
 
-def test_a_seed_of_numpy_is_that_number(state):
+def test_a_seed_of_numpy_is_that_number(springs, state):
     paths = []
     for seed in (7, np.int64(7), np.uint8(7), 7.0):
         ensemble = Langevin(300.0, 0.01, energy_correction=False)
-        paths.append(
-            collect(Propagator(SpringOperator(state), state, ensemble, seed=seed), 32.0)[1]
-        )
+        paths.append(collect(Propagator(springs, state, ensemble, seed=seed), 32.0)[1])
     assert all(torch.equal(path, paths[0]) for path in paths)
 
 
