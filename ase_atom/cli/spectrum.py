@@ -79,6 +79,7 @@ def spectrum(
     ),
     overwrite: bool = typer.Option(False, "--overwrite", help="Replace output files."),
     as_json: bool = typer.Option(False, "--json", help="Print what was found as JSON."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Print warnings and errors alone."),
 ) -> None:
     """Compute the power spectrum of the velocities by element or mode, or infrared absorption.
 
@@ -86,7 +87,7 @@ def spectrum(
     microcanonical runs with close frames: --ensemble nve --frame-interval 1fs. Friction broadens
     lines, and of frames that lie far apart high wavenumbers fold onto low ones: such are refused.
     """
-    be_quiet(as_json)
+    be_quiet(quiet or as_json)
     from ase_atom.analysis import load_trajectory
     from ase_atom.analysis.power import checked_interval
     from ase_atom.io.registry import check_free
@@ -140,6 +141,8 @@ def spectrum(
             "table": str(files[1]),
         }
         typer.echo(json.dumps(facts, indent=1))
+        return
+    if quiet:
         return
     rows += [
         (
