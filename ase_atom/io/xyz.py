@@ -30,6 +30,7 @@ _FORCES = (
     "MACE_forces",
 )
 """What training sets call energies in eV and forces in eV/Å, beside ASE's own names."""
+_PREDICTED = "MACE_"
 
 _LONGEST_COUNT = 18  # digits
 _UNIT_OF_TIME = re.compile(r"\s*[-+.\deE]+\s*(?:fs|ps|ns)\s*")
@@ -183,11 +184,15 @@ def _take_time(atoms: Atoms) -> None:
 def _take_results(atoms: Atoms) -> None:
     """Take energy and forces under the one other name that a frame has them by."""
     results = getattr(atoms.calc, "results", {})
-    for name, others, held in (
-        ("energy", _ENERGIES, atoms.info),
-        ("forces", _FORCES, atoms.arrays),
-    ):
+    kinds = (("energy", _ENERGIES, atoms.info), ("forces", _FORCES, atoms.arrays))
+    named = [other for _, others, held in kinds for other in others if other in held]
+    # What a model predicts beside a reference is none of the reference's.
+    predicted = any(other.startswith(_PREDICTED) for other in named)
+    mixed = predicted and not all(other.startswith(_PREDICTED) for other in named)
+    for name, others, held in kinds:
         found = [other for other in others if other in held]
+        if mixed:
+            found = [other for other in found if not other.startswith(_PREDICTED)]
         if name not in results and len(found) == 1:
             with_results(atoms, **{name: held.pop(found[0])})
 

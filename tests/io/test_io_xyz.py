@@ -372,3 +372,18 @@ def test_structures_keep_what_ase_finds(tmp_path):
     found = read_structure(tmp_path / "t.extxyz")
     assert (found.info["charge"], found.info["spin"]) == (1, 2)
     np.testing.assert_allclose(found.get_velocities(), atoms.get_velocities(), atol=1e-7)
+
+
+def test_a_prediction_beside_a_reference_is_not_mixed_with_it(tmp_path):
+    file = tmp_path / "both.extxyz"
+    for keys, energy in (
+        ("dft_energy=-1.0 MACE_energy=-2.0", -1.0),
+        ("MACE_energy=-2.0", None),
+    ):
+        file.write_text(
+            f"1\nProperties=species:S:1:pos:R:3:dft_forces:R:3 {keys}\nAr 0 0 0 0.5 0 0\n"
+        )
+        with pytest.warns(TrajectoryWarning, match="MACE_energy"), read_trajectory(file) as source:
+            (frames,) = list(source)
+        assert frames.forces[0, 0, 0] == 0.5
+        assert (None if frames.energies is None else frames.energies[0]) == energy
