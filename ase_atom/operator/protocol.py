@@ -92,6 +92,11 @@ class OperatorLike(Protocol):
         ...
 
     @property
+    def moves_centre_exactly(self) -> bool:
+        """Whether the centre of mass moves uniformly, and padding stays at zero, to rounding."""
+        ...
+
+    @property
     def fingerprint(self) -> str:
         """What tells one map from another, the same in every process."""
         ...
@@ -141,6 +146,8 @@ class OperatorBase:
         True where a derived class defines `energy`.
     predicts_velocities
         True.
+    moves_centre_exactly
+        False: propagation sees to it.
     engine
         ``python``.
     error_estimate
@@ -154,6 +161,7 @@ class OperatorBase:
     engine: str = "python"
     has_energy: bool = False
     predicts_velocities: bool = True
+    moves_centre_exactly: bool = False
     leaps: Leap | None = None
 
     def __init_subclass__(cls, **settings: object) -> None:

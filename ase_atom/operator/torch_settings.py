@@ -10,8 +10,8 @@ import os
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
-from dataclasses import dataclass, replace
-from functools import wraps
+from dataclasses import dataclass
+from functools import cache, wraps
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -24,6 +24,8 @@ T = TypeVar("T")
 
 _AUTOCAST = ("cpu", "cuda")
 _EXACT = "ieee"  # products of single precision in single precision, by its name in torch.backends
+
+_CPU = torch.device("cpu")
 
 _process = threading.local()
 """``settings``: those of the process, while the package's own are in force."""
@@ -115,19 +117,22 @@ def _holds(threads: int | None) -> bool:
 @contextmanager
 def _owned(threads: int | None) -> Iterator[None]:
     before, present = getattr(_process, "settings", None), _present()
-    wanted = replace(
-        present,
-        dtype=torch.float32,
-        device=torch.device("cpu"),
-        autocast=(),
-        inference=False,
-        precisions=tuple(_EXACT if _backends() else "highest" for _ in present.precisions),
-        threads=present.threads if threads is None else threads,
+    wanted = _Settings(
+        torch.float32,
+        _CPU,
+        (),
+        False,
+        present.grad,
+        tuple(_EXACT if _backends() else "highest" for _ in present.precisions),
+        present.threads if threads is None else threads,
     )
     _process.settings = before or present
     try:
-        with _changed(present, wanted):
+        if present == wanted:  # as in most processes, jump after jump
             yield
+        else:
+            with _changed(present, wanted):
+                yield
     finally:
         _process.settings = before
 
@@ -203,6 +208,7 @@ def _set_precisions(values: tuple[str, ...]) -> None:
         each.fp32_precision = value
 
 
+@cache
 def _backends() -> tuple[Any, ...]:
     """Return the backends that have a precision each, as they do from torch 2.9 on."""
     backends = (torch.backends.cuda.matmul, torch.backends.mkldnn.matmul)

@@ -2,26 +2,17 @@
 
 from __future__ import annotations
 
-import numpy as np
 from torch import Tensor
 
 from ase_atom.propagation import mechanics
 from ase_atom.propagation.mechanics import Bodies, array, tensor
 from ase_atom.state import PhaseState
 
-_TINY = np.finfo(np.float32).tiny
-
 
 def inertia_tensor(state: PhaseState) -> Tensor:
     """Return the inertia tensor about the centre of mass in amu Å², ``[B, 3, 3]``."""
     arms = Bodies.of(state).arms(array(state.positions))
     return tensor(mechanics.inertia(*arms), state.positions)
-
-
-def kinetic_energy(state: PhaseState) -> Tensor:
-    """Return `PhaseState.kinetic_energy`, in numpy."""
-    found = Bodies.of(state).kinetic_energy(array(state.velocities))
-    return tensor(found, state.velocities)
 
 
 def angular_momentum(state: PhaseState) -> Tensor:
@@ -63,11 +54,8 @@ def restore_angular_momentum(state: PhaseState, target: Tensor) -> PhaseState:
     target
         Angular momentum about the centre of mass in amu Å²/fs, ``[B, 3]``.
     """
-    bodies, v = Bodies.of(state), array(state.velocities)
-    about, weighted = bodies.arms(array(state.positions))
-    missing = array(target) - mechanics.angular_momentum(weighted, v)
-    omega = mechanics.spin(mechanics.inertia(about, weighted), missing)
-    v = v + bodies.masked(mechanics.rotation(omega, about))
+    x, v = array(state.positions), array(state.velocities)
+    v = Bodies.of(state).with_angular_momentum(x, v, array(target))
     return state.replace(velocities=tensor(v, state.velocities))
 
 
@@ -85,15 +73,6 @@ def restore_energy(state: PhaseState, potential: Tensor, total: Tensor) -> Phase
     potential, total
         eV, ``[B]``.
     """
-    bodies, v = Bodies.of(state), array(state.velocities)
-    about, weighted = bodies.arms(array(state.positions))
-    momentum = mechanics.angular_momentum(weighted, v)
-    omega = mechanics.spin(mechanics.inertia(about, weighted), momentum)
-    rigid = bodies.masked(mechanics.rotation(omega, about) + bodies.mean(v))
-    vibration = v - rigid
-    available = array(total) - array(potential) - bodies.kinetic_energy(rigid)
-    present = bodies.kinetic_energy(vibration)
-    moving = present > _TINY
-    factor = np.sqrt(np.maximum(available, 0.0) / np.where(moving, present, 1.0))
-    v = rigid + np.where(moving, factor, 1.0)[:, None, None] * vibration
+    x, v = array(state.positions), array(state.velocities)
+    v = Bodies.of(state).with_kinetic_energy(x, v, array(total) - array(potential))
     return state.replace(velocities=tensor(v, state.velocities))

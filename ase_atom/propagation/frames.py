@@ -8,9 +8,11 @@ from dataclasses import dataclass, replace
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
+from ase_atom.propagation.mechanics import array
 from ase_atom.state import PhaseState
 
 RESOLUTION = 10**6
@@ -59,8 +61,8 @@ class Schedule:
             self._known[phase] = inside, offsets, len(frames)
         inside, offsets, wanted = self._known[phase]
         # The quotient of whole numbers is exact to the last bit, however large they are.
-        times = [(begin + each) / self._unit for each in inside]
-        return torch.tensor(times, dtype=torch.float64), offsets, wanted
+        times = np.array([(begin + each) / self._unit for each in inside])
+        return torch.from_numpy(times), offsets, wanted
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ class Frames:
     def until(self, time: float) -> tuple[Frames, Frames]:
         """Return the frames up to a time in fs, and those after it."""
         count = len(self)
-        if count and float(self.times[-1]) > time:
+        if count and array(self.times)[-1] > time:
             count = int((self.times <= time).sum())
         return self.part(0, count), self.part(count, len(self))
 

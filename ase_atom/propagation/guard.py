@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ase_atom.errors import BrokenStateError
 from ase_atom.molecules.topology import numbered_names, perceive_bonds, radii
-from ase_atom.propagation.mechanics import Array, array
+from ase_atom.propagation.mechanics import Array, Bodies, array
 from ase_atom.state import PhaseState
 from ase_atom.units import format_time
 
@@ -100,19 +100,12 @@ class Guard:
         int64 ``[B]`` on the CPU.
         """
         x, v = array(positions), array(velocities)
-        first, second, least, most = self._squares
-        apart = x[..., first, :] - x[..., second, :]
-        squared = np.einsum("...i,...i", apart, apart)
-        inside = (squared >= least) & (squared <= most)
-        if inside.all() and math.isfinite(x.sum() + v.sum()):
-            return torch.full((len(x),), x.shape[1])
-        good = inside.all(2) & np.isfinite(x).all((2, 3)) & np.isfinite(v).all((2, 3))
-        return torch.from_numpy(good.cumprod(1).sum(1))
+        return torch.from_numpy(Bodies.of(self.start).first_outside(x, v, self._squares))
 
     @cached_property
-    def _squares(self) -> tuple[Array, Array, Array, Array]:
-        """Both atoms of each pair, ``[P]``, and the squares of the limits, ``[B, 1, P]``."""
-        lower, upper = array(self.lower)[:, None], array(self.upper)[:, None]
+    def _squares(self) -> tuple[Array, ...]:
+        """See `Bodies.first_outside`."""
+        lower, upper = array(self.lower), array(self.upper)
         least = np.where(lower < 0, -1.0, lower * lower)
         return self.first.cpu().numpy(), self.second.cpu().numpy(), least, upper * upper
 

@@ -6,6 +6,7 @@ in a tenth of the time that torch takes; gradients are not wanted here. All is i
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -26,6 +27,9 @@ About such an axis a linear, or very nearly linear, molecule has next to no iner
 rotation there would need huge angular velocities to carry a small angular momentum, so that
 component is left alone.
 """
+
+TINY = float(np.finfo(np.float32).tiny)
+"""eV. A vibration of less kinetic energy is none."""
 
 _HALF = 0.5 * AMU_A2_FS2_IN_EV
 
@@ -121,6 +125,49 @@ class Bodies:
     def angular_momentum(self, x: Array, v: Array) -> Array:
         """Return the angular momentum about the centre of mass in amu Å²/fs, ``[B, 3]``."""
         return angular_momentum(self.arms(x)[1], v)
+
+    def ornstein_uhlenbeck(
+        self, v: Array, keep: float, strength: float, noise: Array, rest: bool
+    ) -> Array:
+        """Return velocities c v + s ξ/√m, without their drift if the centre is to be at rest."""
+        found = keep * v + (strength * self.slowness) * noise
+        return self.without_drift(found) if rest else found
+
+    def with_angular_momentum(self, x: Array, v: Array, target: Array) -> Array:
+        """Return velocities with an angular momentum, see `conservation`."""
+        about, weighted = self.arms(x)
+        omega = spin(inertia(about, weighted), target - angular_momentum(weighted, v))
+        found: Array = v + self.masked(rotation(omega, about))
+        return found
+
+    def with_kinetic_energy(self, x: Array, v: Array, target: Array) -> Array:
+        """Return velocities with a kinetic energy in eV, ``[B]``, see `conservation`."""
+        about, weighted = self.arms(x)
+        omega = spin(inertia(about, weighted), angular_momentum(weighted, v))
+        rigid = self.masked(rotation(omega, about) + self.mean(v))
+        vibration = v - rigid
+        available = np.maximum(target - self.kinetic_energy(rigid), 0.0)
+        present = self.kinetic_energy(vibration)
+        moving = present > TINY
+        factor = np.where(moving, np.sqrt(available / np.where(moving, present, 1.0)), 1.0)
+        found: Array = rigid + factor[:, None, None] * vibration
+        return found
+
+    def first_outside(self, x: Array, v: Array, limits: tuple[Array, ...]) -> Array:
+        """Return each molecule's first broken frame of ``[B, T, N, 3]``; see `guard.Guard`.
+
+        The limits are both atoms of each pair, ``[P]``, and the least and the greatest square of
+        their distance, ``[B, P]``.
+        """
+        first, second, least, most = limits
+        apart = x[..., first, :] - x[..., second, :]
+        squared = np.einsum("...i,...i", apart, apart)
+        inside = (squared >= least[:, None]) & (squared <= most[:, None])
+        if inside.all() and math.isfinite(x.sum() + v.sum()):
+            return np.full(len(x), x.shape[1])
+        good = inside.all(2) & np.isfinite(x).all((2, 3)) & np.isfinite(v).all((2, 3))
+        found: Array = good.cumprod(1).sum(1)
+        return found
 
 
 def angular_momentum(weighted: Array, v: Array) -> Array:

@@ -8,6 +8,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -31,6 +32,7 @@ from ase_atom.propagation.frames import Frames, Schedule, exact
 from ase_atom.propagation.grid import check_time
 from ase_atom.propagation.guard import Guard
 from ase_atom.propagation.leaps import Leaping, check_leap, is_leap
+from ase_atom.propagation.mechanics import array, tensor
 from ase_atom.propagation.settings import check_abilities, default_stride
 from ase_atom.propagation.steps import advance, choose
 from ase_atom.propagation.stochastic import Noise, SerialisableNoise, torch_noise
@@ -366,15 +368,13 @@ class Propagator:
             self._failure = divided.failure
         times = times[: positions.shape[1]]  # fewer where a calculator failed
         wanted = min(wanted, len(times))
-        valid = self._alive[:, None].repeat(1, len(times))
+        valid = torch.from_numpy(np.repeat(self._alive.numpy()[:, None], len(times), 1))
         frames = Frames(
             state.numbers, state.masses, state.charge, times, positions, velocities, valid, *told
         )
         first = self._mark_broken(frames)
         # Copies, as the frames are for others to do with as they like.
-        end = state.replace(
-            positions=positions[:, -1].clone(), velocities=velocities[:, -1].clone()
-        )
+        end = state.replace(positions=_last(positions), velocities=_last(velocities))
         if self.broken:
             end = choose(self._alive.to(state.device), end, state)
         frames = frames.part(0, wanted)
@@ -389,7 +389,7 @@ class Propagator:
         """Find what broke, mark its frames as not valid, and return the earliest's index."""
         first = self._guard.first_broken(frames.positions, frames.velocities)
         count = len(frames)
-        if int(first.min()) == count:
+        if int(first.numpy().min()) == count:
             return count
         newly = (first < count) & self._alive
         for row in torch.nonzero(newly).flatten().tolist():
@@ -438,6 +438,11 @@ def described_error(error: BrokenStateError) -> dict[str, Any]:
         "atoms": list(error.atoms),
         "frames_written": error.frames_written,
     }
+
+
+def _last(frames: Tensor) -> Tensor:
+    """Return a copy of the last of frames ``[B, T, N, 3]``."""
+    return tensor(array(frames)[:, -1].copy(), frames)
 
 
 def _on_grid(time: Fraction, unit: Fraction) -> Fraction:

@@ -39,6 +39,8 @@ def jump(operator: OperatorLike, state: PhaseState, times: Tensor) -> tuple[Tens
     Positions in Å and velocities in Å/fs, ``[B, T, N, 3]``, zero on padding.
     """
     positions, velocities = operator(state, times)
+    if operator.moves_centre_exactly:
+        return positions, velocities
     bodies = Bodies.of(state)
     fractions = bodies.fractions[:, None]
     x, v = array(positions), array(velocities)
@@ -71,12 +73,16 @@ def reversible_jump(
 
     def turned(start: PhaseState) -> PhaseState:
         positions, velocities = jump(operator, start, end)
-        return start.replace(positions=positions[:, 0], velocities=-velocities[:, 0])
+        return start.replace(
+            positions=tensor(array(positions)[:, 0], positions),
+            velocities=tensor(-array(velocities)[:, 0], velocities),
+        )
 
     back = turned(turned(state))
+    x, v = array(state.positions), array(state.velocities)
     shared = state.replace(
-        positions=1.5 * state.positions - 0.5 * back.positions,
-        velocities=1.5 * state.velocities - 0.5 * back.velocities,
+        positions=tensor(1.5 * x - 0.5 * array(back.positions), state.positions),
+        velocities=tensor(1.5 * v - 0.5 * array(back.velocities), state.velocities),
     )
     return jump(operator, shared, times)
 
@@ -136,8 +142,9 @@ def finish(
     positions, velocities
         The path, ``[B, T, N, 3]``; the last velocities are overwritten.
     """
-    end = start.replace(positions=positions[:, -1], velocities=velocities[:, -1])
-    if math.isfinite(array(end.positions).sum() + array(end.velocities).sum()):
+    x, v = array(positions)[:, -1], array(velocities)[:, -1]
+    end = start.replace(positions=tensor(x, positions), velocities=tensor(v, velocities))
+    if math.isfinite(x.sum() + v.sum()):
         velocities[:, -1] = ensemble.leave(end, start, step).velocities
         return positions, velocities
     # A jump that ended in no number would upset the linear algebra of the conservation laws.

@@ -108,7 +108,12 @@ def sample_velocities(
 
 
 def ornstein_uhlenbeck(
-    state: PhaseState, temperature: float, friction: float, duration: float, noise: Tensor
+    state: PhaseState,
+    temperature: float,
+    friction: float,
+    duration: float,
+    noise: Tensor,
+    fix_com: bool = False,
 ) -> PhaseState:
     """Apply the exact Ornstein-Uhlenbeck map to the velocities.
 
@@ -124,11 +129,15 @@ def ornstein_uhlenbeck(
         fs.
     noise
         Standard normal numbers, ``[B, N, 3]``.
+    fix_com
+        Bring the centre of mass to rest.
     """
     keep = math.exp(-friction * duration)
     strength = math.sqrt(-math.expm1(-2.0 * friction * duration))  # sqrt(1 - keep²), exactly
-    spread = strength * thermal_speed(1.0, temperature) * Bodies.of(state).slowness
-    velocities = keep * array(state.velocities) + spread * array(noise)
+    strength *= thermal_speed(1.0, temperature)
+    velocities = Bodies.of(state).ornstein_uhlenbeck(
+        array(state.velocities), keep, strength, array(noise), fix_com
+    )
     return state.replace(velocities=tensor(velocities, state.velocities))
 
 

@@ -12,6 +12,9 @@ from threadpoolctl import ThreadpoolController
 
 Arrays = dict[str, NDArray[Any]]
 
+_MOST_KNOWN = 32
+"""Sets of constant inputs of which is kept what `Kernel.prepare` found."""
+
 
 class Kernel(ABC):
     """Evaluates the molecules of a batch one after another, or side by side in threads.
@@ -24,15 +27,22 @@ class Kernel(ABC):
 
     def __init__(self, threads: int) -> None:
         self._threads = threads
+        self._known: dict[int, tuple[Arrays, list[tuple[Any, ...]]]] = {}
         self._blas = ThreadpoolController().select(user_api="blas").lib_controllers
+
+    @abstractmethod
+    def prepare(self, constant: Arrays, row: int) -> tuple[Any, ...]:
+        """What all evaluations of a molecule, a row of the batch, have in common."""
 
     @abstractmethod
     def outputs(self, constant: Arrays, moving: Arrays) -> list[NDArray[Any]]:
         """What `evaluate` fills in."""
 
     @abstractmethod
-    def evaluate(self, constant: Arrays, moving: Arrays, row: int, out: list[NDArray[Any]]) -> None:
-        """Fill in the outputs of one molecule, a row of the batch."""
+    def evaluate(
+        self, given: tuple[Any, ...], moving: Arrays, row: int, out: list[NDArray[Any]]
+    ) -> None:
+        """Fill in the outputs of one molecule, with what `prepare` found of it."""
 
     def rows(self, shape: tuple[int, ...]) -> int:
         """How many molecules to give to a call; see `Session.rows`."""
@@ -40,25 +50,39 @@ class Kernel(ABC):
 
     def __call__(self, constant: Arrays, moving: Arrays) -> list[NDArray[Any]]:
         """Evaluate a batch; see `Session`."""
-        out = self.outputs(constant, moving)
-        before = [library.get_num_threads() for library in self._blas]
+        given, out = self._molecules(constant), self.outputs(constant, moving)
+        # A product is too small for threads of its own.
+        before = [(each, count) for each in self._blas if (count := each.get_num_threads()) != 1]
         try:
-            # A product is too small for threads of its own.
-            for library in self._blas:
+            for library, _ in before:
                 library.set_num_threads(1)
-            self._evaluate(constant, moving, out)
+            self._evaluate(given, moving, out)
         finally:
-            for library, threads in zip(self._blas, before, strict=True):
+            for library, threads in before:
                 library.set_num_threads(threads)
         return out
 
-    def _evaluate(self, constant: Arrays, moving: Arrays, out: list[NDArray[Any]]) -> None:
-        count = len(moving["x"])
-        if self._threads == 1 or count == 1:
-            for row in range(count):
-                self.evaluate(constant, moving, row, out)
+    def _molecules(self, constant: Arrays) -> list[tuple[Any, ...]]:
+        """What `prepare` finds of each molecule, worked out once for one dictionary."""
+        known = self._known.get(id(constant))
+        if known is None:
+            if len(self._known) >= _MOST_KNOWN:
+                self._known.clear()
+            # The dictionary is kept along, so that no other can have its identity.
+            known = constant, [self.prepare(constant, row) for row in range(len(constant["atoms"]))]
+            self._known[id(constant)] = known
+        return known[1]
+
+    def _evaluate(
+        self, given: list[tuple[Any, ...]], moving: Arrays, out: list[NDArray[Any]]
+    ) -> None:
+        if self._threads == 1 or len(given) == 1:
+            for row, each in enumerate(given):
+                self.evaluate(each, moving, row, out)
             return
         with ThreadPoolExecutor(self._threads) as pool:
-            work = [pool.submit(self.evaluate, constant, moving, row, out) for row in range(count)]
-        for each in work:
-            each.result()
+            work = [
+                pool.submit(self.evaluate, each, moving, row, out) for row, each in enumerate(given)
+            ]
+        for done in work:
+            done.result()

@@ -15,7 +15,7 @@ class Network(Protocol):
     A model of the path takes positions ``x`` and velocities ``v`` in Å and Å/fs, ``[B, N, 3]``,
     and gives ``positions`` and ``velocities``, ``[B, T, N, 3]``; one of the energy takes ``x`` and
     gives the dimensionless ``energy``, ``[B, 1, 1]``, and its ``gradient`` in 1/Å. All are in
-    double precision.
+    double precision, in which the centre of mass moves exactly.
     """
 
     def path(self) -> bytes:

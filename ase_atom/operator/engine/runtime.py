@@ -83,6 +83,11 @@ class OnnxEngine(OperatorBase):
         return self.kind if self.reason is None else "torch"
 
     @property
+    def moves_centre_exactly(self) -> bool:  # type: ignore[override]
+        """Whether it is not torch that evaluates."""
+        return self.reason is None
+
+    @property
     def fingerprint(self) -> str:
         """That of the operator."""
         return self.operator.fingerprint
@@ -161,6 +166,8 @@ class OnnxEngine(OperatorBase):
         session = self._session(kind)
         shape = molecule["kinds"].shape
         rows = session.rows(shape)
+        if rows >= shape[0] and (constant := self._constants.get((key, 0, rows))) is not None:
+            return session(constant, moving)
         parts = []
         for row in range(0, max(shape[0], 1), rows):
             constant = self._constants.get((key, row, rows))

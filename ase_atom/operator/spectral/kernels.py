@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -45,14 +45,21 @@ class _SpectralKernel(Kernel):
         self._lifting, self._blocks = self.weights.lifting(), self.weights.blocks(depth)
         self._settings = config.heads, float(config.vector_limit)
 
-    def features(self, constant: Arrays, row: int, n: int, x: Array, v: Array) -> tuple[Array, ...]:
-        """Scalars, sums over pairs, vectors, pairs, directions and relative velocities."""
-        lifted = lift(
-            self._lifting, x, v, constant["weights"][row, :n, 0], constant["gate"][row, :n, 0],
-            constant["receiver"][row], constant["sender"][row],
+    def prepare(self, constant: Arrays, row: int) -> tuple[Any, ...]:
+        """Atoms of a molecule, first scalars, mass fractions, and what its elements give to pairs.
+
+        See `lift`.
+        """
+        n = int(constant["atoms"][row].sum())
+        return (
+            n, constant["scalars"][row, :n], constant["weights"][row, :n, 0],
+            constant["gate"][row, :n, 0], constant["receiver"][row], constant["sender"][row],
         )  # fmt: skip
-        moving, scalars = len(v) > 0, constant["scalars"][row, :n]
-        return *run_blocks(self._blocks, *self._settings, moving, scalars, *lifted[:3]), *lifted
+
+    def features(self, scalars: Array, elements: Sequence[Array], x: Array, v: Array) -> Any:
+        """Scalars, sums over pairs, vectors, pairs, directions and relative velocities."""
+        lifted = lift(self._lifting, x, v, *elements)
+        return *run_blocks(self._blocks, *self._settings, len(v) > 0, scalars, *lifted[:3]), *lifted
 
 
 class PathKernel(_SpectralKernel):
@@ -74,16 +81,18 @@ class PathKernel(_SpectralKernel):
         shape = len(x), len(constant["t"]), *x.shape[1:]
         return [np.zeros(shape), np.zeros(shape)]
 
-    def evaluate(self, constant: Arrays, moving: Arrays, row: int, out: list[Array]) -> None:
+    def prepare(self, constant: Arrays, row: int) -> tuple[Any, ...]:
+        """Besides, thermal speeds, and the times with the basis there."""
+        n, scalars, *elements = super().prepare(constant, row)
+        times = constant["basis"], constant["t"][:, 0, 0]
+        return n, scalars, elements, (constant["speeds"][row, :n, 0, 0], elements[0], *times)
+
+    def evaluate(self, given: tuple[Any, ...], moving: Arrays, row: int, out: list[Array]) -> None:
         """Fill in the path of one molecule."""
-        n = int(constant["atoms"][row].sum())
+        n, scalars, elements, decoding = given
         x, v = moving["x"][row, :n], moving["v"][row, :n]
-        scalars, _, *rest = self.features(constant, row, n, x, v)
-        decode(
-            self._decoding, scalars, *rest, constant["speeds"][row, :n, 0, 0],
-            constant["weights"][row, :n, 0], constant["basis"], constant["t"][:, 0, 0], x, v,
-            out[0][row], out[1][row],
-        )  # fmt: skip
+        scalars, _, *rest = self.features(scalars, elements, x, v)
+        decode(self._decoding, scalars, *rest, *decoding, x, v, out[0][row], out[1][row])
 
 
 class EnergyKernel(_SpectralKernel):
@@ -97,10 +106,10 @@ class EnergyKernel(_SpectralKernel):
         """Energies, ``[b, 1, 1]``."""
         return [np.zeros((len(moving["x"]), 1, 1))]
 
-    def evaluate(self, constant: Arrays, moving: Arrays, row: int, out: list[Array]) -> None:
+    def evaluate(self, given: tuple[Any, ...], moving: Arrays, row: int, out: list[Array]) -> None:
         """Fill in the energy of one molecule."""
-        n = int(constant["atoms"][row].sum())
-        scalars, sums, *_ = self.features(constant, row, n, moving["x"][row, :n], _AT_REST)
+        n, scalars, *elements = given
+        scalars, sums, *_ = self.features(scalars, elements, moving["x"][row, :n], _AT_REST)
         out[0][row] = energy_of(self._readout, scalars, sums)
 
 

@@ -21,8 +21,7 @@ from ase_atom.errors.values import check_flag
 from ase_atom.operator.base import Operator
 from ase_atom.operator.engine.runtime import OnnxEngine
 from ase_atom.operator.torch_settings import users_torch
-from ase_atom.propagation.conservation import kinetic_energy, restore_energy
-from ase_atom.propagation.mechanics import array
+from ase_atom.propagation.mechanics import Bodies, array, tensor
 from ase_atom.propagation.stochastic import Noise
 from ase_atom.state import PhaseState
 
@@ -73,9 +72,10 @@ class CachedPotential:
             self._answer = self._ask(state)
         elif last.positions is not state.positions:
             moved = (array(last.positions) != array(state.positions)).any((1, 2))
-            if moved.all():
+            count = int(moved.sum())
+            if count == len(moved):
                 self._answer = self._ask(state)
-            elif moved.any():
+            elif count:
                 rows = torch.from_numpy(moved.nonzero()[0]).to(state.device)
                 self._answer = self._answer.clone()
                 self._answer[rows] = self._ask(state.select(rows))
@@ -204,8 +204,10 @@ class Ensemble(Protocol):
 
 def keep_energy(end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
     """Scale the vibrational velocities of a jump's end so that its total energy is the start's."""
-    before = step.potential(start)
-    return restore_energy(end, step.potential(end), before + kinetic_energy(start))
+    bodies, before = Bodies.of(end), array(step.potential(start))
+    kinetic = before + bodies.kinetic_energy(array(start.velocities)) - array(step.potential(end))
+    v = bodies.with_kinetic_energy(array(end.positions), array(end.velocities), kinetic)
+    return end.replace(velocities=tensor(v, end.velocities))
 
 
 class Thermostat(ABC):

@@ -11,7 +11,7 @@ from ase_atom.errors import ConfigError
 from ase_atom.errors.keywords import known_fields
 from ase_atom.propagation.ensembles.base import Parameter, Thermostat
 from ase_atom.propagation.ensembles.registry import register
-from ase_atom.propagation.stochastic import Noise, ornstein_uhlenbeck, without_drift
+from ase_atom.propagation.stochastic import Noise, ornstein_uhlenbeck
 from ase_atom.state import PhaseState
 
 
@@ -74,6 +74,7 @@ class Langevin(Thermostat):
 
     def thermalise(self, state: PhaseState, duration: float, noise: Noise) -> PhaseState:
         """Apply the Ornstein-Uhlenbeck map over a time in fs."""
-        kicks = noise(state.velocities.shape).to(state.velocities)
-        state = ornstein_uhlenbeck(state, self.temperature_K, self.friction, duration, kicks)
-        return without_drift(state) if self.fix_com else state
+        kicks = noise(state.velocities.shape)
+        return ornstein_uhlenbeck(
+            state, self.temperature_K, self.friction, duration, kicks, self.fix_com
+        )
