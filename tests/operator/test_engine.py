@@ -157,6 +157,26 @@ def test_whole_jumps_and_runs_are_those_of_torch(kind) -> None:
     assert torch.equal(ends[1], ends[2])
 
 
+@each_engine
+def test_an_engine_moves_the_centre_of_mass_exactly(kind) -> None:
+    """So that `jump` has nothing to put back; torch's own rounds in single precision."""
+    engine = load_operator("tg80-gfn2", engine=kind.kind)
+    state = thermal([molecule("CH3CH2OH"), molecule("H2O")], replicas=2)
+    assert engine.moves_centre_exactly
+    assert not engine.operator.moves_centre_exactly
+    for times in (TIMES, LONG):
+        x, v = engine(state, times)
+        assert not x[~state.mask[:, None].expand(x.shape[:3])].any()
+        place, drift = (each[:, None] for each in state.center_of_mass())
+        weights = state.mass_fractions[:, None]
+        expected = place + drift * times[:, None]
+        torch.testing.assert_close((weights * x).sum(2), expected, rtol=0, atol=1e-12)
+        found = (weights * v).sum(2)
+        torch.testing.assert_close(found, drift.expand_as(found), rtol=0, atol=1e-14)
+    for ours, theirs in zip(jump(engine, state, TIMES), engine(state, TIMES), strict=True):
+        assert torch.equal(ours, theirs)
+
+
 def test_models_are_valid_by_onnxs_own_checker() -> None:
     network = operator_of().network()
     for model in (network.path(), network.energy(False), network.energy(True)):

@@ -85,7 +85,9 @@ class PathKernel(_SpectralKernel):
         """Besides, thermal speeds, and the times with the basis there."""
         n, scalars, *elements = super().prepare(constant, row)
         times = constant["basis"], constant["t"][:, 0, 0]
-        return n, scalars, elements, (constant["speeds"][row, :n, 0, 0], elements[0], *times)
+        # In double precision, in which the centre of mass is to move exactly.
+        speeds = constant["speeds"][row, :n, 0, 0].astype(np.float64)
+        return n, scalars, elements, (speeds, elements[0], *times)
 
     def evaluate(self, given: tuple[Any, ...], moving: Arrays, row: int, out: list[Array]) -> None:
         """Fill in the path of one molecule."""
