@@ -58,6 +58,19 @@ def test_what_no_conformer_can_be_made_of(smiles, said) -> None:
         from_smiles(smiles)
 
 
+@pytest.mark.parametrize(
+    ("molecule", "error", "said"),
+    [
+        ("C" * 300, CoverageError, "902 atoms"),  # longer than the name of a file can be
+        ("nowhere.xyz", ConfigError, "nowhere.xyz: there is no such file"),
+        ("CCO.c1ccccc1", CoverageError, "holds 2 molecules"),
+    ],
+)
+def test_a_molecule_is_a_file_or_a_smiles(molecule, error, said) -> None:
+    with pytest.raises(error, match=said):
+        ase_atom.simulate(molecule)
+
+
 def test_isotopes_and_open_shells_are_not_lost() -> None:
     assert from_smiles("[2H]O").get_masses().tolist()[0] == pytest.approx(2.014, abs=1e-3)
     assert from_smiles("C[CH2]").info["multiplicity"] == 2

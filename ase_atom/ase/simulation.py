@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -263,7 +264,7 @@ def simulate(
     settle = _time("equilibration", equilibration, zero=True)
     atoms = _structure(molecule, seed)
     model = operator_for(atoms, operator, engine="auto")
-    if isinstance(molecule, str) and not Path(molecule).is_file():
+    if isinstance(molecule, str) and not _is_file(molecule):
         relax(atoms, model if fallback is None else fallback)
     thermostatted = issubclass(find_ensemble(ensemble), Thermostat)
     settings = Settings(
@@ -316,11 +317,18 @@ def _structure(molecule: str | Path | Atoms, seed: int) -> Atoms:
     if isinstance(molecule, Atoms):
         copy: Atoms = molecule.copy()
         return copy
-    if isinstance(molecule, Path) or Path(molecule).is_file():
+    if isinstance(molecule, Path) or _is_file(molecule):
         return read_structure(molecule)
-    if Path(molecule).suffix and "/" in molecule:
+    if re.search(r"\.(xyz|extxyz|pdb|sdf|mol2?|traj|cif|gro|ent|json|gz)$", molecule):
         raise ConfigError(f"{molecule}: there is no such file")
     return from_smiles(molecule, seed)
+
+
+def _is_file(name: str) -> bool:
+    try:
+        return Path(name).is_file()
+    except OSError:  # a SMILES that is longer than a name can be
+        return False
 
 
 def _time(name: str, text: Any, zero: bool = False) -> float:
