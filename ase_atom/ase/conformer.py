@@ -34,22 +34,17 @@ def from_smiles(smiles: str, seed: int = 0) -> Atoms:
         many atoms; or if it cannot be embedded.
     """
     from rdkit import Chem, rdBase
-    from rdkit.Chem import rdDistGeom, rdForceFieldHelpers
+    from rdkit.Chem import rdForceFieldHelpers
 
     parsed = _parsed(smiles)
     with rdBase.BlockLogs():
         molecule = Chem.AddHs(parsed)
         _check(smiles, molecule)
-        parameters: Any = rdDistGeom.ETKDGv3()
-        parameters.randomSeed = seed % 2**31
-        parameters.maxIterations = 50
-        if rdDistGeom.EmbedMolecule(molecule, parameters) != 0:
-            parameters.useRandomCoords = True
-            if rdDistGeom.EmbedMolecule(molecule, parameters) != 0:
-                raise CoverageError(
-                    f"{smiles!r} cannot be embedded: RDKit finds no conformer with these bonds and "
-                    "stereocentres; give a structure file"
-                )
+        if not embed(molecule, seed, 50):
+            raise CoverageError(
+                f"{smiles!r} cannot be embedded: RDKit finds no conformer with these bonds and "
+                "stereocentres; give a structure file"
+            )
         if rdForceFieldHelpers.MMFFHasAllMoleculeParams(molecule):
             rdForceFieldHelpers.MMFFOptimizeMolecule(molecule, mmffVariant="MMFF94s")
     atoms = Atoms(
@@ -58,6 +53,33 @@ def from_smiles(smiles: str, seed: int = 0) -> Atoms:
     )
     _take_over(molecule, atoms)
     return atoms
+
+
+def embed(molecule: Any, seed: int, iterations: int = 0) -> bool:
+    """Give one of RDKit's molecules, with all its hydrogens, a conformer; say whether it has one.
+
+    By ETKDG version 3 with its usual start, then from random coordinates, then without what it
+    knows of groups that are straight or flat: in small rings, such as cyclooctyne's, they are not.
+
+    Parameters
+    ----------
+    molecule
+        That gets the conformer.
+    seed
+        Which one.
+    iterations
+        Tries in each way; 0 leaves their number to RDKit.
+    """
+    from rdkit.Chem import rdDistGeom
+
+    for way in ({}, {"useRandomCoords": True}, {"useBasicKnowledge": False}):
+        parameters: Any = rdDistGeom.ETKDGv3()
+        parameters.randomSeed, parameters.maxIterations = seed % 2**31, iterations
+        for name, value in way.items():
+            setattr(parameters, name, value)
+        if rdDistGeom.EmbedMolecule(molecule, parameters) == 0:
+            return True
+    return False
 
 
 def formula_of(smiles: str) -> str:

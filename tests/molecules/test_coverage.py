@@ -6,6 +6,7 @@ from ase import Atoms
 from ase.build import molecule
 from ase.constraints import FixAtoms, FixCom
 from conftest import make_card
+from rdkit.Chem import CanonSmiles
 
 from ase_atom.ase.conformer import from_smiles
 from ase_atom.errors import CoverageError
@@ -293,3 +294,9 @@ def test_temperatures_outside_the_range_are_warned_of(kelvin, warned):
 def test_what_no_operator_is_for_is_called_by_its_kind(smiles, message):
     with pytest.raises(CoverageError, match=message):
         operator_for(from_smiles(smiles))
+
+
+@pytest.mark.parametrize("smiles", ["C1#CCCCCCC1", "C1#CCCCCCCC1"])
+def test_strained_rings_are_embedded_as_what_they_are(smiles: str) -> None:
+    atoms = from_smiles(smiles)
+    assert perceive_smiles(atoms.numbers, atoms.positions, 0)[1] == CanonSmiles(smiles)

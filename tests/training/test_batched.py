@@ -191,6 +191,12 @@ def test_displaced_frames_are_no_path(settings: Settings) -> None:
     np.testing.assert_allclose(burst.forces[-1], now.forces[0], atol=1e-6)
 
 
+def test_of_a_batch_that_comes_to_nothing_each_says_why(settings: Settings) -> None:
+    jobs = [(from_smiles("FOF"), index) for index in range(2)]
+    for found in run_bursts(jobs, settings):
+        assert "another molecule: F0-O1 is gone" in found
+
+
 def test_a_molecule_that_falls_apart_is_listed_and_the_rest_goes_on(
     springs: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

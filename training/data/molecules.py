@@ -11,6 +11,7 @@ import numpy as np
 from ase import Atoms
 from ase.io import read
 
+from ase_atom.ase import conformer
 from ase_atom.errors import CoverageError, DataError
 from ase_atom.molecules.atoms import check_isolated, total_charge
 from ase_atom.molecules.topology import perceive_bonds, perceive_smiles
@@ -170,15 +171,9 @@ def embed(smiles: str, seed: int) -> Atoms:
     DataError
         If RDKit finds none.
     """
-    from rdkit.Chem import rdDistGeom
-
     molecule = _hydrogenated(smiles)
-    parameters = rdDistGeom.ETKDGv3()
-    parameters.randomSeed = seed % 2**31
-    if rdDistGeom.EmbedMolecule(molecule, parameters) != 0:
-        parameters.useRandomCoords = True
-        if rdDistGeom.EmbedMolecule(molecule, parameters) != 0:
-            raise DataError(f"no conformer of {smiles} could be embedded")
+    if not conformer.embed(molecule, seed):
+        raise DataError(f"no conformer of {smiles} could be embedded")
     numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
     return Atoms(numbers, molecule.GetConformer().GetPositions())
 

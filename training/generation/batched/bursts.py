@@ -56,13 +56,15 @@ def run_bursts(jobs: Sequence[tuple[Molecule, int]], settings: Settings) -> list
     potential = engine.potential()
     every = [_Job(molecule, index, settings) for molecule, index in jobs]
     running = _survivors(every, _Job.embed)
-    if not settings.force_field:
+    if running and not settings.force_field:
         batch = _batch(running)
         relax(batch, potential, settings.relax_steps)
         for row, job in enumerate(running):
             job.atoms.positions[:] = batch.positions[row, : len(job.atoms)]
         running = _survivors(running, _Job.know_bonds)
         running = _survivors(running, _Job.draw_momenta)
+    if not running:
+        return [job.result for job in every]
     batch = _batch(running)
     _thermalise(batch, potential, running, settings)
     for row, job in enumerate(running):
