@@ -407,7 +407,7 @@ def short(trajectory: Trajectory, frames: int) -> Trajectory:
         (lambda t: short(t, 12), "12 frames"),
         (lambda t: changed(t, positions=lambda run: run.positions / 10), "nm read as Å"),
         (lambda t: changed(t, positions=lambda run: run.positions / 0.529), "bohr read as Å"),
-        (lambda t: changed(t, positions=lambda run: run.positions * 100), "not in Å"),
+        (lambda t: changed(t, positions=lambda run: run.positions * 30), "not in Å"),
         (
             lambda t: t.reordered([2, 1, 0, 3, 4, 5, 6, 7, 8]),
             "in the order 2 1 0 3 4 5 6 7 8 they fit",

@@ -58,7 +58,7 @@ BAD_STRUCTURES = {
     "missing": (lambda f: f, "does not exist"),
     "element": (lambda f: _saved(f, molecule("CH3SH")), "element S; it knows H, C, O"),
     "molecule": (lambda f: _saved(f, molecule("CH3OCH3")), "not trained for COC (C2H6O)"),
-    "radical": (lambda f: _saved(f, molecule("CH3CH2O")), "no closed-shell molecule"),
+    "radical": (lambda f: _saved(f, molecule("CH3CH2O")), "radicals and triplets are not covered"),
     "several molecules": (lambda f: _saved(f, _two()), "2 molecules (C2H6O, C2H6O)"),
     "mass": (lambda f: _saved(f, _deuterated()), "H1 has a mass of 2.014 amu"),
     "charge": (lambda f: _saved(f, _ethanol(charge=-1)), "total charge of -1"),

@@ -250,11 +250,19 @@ def test_energies_and_forces_of_training_sets(xyz, prefix):
 
 
 def test_of_several_energies_none_is_chosen(xyz):
-    head = "Properties=species:S:1:pos:R:3 REF_energy=-1.0 MACE_energy=-2.0"
+    head = "Properties=species:S:1:pos:R:3 REF_energy=-1.0 dft_energy=-2.0"
     block, notes = block_of(xyz(frame(head)))
     assert block.energies is None
     assert len(notes) == 1
-    assert "these are not read: REF_energy, MACE_energy" in notes[0]
+    assert "these are not read: REF_energy, dft_energy" in notes[0]
+
+
+def test_a_reference_is_read_and_not_what_a_model_predicts_of_it(xyz):
+    head = "Properties=species:S:1:pos:R:3 REF_energy=-1.0 MACE_energy=-2.0"
+    block, notes = block_of(xyz(frame(head)))
+    np.testing.assert_allclose(block.energies, [-1.0])
+    assert len(notes) == 1
+    assert "these are not read: MACE_energy" in notes[0]
 
 
 @pytest.mark.parametrize("column", ["vel", "velo", "velocities", "my_column"])
