@@ -216,7 +216,7 @@ def test_a_full_disk_ends_the_run_and_keeps_what_there_is(
 def compounds(tmp_path: Path) -> Path:
     path = tmp_path / "compounds.csv"
     rows = "nitrogen,N#N\nsalt,[Na+].[Cl-]\nradical,[CH3]\ncharged,C[NH3+]\nwrong,C((\n"
-    rows += "bent,C1#CC1\n"
+    rows += "bent,C1[C@H]2[C@@H]1C2\n"
     path.write_text(f"name,smiles\n{rows}")
     return path
 
@@ -242,7 +242,7 @@ def test_a_collection_has_contents_with_checksums_and_reasons(
     assert int(rows["nitrogen"]["bytes"]) == (folder / "nitrogen.h5").stat().st_size
     assert float(rows["nitrogen"]["cpu_seconds"]) > 0
     reasons = {"salt": "2 molecules", "radical": "unpaired", "charged": "+1", "wrong": "SMILES"}
-    assert rows["bent"]["failed"] == "2: no conformer of C1#CC1 could be embedded"
+    assert rows["bent"]["failed"] == "2: no conformer of C1[C@H]2C[C@@H]12 could be embedded"
     error = capsys.readouterr().err
     for name, reason in reasons.items():
         assert reason in rows[name]["failed"]
