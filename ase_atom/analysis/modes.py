@@ -122,7 +122,7 @@ def mode_spectra(
     runs = motions(trajectory, interval)
     chosen = checked_window(trajectory, [(len(v) - 1) * interval for _, v in runs], window)
     guess = _minima(trajectory, calculator)
-    minima, counts = len(guess.minima), _visits(guess, [x for x, _ in runs])
+    minima, counts = len(guess.minima), _visits(guess, trajectory.pooled("positions", _MANY))
     most = int(counts.argmax())
     minimum = guess.minima[most]
     rates = [_along(minimum, guess.relabellings[:_MOST_RELABELLINGS], x, v) for x, v in runs]
@@ -151,15 +151,8 @@ def mode_spectra(
 
 
 def _minima(trajectory: Trajectory, calculator: Calculator) -> HarmonicGuess:
-    picks = np.unique(np.linspace(0, trajectory.frames - 1, _STARTS).astype(int))
-    frames = trajectory.pooled("positions")
-    structures = []
-    for pick in picks:
-        atoms = trajectory.atoms()
-        atoms.positions = frames[pick]
-        structures.append(atoms)
     try:
-        found = find_minima(structures, calculator)
+        found = find_minima(trajectory.structures(_STARTS), calculator)
     except Exception as error:  # calculators raise whatever they like
         text = str(error).strip() or type(error).__name__
         raise DataError(
@@ -174,10 +167,8 @@ def _minima(trajectory: Trajectory, calculator: Calculator) -> HarmonicGuess:
     return found
 
 
-def _visits(guess: HarmonicGuess, runs: Sequence[NDArray[Any]]) -> NDArray[Any]:
-    """Count the frames, at most `_MANY` of them, that are nearest to each minimum."""
-    frames = np.concatenate(runs)
-    frames = frames[:: max(1, -(-len(frames) // _MANY))]
+def _visits(guess: HarmonicGuess, frames: NDArray[Any]) -> NDArray[Any]:
+    """Count the frames ``[T, N, 3]`` that are nearest to each minimum."""
     masses = guess.minima[0].masses
     centre = np.einsum("n,tnx->tx", masses / masses.sum(), frames)[:, None]
     return np.bincount(guess.nearest(frames - centre)[0], minlength=len(guess.minima))

@@ -106,7 +106,7 @@ def run_operator(
     reference, lack = with_velocities(reference)
     if lack:
         raise ConfigError(f"no operator can start from frames of the reference: {lack}")
-    model = operator_for(_typical(reference), operator)
+    model = operator_for(typical_atoms(reference), operator)
     reference = unseen(reference, model)
     cut = cut_runs(reference, starts, 4 * model.horizon)
     kind = ensemble_of(reference, reference.kinetic_energies())
@@ -250,7 +250,7 @@ def _check_nve(reference: Trajectory, chosen: dict[str, Any]) -> None:
             )
 
 
-def _typical(reference: Trajectory) -> Atoms:
+def typical_atoms(reference: Trajectory) -> Atoms:
     """The molecule as in a typical frame, from which its bonds are perceived."""
     atoms = reference.atoms()
     atoms.positions = typical_frame(reference.pooled("positions", 200))

@@ -8,6 +8,7 @@ from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
 from ase_atom.errors.keywords import known_keywords
+from ase_atom.molecules.atoms import set_charge, total_charge
 from ase_atom.operator.protocol import Leap
 from ase_atom.propagation.stepwise import Array, Stepwise
 
@@ -52,10 +53,12 @@ class CalculatorSteps(Stepwise):
     def evaluate(self, numbers: NDArray[np.int64], charge: int, x: Array) -> tuple[float, Array]:
         """Return energy in eV and forces in eV/Å, ``[N, 3]``, of one molecule."""
         atoms = self._atoms
-        if atoms is None or not np.array_equal(atoms.numbers, numbers):
+        same = atoms is not None and np.array_equal(atoms.numbers, numbers)
+        if atoms is None or not same or total_charge(atoms) != charge:
             atoms = self._atoms = Atoms(numbers, x)
             atoms.calc = self.calculator
-        atoms.info["charge"] = charge
+            if charge:
+                set_charge(atoms, charge)
         atoms.positions = x
         forces = atoms.get_forces()
         return float(atoms.get_potential_energy()), forces.astype(float)

@@ -198,16 +198,14 @@ def _of_modes(
 
 def _calculator_or_operator(name: str, loaded: Trajectory) -> Calculator:
     """Return an engine by name, as `make_calculator` has them, or an operator's potential."""
-    from ase_atom.analysis.molecule.coordinates import typical_frame
     from ase_atom.analysis.molecule.minima import HeadCalculator
     from ase_atom.analysis.reference_engines import XTB, make_calculator
+    from ase_atom.analysis.rollout import typical_atoms
     from ase_atom.molecules.catalogue import operator_for
 
     if name in XTB or (":" in name and not Path(name).is_file()):
         return make_calculator(name, "--modes")
-    atoms = loaded.atoms()
-    atoms.positions = typical_frame(loaded.pooled("positions", 200))
-    operator = operator_for(atoms, name)
+    operator = operator_for(typical_atoms(loaded), name)
     if not operator.has_energy:
         raise ConfigError(f"--modes {name}: the operator has no energies, and so no normal modes")
     return HeadCalculator(operator)

@@ -187,12 +187,9 @@ def _take_results(atoms: Atoms) -> None:
     kinds = (("energy", _ENERGIES, atoms.info), ("forces", _FORCES, atoms.arrays))
     named = [other for _, others, held in kinds for other in others if other in held]
     # What a model predicts beside a reference is none of the reference's.
-    predicted = any(other.startswith(_PREDICTED) for other in named)
-    mixed = predicted and not all(other.startswith(_PREDICTED) for other in named)
+    chosen = [other for other in named if not other.startswith(_PREDICTED)] or named
     for name, others, held in kinds:
-        found = [other for other in others if other in held]
-        if mixed:
-            found = [other for other in found if not other.startswith(_PREDICTED)]
+        found = [other for other in others if other in chosen]
         if name not in results and len(found) == 1:
             with_results(atoms, **{name: held.pop(found[0])})
 

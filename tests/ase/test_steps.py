@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import numpy as np
 import openmm
 import pytest
 import torch
 from ase import units
 from ase.build import molecule
+from ase.calculators.calculator import Calculator, all_changes
 from ase.calculators.emt import EMT
 from ase.md.verlet import VelocityVerlet
 from leaping import untrained_leaps
 
 from ase_atom import CalculatorSteps, Langevin, OpenMMSteps, PhaseState, Propagator
 from ase_atom.errors import ConfigError, HorizonError
+from ase_atom.molecules.atoms import total_charge
 from ase_atom.molecules.topology import perceive_bonds
 from ase_atom.operator import check_operator
 from ase_atom.propagation import sample_velocities
@@ -107,3 +111,23 @@ def test_what_forces_cannot_do_is_refused():
     turned = PhaseState.from_atoms([molecule("CH3CH2OH")[::-1]])
     with pytest.raises(ConfigError, match="another order of atoms"):
         operator(turned, torch.tensor([1.0], dtype=torch.float64))
+
+
+class Summing(Calculator):
+    """The sum of the charges of the atoms, and what ``info`` states, are one."""
+
+    implemented_properties: ClassVar[list[str]] = ["energy", "forces"]
+
+    def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes) -> None:
+        super().calculate(atoms, properties, system_changes)
+        summed = float(self.atoms.get_initial_charges().sum())
+        assert summed == pytest.approx(total_charge(self.atoms))
+        self.results = {"energy": summed, "forces": np.zeros((len(self.atoms), 3))}
+
+
+def test_a_calculator_hears_of_the_charge_of_an_ion() -> None:
+    operator = CalculatorSteps(Summing())
+    numbers, x = np.array([6, 8, 8, 1]), np.eye(4, 3)
+    for charge in (-1, 0, 1):
+        energy, _ = operator.evaluate(numbers, charge, x)
+        assert energy == pytest.approx(charge)

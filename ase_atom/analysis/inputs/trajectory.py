@@ -278,6 +278,14 @@ class Trajectory:
             set_charge(atoms, self.charge)
         return atoms
 
+    def structures(self, at_most: int) -> list[Atoms]:
+        """Return the molecule as in evenly spread frames of all runs; errors as `atoms`."""
+        found = []
+        for positions in self.pooled("positions", at_most):
+            found.append(self.atoms())
+            found[-1].positions = positions
+        return found
+
     def kinetic_energies(self) -> list[np.ndarray]:
         """Return the kinetic energies of each run in eV, the centre of mass's included."""
         half = 0.5 * AMU_A2_FS2_IN_EV * self.masses

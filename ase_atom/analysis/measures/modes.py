@@ -35,13 +35,7 @@ def compare_modes(
     """
     from ase_atom.analysis.molecule.minima import find_minima
 
-    frames = pair.reference.pooled("positions", _STRUCTURES)
-    structures = []
-    for positions in frames:
-        atoms = pair.reference.atoms()
-        atoms.positions = positions
-        structures.append(atoms)
-    guess = find_minima(structures, calculator)
+    guess = find_minima(pair.reference.structures(_STRUCTURES), calculator)
     if guess is None:
         section.missing.append(
             Missing("thermodynamics", "temperature by mode", f"{source} relaxed no frame")
