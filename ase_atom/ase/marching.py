@@ -13,7 +13,7 @@ from ase.md.md import MolecularDynamics
 from numpy.typing import NDArray
 
 from ase_atom.ase.restartable import RestartableDynamics
-from ase_atom.ase.settings import check_interval, computes, differs
+from ase_atom.ase.settings import check_interval, computes, differs, momenta_of
 from ase_atom.errors import ConfigError
 from ase_atom.errors.values import whole_number
 from ase_atom.operator.torch_settings import own_torch
@@ -35,10 +35,6 @@ class MarchingDynamics(RestartableDynamics):
     _positions: NDArray[np.float64]
     _momenta: NDArray[np.float64]
     _mass_over_fs: NDArray[np.float64]
-
-    @abstractmethod
-    def _state(self) -> PhaseState:
-        """Return the state of the atoms, to whom observers may have done anything."""
 
     @abstractmethod
     def _state_of(
@@ -149,7 +145,7 @@ class MarchingDynamics(RestartableDynamics):
         """Decode the path ahead where there is none, or where the atoms were changed."""
         arrays, path = self.atoms.arrays, self._path
         moved = differs(arrays["positions"], self._left[0])
-        changed = moved or differs(arrays["momenta"], self._left[1])
+        changed = moved or differs(momenta_of(self.atoms), self._left[1])
         if changed or path.is_used_up:
             state = self._state()
             if moved:

@@ -25,6 +25,7 @@ from ase_atom.ase.settings import (
     choose_operator,
     choose_potential,
     computes,
+    momenta_of,
     stated,
 )
 from ase_atom.ase.trajectory import is_for_ase
@@ -361,7 +362,7 @@ class ATOMPropagator(MarchingDynamics):
                 )
             self._stated = stated(atoms)
         self._fixed = fixes_centre_of_mass(atoms)
-        velocities = atoms.arrays["momenta"] / self._mass_over_fs
+        velocities = momenta_of(atoms) / self._mass_over_fs
         for name, values in (("position", atoms.positions), ("momentum", velocities)):
             finite = np.isfinite(values)
             if not finite.all():

@@ -25,7 +25,7 @@ from ase_atom.ase.settings import (
 )
 from ase_atom.errors import BrokenStateError, ConfigError
 from ase_atom.errors.keywords import known_keywords
-from ase_atom.errors.values import check_flag, whole_number
+from ase_atom.errors.values import check_flag, file_path, whole_number
 from ase_atom.errors.warning import warn
 from ase_atom.files import RESTART_INTERVAL
 from ase_atom.io import TrajectoryWriter, check_output, open_trajectory
@@ -52,7 +52,7 @@ from ase_atom.units import velocities_to_ase
 
 def numbered_files(path: str | Path, count: int) -> list[Path]:
     """Return a file for each replica: ``run.dcd`` alone, or ``run-00.dcd`` to ``run-63.dcd``."""
-    path = Path(path)
+    path = file_path("trajectory", path)
     if count == 1:
         return [path]
     digits = len(str(count - 1))

@@ -12,7 +12,7 @@ import torch
 from ase.calculators.abc import GetPropertiesMixin
 
 from ase_atom.errors import ConfigError, FileFormatError, TrajectoryError
-from ase_atom.errors.values import whole_number
+from ase_atom.errors.values import file_path, whole_number
 from ase_atom.files import RESTART_INTERVAL, is_same_file
 from ase_atom.io.formats import format_of
 from ase_atom.io.guard import reading
@@ -61,7 +61,7 @@ class RestartFile:
         self, path: str | Path, interval: int, kind: str, outputs: Iterable[str | Path] = ()
     ) -> None:
         self._interval = whole_number("restart_interval", interval, at_least=1)
-        self.path, self.kind = Path(path), kind
+        self.path, self.kind = file_path("restart", path), kind
         for output in outputs:
             if is_same_file(self.path, output):
                 raise ConfigError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -15,9 +16,10 @@ from ase.md.logger import MDLogger
 from ase.md.md import MolecularDynamics
 
 from ase_atom.ase.restart import RestartFile, restart_file, settings_in_words
-from ase_atom.ase.settings import NumpyNoise
+from ase_atom.ase.settings import NumpyNoise, momenta_of
 from ase_atom.ase.trajectory import ObservedTrajectory, is_for_ase
 from ase_atom.errors import FileFormatError, TrajectoryError
+from ase_atom.errors.values import file_path
 from ase_atom.operator import OperatorLike
 from ase_atom.propagation import Adaptive, Ensemble, Thermostat
 from ase_atom.propagation import Path as JumpPath
@@ -43,6 +45,16 @@ class RestartableDynamics(MolecularDynamics):
     _path: JumpPath
     _noise: NumpyNoise
     _left: tuple[np.ndarray, np.ndarray]
+
+    @abstractmethod
+    def _state(self) -> PhaseState:
+        """Return the state of the atoms, to whom observers may have done anything.
+
+        Raises
+        ------
+        AtomError
+            If no jump can follow from it.
+        """
 
     def _find_restart(
         self,
@@ -75,7 +87,7 @@ class RestartableDynamics(MolecularDynamics):
         ConfigError, FileFormatError, TrajectoryError
             As `RestartFile`, or for a log that is not the one that the run left.
         """
-        trajectory, log = (_named(files.get(name)) for name in ("trajectory", "logfile"))
+        trajectory, log = (_named(name, files) for name in ("trajectory", "logfile"))
         self._restart: RestartFile | None = restart_file(path, interval, KIND, (trajectory, log))
         self._molecule = state
         self._trajectory: ObservedTrajectory | None = None
@@ -133,7 +145,7 @@ class RestartableDynamics(MolecularDynamics):
     def _open_files(self, atoms: Atoms, timestep: float, files: dict[str, Any]) -> None:
         """Set up ASE's part, with files of ours in the place of those that ASE would write."""
         saved = None if self._restart is None else self._restart.saved
-        named = _named(files.get("trajectory"))
+        named = _named("trajectory", files)
         ours = self._restart is not None or not is_for_ase(files.get("trajectory"))
         if named is not None and ours:
             interval, append = files.get("loginterval", 1), files.get("append_trajectory", False)
@@ -163,7 +175,7 @@ class RestartableDynamics(MolecularDynamics):
             self._noise.load_state_dict(saved["noise"])
         positions, momenta, *left = (saved[name].numpy() for name in _ARRAYS)
         self.atoms.arrays["positions"][...] = positions
-        self.atoms.arrays["momenta"][...] = momenta
+        momenta_of(self.atoms)[...] = momenta
         self._left = left[0], left[1]
         self.nsteps = int(saved["nsteps"])
 
@@ -172,7 +184,8 @@ class RestartableDynamics(MolecularDynamics):
         jumps = self._path.steps // self.steps_per_stride
         if self._restart is None or not (now or self._restart.is_due(jumps)):
             return
-        arrays = (self.atoms.positions, self.atoms.arrays["momenta"], *self._left)
+        self._state()  # raises, and the file before stands, if the run could not go on from here
+        arrays = (self.atoms.positions, momenta_of(self.atoms), *self._left)
         rest = dict(zip(_ARRAYS, arrays, strict=True)) | {
             "nsteps": int(self.nsteps),
             "ensemble": dict(_values(self.ensemble)),
@@ -198,11 +211,12 @@ def _values(ensemble: Ensemble) -> list[tuple[str, Any]]:
     return list(asdict(ensemble).items())  # type: ignore[call-overload]
 
 
-def _named(file: Any) -> Path | None:
+def _named(name: str, files: Mapping[str, Any]) -> Path | None:
     """Return the path that was given as a file, None for an open file, ``-`` and none."""
+    file = files.get(name)
     if file is None or hasattr(file, "write") or str(file) in ("", "-"):
         return None
-    return Path(file)
+    return file_path(name, file)
 
 
 def _check_counts(saved: Mapping[str, Any]) -> None:

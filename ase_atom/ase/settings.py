@@ -219,7 +219,17 @@ def differs(now: np.ndarray, left: np.ndarray) -> bool:
     """Say whether an array was changed by more than rounding."""
     if now.tobytes() == left.tobytes():
         return False
-    return not bool(np.abs(now - left).max() <= ROUNDING * (1.0 + np.abs(left).max()))
+    return now.shape != left.shape or not bool(
+        np.abs(now - left).max() <= ROUNDING * (1.0 + np.abs(left).max())
+    )
+
+
+def momenta_of(atoms: Atoms) -> np.ndarray:
+    """Return the array of the atoms' momenta: zeros if it was deleted, as ASE has it."""
+    if not atoms.has("momenta"):
+        atoms.new_array("momenta", np.zeros((len(atoms), 3)))
+    found: np.ndarray = atoms.arrays["momenta"]
+    return found
 
 
 def choose_noise(rng: Any, seed: int | None, thermostatted: bool) -> NumpyNoise:

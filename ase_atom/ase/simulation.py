@@ -317,6 +317,11 @@ def _structure(molecule: str | Path | Atoms, seed: int) -> Atoms:
     if isinstance(molecule, Atoms):
         copy: Atoms = molecule.copy()
         return copy
+    if not isinstance(molecule, str | Path):
+        raise ConfigError(
+            "a molecule is an ase.Atoms, a SMILES or the name of a file, not a "
+            f"{type(molecule).__name__}; one at a time"
+        )
     if isinstance(molecule, Path) or _is_file(molecule):
         return read_structure(molecule)
     if re.search(r"\.(xyz|extxyz|pdb|sdf|mol2?|traj|cif|gro|ent|json|gz)$", molecule):

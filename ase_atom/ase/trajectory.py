@@ -11,6 +11,7 @@ from weakref import WeakValueDictionary
 from ase import Atoms
 from ase.md.md import MolecularDynamics
 
+from ase_atom.errors.values import file_path
 from ase_atom.io import open_trajectory
 from ase_atom.io.continuing import cut_to_whole_frames
 from ase_atom.io.formats import format_of
@@ -33,7 +34,7 @@ def is_for_ase(trajectory: Any) -> bool:
     """
     if trajectory is None or hasattr(trajectory, "write"):
         return True
-    if Path(trajectory).suffix.lower() in ("", ".traj"):
+    if file_path("trajectory", trajectory).suffix.lower() in ("", ".traj"):
         return True
     format_of(trajectory, write=True)
     return False

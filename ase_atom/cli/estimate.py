@@ -42,7 +42,8 @@ def estimate(
     """Print the expected error of jumps, without a reference: from their round trips.
 
     The error is the RMS error of positions at a jump's end over their RMS displacement. Nine jumps
-    in ten err less than the bound.
+    in ten err less than the bound. The last column is what is expected of molecules that the
+    operator was trained on: compare the molecule's own with it.
     """
     from ase_atom.cli.report import print_table
 
@@ -54,11 +55,11 @@ def estimate(
     if as_json:
         typer.echo(json.dumps(found, indent=1))
         return
-    heading = ["molecule", "stride", "expected", "bound", "trained"]
+    heading = ["molecule", "stride", "expected", "bound", "of trained molecules"]
     lines = [(*heading, f"against {against}") if against else tuple(heading)]
     for one in found:
         for row in one["strides"]:
-            low, high = row["trained"]
+            low, high = row["trained_molecules"]
             line = [
                 one["molecule"],
                 f"{row['stride_fs']:g} fs",
@@ -100,7 +101,7 @@ def _of(
             "stride_fs": stride,
             "expected": one.error,
             "bound": one.error * card.calibration.margin,
-            "trained": one.usual,
+            "trained_molecules": one.usual,
         }
         if against is not None:
             row["measured"] = _measured(model, state, stride, temperature, states, against)

@@ -1,9 +1,11 @@
-"""Whole numbers and flags of a script, which are refused where they are something else."""
+"""Numbers, flags and file names of a script, which are refused where they are something else."""
 
 from __future__ import annotations
 
 import math
 import operator
+import os
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -60,3 +62,26 @@ def check_flag(name: str, value: Any, or_none: bool = False) -> None:
     """
     if not (isinstance(value, bool | np.bool_) or (or_none and value is None)):
         raise ConfigError(f"{name} is True or False, not {value!r}")
+
+
+def file_path(name: str, value: Any) -> Path:
+    """Return the path of a file that a script named.
+
+    Parameters
+    ----------
+    name
+        What it is, for the message.
+    value
+        What was given.
+
+    Raises
+    ------
+    ConfigError
+        For whatever is neither text nor a path.
+    """
+    try:
+        if isinstance(value, bytes):
+            raise TypeError
+        return Path(os.fspath(value))
+    except TypeError as error:
+        raise ConfigError(f"{name} is the name of a file, not {value!r}") from error

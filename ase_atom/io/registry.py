@@ -12,6 +12,7 @@ from ase import Atoms
 
 from ase_atom.errors import TrajectoryError
 from ase_atom.errors.keywords import known_keywords
+from ase_atom.errors.values import file_path
 from ase_atom.files import is_same_file
 from ase_atom.io.base import TrajectoryWriter
 from ase_atom.io.checks import check_same_atoms, positive
@@ -112,7 +113,7 @@ def read_trajectory(
     TrajectoryWarning
         If the file is truncated: what is whole is read.
     """
-    path = Path(path)
+    path = file_path("a trajectory", path)
     kind = format_of(path)
     check_file(path, "trajectory")
     find = partial(find_topology, path, topology)
@@ -162,7 +163,7 @@ def open_trajectory(
         As `check_output`, for other atoms than those of the file that is appended to, or if the
         files cannot be made; no new file is left then.
     """
-    path = Path(path)
+    path = file_path("a trajectory", path)
     kind = format_of(path, write=True)
     writer_class = _writer_class(kind)
     if mode not in ("x", "w", "a"):

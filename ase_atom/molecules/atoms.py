@@ -11,6 +11,7 @@ from ase.constraints import FixAtoms, FixCom
 from ase_atom.errors import CoverageError
 from ase_atom.molecules.structure import Structure, check_elements, check_finite, check_one
 from ase_atom.molecules.topology import numbered_names
+from ase_atom.molecules.whole import is_cut
 
 STATED = ("charge", "spin", "multiplicity")
 """What ``atoms.info`` may state of the electrons, beside the charges and moments of the atoms."""
@@ -64,7 +65,7 @@ def open_shell(atoms: Atoms) -> str | None:
         return "magnetic moments"
     for key, closed in (("spin", (0, 1)), ("multiplicity", (1,))):
         if key in atoms.info and atoms.info[key] not in closed:
-            return f'atoms.info["{key}"] = {atoms.info[key]!r}'
+            return f'atoms.info["{key}"] = {atoms.info[key]}'
     return None
 
 
@@ -99,16 +100,23 @@ def check_isolated(atoms: Atoms) -> None:
     Raises
     ------
     CoverageError
-        For no atoms, unknown elements, non-finite coordinates, a periodic cell, constraints other
-        than ``FixCom``, or several molecules.
+        For no atoms, unknown elements, non-finite coordinates, a periodic cell or a molecule that
+        a cell has cut, constraints other than ``FixCom``, or several molecules.
     """
     check_elements(atoms.numbers)
     check_finite("position", atoms.numbers, atoms.positions)
     check_finite("velocity", atoms.numbers, atoms.get_velocities())
     if atoms.pbc.any():
         raise CoverageError(
-            "the structure has a periodic cell; operators are for isolated molecules: "
-            "remove it with atoms.pbc = False"
+            "the structure has a periodic cell; operators are for isolated molecules: remove it "
+            "with atoms.pbc = False, in the shell with ase convert -e 'atoms.pbc = False' FILE "
+            "NEW.xyz"
+        )
+    if is_cut(atoms.numbers, atoms.positions, atoms.cell.array):
+        raise CoverageError(
+            "the molecule is cut by the walls of its cell: join it with atoms.wrap(pbc=True, "
+            "center=atoms.get_scaled_positions()[0]) if it is smaller than half the cell, in the "
+            "shell with ase convert -e '...' FILE NEW.xyz"
         )
     fixes_centre_of_mass(atoms)
     check_one(atoms.numbers, atoms.positions)

@@ -207,11 +207,15 @@ def find_card(structure: Structure, cards: Iterable[OperatorCard]) -> OperatorCa
             reasons.append(str(error))
         else:
             return card
-    said = "".join(f"{reason}; " for reason in reasons)
-    shipped = "; ".join(f"{card.name} for {', '.join(card.smiles)}" for card in own)
+    # What the first and widest lacks is enough: the others mostly lack the same.
+    said = "".join(f"{reason}; " for reason in reasons[:1])
+    special: dict[str, list[str]] = {}
+    for card in own:
+        special.setdefault(", ".join(card.smiles), []).append(card.name)
+    shipped = "; ".join(f"{', '.join(each)} for {smiles}" for smiles, each in special.items())
     raise CoverageError(
         f"no shipped operator was trained for {names[0]} ({structure.formula}); "
-        f"{said}the shipped operators are {shipped or 'none'}; "
+        f"{said}operators of single molecules are {shipped or 'none'}; "
         "--operator takes a name or a file"
     )
 

@@ -48,6 +48,26 @@ def test_what_is_written_is_loaded(tmp_path, ending, moving, error):
         )
 
 
+@pytest.mark.parametrize("ending", [".dcd", ".xtc", ".extxyz"])
+def test_a_molecule_in_a_cell_is_made_whole(tmp_path, ending):
+    """Wrapped atom by atom, as many programs write it: else bonds and velocities would be wrong."""
+    given = harmonic_ethanol(1, 40)
+    path, atoms = tmp_path / f"t{ending}", given.atoms()
+    atoms.set_cell([9.0, 9.0, 9.0])
+    atoms.pbc = True
+    atoms.positions += 2.0
+    with open_trajectory(path, atoms, frame_interval=2.0) as writer:
+        for n, x in enumerate(given.segments[0].positions):
+            atoms.positions[:] = x + 0.1 * n
+            atoms.wrap()
+            writer.write(atoms)
+    found = load_trajectory(path)
+    x = found.segments[0].positions
+    there = given.segments[0].positions + 0.1 * np.arange(40)[:, None, None]
+    np.testing.assert_allclose(x - x[0, 0], there - there[0, 0], atol=1e-2)
+    assert any("walls of its cell" in note for note in found.notes)
+
+
 def test_isotopes_are_loaded(tmp_path):
     """Deuterium of 300 K has that temperature; what files lack, a topology gives."""
     atoms = molecule("CH3CH2OH")

@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms
 from ase.constraints import FixAtoms, FixBondLength
 from ase.units import Bohr
-from ase_dynamics import FS, record, thermal
+from ase_dynamics import FS, Counting, record, thermal
 
 from ase_atom import (
     ATOMBussi,
@@ -39,6 +39,9 @@ def warm(ethanol) -> Atoms:
         ({"friction": 0.1}, ConfigError, "friction makes a thermostat, which needs temperature_K"),
         ({"temperature_K": 300, "friction": 0.1, "taut": 1}, ConfigError, "give one of them"),
         ({"temperature_K": -1, "friction": 0.1}, ConfigError, "above 0 K"),
+        # 10 per ps is meant, which is 0.01 / fs
+        ({"temperature_K": 300, "friction": 10}, ConfigError, r"cannot be 0.98.* check its unit"),
+        ({"temperature_K": 300, "taut": 0.1}, ConfigError, r"cannot be 1.01.* check its unit"),
         ({"energy_correction": "gfn2"}, ConfigError, "True, False or an ASE calculator, not str"),
         ({"operator": None}, ConfigError, "no calculator: set atoms.calc = ATOMCalculator"),
     ],
@@ -72,6 +75,8 @@ def test_constraints_that_no_jump_can_keep_are_refused(warm, springs, constraint
         ),
         (lambda atoms: atoms.numbers.__setitem__(2, 16), "has become C2H6S"),
         (lambda atoms: atoms.set_pbc(True), "periodic cell"),
+        (lambda atoms: atoms.__delitem__(-1), "has become C2H5O"),
+        (lambda atoms: atoms.append("H"), "has become C2H7O"),
         (lambda atoms: atoms.set_masses([2.0] * 9), "has a mass of 2.000"),
     ],
 )
@@ -126,8 +131,10 @@ def test_settings_may_change_between_runs_but_not_the_time_step(warm, springs, k
         ATOMVerlet(warm, FS, operator=springs).set_friction(0.01 / FS)
     with pytest.raises(ConfigError, match="Bussi's dynamics have no friction: only Langevin"):
         ATOMBussi(warm, FS, 300, 100 * FS, operator=springs).set_friction(0.01 / FS)
-    with pytest.raises(ConfigError, match="the friction must be above zero, not -1 per fs"):
+    with pytest.raises(ConfigError, match="friction must be above 0 1/fs, not -1 1/fs"):
         dynamics.set_friction(-1 / FS)
+    with pytest.raises(ConfigError, match="friction cannot be 1 1/fs"):
+        dynamics.set_friction(1 / FS)
     with pytest.raises(ConfigError, match=r"standard_normal, as np.random.default_rng\(42\)"):
         ATOMVerlet(warm, FS, operator=springs, rng=42)
 
@@ -186,3 +193,26 @@ def test_lengths_in_another_unit_are_called_by_it(warm, factor, unit):
     warm.positions *= factor
     with pytest.raises(CoverageError, match=f"times as far apart as bonded atoms are: .* {unit}"):
         ATOMPropagator(warm, 0.5 * FS, operator="ethanol-gfn2")
+
+
+@pytest.mark.parametrize("name", ["trajectory", "logfile", "restart"])
+@pytest.mark.parametrize("value", [5, True, [], b"run.dcd"])
+def test_what_is_no_name_of_a_file_is_called_so(warm, springs, name, value):
+    warm.calc = Counting(springs)
+    with pytest.raises(ConfigError, match=f"{name} is the name of a file, not "):
+        ATOMPropagator(warm, 0.5 * FS, operator=springs, **{name: value})
+
+
+def test_momenta_that_an_observer_deletes_are_zero(ethanol, springs):
+    """As ASE's own `Atoms.get_momenta` has it."""
+    ends = []
+    for change in (lambda a: a.arrays.pop("momenta"), lambda a: a.set_momenta(np.zeros((9, 3)))):
+        atoms = thermal(ethanol.copy())
+        dynamics = ATOMVerlet(atoms, 0.5 * FS, operator=springs)
+        dynamics.run(5)
+        change(atoms)
+        dynamics.run(40)
+        ends.append((atoms.get_positions(), atoms.get_momenta()))
+    np.testing.assert_array_equal(*(end[0] for end in ends))
+    np.testing.assert_array_equal(*(end[1] for end in ends))
+    assert np.abs(ends[0][1]).max() > 0

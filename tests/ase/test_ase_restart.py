@@ -506,6 +506,28 @@ def test_lost_files_are_one_line(begun):
     begun.run(50, **LANGEVIN)
 
 
+@pytest.mark.parametrize("spoil", ["positions", "atoms"])
+def test_what_no_run_could_go_on_from_is_not_kept(ethanol, springs, tmp_path, spoil):
+    """An observer spoils the atoms at the very step at which the file is due."""
+    restart = tmp_path / "run.restart"
+    atoms = thermal(ethanol.copy())
+    dynamics = ATOMVerlet(atoms, 0.5 * FS, operator=springs, restart=restart)
+    dynamics.run(32)
+    kept = restart.read_bytes()
+
+    def spoiled() -> None:
+        if dynamics.nsteps == 64 and spoil == "atoms":
+            del atoms[-1]
+        elif dynamics.nsteps == 64:
+            atoms.positions[0] = np.nan
+
+    dynamics.attach(spoiled, interval=32)
+    with pytest.raises(AtomError, match=r"has become|is not finite"):
+        dynamics.run(32)
+    assert restart.read_bytes() == kept
+    assert ATOMVerlet(thermal(ethanol), 0.5 * FS, operator=springs, restart=restart).nsteps == 32
+
+
 def test_what_cannot_be_kept_is_refused_at_once(ethanol, springs, tmp_path):
     class Own:
         def standard_normal(self, shape):

@@ -198,7 +198,7 @@ def test_the_matching_card_is_found(ethanol):
     assert find_card(structure_of(ethanol), cards).name == "mine"
     with pytest.raises(CoverageError, match=r"no shipped operator.*COC.*other for C; mine for CCO"):
         find_card(structure_of(molecule("CH3OCH3")), cards)
-    with pytest.raises(CoverageError, match="the shipped operators are none"):
+    with pytest.raises(CoverageError, match="operators of single molecules are none"):
         find_card(structure_of(ethanol), [])
     ethanol.info["charge"] = float("nan")
     with pytest.raises(CoverageError, match="is nan, not a whole number"):
@@ -212,7 +212,7 @@ def test_an_operator_of_molecules_in_general_stands_in_where_none_is_for_the_mol
     assert find_card(structure_of(molecule("CH3OCH3")), cards).name == "general"
     with pytest.raises(
         CoverageError,
-        match=r"15 atoms, but general is .* 10; the shipped operators are mine for CCO",
+        match=r"15 atoms, but general is .* 10; operators of single molecules are mine for CCO",
     ):
         find_card(structure_of(_long()), cards)
 

@@ -200,7 +200,7 @@ def test_nothing_restarts_a_jump_that_was_only_looked_at(ethanol, springs):
 
 
 def test_a_new_temperature_holds_from_the_next_jump_on(ethanol, springs):
-    settings = {"temperature": 300, "friction": 1000, "energy_correction": False}
+    settings = {"temperature": 300, "friction": 500, "energy_correction": False}
     simulation = simulate(ethanol, springs, timestep=16.0, stride=16.0, **settings)
     simulation.step(20)
     simulation.integrator.setTemperature(900 * unit.kelvin)

@@ -40,7 +40,7 @@ def test_atoms_collide_as_often_as_said_and_others_keep_their_velocity():
 
 
 @pytest.mark.parametrize("fixed", [True, False])
-@pytest.mark.parametrize("rate", [0.001, 0.03, 1000.0])
+@pytest.mark.parametrize("rate", [0.001, 0.03, 0.5])
 def test_collisions_keep_the_canonical_velocities_of_each_atom(rate, fixed):
     """With a fixed centre of mass the variance is (1 - m/M) k_B T / m; drift taken out afterwards
     alone would leave less."""
@@ -93,14 +93,14 @@ def test_the_energy_relaxes_in_the_time_that_is_said():
 
 def test_padding_never_collides():
     state = PhaseState.from_atoms([molecule("CH3CH2OH"), molecule("H2O")])
-    state = Andersen(300.0, 1000.0).thermalise(state, 16.0, torch_noise(0))
+    state = Andersen(300.0, 0.5).thermalise(state, 100.0, torch_noise(0))
     assert float(state.velocities[1, 3:].abs().max()) == 0.0
     assert bool(torch.isfinite(state.velocities).all())
 
 
-@pytest.mark.parametrize("rate", [0.0, -1.0, math.nan, math.inf])
+@pytest.mark.parametrize("rate", [0.0, -1.0, math.nan, math.inf, 10.0])
 def test_impossible_rates_are_refused(rate):
-    with pytest.raises(ConfigError, match="collision rate must be above zero"):
+    with pytest.raises(ConfigError, match=r"collision_rate (must be above 0|cannot be 10) 1/fs"):
         Andersen(collision_rate=rate)
 
 

@@ -136,8 +136,10 @@ def test_a_fixed_centre_of_mass_stays_where_it_is():
         ({"temperature_K": 0.0}, "above 0 K"),
         ({"temperature_K": -5.0}, "above 0 K"),
         ({"temperature_K": math.nan}, "above 0 K"),
-        ({"friction": 0.0}, "friction must be above zero"),
-        ({"friction": -1.0}, "friction must be above zero"),
+        ({"friction": 0.0}, "friction must be above 0"),
+        ({"friction": -1.0}, "friction must be above 0"),
+        ({"friction": math.inf}, "friction must be above 0"),
+        ({"friction": 10.0}, r"friction cannot be 10 1/fs: .* check its unit"),
     ],
 )
 def test_impossible_thermostats_are_refused(settings, message):
@@ -368,8 +370,10 @@ def test_bussi_leaves_the_direction_of_the_angular_momentum(ethanol):
 
 
 def test_bussi_refuses_what_it_cannot_do():
-    with pytest.raises(ConfigError, match="relaxation time must be above 0"):
+    with pytest.raises(ConfigError, match="taut must be above 0"):
         Bussi(taut=0.0)
+    with pytest.raises(ConfigError, match=r"taut cannot be 0.1 fs: .* check its unit"):
+        Bussi(taut=0.1)
     with pytest.raises(StateError, match="molecule 0 is at rest"):
         Bussi().prepare(PhaseState.from_atoms(molecule("H2O")))
 

@@ -296,6 +296,12 @@ def charged(value: object) -> Callable[[list[Atoms]], None]:
     return lambda frames: frames[0].info.update(charge=value)
 
 
+def magnetic(frames: list[Atoms]) -> None:
+    """What a spin-polarised calculation finds of a radical."""
+    for atoms in frames:
+        atoms.calc.results["magmom"] = 1.0
+
+
 def thermostat(frames: list[Atoms]) -> None:
     """Energies that change by more than the motion accounts for."""
     rng = np.random.default_rng(0)
@@ -322,6 +328,13 @@ def thermostat(frames: list[Atoms]) -> None:
         (charged(-1), STEP, "total charge of -1; only neutral"),
         (charged(np.nan), STEP, r"md\.extxyz: .* total charge .* is nan, not a whole number"),
         (charged("one"), STEP, "total charge is 'one', not a number"),
+        (lambda frames: charged(0)(frames) or charged(1)(frames[9:]), STEP, r"differs .* 0, \+1"),
+        (
+            lambda frames: frames[7].info.update(spin=3),
+            STEP,
+            r"frame 7 has .*spin.* = 3: .* closed",
+        ),
+        (magnetic, STEP, "frame 0 has a magnetic moment of 1 μB: .* closed"),
         (nothing, STEP, "frame 0 has no forces|frame 0 has no energy"),
         (thermostat, STEP, "thermostat's kicks cannot be learned"),
         (lambda frames: frames.__delitem__(slice(2, None)), STEP, "holds 2 frames"),

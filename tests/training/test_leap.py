@@ -14,6 +14,7 @@ from conftest import ROOT
 from leaping import SMALL, untrained_leaps
 
 from ase_atom.errors import ConfigError, DataError
+from ase_atom.molecules.atoms import total_charge
 from ase_atom.operator import load_operator, save_operator
 from ase_atom.operator.leap import LeapConfig, LeapNetwork
 from ase_atom.state import PhaseState
@@ -130,6 +131,18 @@ def test_molecules_are_those_of_the_card_or_those_named(tmp_path):
         list(compounds(load_operator("tg80-gfn2"), []))
     jobs = assignments([found], [Schedule(300.0, 2, 1e3), Schedule(400.0, 2, 1e3)], 0.01, 0)
     assert len({job.file for job in jobs}) == 2
+
+
+def test_ions_are_named_with_their_charge(tmp_path):
+    """As SMILES and as a file that states it."""
+    operator = load_operator("organic-wb97m")
+    (acetate,) = compounds(operator, ["CC(=O)[O-]"])
+    acetate.structures[0].write(tmp_path / "a.extxyz")
+    (again,) = compounds(operator, [str(tmp_path / "a.extxyz")])
+    (ammonium,) = compounds(operator, ["C[NH3+]"])
+    assert [each.smiles for each in (acetate, again)] == ["CC(=O)[O-]"] * 2
+    assert ammonium.smiles == "C[NH3+]"
+    assert all(total_charge(atoms) == 1 for atoms in ammonium.structures)
 
 
 def test_lists_are_read_as_far_as_they_are_to_be_learned_from(tmp_path):

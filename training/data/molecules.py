@@ -13,7 +13,7 @@ from ase.io import read
 
 from ase_atom.ase import conformer
 from ase_atom.errors import CoverageError, DataError
-from ase_atom.molecules.atoms import check_isolated, total_charge
+from ase_atom.molecules.atoms import check_isolated, set_charge, total_charge
 from ase_atom.molecules.topology import perceive_bonds, perceive_smiles
 
 
@@ -164,7 +164,7 @@ def from_structure(path: Path, name: str | None = None, charges: Sequence[int] =
 
 
 def embed(smiles: str, seed: int) -> Atoms:
-    """Return a random conformer of a molecule with all its hydrogens.
+    """Return a random conformer of a molecule with all its hydrogens, and its charge.
 
     Raises
     ------
@@ -175,7 +175,10 @@ def embed(smiles: str, seed: int) -> Atoms:
     if not conformer.embed(molecule, seed):
         raise DataError(f"no conformer of {smiles} could be embedded")
     numbers = [atom.GetAtomicNum() for atom in molecule.GetAtoms()]
-    return Atoms(numbers, molecule.GetConformer().GetPositions())
+    atoms = Atoms(numbers, molecule.GetConformer().GetPositions())
+    if charge := sum(atom.GetFormalCharge() for atom in molecule.GetAtoms()):
+        set_charge(atoms, charge)
+    return atoms
 
 
 def checked_name(name: str) -> str:

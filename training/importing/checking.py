@@ -112,7 +112,7 @@ def check_lengths(name: str, numbers: NDArray, positions: NDArray) -> None:
         ends = "-".join(atom_label(numbers, int(atom)) for atom in pairs[bond])
         raise DataError(
             f"{name}: in frame {frame} the bond {ends} is {lengths[frame, bond]:.2f} times "
-            "its length: it broke, or frames are missing"
+            "its length: it broke, frames are missing, or a cell without pbc has cut the molecule"
         )
 
 

@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 from ase import Atoms, units
 from ase.calculators.calculator import PropertyNotImplementedError
-from ase.geometry import find_mic
 from ase.io import read
 from numpy.typing import NDArray
 
@@ -22,10 +21,12 @@ from ase_atom.io.dialects import step_of_cp2k
 from ase_atom.io.guard import reading
 from ase_atom.io.labels import symbols_of
 from ase_atom.io.xyz import XYZImages
-from ase_atom.molecules.atoms import total_charge
-from ase_atom.units import velocities_from_ase
+from ase_atom.molecules.atoms import open_shell, total_charge
+from ase_atom.molecules.whole import made_whole
+from ase_atom.units import format_charge, velocities_from_ase
 
 _POTIM = re.compile(r'<i name="POTIM">\s*([\d.Ee+-]+)\s*</i>')
+_PAIRED = 0.1  # μB, which smearing may leave of paired electrons
 # Times in atomic units of velocity: bohr over ħ/hartree, in Å/fs.
 _CP2K_VELOCITY = units.Bohr / (units._hbar / units._e / units.Hartree * 1e15)
 
@@ -95,10 +96,6 @@ def _made_of(path: Path, frames: list[Atoms]) -> Frames:
     for count, atoms in enumerate(frames):
         if not np.array_equal(atoms.numbers, numbers):
             raise DataError(f"{path}: frame {count} holds other atoms than frame 0")
-    try:
-        charge = total_charge(frames[0])
-    except CoverageError as error:
-        raise DataError(f"{path}: {error}") from error
     return Frames(
         name=str(path),
         numbers=numbers,
@@ -108,8 +105,33 @@ def _made_of(path: Path, frames: list[Atoms]) -> Frames:
         energies=np.array([_energy(path, n, atoms) for n, atoms in enumerate(frames)]),
         velocities=_velocities(frames),
         interval=_interval(path, frames),
-        charge=charge,
+        charge=_charge(path, frames),
     )
+
+
+def _charge(path: Path, frames: Sequence[Atoms]) -> int:
+    """Total charge in e of a molecule that is a closed shell in all frames."""
+    charges = set()
+    for count, atoms in enumerate(frames):
+        try:
+            if "charge" in atoms.info or atoms.has("initial_charges"):
+                charges.add(total_charge(atoms))
+        except CoverageError as error:
+            raise DataError(f"{path}: frame {count}: {error}") from error
+        unpaired = open_shell(atoms)
+        computed = getattr(atoms.calc, "results", {}).get("magmom") or 0.0
+        if unpaired is None and abs(computed) > _PAIRED:
+            unpaired = f"a magnetic moment of {computed:.3g} μB"
+        if unpaired is not None:
+            raise DataError(
+                f"{path}: frame {count} has {unpaired}: operators are for closed shells, and "
+                "radicals and triplets are not covered"
+            )
+    if len(charges) > 1:
+        raise DataError(
+            f"{path}: the charge differs from frame to frame: {format_charge(sorted(charges))}"
+        )
+    return charges.pop() if charges else 0
 
 
 def _frames(path: Path, format: str | None) -> list[Atoms]:
@@ -198,23 +220,10 @@ def _interval(path: Path, frames: Sequence[Atoms]) -> float | None:
 def _whole(frames: Sequence[Atoms]) -> NDArray:
     """Positions of a molecule that a periodic cell may have cut, made whole and followed."""
     positions = np.array([atoms.positions for atoms in frames])
-    if not frames[0].pbc.any():
+    periodic = np.array([atoms.pbc for atoms in frames])
+    if not periodic.any():
         return positions
-    cell, pbc = frames[0].cell, frames[0].pbc
-    start = positions[0].copy()
-    placed, left = [0], list(range(1, len(start)))
-    while left:
-        # The atom nearest to those already placed, as in Prim's tree.
-        pairs = [(i, j) for i in placed for j in left]
-        vectors, lengths = find_mic(np.array([start[j] - start[i] for i, j in pairs]), cell, pbc)
-        best = int(np.argmin(lengths))
-        i, j = pairs[best]
-        start[j] = start[i] + vectors[best]
-        placed.append(j)
-        left.remove(j)
-    steps = np.diff(positions, axis=0)
-    moved = find_mic(steps.reshape(-1, 3), cell, pbc)[0].reshape(steps.shape)
-    return np.concatenate([start[None], start + np.cumsum(moved, axis=0)])
+    return made_whole(positions, np.array([atoms.cell.array for atoms in frames]), periodic)
 
 
 def _cp2k(path: Path) -> Frames | None:

@@ -10,11 +10,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ase import Atoms
-from ase.io import read
 
 from ase_atom.errors import ConfigError
 from ase_atom.files import replace_text
+from ase_atom.io import read_structure
 from ase_atom.io.guard import reading
+from ase_atom.molecules.atoms import total_charge
 from ase_atom.molecules.catalogue import operator_for
 from ase_atom.molecules.topology import perceive_smiles
 from ase_atom.operator import Operator, OperatorLike
@@ -115,6 +116,8 @@ def compounds(
     ------
     ConfigError
         If the card lists none of its own, or something is neither.
+    TrajectoryError
+        If a structure cannot be read.
     CoverageError
         If the operator was not trained for one.
     """
@@ -127,15 +130,13 @@ def compounds(
     ]
     for text in every[:first]:
         if Path(text).is_file():
-            with reading(Path(text), ConfigError, what="is no structure file"):
-                atoms = read(text)
-            structures = [atoms]
+            structures = [read_structure(text)]
         else:
             structures = [embed(text, seed) for seed in range(CONFORMERS)]
-        operator_for(structures[0], operator)
-        yield Compound(
-            perceive_smiles(structures[0].numbers, structures[0].positions)[1], structures
-        )
+        atoms = structures[0]
+        operator_for(atoms, operator)
+        _, smiles = perceive_smiles(atoms.numbers, atoms.positions, total_charge(atoms))
+        yield Compound(smiles, structures)
 
 
 def assignments(

@@ -15,11 +15,15 @@ from ase_atom.analysis.inputs.archives import read_npz
 from ase_atom.analysis.inputs.bursts import read_bursts
 from ase_atom.analysis.inputs.trajectory import EVEN, Segment, Trajectory, split_runs
 from ase_atom.errors import DataError
+from ase_atom.errors.values import file_path
 from ase_atom.io.bursts import is_bursts
 from ase_atom.io.frames import FrameBlock
 from ase_atom.io.guard import check_file
 from ase_atom.molecules.coverage import MASS_TOLERANCE
+from ase_atom.molecules.whole import made_whole
 from ase_atom.units import format_charge
+
+_ROUNDING = 1e-3  # Å; a cell moves an atom by more than that
 
 
 def load_trajectory(
@@ -59,7 +63,7 @@ def load_trajectory(
     TrajectoryError
         If a file cannot be read.
     """
-    path = Path(path)
+    path = file_path("a trajectory", path)
     if path.is_dir():
         found = [
             _read(file, topology, molecule, temperature, frame_interval)
@@ -190,18 +194,18 @@ def _read_frames(path: Path, topology: Atoms | str | Path | None) -> Trajectory:
     notes += [str(one.message) for one in caught if issubclass(one.category, TrajectoryWarning)]
     if not blocks:
         raise DataError(f"{path} holds no whole frame")
-    if any(block.cells is not None for block in blocks):
-        notes.append(
-            "its periodic cell was not looked at: the molecule must be whole in each frame"
-        )
     for name in ("velocities", "times"):
         held = [getattr(block, name) is not None for block in blocks]
         if any(held) and not all(held):
             notes.append(f"only some of its frames have {name}, which were not used")
     if any(b.energies is not None and not np.isfinite(b.energies).all() for b in blocks):
         notes.append("only some of its frames have energies, which were not used")
+    positions = np.concatenate([block.positions for block in blocks]).astype(np.float64)
+    followed = _followed(positions, blocks)
+    if not np.array_equal(followed, positions):
+        notes.append("the molecule was made whole and followed through the walls of its cell")
     whole = Segment(
-        np.concatenate([block.positions for block in blocks]).astype(np.float64),
+        followed,
         _concatenated(blocks, "velocities"),
         _concatenated(blocks, "times"),
         energies=_concatenated(blocks, "energies"),
@@ -220,6 +224,17 @@ def _read_frames(path: Path, topology: Atoms | str | Path | None) -> Trajectory:
         names=names,
         stated_charge=charge,
     )
+
+
+def _followed(positions: np.ndarray, blocks: Sequence[FrameBlock]) -> np.ndarray:
+    """Return positions ``[T, N, 3]`` of a molecule that periodic cells may have cut or moved."""
+    if all(block.cells is None for block in blocks):
+        return positions
+    cells = [np.zeros((len(b), 3, 3)) if b.cells is None else b.cells for b in blocks]
+    pbc = [np.ones((len(b), 3), bool) if b.pbc is None else b.pbc for b in blocks]
+    found = made_whole(positions, np.concatenate(cells), np.concatenate(pbc))
+    # Adding up the differences of atoms rounds.
+    return positions if np.abs(found - positions).max() < _ROUNDING else found
 
 
 def _with_gaps(blocks: Sequence[FrameBlock], name: str) -> np.ndarray | None:

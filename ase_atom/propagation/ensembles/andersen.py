@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from scipy.special import ndtr
 
-from ase_atom.errors import ConfigError
 from ase_atom.errors.keywords import known_fields
 from ase_atom.propagation.ensembles.base import Parameter, Thermostat
 from ase_atom.propagation.ensembles.registry import register
@@ -46,14 +45,14 @@ class Andersen(Thermostat):
     Raises
     ------
     ConfigError
-        For a temperature or a rate that is not above zero.
+        For a temperature that is not above zero, or a rate that is not or is above 0.5/fs.
     """
 
     name: ClassVar[str] = "andersen"
     title: ClassVar[str] = "Andersen"
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "collision_rate": Parameter(
-            "1/fs", "rate of an atom's collisions", "0.001 to 0.1", most=1000.0
+            "1/fs", "rate of an atom's collisions", "0.001 to 0.1", most=0.5
         )
     }
     reversible_by_default: ClassVar[bool] = False
@@ -63,14 +62,6 @@ class Andersen(Thermostat):
     fix_com: bool = True
     energy_correction: bool = True
     reversible: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (self.collision_rate > 0 and math.isfinite(self.collision_rate)):
-            raise ConfigError(
-                f"the collision rate must be above zero, not {self.collision_rate:g} per fs; "
-                "without collisions the ensemble is NVE"
-            )
 
     @property
     def relaxation_time(self) -> float:

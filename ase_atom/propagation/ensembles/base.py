@@ -234,6 +234,8 @@ class Thermostat(ABC):
             check_flag(name, getattr(self, name))
         if not (self.temperature_K > 0 and math.isfinite(self.temperature_K)):
             raise ConfigError(f"the temperature must be above 0 K, not {self.temperature_K:g}")
+        for name, parameter in self.parameters.items():
+            parameter.check(name, getattr(self, name))
 
     @property
     @abstractmethod

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
 
-from ase_atom.errors import ConfigError
 from ase_atom.errors.keywords import known_fields
 from ase_atom.propagation.ensembles.base import Parameter, Thermostat
 from ase_atom.propagation.ensembles.registry import register
@@ -43,13 +41,13 @@ class Langevin(Thermostat):
     Raises
     ------
     ConfigError
-        For a temperature or a friction that is not above zero.
+        For a temperature that is not above zero, or a friction that is not or is above 0.5/fs.
     """
 
     name: ClassVar[str] = "langevin"
     title: ClassVar[str] = "Langevin"
     parameters: ClassVar[Mapping[str, Parameter]] = {
-        "friction": Parameter("1/fs", "Langevin friction", "0.001 to 0.1", most=1000.0)
+        "friction": Parameter("1/fs", "Langevin friction", "0.001 to 0.1", most=0.5)
     }
     reversible_by_default: ClassVar[bool] = False
 
@@ -58,14 +56,6 @@ class Langevin(Thermostat):
     fix_com: bool = True
     energy_correction: bool = True
     reversible: bool = False
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if not (self.friction > 0 and math.isfinite(self.friction)):
-            raise ConfigError(
-                f"the friction must be above zero, not {self.friction:g} per fs; "
-                "without friction the ensemble is NVE"
-            )
 
     @property
     def relaxation_time(self) -> float:
