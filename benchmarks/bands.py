@@ -39,10 +39,15 @@ def main(
     name: Annotated[str, typer.Argument(help="An operator's name or file.")] = "organic-wb97m",
     time: Annotated[str, typer.Option(help="Length of each run.")] = "20 ps",
     output: Annotated[Path | None, typer.Option("-o", help="Folder for pictures.")] = None,
+    only: Annotated[str, typer.Option(help="Molecules, with commas.")] = ",".join(FUNDAMENTALS),
 ) -> None:
     """Print the table as Markdown."""
     print("| molecule | measured, 1/cm | band | band less measured |\n|---|---|---|---|")
-    for molecule, (smiles, measured) in FUNDAMENTALS.items():
+    wanted = only.split(",")
+    if strange := sorted({*wanted} - {*FUNDAMENTALS}):
+        raise typer.BadParameter(f"{strange[0]!r} is none of {', '.join(FUNDAMENTALS)}")
+    for molecule in wanted:
+        smiles, measured = FUNDAMENTALS[molecule]
         run = simulate(
             smiles, time, operator=name, ensemble="nve", frame_interval="2 fs", accept_error=True
         )
