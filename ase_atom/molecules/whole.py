@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
@@ -41,9 +43,9 @@ def made_whole(
     if not (frames and count and rows.any()):
         return x
 
-    def shortest(vectors: NDArray, of: slice) -> NDArray:  # [T, M, 3]
+    def shortest(vectors: NDArray[Any], of: slice) -> NDArray[Any]:  # [T, M, 3]
         turns = np.rint(vectors @ inverse[of]) * repeats[of, None]
-        found: NDArray = vectors - turns @ rows[of]
+        found: NDArray[Any] = vectors - turns @ rows[of]
         return found
 
     whole = x.copy()
@@ -56,7 +58,7 @@ def made_whole(
     return whole
 
 
-def _tree(apart: NDArray) -> list[tuple[int, int]]:
+def _tree(apart: NDArray[Any]) -> list[tuple[int, int]]:
     """Return pairs that join all points, each of one placed before and a new one, the nearest."""
     nearest, best = np.zeros(len(apart), dtype=int), apart[0].copy()
     best[0] = np.inf

@@ -226,6 +226,7 @@ class Thermostat(ABC):
     fix_com: bool
     energy_correction: bool
     reversible: bool
+    parameters: ClassVar[Mapping[str, Parameter]] = {}
     # Those that derive from it are dataclasses, to be copied by `dataclasses.replace`.
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
