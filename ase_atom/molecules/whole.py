@@ -38,10 +38,10 @@ def made_whole(
     x = np.array(positions, dtype=np.float64)
     frames, count, _ = x.shape
     rows = np.broadcast_to(np.asarray(cells, dtype=np.float64), (frames, 3, 3))
-    repeats = np.broadcast_to(np.asarray(pbc, dtype=bool), (frames, 3)).astype(np.float64)
-    inverse = np.linalg.pinv(rows)
     if not (frames and count and rows.any()):
         return x
+    repeats = np.broadcast_to(np.asarray(pbc, dtype=bool), (frames, 3)).astype(np.float64)
+    inverse = np.linalg.pinv(rows)
 
     def shortest(vectors: NDArray[Any], of: slice) -> NDArray[Any]:  # [T, M, 3]
         turns = np.rint(vectors @ inverse[of]) * repeats[of, None]
