@@ -164,17 +164,17 @@ class PhaseState:
 
     def replace(self, **fields: Any) -> PhaseState:
         """Return a copy with the named fields replaced."""
-        moved = all(
-            name in ("positions", "velocities")
-            and value.shape == self.positions.shape
-            and value.dtype == self.masses.dtype
-            and value.device == self.numbers.device
-            for name, value in fields.items()
-        )
-        if not moved:
-            return replace(self, **fields)
-        # The common case, many times a jump: the atoms are the same, and so is what is known of
-        # them.
+        shape, dtype, on_cpu = self.positions.shape, self.masses.dtype, self.numbers.is_cpu
+        for name, value in fields.items():
+            # In plain comparisons, as this happens many times a jump.
+            if not (
+                (name == "positions" or name == "velocities")
+                and value.shape == shape
+                and value.dtype is dtype
+                and (value.is_cpu if on_cpu else value.device == self.numbers.device)
+            ):
+                return replace(self, **fields)
+        # The atoms are the same, and so is what is known of them.
         state = object.__new__(type(self))
         self.__dict__.setdefault("_known", {})
         state.__dict__.update(self.__dict__, **fields)

@@ -29,10 +29,11 @@ def main(
     operator: str = typer.Argument("ethanol-gfn2", help="Name or file of an operator for ethanol."),
     strides: int = typer.Option(10, help="Jumps in each run."),
     repeats: int = typer.Option(20, help="Runs of each kind."),
+    engine: str = typer.Option("auto", help="As for load_operator."),
 ) -> None:
     """Print the time of a step with and without the operator's part."""
     torch.set_num_threads(1)
-    model = load_operator(operator, "auto")
+    model = load_operator(operator, engine)
     atoms = molecule("CH3CH2OH")
     atoms.set_velocities(0.001 * atoms.positions)
     times = torch.arange(1, STEPS + 1) * 0.5

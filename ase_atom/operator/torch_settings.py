@@ -106,6 +106,22 @@ class _OwnTorch:
         return inside
 
 
+def without_gradients(function: Callable[P, T]) -> Callable[P, T]:
+    """Decorate a function that records no gradients, as `torch.no_grad` does.
+
+    Where none are recorded already, the function is called and no more.
+    """
+
+    @wraps(function)
+    def inside(*args: P.args, **kwargs: P.kwargs) -> T:
+        if not torch.is_grad_enabled():
+            return function(*args, **kwargs)
+        with torch.no_grad():
+            return function(*args, **kwargs)
+
+    return inside
+
+
 def _holds(threads: int | None) -> bool:
     """Whether the package's own settings are in force, with so many threads."""
     as_many = threads in (None, torch.get_num_threads())
@@ -153,11 +169,13 @@ def users_torch() -> Iterator[None]:
 
 
 def _present() -> _Settings:
+    # A tensor tells at once what takes several times as long to ask for one by one.
+    probe = torch.empty(0)
     return _Settings(
-        torch.get_default_dtype(),
-        torch.get_default_device(),
+        probe.dtype,
+        _CPU if probe.is_cpu else torch.get_default_device(),
         tuple(device for device in _AUTOCAST if torch.is_autocast_enabled(device)),
-        torch.is_inference_mode_enabled(),
+        probe.is_inference(),
         torch.is_grad_enabled(),
         _precisions(),
         torch.get_num_threads(),

@@ -15,12 +15,6 @@ def inertia_tensor(state: PhaseState) -> Tensor:
     return tensor(mechanics.inertia(*arms), state.positions)
 
 
-def angular_momentum(state: PhaseState) -> Tensor:
-    """Return `PhaseState.angular_momentum`, in numpy."""
-    found = Bodies.of(state).angular_momentum(array(state.positions), array(state.velocities))
-    return tensor(found, state.velocities)
-
-
 def angular_velocity(state: PhaseState, angular_momentum: Tensor) -> Tensor:
     """Return the rigid rotation that carries an angular momentum.
 

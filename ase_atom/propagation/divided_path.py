@@ -67,7 +67,7 @@ class DividedPath(Path):
             If the calculator failed. The path stays where it is, and the next call tries again.
         """
         place = self.place % self.frames if place is None else place
-        before = self.adaptive.state_dict()
+        state, before = self._own(state), self.adaptive.state_dict()
         with own_torch(self.threads), torch.no_grad():
             try:
                 if self._failure is not None and not changed:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from importlib.util import find_spec
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -46,16 +47,26 @@ _INERTIA = np.outer(np.eye(3).ravel(), np.eye(3).ravel()) - np.eye(9)
 
 def array(values: Tensor) -> Array:
     """Return a tensor's numbers in double precision; memory is shared where it can be."""
-    if values.dtype != torch.float64 or not values.is_cpu:
+    if values.requires_grad:
+        values = values.detach()
+    if values.dtype is not torch.float64 or not values.is_cpu:
         values = values.double().cpu()
-    found: Array = values.detach().numpy()
+    found: Array = values.numpy()
     return found
+
+
+def set_last(frames: Tensor, values: Tensor) -> None:
+    """Overwrite the last of frames ``[B, T, N, 3]`` by ``[B, N, 3]``."""
+    if frames.dtype is torch.float64 and frames.is_cpu and not frames.requires_grad:
+        frames.numpy()[:, -1] = array(values)
+    else:
+        frames[:, -1] = values
 
 
 def tensor(values: Array, like: Tensor) -> Tensor:
     """Return an array as a tensor of another's type and device."""
     found = torch.from_numpy(values)
-    return found if found.dtype == like.dtype and like.device.type == "cpu" else found.to(like)
+    return found if found.dtype is like.dtype and like.is_cpu else found.to(like)
 
 
 @dataclass(frozen=True)
@@ -82,19 +93,24 @@ class Bodies:
     slowness: Array
     mask: Array | None
 
-    @classmethod
-    def of(cls, state: PhaseState) -> Bodies:
+    @staticmethod
+    def of(state: PhaseState) -> Bodies:
         """Those of a state, worked out once for all states of the same atoms."""
         found: Bodies | None = state.known.get("bodies")
         if found is None:
-            masses, there = array(state.masses)[..., None], array(state.mask)[..., None]
-            total = masses.sum(1, keepdims=True)
-            slowness = np.zeros_like(masses)
-            np.divide(1.0, np.sqrt(masses), out=slowness, where=there > 0)
-            mask = None if there.all() else there
-            found = cls(masses, (masses / total).swapaxes(1, 2), total, slowness, mask)
-            state.known["bodies"] = found
+            found = state.known["bodies"] = Bodies.made(state)
         return found
+
+    @classmethod
+    def made(cls, state: PhaseState, **more: Array) -> Self:
+        """Those of a state, worked out anew; fields of a derived class come by name."""
+        masses, there = array(state.masses)[..., None], array(state.mask)[..., None]
+        total = masses.sum(1, keepdims=True)
+        slowness = np.zeros_like(masses)
+        np.divide(1.0, np.sqrt(masses), out=slowness, where=there > 0)
+        fractions = np.ascontiguousarray((masses / total).swapaxes(1, 2))
+        mask = None if there.all() else there
+        return cls(masses, fractions, total, slowness, mask, **more)
 
     def masked(self, values: Array) -> Array:
         """Return values ``[B, N, 3]`` with zeros on padding."""
@@ -153,6 +169,49 @@ class Bodies:
         found: Array = rigid + factor[:, None, None] * vibration
         return found
 
+    def rescaled(
+        self, v: Array, freedom: Array, numbers: Array, keep: float, unit: float, rest: bool
+    ) -> Array:
+        """Return velocities times one random factor; see `stochastic.rescale_kinetic_energy`.
+
+        ``freedom`` is N_f, int64 ``[B]``, ``unit`` the mean kinetic energy over N_f in eV. The
+        drift is taken out first if the centre is to be at ``rest``.
+        """
+        v = self.without_drift(v) if rest else v
+        kinetic = np.maximum(self.kinetic_energy(v), TINY)
+        squares = (numbers * numbers * (np.arange(numbers.shape[1]) < freedom[:, None])).sum(1)
+        ratio = (1.0 - keep) * unit / kinetic
+        root = np.sqrt(keep * ratio)
+        squared = keep + ratio * squares + 2.0 * numbers[:, 0] * root
+        factor = np.copysign(np.sqrt(np.maximum(squared, 0.0)), numbers[:, 0] * ratio + root)
+        found: Array = factor[:, None, None] * v
+        return found
+
+    def kept(
+        self, x: Array, v: Array, x0: Array, v0: Array, gain: Array | None, turn: bool
+    ) -> Array:
+        """Return the velocities at a jump's end with what it is to keep of its start.
+
+        Parameters
+        ----------
+        x, v, x0, v0
+            Its end and its start, ``[B, N, 3]``.
+        gain
+            Kinetic energy that the end has more than the start in eV, ``[B]``; None if the energy
+            is not kept.
+        turn
+            Whether the angular momentum is kept.
+        """
+        if turn:
+            v = self.with_angular_momentum(x, v, self.angular_momentum(x0, v0))
+        if gain is not None:
+            v = self.with_kinetic_energy(x, v, self.kinetic_energy(v0) + gain)
+        return v
+
+    def are_finite(self, x: Array, v: Array) -> bool:
+        """Whether all numbers are finite, of ``[B, N, 3]``."""
+        return math.isfinite(np.add.reduce(x, None) + np.add.reduce(v, None))
+
     def first_outside(self, x: Array, v: Array, limits: tuple[Array, ...]) -> Array:
         """Return each molecule's first broken frame of ``[B, T, N, 3]``; see `guard.Guard`.
 
@@ -168,6 +227,20 @@ class Bodies:
         good = inside.all(2) & np.isfinite(x).all((2, 3)) & np.isfinite(v).all((2, 3))
         found: Array = good.cumprod(1).sum(1)
         return found
+
+
+def with_bodies(state: PhaseState, engine: str) -> PhaseState:
+    """Return a state whose mechanics are compiled if Numba is the engine of the jumps.
+
+    All states that come from it by `PhaseState.replace` have the same, and no others.
+    """
+    state = PhaseState(state.numbers, state.masses, state.positions, state.velocities, state.charge)
+    if engine == "numba" and find_spec("numba") is not None:
+        from ase_atom.propagation.compiled_mechanics import CompiledBodies
+
+        counts = state.num_atoms.cpu().numpy()
+        state.known["bodies"] = CompiledBodies.made(state, counts=counts)
+    return state
 
 
 def angular_momentum(weighted: Array, v: Array) -> Array:

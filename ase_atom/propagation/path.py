@@ -12,6 +12,7 @@ from ase_atom.operator.protocol import OperatorLike
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation.ensembles import CachedPotential, Ensemble, Potential, Step
 from ase_atom.propagation.guard import Guard
+from ase_atom.propagation.mechanics import with_bodies
 from ase_atom.propagation.steps import advance, carry_on
 from ase_atom.propagation.stochastic import Noise
 from ase_atom.state import PhaseState
@@ -78,7 +79,7 @@ class Path:
         self.steps = self.place = self.first = self.good = 0
         self.start: PhaseState | None = None
         self.positions = self.velocities = state.positions[:0]
-        self._atoms = state
+        self._atoms = state = with_bodies(state, operator.engine)
         self._potential = CachedPotential(operator.energy if potential is None else potential)
         self.watch(state)
 
@@ -91,7 +92,7 @@ class Path:
             If that is broken itself.
         """
         with own_torch(self.threads), torch.no_grad():
-            guard = Guard.watch(state)
+            guard = Guard.watch(self._own(state))
             x, v = state.positions, state.velocities
             if int(guard.first_broken(x[:, None], v[:, None])[0]) == 0:
                 raise StateError(str(guard.explain(0, 0.0, x[0], v[0])))
@@ -121,6 +122,7 @@ class Path:
             known what the jump left there.
         """
         place = self.place % self.frames if place is None else place
+        state = self._own(state)
         step = Step(self.frames * self.timestep, noise, self._potential)
         with own_torch(self.threads), torch.no_grad():
             start = self.ensemble.prepare(state) if changed else state
@@ -135,6 +137,10 @@ class Path:
         self.place = self.first = place
         self.start, self.good = start, good
         self.positions, self.velocities = x[0], v[0]
+
+    def _own(self, state: PhaseState) -> PhaseState:
+        """Return a state of the molecule with the mechanics of the path."""
+        return self._atoms.replace(positions=state.positions, velocities=state.velocities)
 
     def left(self, place: int) -> PhaseState | None:
         """Return the state that the decoded frames have at a place, None where they have none."""

@@ -8,7 +8,6 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,7 +23,7 @@ from ase_atom.errors.warning import warn
 from ase_atom.io.guard import reading
 from ase_atom.molecules.coverage import check_state
 from ase_atom.operator.protocol import OperatorLike, check_operator
-from ase_atom.operator.torch_settings import own_torch
+from ase_atom.operator.torch_settings import own_torch, without_gradients
 from ase_atom.propagation.adaptive import Adaptive, refuse_leaps
 from ase_atom.propagation.cold_start import cold_start
 from ase_atom.propagation.ensembles import NVE, CachedPotential, Ensemble, Potential, Step
@@ -32,7 +31,7 @@ from ase_atom.propagation.frames import Frames, Schedule, exact
 from ase_atom.propagation.grid import check_time
 from ase_atom.propagation.guard import Guard
 from ase_atom.propagation.leaps import Leaping, check_leap, is_leap
-from ase_atom.propagation.mechanics import array, tensor
+from ase_atom.propagation.mechanics import array, tensor, with_bodies
 from ase_atom.propagation.settings import check_abilities, default_stride
 from ase_atom.propagation.steps import advance, choose
 from ase_atom.propagation.stochastic import Noise, SerialisableNoise, torch_noise
@@ -154,7 +153,7 @@ class Propagator:
         self._potential = CachedPotential(operator.energy if potential is None else potential)
         self._noise = seed if callable(seed) else torch_noise(seed)
         self._step_of_grid = Step(stride, self._noise, self._potential)
-        self.state = self.ensemble.prepare(state)
+        self.state = self.ensemble.prepare(with_bodies(state, operator.engine))
         self._guard = Guard.watch(self.state) if guard is None else guard
         self.leaping = (
             Leaping(operator, self.ensemble, stride, self.state, self._guard) if leaping else None
@@ -347,7 +346,7 @@ class Propagator:
             self._step()
 
     @own_torch()
-    @torch.no_grad()
+    @without_gradients
     def _step(self) -> None:
         """Make one jump and put its frames on `_pending`."""
         times, offsets, wanted = self._schedule.of_jump(self._jumps)
@@ -368,7 +367,7 @@ class Propagator:
             self._failure = divided.failure
         times = times[: positions.shape[1]]  # fewer where a calculator failed
         wanted = min(wanted, len(times))
-        valid = torch.from_numpy(np.repeat(self._alive.numpy()[:, None], len(times), 1))
+        valid = torch.from_numpy(self._alive.numpy()[:, None].repeat(len(times), 1))
         frames = Frames(
             state.numbers, state.masses, state.charge, times, positions, velocities, valid, *told
         )

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 import torch
 from torch import Tensor
 
 from ase_atom.operator.protocol import OperatorLike
+from ase_atom.operator.torch_settings import without_gradients
 from ase_atom.propagation.ensembles import Ensemble, Step
-from ase_atom.propagation.mechanics import Bodies, array, tensor
+from ase_atom.propagation.mechanics import Bodies, array, set_last, tensor
 from ase_atom.state import PhaseState
 
 NUDGE = 0.1
 """Relative change of velocities up to which a jump goes on; past it the molecule starts afresh."""
 
 
-@torch.no_grad()
+@without_gradients
 @np.errstate(over="ignore", invalid="ignore")  # a molecule that breaks is for the guard to find
 def jump(operator: OperatorLike, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
     """Return the path of one jump, with the centre of mass moved exactly.
@@ -52,7 +51,7 @@ def jump(operator: OperatorLike, state: PhaseState, times: Tensor) -> tuple[Tens
     return tensor(x, positions), tensor(v, velocities)
 
 
-@torch.no_grad()
+@without_gradients
 def reversible_jump(
     operator: OperatorLike, state: PhaseState, times: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -87,7 +86,7 @@ def reversible_jump(
     return jump(operator, shared, times)
 
 
-@torch.no_grad()
+@without_gradients
 @np.errstate(over="ignore", invalid="ignore")
 def advance(
     operator: OperatorLike,
@@ -123,7 +122,8 @@ def advance(
     """
     start = state if entered else ensemble.enter(state, step)
     make = reversible_jump if ensemble.reversible else jump
-    positions, velocities = make(operator, start, offsets.to(start.device))
+    times = offsets if start.positions.is_cpu else offsets.to(start.device)
+    positions, velocities = make(operator, start, times)
     return finish(ensemble, start, positions, velocities, step)
 
 
@@ -144,8 +144,8 @@ def finish(
     """
     x, v = array(positions)[:, -1], array(velocities)[:, -1]
     end = start.replace(positions=tensor(x, positions), velocities=tensor(v, velocities))
-    if math.isfinite(x.sum() + v.sum()):
-        velocities[:, -1] = ensemble.leave(end, start, step).velocities
+    if Bodies.of(start).are_finite(x, v):
+        set_last(velocities, ensemble.leave(end, start, step).velocities)
         return positions, velocities
     # A jump that ended in no number would upset the linear algebra of the conservation laws.
     finite = torch.isfinite(end.positions) & torch.isfinite(end.velocities)
@@ -155,7 +155,7 @@ def finish(
     return positions, velocities
 
 
-@torch.no_grad()
+@without_gradients
 def carry_on(
     ensemble: Ensemble, changed: PhaseState, left: PhaseState, start: PhaseState, step: Step
 ) -> PhaseState:

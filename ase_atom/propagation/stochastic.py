@@ -6,7 +6,6 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol, runtime_checkable
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -148,6 +147,7 @@ def rescale_kinetic_energy(
     relaxation: float,
     duration: float,
     noise: Tensor,
+    fix_com: bool = False,
 ) -> PhaseState:
     """Apply the exact map of stochastic velocity rescaling (Bussi, Donadio and Parrinello 2007).
 
@@ -172,24 +172,17 @@ def rescale_kinetic_energy(
         t in fs.
     noise
         Standard normal numbers, ``[B, F]`` with F at least the largest N_f.
+    fix_com
+        Bring the centre of mass to rest first.
     """
-    velocities, numbers = array(state.velocities), array(noise)
-    kinetic = Bodies.of(state).kinetic_energy(velocities)
-    kinetic = np.maximum(kinetic, np.finfo(np.float32).tiny)
-    unit = 0.5 * KB * temperature  # K̄ / N_f
-    keep, give = math.exp(-duration / relaxation), -math.expm1(-duration / relaxation)
-    counted = np.arange(numbers.shape[1]) < array(degrees_of_freedom)[:, None]
-    squares = (numbers * numbers * counted).sum(1)
-    ratio = give * unit / kinetic
-    root = np.sqrt(keep * ratio)
-    squared = keep + ratio * squares + 2.0 * numbers[:, 0] * root
-    factor = np.copysign(np.sqrt(np.maximum(squared, 0.0)), numbers[:, 0] * ratio + root)
-    return state.replace(velocities=tensor(factor[:, None, None] * velocities, state.velocities))
-
-
-def without_drift(state: PhaseState) -> PhaseState:
-    """Return `PhaseState.without_drift`, in numpy."""
-    velocities = Bodies.of(state).without_drift(array(state.velocities))
+    velocities = Bodies.of(state).rescaled(
+        array(state.velocities),
+        degrees_of_freedom.cpu().numpy(),
+        array(noise),
+        math.exp(-duration / relaxation),
+        0.5 * KB * temperature,  # K̄ / N_f
+        fix_com,
+    )
     return state.replace(velocities=tensor(velocities, state.velocities))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pickle
 import re
 import warnings
+from collections import deque
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -29,7 +30,7 @@ from ase_atom.operator import (
 from ase_atom.operator.engine import choice, runtime, session
 from ase_atom.operator.engine.graph import Graph, Value
 from ase_atom.operator.engine.runtime import NumbaEngine
-from ase_atom.propagation import Langevin, Propagator, jump, sample_velocities
+from ase_atom.propagation import NVE, Bussi, Langevin, Propagator, jump, sample_velocities
 from ase_atom.state import PhaseState
 
 TIMES = torch.tensor([0.0, 2.0, 5.5, 16.0], dtype=torch.float64)
@@ -142,17 +143,20 @@ def test_a_planar_molecule_and_one_on_a_line_have_forces() -> None:
 
 
 @each_engine
-def test_whole_jumps_and_runs_are_those_of_torch(kind) -> None:
+@pytest.mark.parametrize("ensemble", [Langevin(), NVE(), Bussi()], ids=lambda each: each.name)
+def test_whole_jumps_and_runs_are_those_of_torch(kind, ensemble) -> None:
     operator, engine = (load_operator("ethanol-gfn2", each) for each in ("torch", kind.kind))
     state = thermal(molecule("CH3CH2OH"), replicas=2)
     for ours, theirs in zip(jump(engine, state, TIMES), jump(operator, state, TIMES), strict=True):
         assert float((ours - theirs).abs().max()) < 1e-5
-    ends = []
-    for each in (operator, engine, engine):
-        propagator = Propagator(each, state, Langevin(energy_correction=True), seed=3)
-        for _ in propagator.run(160.0):
-            pass
-        ends.append(propagator.state.positions)
+    whole = [Propagator(each, state, ensemble, seed=3) for each in (operator, engine)]
+    for propagator in whole:
+        deque(propagator.run(160.0), maxlen=0)
+    cut, resumed = (Propagator(engine, state, ensemble, seed=seed) for seed in (3, 4))
+    deque(cut.run(80.0), maxlen=0)
+    resumed.load_state_dict(cut.state_dict())
+    deque(resumed.run(80.0), maxlen=0)
+    ends = [torch.stack([p.state.positions, p.state.velocities]) for p in (*whole, resumed)]
     assert float((ends[0] - ends[1]).abs().max()) < 1e-3  # ten jumps apart
     assert torch.equal(ends[1], ends[2])
 

@@ -140,15 +140,14 @@ class OnnxEngine(OperatorBase):
                 side[:, here] = path[:, : len(here)]
             x, v = (path[:, -1] for path in found)
         out = out or [np.empty((len(x), 0, *x.shape[1:])) for _ in range(2)]
-        return tuple(torch.from_numpy(side).to(state.positions) for side in out)
+        return tuple(_like(side, state.positions) for side in out)
 
     def _energy(self, state: PhaseState, forces: bool) -> tuple[Tensor, ...]:
         molecule, x = self._molecule(state), _double(state.positions)
         output, *gradient = self._run("forces" if forces else "energy", molecule, {"x": x})
-        scale = float(self.operator.energy_scale)
-        found = [output[:, 0, 0] * scale + self._offsets, *(-scale * each for each in gradient)]
-        energy, *rest = map(torch.from_numpy, found)
-        return energy.to(state.device), *(each.to(state.positions) for each in rest)
+        energy = torch.from_numpy(output[:, 0, 0] * self._scale + self._offsets)
+        energy = energy if state.positions.is_cpu else energy.to(state.device)
+        return energy, *(_like(-self._scale * each, state.positions) for each in gradient)
 
     def _run(
         self,
@@ -197,6 +196,7 @@ class OnnxEngine(OperatorBase):
         found = self._network.molecule(species, state.masses.double())
         feed = {name: each.contiguous().numpy() for name, each in found.items()}
         self._offsets = self.operator.offsets(state.numbers, state.charge).numpy()
+        self._scale = float(self.operator.energy_scale)
         self._constants.clear()
         self._known = (state.numbers, state.masses, state.charge, feed)
         return feed
@@ -207,7 +207,7 @@ class OnnxEngine(OperatorBase):
         Kept for times that come again, as those of jumps do.
         """
         times = torch.as_tensor(times, dtype=torch.float64).reshape(-1)
-        key = tuple(times.tolist())
+        key = times.numpy(force=True).tobytes()
         if key not in self._plans:
             if len(self._plans) >= _MOST_PLANS:
                 self._plans.clear()
@@ -217,7 +217,7 @@ class OnnxEngine(OperatorBase):
                 found = self._network.instants(asked)
                 plan.append((here, {name: each.numpy() for name, each in found.items()}))
             self._plans[key] = plan
-        return self._plans[key], len(key), key
+        return self._plans[key], len(times), key
 
     def _session(self, kind: str) -> Evaluator:
         """What evaluates a path, an energy or forces, with as many threads as torch has now."""
@@ -269,8 +269,8 @@ class OnnxEngine(OperatorBase):
         self._constants: dict[tuple[object, int, int], Arrays] = {}
         self._trusted: set[str] = set()
         self._known: tuple[Tensor, Tensor, Tensor, Arrays] | None = None
-        self._plans: dict[tuple[float, ...], list[tuple[list[int], Arrays]]] = {}
-        self._offsets = np.zeros(0)
+        self._plans: dict[bytes, list[tuple[list[int], Arrays]]] = {}
+        self._offsets, self._scale = np.zeros(0), 1.0
 
     def __getstate__(self) -> dict[str, Any]:
         # Sessions stay in their process.
@@ -288,6 +288,11 @@ def _double(values: Tensor) -> NDArray[Any]:
     if values.dtype != torch.float64 or not values.is_cpu:
         values = values.double().cpu()
     return np.ascontiguousarray(values.detach().numpy())
+
+
+def _like(values: NDArray[Any], like: Tensor) -> Tensor:
+    found = torch.from_numpy(values)
+    return found if like.dtype is torch.float64 and like.is_cpu else found.to(like)
 
 
 def _differs(

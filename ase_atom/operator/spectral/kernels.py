@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from ase_atom.operator.engine.compiled import Arrays, Kernel
+from ase_atom.operator.numba_settings import compiled
 from ase_atom.operator.spectral.config import SpectralConfig
 from ase_atom.operator.trunk.kernels import (
     TILE,
-    compiled,
     energy_of,
     lift,
     product,

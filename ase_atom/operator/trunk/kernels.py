@@ -8,29 +8,12 @@ from their norm to their sums. Products are BLAS's, exponentials polynomials tha
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
 from numba import njit
 
+from ase_atom.operator.numba_settings import SETTINGS, compiled
 from ase_atom.operator.trunk.lifting import RELATIVE_SPEED_SCALE, SPEED_FLOOR
 from ase_atom.operator.trunk.packing import KEYS
-
-# Without the assumption that numbers are finite: what is not, is for the guard to find.
-_SETTINGS = {
-    "error_model": "numpy",
-    "fastmath": {"contract", "reassoc", "arcp", "nsz"},
-    "nogil": True,
-}
-
-
-def compiled(function: Any) -> Any:
-    """Decorate a function that Numba compiles when it is first called, and keeps in its cache."""
-    try:
-        return njit(cache=True, **_SETTINGS)(function)
-    except RuntimeError:  # there is no folder that it can write to
-        return njit(**_SETTINGS)(function)
-
 
 TILE = 128
 """Pairs in a tile, about."""
@@ -42,7 +25,7 @@ _CROWD = np.float32(1 / 8)
 _SMALL = np.float32(1e-6)
 
 
-@njit(inline="always", **_SETTINGS)
+@njit(inline="always", **SETTINGS)
 def exponential(x):
     """e^x in single precision (Cody and Waite's reduction, and the polynomial of Cephes).
 
@@ -61,7 +44,7 @@ def exponential(x):
     return (p * r * r + r + np.float32(1.0)) * np.int32(power).view(np.float32)
 
 
-@njit(inline="always", **_SETTINGS)
+@njit(inline="always", **SETTINGS)
 def silu(x):
     """x / (1 + e^(−x))."""
     return x / (np.float32(1.0) + exponential(-x))

@@ -8,7 +8,7 @@ from ase_atom.propagation.ensembles.base import (
     Potential,
     Step,
     Thermostat,
-    keep_energy,
+    keep,
 )
 from ase_atom.propagation.ensembles.bussi import Bussi
 from ase_atom.propagation.ensembles.langevin import Langevin
@@ -36,7 +36,7 @@ __all__ = [
     "ensemble_with",
     "ensembles",
     "find_ensemble",
-    "keep_energy",
+    "keep",
     "own_settings",
     "register",
     "unit_of",

@@ -13,6 +13,7 @@ from contextlib import nullcontext
 from dataclasses import Field, dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -21,7 +22,7 @@ from ase_atom.errors.values import check_flag
 from ase_atom.operator.base import Operator
 from ase_atom.operator.engine.runtime import OnnxEngine
 from ase_atom.operator.torch_settings import users_torch
-from ase_atom.propagation.mechanics import Bodies, array, tensor
+from ase_atom.propagation.mechanics import Array, Bodies, array, tensor
 from ase_atom.propagation.stochastic import Noise
 from ase_atom.state import PhaseState
 
@@ -71,16 +72,19 @@ class CachedPotential:
         if last is None or not _same(last.numbers, state.numbers):
             self._answer = self._ask(state)
         elif last.positions is not state.positions:
-            moved = (array(last.positions) != array(state.positions)).any((1, 2))
-            count = int(moved.sum())
-            if count == len(moved):
-                self._answer = self._ask(state)
-            elif count:
-                rows = torch.from_numpy(moved.nonzero()[0]).to(state.device)
-                self._answer = self._answer.clone()
-                self._answer[rows] = self._ask(state.select(rows))
+            before, now = array(last.positions), array(state.positions)
+            if not np.array_equal(before, now):
+                self._answer_moved(state, (before != now).any((1, 2)))
         self._asked = state
         return self._answer
+
+    def _answer_moved(self, state: PhaseState, moved: Array) -> None:
+        if moved.all():
+            self._answer = self._ask(state)
+            return
+        rows = torch.from_numpy(moved.nonzero()[0]).to(state.device)
+        self._answer = self._answer.clone()
+        self._answer[rows] = self._ask(state.select(rows))
 
     def _ask(self, state: PhaseState) -> Tensor:
         with self._settings():
@@ -202,11 +206,17 @@ class Ensemble(Protocol):
         ...
 
 
-def keep_energy(end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
-    """Scale the vibrational velocities of a jump's end so that its total energy is the start's."""
-    bodies, before = Bodies.of(end), array(step.potential(start))
-    kinetic = before + bodies.kinetic_energy(array(start.velocities)) - array(step.potential(end))
-    v = bodies.with_kinetic_energy(array(end.positions), array(end.velocities), kinetic)
+def keep(
+    end: PhaseState, start: PhaseState, step: Step, *, energy: bool, momentum: bool = False
+) -> PhaseState:
+    """Return a jump's end with the energy and angular momentum of its start.
+
+    The angular momentum about the centre of mass by `conservation.restore_angular_momentum`, then
+    the total energy by `conservation.restore_energy`, each only if asked for.
+    """
+    gain = array(step.potential(start)) - array(step.potential(end)) if energy else None
+    x, v, x0, v0 = map(array, (end.positions, end.velocities, start.positions, start.velocities))
+    v = Bodies.of(end).kept(x, v, x0, v0, gain, momentum)
     return end.replace(velocities=tensor(v, end.velocities))
 
 
@@ -260,7 +270,7 @@ class Thermostat(ABC):
 
     def conserve(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
         """Restore the energy if asked to."""
-        return keep_energy(end, start, step) if self.energy_correction else end
+        return keep(end, start, step, energy=True) if self.energy_correction else end
 
     def leave(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
         """Restore what the jump is to keep, and apply T(h/2)."""

@@ -10,10 +10,9 @@ import torch
 
 from ase_atom.errors import StateError
 from ase_atom.errors.keywords import known_fields
-from ase_atom.propagation.conservation import angular_momentum, restore_angular_momentum
-from ase_atom.propagation.ensembles.base import Parameter, Step, Thermostat
+from ase_atom.propagation.ensembles.base import Parameter, Step, Thermostat, keep
 from ase_atom.propagation.ensembles.registry import register
-from ase_atom.propagation.stochastic import Noise, rescale_kinetic_energy, without_drift
+from ase_atom.propagation.stochastic import Noise, rescale_kinetic_energy
 from ase_atom.state import PhaseState
 
 
@@ -79,8 +78,7 @@ class Bussi(Thermostat):
 
     def conserve(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
         """Restore the angular momentum and, if asked to, the energy."""
-        end = restore_angular_momentum(end, angular_momentum(start))
-        return super().conserve(end, start, step)
+        return keep(end, start, step, energy=self.energy_correction, momentum=True)
 
     @property
     def relaxation_time(self) -> float:
@@ -89,8 +87,6 @@ class Bussi(Thermostat):
 
     def thermalise(self, state: PhaseState, duration: float, noise: Noise) -> PhaseState:
         """Scale the velocities by the random factor that belongs to a time in fs."""
-        if self.fix_com:
-            state = without_drift(state)
         numbers = noise(torch.Size((state.batch_size, state.velocities[0].numel())))
         return rescale_kinetic_energy(
             state,
@@ -98,5 +94,6 @@ class Bussi(Thermostat):
             self.temperature_K,
             self.taut,
             duration,
-            numbers.to(state.velocities),
+            numbers,
+            self.fix_com,
         )

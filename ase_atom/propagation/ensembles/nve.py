@@ -9,8 +9,7 @@ from typing import ClassVar
 from torch import Tensor
 
 from ase_atom.errors.keywords import known_fields
-from ase_atom.propagation.conservation import angular_momentum, restore_angular_momentum
-from ase_atom.propagation.ensembles.base import Parameter, Step, keep_energy
+from ase_atom.propagation.ensembles.base import Parameter, Step, keep
 from ase_atom.propagation.ensembles.registry import register
 from ase_atom.state import PhaseState
 
@@ -55,8 +54,7 @@ class NVE:
 
     def conserve(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
         """Restore the angular momentum and, if asked to, the energy."""
-        end = restore_angular_momentum(end, angular_momentum(start))
-        return keep_energy(end, start, step) if self.energy_correction else end
+        return keep(end, start, step, energy=self.energy_correction, momentum=True)
 
     def leave(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
         """Restore the angular momentum and, if asked to, the energy."""
