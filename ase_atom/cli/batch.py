@@ -11,6 +11,7 @@ from ase_atom.cli.request import RunRequest
 from ase_atom.cli.start import Plan
 from ase_atom.errors import BrokenStateError
 from ase_atom.propagation import Propagator
+from ase_atom.propagation.depth import DepthWatch
 from ase_atom.propagation.leaps import LeapTally
 from ase_atom.state import PhaseState
 
@@ -43,6 +44,9 @@ class Batch:
         Frames that each file has been given, if the run goes on; None where it begins.
     log_size
         Likewise the length of the log in bytes.
+    watch
+        Looks at the expected error of jumps as the run goes on, or None where that is not known or
+        each jump's is.
     """
 
     request: RunRequest
@@ -56,6 +60,7 @@ class Batch:
     lost_before: list[BrokenStateError] = field(default_factory=list)
     done: Sequence[int] | None = None
     log_size: int | None = None
+    watch: DepthWatch | None = None
 
     @property
     def tally(self) -> LeapTally | None:

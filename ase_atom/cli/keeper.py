@@ -42,6 +42,8 @@ class Keeper:
 
     def take(self, frames: Frames) -> None:
         """Take frames as they come."""
+        if self._batch.watch is not None:
+            frames = self._batch.watch.look(frames)
         energies = self._energies(frames) if self._wants_energies else None
         self._files.write(frames, energies)
         if self._log is not None:

@@ -34,6 +34,8 @@ COLUMNS = (
 )
 OF_DIVIDED = ("expected_error", "stride_fs")
 """More columns of divided strides: of the jump that a frame lies on; 0 fs where forces moved it."""
+OF_WATCHED = ("expected_error",)
+"""One more column of other jumps: of the one that ends there, at frames that were looked at."""
 OF_LEAPS = ("raw_potential_eV", "redrawn")
 """More columns of leaps: energy of the sample before it settled, and samples not kept before it."""
 
@@ -57,6 +59,8 @@ class EnergyLog:
         Whether frames are leaps, which have the columns `OF_LEAPS`.
     divided
         Whether strides are divided where jumps err, which have the columns `OF_DIVIDED`.
+    watched
+        Whether some frames have an expected error, which have the column `OF_WATCHED`.
     size
         Bytes of a log to go on with; rows behind are cut off. None begins a new one.
 
@@ -76,10 +80,11 @@ class EnergyLog:
         size: int | None = None,
         leaps: bool = False,
         divided: bool = False,
+        watched: bool = False,
     ) -> None:
         self.path, self._names, self._ensemble = path, names, ensemble
-        self._leaps, self._divided = leaps, divided
-        columns = COLUMNS + OF_LEAPS * leaps + OF_DIVIDED * divided
+        self._leaps, self._divided, self._watched = leaps, divided, watched
+        columns = COLUMNS + OF_LEAPS * leaps + OF_DIVIDED * divided + OF_WATCHED * watched
         if size is not None:
             check_file(path, "log")
         try:
@@ -151,12 +156,15 @@ class EnergyLog:
         return "" if math.isnan(raw) else f"{raw:.6f}", str(int(last.redrawn[replica]))
 
     def _of_jump(self, frames: Frames, replica: int, frame: int) -> tuple[str, ...]:
-        if not self._divided:
+        if not (self._divided or self._watched):
             return ()
-        if frames.expected is None or frames.strides is None:  # the first frame lies on no jump
-            return "", ""
-        error = float(frames.expected[replica, frame])
-        return "" if math.isnan(error) else f"{error:.4g}", f"{frames.strides[replica, frame]:g}"
+        error = math.nan if frames.expected is None else float(frames.expected[replica, frame])
+        told = "" if math.isnan(error) else f"{error:.4g}"
+        if self._watched:
+            return (told,)
+        if frames.strides is None:  # the first frame lies on no jump
+            return told, ""
+        return told, f"{frames.strides[replica, frame]:g}"
 
     def _put(self, rows: Sequence[Sequence[str]]) -> None:
         text = io.StringIO()
@@ -226,6 +234,7 @@ def record_of(batch: Batch, state: str, code: int | None = None) -> dict[str, An
                 "degrees_of_freedom": one.degrees_of_freedom,
                 "temperature_K": _estimate(one.temperature),
                 "parts_K": {name: _estimate(part) for name, part in one.parts.items()},
+                "expected_error": _course(batch, one.rows),
             }
             for one in summary.molecules
         ],
@@ -236,6 +245,15 @@ def record_of(batch: Batch, state: str, code: int | None = None) -> dict[str, An
         "not_simulated": list(batch.left_out.values()),
         "broken": [str(error) for error in (*batch.lost_before, *batch.propagator.broken)],
     }
+
+
+def _course(batch: Batch, rows: Sequence[int]) -> dict[str, Any] | None:
+    """Expected errors along the run, by its parts; None where nobody looked."""
+    found = None if batch.watch is None else batch.watch.course(rows)
+    if found is None:
+        return None
+    parts = [{"from_fs": begin, "to_fs": end, "error": error} for begin, end, error in found.parts]
+    return {"looks": found.looks, "error": found.error, "parts": parts}
 
 
 def _versions() -> dict[str, str]:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from ase_atom.cli.structures import Molecule
     from ase_atom.errors import BrokenStateError
     from ase_atom.propagation import Label
+    from ase_atom.propagation.depth import DepthWatch
     from ase_atom.propagation.leaps import LeapTally
 
 
@@ -74,6 +75,7 @@ def report(
     losses: Losses,
     engine: str,
     tally: LeapTally | None = None,
+    watch: DepthWatch | None = None,
 ) -> None:
     """Print what the run amounted to.
 
@@ -93,6 +95,8 @@ def report(
         What evaluated the operator.
     tally
         What leaps came to.
+    watch
+        What looked at the expected error of jumps.
     """
     from ase_atom.io import output_files
 
@@ -113,6 +117,9 @@ def report(
     table = []
     if len(summary.molecules) == 1 and not losses.left_out:
         lines += _of_one(summary, summary.molecules[0], rows)
+        course = None if watch is None else watch.course(summary.molecules[0].rows)
+        if course is not None:
+            lines.append(("expected error", str(course)))
     else:
         table = _of_several(summary, rows, losses)
     first, last = output_files(rows[0].file), output_files(rows[-1].file)

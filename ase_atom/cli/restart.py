@@ -71,6 +71,7 @@ def save_run(path: Path, batch: Batch, frames: list[int], log_size: int) -> None
         "frames": frames,
         "log_size": log_size,
         "summary": batch.summary.state_dict(),
+        "watch": None if batch.watch is None else batch.watch.state_dict(),
         "propagator": batch.propagator.state_dict(),
     }
     write_restart(path, state)
@@ -108,8 +109,8 @@ class SavedRun:
         As in `ase_atom.cli.batch.Batch`.
     log_size
         Length of the log in bytes.
-    summary, propagator
-        Their states.
+    summary, watch, propagator
+        Their states; None of a watch where there is none.
     """
 
     path: Path
@@ -122,6 +123,7 @@ class SavedRun:
     done: list[int]
     log_size: int
     summary: Mapping[str, Any]
+    watch: Mapping[str, Any] | None
     propagator: Mapping[str, Any]
     _rows: list[Mapping[str, Any]]
 
@@ -151,6 +153,7 @@ class SavedRun:
                 [int(count) for count in saved["frames"]],
                 int(saved["log_size"]),
                 saved["summary"],
+                saved.get("watch"),
                 saved["propagator"],
                 saved["rows"],
             )

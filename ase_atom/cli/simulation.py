@@ -20,7 +20,7 @@ from ase_atom.cli.expected import look_at_errors
 from ase_atom.cli.keeper import Keeper
 from ase_atom.cli.log import EnergyLog, record_file, record_of, write_record
 from ase_atom.cli.march import march
-from ase_atom.cli.messages import say
+from ase_atom.cli.messages import say, say_warning
 from ase_atom.cli.report import Row, report
 from ase_atom.cli.request import ResumeRequest, RunRequest
 from ase_atom.cli.restart import SavedRun, reading_saved_run
@@ -37,6 +37,7 @@ from ase_atom.operator import OnnxEngine, OperatorLike
 from ase_atom.operator.torch_settings import set_threads
 from ase_atom.propagation import Frames, Guard, Propagator, default_stride
 from ase_atom.propagation.adaptive import SHORTEST
+from ase_atom.propagation.depth import DepthWatch
 from ase_atom.propagation.frames import exact
 from ase_atom.propagation.grid import check_count
 from ase_atom.propagation.leaps import check_leap, is_leap
@@ -86,6 +87,7 @@ def simulate(request: RunRequest) -> int:
         summary_of(start.rows, start.structures, plan, start.equilibrated),
         molecules.left_out | broken_before,
         start.broken,
+        watch=_watch(request, plan),
     )
     return carry_out(batch, _announcement(request, plan, molecules))
 
@@ -121,9 +123,13 @@ def go_on(request: ResumeRequest) -> int:
             f"run in {request.restart}"
         )
     _check_room(rows, end - propagator.time, plan.interval)
+    plan = replace(plan, duration=end)
+    watch = _watch(longer, plan)
+    if watch is not None and saved.watch is not None:
+        watch.load_state_dict(saved.watch)
     batch = Batch(
         longer,
-        replace(plan, duration=end),
+        plan,
         rows,
         saved.structures,
         saved.equilibrated,
@@ -133,6 +139,7 @@ def go_on(request: ResumeRequest) -> int:
         saved.lost_before,
         saved.done,
         saved.log_size,
+        watch,
     )
     now = format_time(summary.last_time)
     return carry_out(batch, f"{request.restart}: going on at {now} of {format_time(end)}")
@@ -161,6 +168,7 @@ def carry_out(batch: Batch, announcement: str) -> int:
             batch.losses,
             _engine(batch.plan.operator),
             batch.tally,
+            batch.watch,
         )
     if batch.propagator.adaptive is not None:
         say(batch.propagator.adaptive.sentence())
@@ -290,6 +298,13 @@ def _propagator(
     )
 
 
+def _watch(request: RunRequest, plan: Plan) -> DepthWatch | None:
+    """What looks at expected errors of jumps of one length by a calibrated operator, else None."""
+    if plan.operator.error_estimate is None or plan.leaps or request.adaptive() is not None:
+        return None
+    return DepthWatch(plan.operator, plan.stride, plan.interval)
+
+
 def _march(batch: Batch, announcement: str) -> None:
     """Write the frames, and the restart file where one is asked for."""
     request, plan, propagator = batch.request, batch.plan, batch.propagator
@@ -339,6 +354,7 @@ def _log(batch: Batch) -> EnergyLog:
         batch.log_size,
         batch.plan.leaps,
         batch.propagator.adaptive is not None,
+        batch.watch is not None,
     )
 
 
@@ -372,6 +388,9 @@ def _verdict(batch: Batch) -> int:
                 f"thermostat's {off.target:g} K: do not trust this trajectory, {plan.name} does "
                 f"not describe {row.atoms.get_chemical_formula()} well"
             )
+        course = None if batch.watch is None else batch.watch.course(molecule.rows)
+        if course is not None and (warning := course.warning()) is not None:
+            say_warning(f"{row.molecule.name}: {warning}")
     broken: Sequence[BrokenStateError] = [*batch.lost_before, *lost]
     if broken:
         codes.append(BROKEN)

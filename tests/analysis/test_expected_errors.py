@@ -46,3 +46,18 @@ def test_a_run_without_tolerance_has_no_such_plot(tmp_path):
     add_expected_errors(SimpleNamespace(trajectory=written(tmp_path / "a.extxyz")), section)
     assert not section.plots
     assert not section.facts
+
+
+def test_estimates_of_some_frames_are_joined(tmp_path):
+    few = np.where(np.arange(10) % 3 == 0, ERRORS, np.nan)
+    section = Section("thermodynamics")
+    run = written(tmp_path / "a.extxyz", expected_errors=few)
+    add_expected_errors(SimpleNamespace(trajectory=run), section)
+    (plot,) = section.plots
+    assert [panel.title for panel in plot.panels] == ["temperature", "expected error"]
+    (curve,) = plot.panels[1].curves
+    np.testing.assert_allclose(curve.y, 100 * few[[3, 6, 9]])
+    np.testing.assert_allclose(1000 * curve.x, TIMES[[3, 6, 9]])
+    assert not plot.panels[1].shaded
+    assert not section.facts
+    assert "forces" not in plot.caption

@@ -15,17 +15,24 @@ _LABEL = "time / ps"
 def add_expected_errors(pair: Pair, section: Section) -> None:
     """Add the course of the expected error in the trajectory's first run, where it has one.
 
-    Runs with a tolerance note it, see `ase_atom.propagation.Adaptive`.
+    Runs with a tolerance note that of every jump, see `ase_atom.propagation.Adaptive`, others that
+    of some.
     """
-    runs = [run for run in pair.trajectory if run.strides is not None and run.times is not None]
+    runs = [
+        run
+        for run in pair.trajectory
+        if run.times is not None and (run.strides is not None or run.expected_errors is not None)
+    ]
     if not runs:
         return
     run = runs[0]
-    by_forces = [np.mean(each.strides[np.isfinite(each.strides)] == 0) for each in runs]
-    section.facts.append(
-        ("frames moved by a calculator's forces", f"{100 * float(np.mean(by_forces)):.3g} %")
-    )
-    shaded = _stretches(run)
+    divided = [each.strides for each in runs if each.strides is not None]
+    if divided:
+        by_forces = [np.mean(strides[np.isfinite(strides)] == 0) for strides in divided]
+        section.facts.append(
+            ("frames moved by a calculator's forces", f"{100 * float(np.mean(by_forces)):.3g} %")
+        )
+    shaded = () if run.strides is None else _stretches(run)
     time = run.known_times / PS
     panels = []
     if run.velocities is not None:
@@ -37,13 +44,20 @@ def add_expected_errors(pair: Pair, section: Section) -> None:
         energies = run.energies - run.energies.mean()
         panels.append(_panel(time, energies, "potential energy / eV", shaded))
     if run.expected_errors is not None:
-        panels.append(_panel(time, 100 * run.expected_errors, "expected error / %", shaded))
+        shown = np.full(len(time), True)
+        if run.strides is None:  # of few frames, to be joined by lines
+            shown = np.isfinite(run.expected_errors)
+        errors = 100 * run.expected_errors[shown]
+        panels.append(_panel(time[shown], errors, "expected error / %", shaded))
     caption = (
         "The first run of the trajectory: temperature (of 3N - 3 degrees of freedom), potential "
-        "energy from its mean, and the expected error of the jump that each frame lies on. In "
-        "coloured stretches a calculator's forces moved the molecule, and the error is that of the "
-        "jump that was not made."
+        "energy from its mean, and the expected error of jumps where it was found out."
     )
+    if run.strides is not None:
+        caption += (
+            " In coloured stretches a calculator's forces moved the molecule, and the error is "
+            "that of the jump that was not made."
+        )
     section.plots.append(
         Plot("expected-error", section.name, "Expected error", caption, tuple(panels), columns=1)
     )
