@@ -30,6 +30,9 @@ from ase_atom.propagation import Guard, jump, reservations
 from ase_atom.state import PhaseState
 from ase_atom.units import FS, velocities_to_ase
 
+_ALWAYS = "energy", "free_energy", "forces"
+_OF_CHARGES = "charges", "dipole"
+
 
 class ATOMCalculator(Calculator):
     """ASE calculator with energy and forces from an operator's energy head.
@@ -40,6 +43,9 @@ class ATOMCalculator(Calculator):
     again, and refused if it is another one. Forces are the exact gradient of the energy.
 
     The energy does not depend on masses and velocities. Only `propagate` checks them.
+
+    Atomic charges (e) and the dipole about the centre of mass (e Å) are there if the operator has
+    learned atomic charges, as ``organic-wb97m`` has.
 
     Parameters
     ----------
@@ -67,7 +73,7 @@ class ATOMCalculator(Calculator):
     """
 
     # As ASE declares them.
-    implemented_properties: list[str] = ["energy", "free_energy", "forces"]  # noqa: RUF012
+    implemented_properties: list[str] = [*_ALWAYS, *_OF_CHARGES]  # noqa: RUF012
     default_parameters: dict[str, Any] = {"precision": "single", "threads": 1}  # noqa: RUF012
 
     @known_keywords()
@@ -87,6 +93,8 @@ class ATOMCalculator(Calculator):
             self._operator = load_operator(operator, engine="auto")
         elif operator is not None:
             check_operator(operator)
+        if self._operator is not None:
+            self._limit_properties(self._operator)
         self.set(precision=precision, threads=threads)
         if operator is not None:
             self.parameters["operator"] = _name_of(operator)
@@ -157,6 +165,9 @@ class ATOMCalculator(Calculator):
     ) -> None:
         """Compute ``energy`` and ``free_energy`` in eV and, if asked for, ``forces`` in eV/Å.
 
+        ``charges`` in e and the ``dipole`` in e Å, about the centre of mass, are computed if asked
+        for, where the operator has them.
+
         Earlier results are taken away first, so that whatever is there is of these atoms.
 
         Raises
@@ -165,6 +176,8 @@ class ATOMCalculator(Calculator):
             For a molecule, charge, spin or cell that the operator was not trained for.
         ConfigError
             Without atoms.
+        PropertyNotImplementedError
+            For charges or a dipole of an operator that has no atomic charges.
         StateError
             For positions at which energy or forces are not finite, as with two atoms at one place.
 
@@ -186,8 +199,9 @@ class ATOMCalculator(Calculator):
         bare.info = {key: self.atoms.info[key] for key in STATED if key in self.atoms.info}
         with own_torch(self.threads), torch.no_grad():
             state = PhaseState.from_atoms(bare)
-            head = self._energy_head(self._admit(bare, state))
-            results: dict[str, Any] = {}
+            operator = self._admit(bare, state)
+            results: dict[str, Any] = self._charges(operator, state, properties)
+            head = self._energy_head(operator)
             if "forces" in properties:
                 energy, forces = head.energy_and_forces(state)
                 results["forces"] = forces[0].numpy()
@@ -199,6 +213,25 @@ class ATOMCalculator(Calculator):
                 f"the energy or a force is not finite at these positions: {_closest(bare)}"
             )
         self.results = results
+
+    def _limit_properties(self, operator: OperatorLike) -> None:
+        """Name the properties that there are by an operator."""
+        has = operator.atomic_charges is not None
+        self.implemented_properties = [*_ALWAYS, *_OF_CHARGES] if has else [*_ALWAYS]
+
+    def _charges(
+        self, operator: OperatorLike, state: PhaseState, properties: Sequence[str]
+    ) -> dict[str, Any]:
+        """Return charges and dipole, if one of them is wanted."""
+        if not set(properties) & set(_OF_CHARGES):
+            return {}
+        known = operator.atomic_charges
+        if known is None:
+            raise PropertyNotImplementedError(
+                f"{_name_of(operator)} has no atomic charges, and so no dipole"
+            )
+        found = {"charges": known(state), "dipole": known.dipole(state)}
+        return {name: values[0].numpy() for name, values in found.items()}
 
     def propagate(self, atoms: Atoms, times: Iterable[float]) -> list[Atoms]:
         """Return the molecule at later times, all decoded from one forward pass.
@@ -256,6 +289,7 @@ class ATOMCalculator(Calculator):
                     return operator
         if operator is None:
             operator = self._operator = operator_for(bare, engine="auto")
+            self._limit_properties(operator)
             self.parameters["operator"] = _name_of(operator)
         elif operator.card is not None:
             check_atoms(bare, operator.card)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import typer
 
 if TYPE_CHECKING:
+    from ase_atom.operator.atomic_charges import ChargesCard
     from ase_atom.operator.leap import LeapCard
 
 
@@ -16,16 +17,21 @@ def operators(
 ) -> None:
     """List the operators in the package with the facts on their cards."""
     from ase_atom.operator import list_operators
-    from ase_atom.operator.checkpoint import find_operator, read_leap_card
+    from ase_atom.operator.checkpoint import find_operator, read_charges_card, read_leap_card
 
     cards = list_operators()
+    charges = {card.name: read_charges_card(find_operator(card.name)) for card in cards}
     leaps = {card.name: read_leap_card(find_operator(card.name)) for card in cards}
     if as_json:
         facts = []
         for card in cards:
             own = leaps[card.name]
             own_facts = None if own is None else own.model_dump(mode="json")
-            facts.append(card.model_dump(mode="json") | {"leaps": own_facts})
+            atomic = charges[card.name]
+            atomic_facts = None if atomic is None else atomic.model_dump(mode="json")
+            facts.append(
+                card.model_dump(mode="json") | {"leaps": own_facts, "atomic_charges": atomic_facts}
+            )
         typer.echo(json.dumps(facts, indent=2))
         return
     if not cards:
@@ -61,6 +67,7 @@ def operators(
             ("horizon", f"{card.horizon_fs:g} fs"),
             ("stride", f"{card.stride_fs:g} fs recommended"),
             ("leaps", _leaps_in_words(leaps[card.name])),
+            ("charges and dipole", _charges_in_words(charges[card.name])),
             ("reference", card.level_of_theory),
             ("trained by", card.training_command),
             ("data", f"sha256 {card.data_fingerprint}"),
@@ -69,6 +76,11 @@ def operators(
             if value:
                 table.add_row(name, value)
         console.print(table)
+
+
+def _charges_in_words(card: ChargesCard | None) -> str:
+    """Where atomic charges come from; nothing of none."""
+    return "" if card is None else f"of {card.reference}, learned from {card.compounds} compounds"
 
 
 def _leaps_in_words(card: LeapCard | None) -> str:

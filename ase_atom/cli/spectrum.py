@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -52,9 +53,9 @@ def spectrum(
     ),
     dipoles: str | None = typer.Option(
         None,
-        help="Infrared absorption, from the dipole of every frame by gfn2, gfn1, "
-        "pyscf:FUNCTIONAL/BASIS or an ASE calculator as MODULE:CLASS; or file, from those that "
-        "the trajectory holds (.npz).",
+        help="Infrared absorption, from the dipole of every frame by an operator's name or file, "
+        "gfn2, gfn1, pyscf:FUNCTIONAL/BASIS or an ASE calculator as MODULE:CLASS; or file, from "
+        "those that the trajectory holds (.npz).",
     ),
     modes: str | None = typer.Option(
         None,
@@ -199,16 +200,23 @@ def _of_modes(
 def _calculator_or_operator(name: str, loaded: Trajectory) -> Calculator:
     """Return an engine by name, as `make_calculator` has them, or an operator's potential."""
     from ase_atom.analysis.molecule.minima import HeadCalculator
-    from ase_atom.analysis.reference_engines import XTB, make_calculator
+    from ase_atom.analysis.reference_engines import make_calculator
     from ase_atom.analysis.rollout import typical_atoms
     from ase_atom.molecules.catalogue import operator_for
 
-    if name in XTB or (":" in name and not Path(name).is_file()):
+    if _names_calculator(name):
         return make_calculator(name, "--modes")
     operator = operator_for(typical_atoms(loaded), name)
     if not operator.has_energy:
         raise ConfigError(f"--modes {name}: the operator has no energies, and so no normal modes")
     return HeadCalculator(operator)
+
+
+def _names_calculator(name: str) -> bool:
+    """Whether a name is that of an engine or an ASE calculator, and not of an operator."""
+    from ase_atom.analysis.reference_engines import XTB
+
+    return name in XTB or (":" in name and not Path(name).is_file())
 
 
 def _of_dipoles(
@@ -226,22 +234,35 @@ def _of_dipoles(
     from rich.progress import Progress
 
     from ase_atom.analysis.infrared import infrared, kinetic_temperature
-    from ase_atom.analysis.measures.infrared import with_dipoles
+    from ase_atom.analysis.measures.infrared import with_dipoles, with_learned_dipoles
     from ase_atom.analysis.power import checked_window
     from ase_atom.analysis.reference_engines import make_calculator
+    from ase_atom.analysis.rollout import typical_atoms
     from ase_atom.files import replace_file
+    from ase_atom.molecules.catalogue import operator_for
 
     if dipoles != IN_FILE:
-        calculator = make_calculator(dipoles, "--dipoles")
+        calculator = operator = None
+        if _names_calculator(dipoles):
+            calculator = make_calculator(dipoles, "--dipoles")
+        else:
+            operator = operator_for(typical_atoms(loaded), dipoles)
+            if operator.atomic_charges is None:
+                raise ConfigError(
+                    f"--dipoles {dipoles}: the operator has no atomic charges, and so no dipoles; "
+                    "python -m training.charges teaches them"
+                )
         interval = loaded.interval or 0.0
         checked_window(loaded, [(len(run) - 1) * interval for run in loaded], span)
         say(f"dipoles of {loaded.frames} frames by {dipoles}")
         console = Console(stderr=True)
         with Progress(console=console, disable=is_quiet() or not console.is_terminal) as bar:
             task = bar.add_task("dipoles", total=loaded.frames)
-            loaded = with_dipoles(
-                loaded, calculator, f"--dipoles {dipoles}", lambda: bar.advance(task)
-            )
+            step = partial(bar.advance, task)
+            if calculator is not None:
+                loaded = with_dipoles(loaded, calculator, f"--dipoles {dipoles}", step)
+            elif operator is not None:
+                loaded = with_learned_dipoles(loaded, operator, step)
         arrays: dict[str, Any] = {
             name: np.concatenate([getattr(run, name) for run in loaded])
             for name in ("positions", "velocities", "times", "dipoles")

@@ -18,6 +18,7 @@ from ase_atom.errors import CheckpointError
 from ase_atom.errors.keywords import known_keywords
 from ase_atom.files import replace_file
 from ase_atom.io.guard import reading
+from ase_atom.operator.atomic_charges import AtomicCharges, ChargesCard
 from ase_atom.operator.base import Operator, checksum
 from ase_atom.operator.blueprint import blueprint
 from ase_atom.operator.card import OperatorCard
@@ -31,8 +32,8 @@ from ase_atom.operator.torch_settings import own_torch
 FORMAT = "ase-atom-operator/1"
 LEAPS_ALONE = "ase-atom-leaps/1"
 SUFFIX = ".safetensors"
-_LEAPS = "leaps."
-"""What names of a leap decoder's facts and tensors begin with."""
+_LEAPS, _CHARGES = "leaps.", "atomic_charges."
+"""What names of the facts and tensors begin with that are a leap decoder's, and atomic charges'."""
 
 Value = TypeVar("Value")
 
@@ -67,10 +68,12 @@ def save_operator(operator: Operator, path: str | Path) -> Path:
         "config": operator.config.model_dump_json(),
         "card": operator.card.model_dump_json(),
     }
-    if isinstance(operator.leaps, LeapDecoder):
-        own, weights = operator.leaps.saved()
-        facts |= {_LEAPS + key: text for key, text in own.items()}
-        tensors |= {_LEAPS + key: value for key, value in weights.items()}
+    leaps = operator.leaps if isinstance(operator.leaps, LeapDecoder) else None
+    for prefix, part in ((_LEAPS, leaps), (_CHARGES, operator.atomic_charges)):
+        if part is not None:
+            own, weights = part.saved()
+            facts |= {prefix + key: text for key, text in own.items()}
+            tensors |= {prefix + key: value for key, value in weights.items()}
     facts["checksum"] = checksum(tensors, facts)
     # Written here and not by safetensors, whose files only their owner may read.
     replace_file(path, lambda scratch: scratch.write_bytes(save(tensors, metadata=facts)))
@@ -173,6 +176,7 @@ def load_operator(
             config = parse_config(facts["config"])
             card = OperatorCard.model_validate_json(facts["card"])
             leaps = LeapDecoder.load(_take(facts, _LEAPS), _take(tensors, _LEAPS))
+            charges = _take(facts, _CHARGES), _take(tensors, _CHARGES)
         except ValidationError as error:
             first = error.errors()[0]
             where = [str(part) for part in first["loc"] if "[" not in str(part)]
@@ -184,6 +188,8 @@ def load_operator(
         operator.card = card
         operator.load_state_dict(tensors)
         operator.leaps = None if leaps is None else leaps.to(device)
+        atomic = AtomicCharges.load(operator, *charges)
+        operator.atomic_charges = None if atomic is None else atomic.to(device)
     return evaluated_by(operator.eval().requires_grad_(False), engine, device)
 
 
@@ -264,6 +270,20 @@ def read_leap_card(path: str | Path) -> LeapCard | None:
     with _reading(path):
         text = _header(path).get(f"{_LEAPS}card")
         return None if text is None else LeapCard.model_validate_json(text)
+
+
+def read_charges_card(path: str | Path) -> ChargesCard | None:
+    """The card of the atomic charges in a checkpoint; None if it has none.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is no readable operator.
+    """
+    path = Path(path)
+    with _reading(path):
+        text = _header(path).get(f"{_CHARGES}card")
+        return None if text is None else ChargesCard.model_validate_json(text)
 
 
 def _header(path: Path) -> dict[str, str]:

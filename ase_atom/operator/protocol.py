@@ -16,6 +16,7 @@ from ase_atom.operator.trust import estimate_error
 from ase_atom.state import PhaseState
 
 if TYPE_CHECKING:
+    from ase_atom.operator.atomic_charges import AtomicCharges
     from ase_atom.operator.card import OperatorCard
     from ase_atom.operator.leap.card import LeapCard
 
@@ -116,6 +117,11 @@ class OperatorLike(Protocol):
         """Draws states at later times, or None."""
         ...
 
+    @property
+    def atomic_charges(self) -> AtomicCharges | None:
+        """Charges of atoms and dipoles, or None."""
+        ...
+
     def __call__(self, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
         """Return positions in Å and velocities in Å/fs, ``[B, T, N, 3]``, at ``times`` in fs."""
         ...
@@ -152,7 +158,7 @@ class OperatorBase:
         ``python``.
     error_estimate
         By the calibration on the card, see `ase_atom.operator.trust`; None without one.
-    leaps
+    leaps, atomic_charges
         None.
     """
 
@@ -163,6 +169,7 @@ class OperatorBase:
     predicts_velocities: bool = True
     moves_centre_exactly: bool = False
     leaps: Leap | None = None
+    atomic_charges: AtomicCharges | None = None
 
     def __init_subclass__(cls, **settings: object) -> None:
         super().__init_subclass__(**settings)

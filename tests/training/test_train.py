@@ -204,6 +204,13 @@ def test_a_run_can_start_from_a_trained_operator(config: Path, tmp_path: Path) -
     )
     marks = [set(load_operator(path).card.training_frames) for path in (parent, others)]
     assert marks[0] < marks[1]
+    # Of the same level of theory it is for its parent's molecules too.
+    write_bursts(tmp_path / "hydrogen.h5", hydrogen_bursts(6))
+    wider = train(load_config(config, [*given, "data.paths=[hydrogen.h5]"]), tmp_path / "wider")
+    card, before = load_operator(wider).card, load_operator(parent).card
+    assert card.smiles == ["O", "[H][H]"]
+    assert (card.elements, card.masses) == ([1, 8], before.masses)
+    assert card.temperature_range_K[1] == before.temperature_range_K[1] > 300.0
     with pytest.raises(ConfigError, match=r"operator\.width: 16 → 32"):
         train(load_config(config, [*given, "operator.width=32"]), tmp_path / "other")
 

@@ -27,17 +27,27 @@ def make_card(config: TrainingConfig, reference: Reference, command: str) -> Ope
         for number, mass in zip(burst.numbers, burst.masses, strict=True)
     }
     known = [one for burst in bursts for one in _fingerprints(burst)]
+    smiles = {Chem.CanonSmiles(burst.smiles) for burst in bursts}
+    charges = {burst.charge for burst in bursts}
+    low, high = temperature_range(bursts)
     if config.start_from:  # its weights have learned from what made it, too
-        known = [*read_card(find_operator(config.start_from)).training_frames, *known]
+        parent = read_card(find_operator(config.start_from))
+        known = [*parent.training_frames, *known]
+        if not config.refit_energies:  # and of the same level of theory
+            smiles |= set(parent.smiles)
+            charges |= set(parent.charges)
+            masses = parent.masses | masses
+            cold, hot = parent.temperature_range_K
+            low, high = min(low, cold), max(high, hot)
     theories = sorted({str(burst.attrs.get("theory", "unknown")) for burst in bursts})
     return OperatorCard(
         name=config.name,
-        smiles=sorted({Chem.CanonSmiles(burst.smiles) for burst in bursts}),
+        smiles=sorted(smiles),
         largest_molecule=config.largest_molecule,
         elements=sorted(masses),
         masses=dict(sorted(masses.items())),
-        charges=sorted({burst.charge for burst in bursts}),
-        temperature_range_K=temperature_range(bursts),
+        charges=sorted(charges),
+        temperature_range_K=(low, high),
         horizon_fs=config.operator.horizon,
         stride_fs=config.stride,
         level_of_theory="; ".join(theories),

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
+import torch
 from ase.calculators.calculator import Calculator
 from scipy.ndimage import gaussian_filter1d
 
@@ -24,6 +25,11 @@ from ase_atom.analysis.measures.spectra import (
 )
 from ase_atom.analysis.plots import Curve, Mark, Panel, Plot, Section
 from ase_atom.errors import ConfigError, DataError
+from ase_atom.operator import OperatorLike
+from ase_atom.state import PhaseState
+
+_AT_ONCE = 64
+"""Frames of which an operator computes the dipoles together."""
 
 _HIGHEST = {True: 4000.0, False: 2600.0}  # cm⁻¹, with and without hydrogen
 
@@ -75,6 +81,45 @@ def with_dipoles(
                     f"({text.splitlines()[0]})"
                 ) from error
             done()
+        runs.append(replace(run, dipoles=dipoles))
+    return replace(trajectory, segments=tuple(runs))
+
+
+def with_learned_dipoles(
+    trajectory: Trajectory,
+    operator: OperatorLike,
+    done: Callable[[float], object] = lambda frames: None,
+) -> Trajectory:
+    """Return a trajectory with the dipole of every frame by an operator's atomic charges, in e Å.
+
+    Parameters
+    ----------
+    trajectory
+        One molecule, that the operator is for.
+    operator
+        With atomic charges.
+    done
+        Called with the number of frames that were added.
+
+    Raises
+    ------
+    ConfigError
+        If the operator has no atomic charges.
+    """
+    charges = operator.atomic_charges
+    if charges is None:
+        raise ConfigError("an infrared spectrum needs dipoles, and the operator has none")
+    atoms = trajectory.atoms()
+    runs = []
+    for run in trajectory:
+        dipoles = np.empty((len(run), 3))
+        for first in range(0, len(run), _AT_ONCE):
+            positions = torch.from_numpy(np.asarray(run.positions[first : first + _AT_ONCE]))
+            states = PhaseState.from_atoms([atoms] * len(positions)).replace(
+                positions=positions.double()
+            )
+            dipoles[first : first + len(positions)] = charges.dipole(states).numpy()
+            done(len(positions))
         runs.append(replace(run, dipoles=dipoles))
     return replace(trajectory, segments=tuple(runs))
 

@@ -71,6 +71,7 @@ class OnnxEngine(OperatorBase):
         self.horizon, self.card = operator.horizon, operator.card
         self.has_energy = operator.has_energy
         self.predicts_velocities = operator.predicts_velocities
+        self.atomic_charges = operator.atomic_charges
         leaps = operator.leaps
         self.leaps = OnnxLeaps(leaps) if isinstance(leaps, LeapDecoder) else leaps
         self.reason: str | None = None
