@@ -14,7 +14,7 @@ from typing import Any
 import typer
 from typer import TyperException
 
-from ase_atom.errors import AtomError, EngineWarning, TrajectoryWarning
+from ase_atom.errors import AtomError, ConfigError, EngineWarning, TrajectoryWarning
 
 BAD_INPUT = 2
 INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
@@ -63,9 +63,10 @@ def run_command(
     """
     known = {**(codes or {}), AtomError: BAD_INPUT, TyperException: BAD_INPUT, OSError: BAD_INPUT}
     kinds: tuple[type[Exception], ...] = tuple(known)
+    words = sys.argv[1:] if arguments is None else list(arguments)
     result: object = None
     try:
-        words = None if arguments is None else list(arguments)
+        _check_no_empty(words)
         with warnings.catch_warnings():
             for kind in _OWN:
                 warnings.simplefilter("always", kind)
@@ -80,7 +81,8 @@ def run_command(
             raise
         return _pipe_closed(name)
     except kinds as error:
-        message = reword(_message(error, program, can_go_on=stopped is not None))
+        at = _command(app, program, words)
+        message = reword(_message(error, at, can_go_on=stopped is not None))
         print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
         return next(code for kind, code in known.items() if isinstance(error, kind))
     except (KeyboardInterrupt, typer.Abort):
@@ -91,6 +93,32 @@ def run_command(
     if result == INTERRUPTED and stopped is not None:
         print(f"\nstopped; {stopped}", file=sys.stderr)
     return result if isinstance(result, int) else 0
+
+
+def _command(app: Callable[..., Any], program: str, words: Sequence[str]) -> str:
+    """Return what the user types for the help: of several commands, that which the words name."""
+    several = getattr(app, "registered_commands", ())
+    names = {each.name or each.callback.__name__ for each in several}
+    return f"{program} {words[0]}" if len(names) > 1 and words and words[0] in names else program
+
+
+def _check_no_empty(words: Sequence[str]) -> None:
+    """Refuse empty words; as a path, one would mean the working folder.
+
+    Raises
+    ------
+    ConfigError
+        Naming what stands before it.
+    """
+    for before, word in zip(["the command", *words], words, strict=False):
+        option, equals, value = word.partition("=")
+        if not word.strip():
+            place = f"the word after {before}"
+        elif option.startswith("--") and equals and not value.strip():
+            place = f"the value of {option}"
+        else:
+            continue
+        raise ConfigError(f"{place} is empty; is it a shell variable that is not set?")
 
 
 def _pipe_closed(name: str) -> int:
@@ -116,7 +144,7 @@ def _show(
 
 def _message(error: Exception, program: str, can_go_on: bool) -> str:
     if isinstance(error, TyperException):
-        return f"{error.format_message()} (see {'' if ' ' in program else f'{program} '}--help)"
+        return f"{error.format_message()} (see {program} --help)"
     if not isinstance(error, OSError):
         return str(error)
     where = f"{error.filename}: " if error.filename else ""

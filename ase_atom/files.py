@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 from collections.abc import Callable, Iterator
@@ -25,16 +26,30 @@ def is_same_file(first: str | Path, second: str | Path) -> bool:
 def replacing(path: Path) -> Iterator[Path]:
     """Yield a name to write to, which replaces the file once it is complete and on the disk.
 
-    Its folder is made. What a killed process leaves behind is called ``.NAME.PID.tmp``.
+    Its folder is made. What a killed process leaves behind is called ``.NAME.PID.tmp``. Of a
+    symbolic link, the file that it leads to is replaced.
+
+    Raises
+    ------
+    OSError
+        If it is a folder or a device, or cannot be written, as on a full disk. It names the file,
+        which the operating system does not.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    place = Path(os.path.realpath(path))
+    if place.exists() and not place.is_file():
+        raise OSError(errno.EINVAL, "not a regular file", str(path))
+    place.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = place.with_name(f".{place.name}.{os.getpid()}.tmp")
     try:
         yield unfinished
         with open(unfinished, "rb+") as file:
             os.fsync(file.fileno())
-        os.replace(unfinished, path)
-        _sync_folder(path.parent)
+        os.replace(unfinished, place)
+        _sync_folder(place.parent)
+    except OSError as error:
+        if error.filename in (None, str(unfinished), unfinished):
+            error.filename, error.filename2 = str(path), None
+        raise
     finally:
         unfinished.unlink(missing_ok=True)
 

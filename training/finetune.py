@@ -126,7 +126,7 @@ def read_data(
         if held_out is not None and all(burst.attrs.get("part") in PARTS for burst in bursts):
             raise ConfigError(
                 f"{data} was divided when it was made, and --held-out {held_out:g} would change "
-                "nothing: give it to training.import_trajectory"
+                "nothing: give it to ase-atom import"
             )
         if len(bursts) > 1:
             return bursts, False
@@ -277,7 +277,9 @@ def run(
         raise ConfigError(f"--rate takes a factor above 0, not {rate:g}")
     parent = load_operator(checkpoint)
     data = find_data(data)
-    name = name or (output.stem if output else data.stem + ("-scratch" if from_scratch else ""))
+    name = name or (
+        output.stem if output else data.absolute().stem + ("-scratch" if from_scratch else "")
+    )
     output = output or Path(f"{name}{SUFFIX}")
     if output.suffix != SUFFIX:
         raise ConfigError(f"an operator's file ends in {SUFFIX}: {output} does not")

@@ -68,7 +68,7 @@ def import_all(
     if held_out is not None and len(files) >= FEW:
         raise ConfigError(
             f"--held-out {held_out:g} divides up to {FEW - 1} trajectories in time; of "
-            f"{len(files)}, whole ones are held out in training: give it to training.finetune"
+            f"{len(files)}, whole ones are held out in training: give it to ase-atom finetune"
         )
     bursts = [
         import_trajectory(
@@ -130,7 +130,7 @@ def run(
     ] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output.")] = False,
 ) -> None:
-    """Check trajectories and write them as data for training.finetune."""
+    """Check trajectories and write them as data for ase-atom finetune."""
     if output.suffix != ".h5":
         raise ConfigError(f"reference data are files that end in .h5: {output} does not")
     if output.exists() and not overwrite:

@@ -64,7 +64,7 @@ def run_library(request: RunRequest, scheduler: str | None, workers: int | None)
     """
     (source,) = request.structures
     ending = request.output.suffix or ".dcd"
-    folder = request.output.with_suffix("").absolute()
+    folder = _folder(request.output).absolute()
     format_of(f"molecule{ending}", write=True)
     members = read_members(source, folder, ending)
     _check_options(request)
@@ -87,7 +87,7 @@ def run_library(request: RunRequest, scheduler: str | None, workers: int | None)
         stopped = None
         if pool is not None:
             quiet = request.quiet or request.as_json
-            title = f"{len(members)} molecules of {source} in {request.output.with_suffix('')}"
+            title = f"{len(members)} molecules of {source} in {_folder(request.output)}"
             with Progress(title, "molecules", quiet) as progress:
                 run = _Run(len(members), missing, request, pool, progress)
                 stopped = run.go()
@@ -300,6 +300,11 @@ def _rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 2)
 
 
+def _folder(output: Path) -> Path:
+    """Folder of the molecules: the output without the ending, which is that of the files in it."""
+    return output.with_suffix("") if output.name else output
+
+
 def _write_table(path: Path, rows: Sequence[dict[str, Any]]) -> None:
     text = io.StringIO()
     writer = csv.DictWriter(text, COLUMNS, lineterminator="\n")
@@ -321,7 +326,7 @@ def _conclude(
         console.print(f"{len(failed) - LISTED} more in {folder / FAILURES}", markup=False)
     if request.quiet:
         return
-    short = request.output.with_suffix("")
+    short = _folder(request.output)
     lines = [("molecules", f"{len(rows)}, {len(rows) - len(failed)} done, {len(failed)} failed")]
     lines.append(("table", str(short / SUMMARY)))
     if failed:

@@ -20,7 +20,7 @@ from ase_atom.cli.batch import Batch
 from ase_atom.errors import TrajectoryError
 from ase_atom.files import replace_text
 from ase_atom.io.guard import check_file
-from ase_atom.io.output import lock_output
+from ase_atom.io.output import check_no_special, lock_output
 from ase_atom.propagation import Ensemble, Frames
 from ase_atom.propagation.leaps import LastLeap
 
@@ -186,7 +186,14 @@ class EnergyLog:
 
 
 def record_file(log: Path) -> Path:
-    """Return where the record lies: beside the log, as JSON."""
+    """Return where the record lies: beside the log, as JSON.
+
+    Raises
+    ------
+    TrajectoryError
+        If the log is a folder or a device, which may have no name.
+    """
+    check_no_special(log)
     return log.with_suffix(".json")
 
 

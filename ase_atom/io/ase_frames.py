@@ -13,7 +13,7 @@ from ase.calculators.calculator import PropertyNotImplementedError
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.data import atomic_masses
 
-from ase_atom.io.frames import FrameBlock
+from ase_atom.io.frames import FrameBlock, stated
 from ase_atom.molecules.atoms import stated_charge
 from ase_atom.units import parse_time, velocities_from_ase, velocities_to_ase
 
@@ -152,7 +152,7 @@ def to_block(frames: Sequence[Atoms], atom_count: int) -> FrameBlock:
     none = np.full((atom_count, 3), np.nan)
     velocities = cells = pbc = None
     if any(atoms.has("momenta") for atoms in frames):
-        moving = [a.get_velocities() if a.has("momenta") else none for a in frames]
+        moving = [stated(a.get_velocities()) if a.has("momenta") else none for a in frames]
         velocities = velocities_from_ase(np.array(moving))
     if any(atoms.pbc.any() for atoms in frames):
         cells = np.array([atoms.cell.array for atoms in frames])

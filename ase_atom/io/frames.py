@@ -12,6 +12,14 @@ from ase_atom.io.cells import is_placeholder
 from ase_atom.superposition import superposing_rotations
 
 
+def stated(velocities: np.ndarray) -> np.ndarray:
+    """Return velocities of frames that hold some, with infinity for what is not a number.
+
+    Not a number marks frames that hold none, see `FrameBlock.divided`.
+    """
+    return np.where(np.isnan(velocities), np.inf, velocities)
+
+
 @dataclass(frozen=True)
 class FrameBlock:
     """Consecutive frames of one molecule or system, all of which hold the same kinds of numbers.

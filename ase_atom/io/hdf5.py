@@ -16,7 +16,7 @@ import numpy as np
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.base import TrajectoryWriter
 from ase_atom.io.cells import cells_from, lengths_and_angles
-from ase_atom.io.frames import FrameBlock
+from ase_atom.io.frames import FrameBlock, stated
 from ase_atom.io.guard import reading
 from ase_atom.io.hdf5_topology import read_numbers, topology_text
 from ase_atom.io.plain_hdf5 import attribute, dataset, open_plain, whole_rows, write_text
@@ -117,7 +117,7 @@ class HDF5Reader(TrajectoryReader):
             cells = cells_from(found["cell_lengths"], found["cell_angles"])
         return FrameBlock(
             found["coordinates"],
-            found.get("velocities"),
+            stated(found["velocities"]) if "velocities" in found else None,
             found.get("time"),
             cells,
             found.get("potentialEnergy"),

@@ -18,7 +18,7 @@ from scipy.io import netcdf_file
 from ase_atom.errors import TrajectoryError
 from ase_atom.io.appending import AppendingWriter, parts_of
 from ase_atom.io.cells import cells_from, lengths_and_angles
-from ase_atom.io.frames import FrameBlock
+from ase_atom.io.frames import FrameBlock, stated
 from ase_atom.io.reader import TrajectoryReader, meant
 from ase_atom.io.stated_units import unit_factor
 from ase_atom.units import PS, fs_to_ps
@@ -199,7 +199,7 @@ class NetCDFReader(TrajectoryReader):
             cells = cells_from(part("cell_lengths"), part("cell_angles"), first)
         return FrameBlock(
             part("coordinates"),
-            part("velocities") if "velocities" in names else None,
+            stated(part("velocities")) if "velocities" in names else None,
             times,
             cells,
             forces=part("forces") if "forces" in names else None,

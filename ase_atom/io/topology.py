@@ -15,6 +15,7 @@ from scipy.spatial import KDTree
 
 from ase_atom.errors import TrajectoryError
 from ase_atom.errors.keywords import known_keywords
+from ase_atom.files import replacing
 from ase_atom.io.guard import check_file, reading
 from ase_atom.io.labels import HEAVY_HYDROGEN
 from ase_atom.io.structure import read_structure
@@ -102,7 +103,7 @@ def write_pdb(path: Path, atoms: Atoms) -> None:
         raise TrajectoryError(
             f"cannot write {path}: a PDB file cannot hold a position of {furthest:g} Å"
         )
-    with path.open("w") as file:
+    with replacing(path) as scratch, scratch.open("w") as file:
         PDBFile.writeFile(openmm_topology(atoms), atoms.positions * unit.angstrom, file)
 
 

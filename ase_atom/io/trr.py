@@ -15,7 +15,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from ase_atom.io.appending import AppendingWriter, parts_of
-from ase_atom.io.frames import FrameBlock
+from ase_atom.io.frames import FrameBlock, stated
 from ase_atom.io.reader import TrajectoryReader, meant
 from ase_atom.units import KJ_MOL, NM, PS, angstrom_to_nm, fs_to_ps, nm_to_angstrom, ps_to_fs
 
@@ -133,7 +133,7 @@ class TRRReader(TrajectoryReader):
         data = np.fromfile(self._file, kind, min(count, index + frames - first))
         velocities = cells = None
         if "v" in parts_of(kind):
-            velocities = nm_to_angstrom(data["v"].astype(np.float64)) / PS
+            velocities = stated(nm_to_angstrom(data["v"].astype(np.float64)) / PS)
         if "box" in parts_of(kind) and data["box"].any():
             cells = nm_to_angstrom(data["box"].astype(np.float64))
         return FrameBlock(

@@ -5,11 +5,14 @@ from __future__ import annotations
 import struct
 
 import ase.io
+import h5py
 import numpy as np
 import pytest
 from io_files import make_frames, read_back, write
+from scipy.io import netcdf_file
 
-from ase_atom.errors import FileFormatError, TrajectoryError
+from ase_atom.analysis.inputs.sources import load_trajectory
+from ase_atom.errors import DataError, FileFormatError, TrajectoryError
 from ase_atom.io import (
     TrajectoryWarning,
     convert_trajectory,
@@ -134,3 +137,40 @@ def test_frames_that_are_not_finite_are_not_converted(tmp_path, ethanol, align, 
     assert target.exists() is bool(bad)
     if bad:
         assert len(read_back(target)) == bad
+
+
+@pytest.mark.parametrize("ending", ["extxyz", "traj", "nc", "h5", "trr"])
+@pytest.mark.parametrize("bad", [0, 3])
+def test_velocities_that_are_not_numbers_are_not_taken_for_missing_ones(
+    tmp_path, ethanol, ending, bad
+):
+    path = tmp_path / f"t.{ending}"
+    write(path, ethanol, 25)
+    _spoil(path, bad)
+    with pytest.raises(
+        DataError, match=rf"velocities of frame {bad} of .*t\.{ending} are not finite"
+    ):
+        load_trajectory(path)
+    with pytest.raises(TrajectoryError, match="not finite"):
+        convert_trajectory(path, tmp_path / "out.extxyz")
+    assert (tmp_path / "out.extxyz").exists() is bool(bad)
+
+
+def _spoil(path, bad):
+    """Make the velocities of a frame not a number, in the file itself."""
+    if path.suffix in (".extxyz", ".traj"):
+        frames = ase.io.read(path, ":")
+        frames[bad].set_momenta(np.full((9, 3), np.nan))
+        ase.io.write(path, frames)
+    elif path.suffix == ".h5":
+        with h5py.File(path, "r+") as file:
+            file["velocities"][bad] = np.nan
+    elif path.suffix == ".nc":
+        with netcdf_file(path, "a", mmap=False) as file:
+            file.variables["velocities"].data[bad] = np.nan
+    else:
+        size = path.stat().st_size // 25
+        data = bytearray(path.read_bytes())
+        end = (bad + 1) * size
+        data[end - 9 * 3 * 4 : end] = struct.pack(">27f", *[np.nan] * 27)
+        path.write_bytes(data)

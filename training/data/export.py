@@ -26,8 +26,10 @@ def find_data(data: Path) -> Path:
     DataError
         If there is nothing.
     """
+    if data.exists():
+        return data
     inside = data_folder() / data
-    candidates = (data, inside, inside.with_name(f"{inside.name}.h5"))
+    candidates = (inside, inside.with_name(f"{inside.name}.h5"))
     for path in (*candidates, inside.with_name(f"{inside.name}.bursts")):
         if path.exists():
             return path

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.interpolate import BPoly, CubicHermiteSpline
 
-from ase_atom.errors import DataError
+from ase_atom.errors import ConfigError, DataError
 from ase_atom.units import AMU_A2_FS2_IN_EV
 from training.data.burst import Burst
 from training.importing.checking import (
@@ -62,7 +62,11 @@ def import_trajectory(
     ------
     DataError
         If the trajectory cannot be what it is said to be, or a thermostat moved it.
+    ConfigError
+        If the level of theory is empty.
     """
+    if theory is not None and not theory.strip():
+        raise ConfigError("the level of theory is empty: name it, or leave it out")
     frames = read_frames(path, format)
     interval = _interval(frames, interval)
     smiles = check_geometry(frames)

@@ -17,6 +17,7 @@ from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
 from ase_atom.analysis.plots import Curve, Mark, Panel, Plot
+from ase_atom.files import replace_file, replacing
 
 # Okabe and Ito's colours, which the colour-blind can tell apart.
 COLOURS = {
@@ -174,7 +175,9 @@ def write_png(plot: Plot, path: Path) -> str:
     with rc_context(_STYLE):
         figure = draw(plot)
         FigureCanvasAgg(figure)
-        figure.savefig(path, dpi=_DOTS_PER_INCH)
+        replace_file(
+            path, lambda scratch: figure.savefig(scratch, dpi=_DOTS_PER_INCH, format="png")
+        )
         figure.set_layout_engine("none")  # laid out once is enough
         buffer = io.StringIO()
         FigureCanvasSVG(figure).print_svg(buffer, metadata={"Date": None})
@@ -183,7 +186,7 @@ def write_png(plot: Plot, path: Path) -> str:
 
 def write_csv(plot: Plot, path: Path) -> None:
     """Write every point of a plot, with the ends of its 95 % band where it has one."""
-    with path.open("w", newline="") as file:
+    with replacing(path) as scratch, scratch.open("w", newline="") as file:
         writer = csv.writer(file)
         writer.writerow(["panel", "curve", "x", "y", "low", "high"])
         for panel, curve, *values in plot.rows():

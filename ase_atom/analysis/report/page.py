@@ -22,6 +22,7 @@ from ase_atom.analysis.outcome import Outcome
 from ase_atom.analysis.report import figures, words
 from ase_atom.analysis.report.scene import make_scene
 from ase_atom.errors import ConfigError
+from ase_atom.files import replace_text, replacing
 from ase_atom.molecules.topology import formula
 from ase_atom.units import format_time
 
@@ -85,11 +86,10 @@ def write_report(
         images[plot.name] = figures.write_png(plot, plots / f"{plot.name}.png")
         figures.write_csv(plot, plots / f"{plot.name}.csv")
     _write_lines(comparison, folder / "lines.csv")
-    (folder / "comparison.json").write_text(
-        json.dumps(_plain(comparison, command), indent=1, ensure_ascii=False), encoding="utf-8"
-    )
+    plain = _plain(comparison, command)
+    replace_text(folder / "comparison.json", json.dumps(plain, indent=1, ensure_ascii=False))
     page = folder / PAGE
-    page.write_text(_render(comparison, command, images), encoding="utf-8")
+    replace_text(page, _render(comparison, command, images))
     return page
 
 
@@ -199,7 +199,7 @@ def notes(comparison: Outcome) -> list[str]:
 
 
 def _write_lines(comparison: Outcome, path: Path) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with replacing(path) as scratch, scratch.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file)
         writer.writerow(_COLUMNS)
         for line in comparison.lines:
