@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 import pickle
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
 import torch
+from ase import Atoms
 from ase.build import molecule
 from leaping import leaping_ethanol, untrained_leaps
 
@@ -15,8 +17,8 @@ from ase_atom import PhaseState, load_operator
 from ase_atom.errors import CheckpointError, ConfigError, CoverageError, EngineWarning
 from ase_atom.operator import save_operator
 from ase_atom.operator.leap import rigid
+from ase_atom.operator.leap.engines import NumbaLeaps, OnnxLeaps
 from ase_atom.operator.leap.flow import centred, levels, sampled
-from ase_atom.operator.leap.graph import OnnxLeaps
 from ase_atom.operator.leap.network import conditions_of
 from ase_atom.propagation import torch_noise
 from ase_atom.units import thermal_speed
@@ -80,33 +82,84 @@ def test_padding_changes_nothing(leaps):
     assert torch.isfinite(alone.positions).all()
 
 
-def test_onnx_runtime_draws_what_torch_draws(leaps):
-    fast = OnnxLeaps(leaps)
-    assert fast.fingerprint == leaps.fingerprint
+each_engine = pytest.mark.parametrize(
+    "engine",
+    [
+        OnnxLeaps,
+        pytest.param(
+            NumbaLeaps,
+            marks=pytest.mark.skipif(find_spec("numba") is None, reason="Numba is an extra"),
+        ),
+    ],
+    ids=lambda engine: engine.title,
+)
+
+
+@each_engine
+def test_engines_draw_what_torch_draws(leaps, engine):
     mixed = PhaseState.from_atoms([molecule("CH3CH2OH"), molecule("C3H8"), molecule("H2O")])
-    for state in (ethanol(), mixed, ethanol(3)):
-        ours, theirs = (each(state, 4000.0, 300.0, torch_noise(7)) for each in (fast, leaps))
-        assert torch.allclose(ours.positions, theirs.positions, atol=1e-4)
-        assert torch.equal(ours.velocities, theirs.velocities)
+    single = PhaseState.from_atoms([Atoms("O"), Atoms("OH", [[0, 0, 0], [0, 0, 0.97]])])
+    for decoder in (leaps, untrained_leaps(spread=0.3, scale=0.5)):
+        fast = engine(decoder)
+        assert fast.fingerprint == decoder.fingerprint
+        for state in (ethanol(), mixed, single, ethanol(3)):
+            ours, theirs = (each(state, 4000.0, 300.0, torch_noise(7)) for each in (fast, decoder))
+            assert torch.allclose(ours.positions, theirs.positions, atol=1e-5)
+            assert torch.equal(ours.velocities, theirs.velocities)
+        assert fast._trusted
     again = pickle.loads(pickle.dumps(fast))(mixed, 4000.0, 300.0, torch_noise(7))
     assert torch.equal(again.positions, fast(mixed, 4000.0, 300.0, torch_noise(7)).positions)
 
 
-def test_torch_draws_where_the_runtime_does_not_give_its_numbers(leaps, monkeypatch):
+@each_engine
+def test_engines_draw_from_the_shipped_leaps_what_torch_draws(engine):
+    decoder = load_operator("ethanol-gfn2").leaps
+    fast, state = engine(decoder), ethanol(4)
+    for lag, temperature in ((500.0, 300.0), (4000.0, 400.0), (16000.0, 500.0)):
+        ours, theirs = (
+            each.shapes(state, lag, temperature, torch_noise(3)) for each in (fast, decoder)
+        )
+        assert torch.allclose(ours, theirs, atol=1e-5)
+    assert fast._trusted
+
+
+@pytest.mark.skipif(find_spec("numba") is None, reason="Numba is an extra")
+def test_numba_draws_for_a_molecule_the_same_alone_and_in_any_batch(leaps):
+    molecules = [PhaseState.from_atoms(molecule(name)) for name in ("CH3CH2OH", "C3H8", "H2O")]
+    together = PhaseState.cat(molecules)
+    species = leaps.species(together)
+    mask = (species > 0).float().unsqueeze(-1)
+    start = centred(together.positions.float(), mask)
+    noise = start + 0.1 * torch.randn(start.shape, generator=torch.Generator().manual_seed(1))
+    conditions = conditions_of(torch.full((3,), 4000.0), torch.full((3,), 300.0))
+    fast = NumbaLeaps(leaps)
+    found = fast.sample(species, start, conditions, noise, mask, 3)
+    for row, each in enumerate(molecules):
+        n, one = each.numbers.shape[1], slice(row, row + 1)
+        given = species[one, :n], start[one, :n], conditions[one], noise[one, :n], mask[one, :n]
+        assert torch.equal(fast.sample(*given, 3)[0], found[row, :n])
+        assert not found[row, n:].any()
+
+
+@each_engine
+def test_torch_draws_where_the_runtime_does_not_give_its_numbers(leaps, engine, monkeypatch):
     expected = leaps(ethanol(), 4000.0, 300.0, torch_noise(7)).positions
     for spoilt, reason in (
         (lambda *given: given[3] + 1.0, "its first guess differs by 1"),
         (lambda *given: 1 / 0, "ZeroDivisionError"),
     ):
-        fast = OnnxLeaps(leaps)
-        monkeypatch.setattr(fast, "_guess", spoilt)
-        with pytest.warns(EngineWarning, match=f"torch evaluates the leaps instead.*{reason}"):
+        fast = engine(leaps)
+        monkeypatch.setattr(fast, "_sample", spoilt)
+        said = f"torch evaluates the leaps instead of {engine.title}.*{reason}"
+        with pytest.warns(EngineWarning, match=said):
             found = fast(ethanol(), 4000.0, 300.0, torch_noise(7))
         assert torch.equal(found.positions, expected)
 
 
-def test_an_engine_takes_the_leaps_along():
-    assert isinstance(load_operator("ethanol-gfn2", engine="onnx").leaps, OnnxLeaps)
+@each_engine
+def test_an_engine_takes_the_leaps_along(engine):
+    kind = {OnnxLeaps: "onnx", NumbaLeaps: "numba"}[engine]
+    assert type(load_operator("ethanol-gfn2", engine=kind).leaps) is engine
 
 
 def _fixed(rows):

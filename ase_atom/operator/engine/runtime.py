@@ -15,7 +15,7 @@ from ase_atom.errors.warning import warn
 from ase_atom.operator.base import Operator
 from ase_atom.operator.engine.session import Arrays, Evaluator, Session
 from ase_atom.operator.leap.decoder import LeapDecoder
-from ase_atom.operator.leap.graph import OnnxLeaps
+from ase_atom.operator.leap.engines import EngineLeaps, NumbaLeaps, OnnxLeaps
 from ase_atom.operator.protocol import OperatorBase
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.state import PhaseState
@@ -53,6 +53,7 @@ class OnnxEngine(OperatorBase):
     """
 
     kind, title = "onnx", "ONNX Runtime"
+    leaps_of: type[EngineLeaps] = OnnxLeaps
 
     def __init__(self, operator: Operator, strict: bool = False) -> None:
         network = operator.network()
@@ -73,7 +74,7 @@ class OnnxEngine(OperatorBase):
         self.predicts_velocities = operator.predicts_velocities
         self.atomic_charges = operator.atomic_charges
         leaps = operator.leaps
-        self.leaps = OnnxLeaps(leaps) if isinstance(leaps, LeapDecoder) else leaps
+        self.leaps = self.leaps_of(leaps) if isinstance(leaps, LeapDecoder) else leaps
         self.reason: str | None = None
         self._network = network
         self._forget()
@@ -316,13 +317,14 @@ def _differs(
 
 
 class NumbaEngine(OnnxEngine):
-    """An operator whose paths and energies Numba compiled for this processor.
+    """An operator whose paths, energies and leaps Numba compiled for this processor.
 
     All else is as in `OnnxEngine`, and forces are its. The first call compiles, in some twenty
     seconds; Numba keeps the result for later processes.
     """
 
     kind, title = "numba", "Numba"
+    leaps_of = NumbaLeaps
 
     def _open(self, kind: str, threads: int) -> Evaluator:
         return self._network.kernel(kind, threads) or super()._open(kind, threads)

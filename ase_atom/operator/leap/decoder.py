@@ -149,9 +149,20 @@ class LeapDecoder:
         conditions = conditions_of(
             weight.new_full((count,), lag), weight.new_full((count,), temperature)
         )
-        guess = self.guess_of(species, start, conditions)
-        found = sampled(guess, first, mask, self.card.passes).to(x)
+        found = self.sample(species, start, conditions, first, mask, self.card.passes).to(x)
         return _laid(state, found)
+
+    def sample(
+        self,
+        species: Tensor,
+        start: Tensor,
+        conditions: Tensor,
+        noise: Tensor,
+        mask: Tensor,
+        passes: int,
+    ) -> Tensor:
+        """Follow the flow from noise to x_1, ``[B, N, 3]``; see `LeapNetwork` and `sampled`."""
+        return sampled(self.guess_of(species, start, conditions), noise, mask, passes)
 
     def guess_of(self, species: Tensor, start: Tensor, conditions: Tensor) -> Guess:
         """The network's guess for molecules; arguments as for `LeapNetwork`."""
