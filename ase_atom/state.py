@@ -233,12 +233,12 @@ class PhaseState:
     @property
     def mask(self) -> Tensor:
         """True where there is an atom, ``[B, N]``."""
-        return self._once("_mask", lambda: self.numbers > 0)
+        return self.once("_mask", lambda: self.numbers > 0)
 
     @property
     def mass_fractions(self) -> Tensor:
         """Mass of each atom over that of its molecule, ``[B, N, 1]``."""
-        return self._once(
+        return self.once(
             "_mass_fractions",
             lambda: (self.masses / self.masses.sum(dim=1, keepdim=True)).unsqueeze(-1),
         )
@@ -251,7 +251,7 @@ class PhaseState:
     @property
     def num_atoms(self) -> Tensor:
         """Atoms of each molecule, int64 ``[B]``."""
-        return self._once("_num_atoms", lambda: self.mask.sum(dim=1))
+        return self.once("_num_atoms", lambda: self.mask.sum(dim=1))
 
     @property
     def dtype(self) -> torch.dtype:
@@ -269,8 +269,8 @@ class PhaseState:
         shared: dict[str, Any] = self.__dict__.setdefault("_known", {})
         return shared
 
-    def _once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
-        """Return what depends on the atoms alone, worked out once for all their states."""
+    def once(self, name: str, make: Callable[[], Tensor]) -> Tensor:
+        """Return what depends on the atoms alone, worked out once for all their states by name."""
         found: Tensor | None = self.known.get(name)
         if found is None:
             found = make()

@@ -281,7 +281,7 @@ class NumpyNoise:
 
     def __call__(self, shape: torch.Size) -> Tensor:
         """Draw standard normal numbers of a shape."""
-        return torch.as_tensor(self._rng.standard_normal(tuple(shape)), dtype=torch.float64)
+        return torch.from_numpy(np.asarray(self._rng.standard_normal(tuple(shape)), dtype=float))
 
     def state_dict(self) -> dict[str, Any]:
         """Return the state of the generator, as plain values.

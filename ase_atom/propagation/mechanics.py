@@ -209,7 +209,7 @@ class Bodies:
         return v
 
     def are_finite(self, x: Array, v: Array) -> bool:
-        """Whether all numbers are finite, of ``[B, N, 3]``."""
+        """Whether all numbers are finite."""
         return math.isfinite(np.add.reduce(x, None) + np.add.reduce(v, None))
 
     def first_outside(self, x: Array, v: Array, limits: tuple[Array, ...]) -> Array:
@@ -219,12 +219,15 @@ class Bodies:
         their distance, ``[B, P]``.
         """
         first, second, least, most = limits
-        apart = x[..., first, :] - x[..., second, :]
-        squared = np.einsum("...i,...i", apart, apart)
-        inside = (squared >= least[:, None]) & (squared <= most[:, None])
-        if inside.all() and math.isfinite(x.sum() + v.sum()):
+        # With the atoms in front, what belongs to one is copied in one piece.
+        ahead = np.ascontiguousarray(x.transpose(2, 3, 0, 1))
+        apart = ahead.take(first, 0)
+        apart -= ahead.take(second, 0)
+        squared = np.einsum("pkbt,pkbt->pbt", apart, apart)
+        inside = (squared >= least.T[..., None]) & (squared <= most.T[..., None])
+        if inside.all() and self.are_finite(x, v):
             return np.full(len(x), x.shape[1])
-        good = inside.all(2) & np.isfinite(x).all((2, 3)) & np.isfinite(v).all((2, 3))
+        good = inside.all(0) & np.isfinite(x).all((2, 3)) & np.isfinite(v).all((2, 3))
         found: Array = good.cumprod(1).sum(1)
         return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import torch
 
 from ase_atom.errors import BrokenStateError, StateError
@@ -80,6 +81,8 @@ class Path:
         self.start: PhaseState | None = None
         self.positions = self.velocities = state.positions[:0]
         self._atoms = state = with_bodies(state, operator.engine)
+        times = np.arange(1, frames + 1, dtype=float) * timestep  # of frames, from a jump's start
+        self._offsets = torch.from_numpy(times)
         self._potential = CachedPotential(operator.energy if potential is None else potential)
         self.watch(state)
 
@@ -130,8 +133,7 @@ class Path:
                 start = self.ensemble.enter(start, step)
             elif changed and self.start is not None and (left := self.left(place)) is not None:
                 start = carry_on(self.ensemble, start, left, self.start, step)
-            count = self.frames - place
-            offsets = torch.arange(1, count + 1, dtype=torch.float64) * self.timestep
+            offsets = self._offsets[: self.frames - place] if place else self._offsets
             x, v = advance(self.operator, self.ensemble, start, offsets, step, entered=True)
             good = int(self._guard.first_broken(x, v)[0])
         self.place = self.first = place

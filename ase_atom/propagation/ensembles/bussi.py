@@ -87,10 +87,11 @@ class Bussi(Thermostat):
 
     def thermalise(self, state: PhaseState, duration: float, noise: Noise) -> PhaseState:
         """Scale the velocities by the random factor that belongs to a time in fs."""
-        numbers = noise(torch.Size((state.batch_size, state.velocities[0].numel())))
+        batch, atoms, _ = state.velocities.shape
+        numbers = noise(torch.Size((batch, 3 * atoms)))
         return rescale_kinetic_energy(
             state,
-            self.degrees_of_freedom(state),
+            state.once(f"freedom {self.fix_com}", lambda: self.degrees_of_freedom(state)),
             self.temperature_K,
             self.taut,
             duration,
