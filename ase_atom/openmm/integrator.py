@@ -27,7 +27,7 @@ from ase_atom.openmm.checks import (
 from ase_atom.openmm.jumps import JumpCallback
 from ase_atom.openmm.molecule import molecule_bonds
 from ase_atom.openmm.plan import Plan
-from ase_atom.openmm.program import TARGET, parameters, write_program
+from ase_atom.openmm.program import AHEAD, TARGET, parameters, write_program
 from ase_atom.openmm.quantities import PLAIN, Quantity, plain_number, settings_of
 from ase_atom.openmm.restart import (
     FORMAT,
@@ -206,6 +206,7 @@ class ATOMIntegrator(openmm.CustomIntegrator):
             )
         self._look_at_settings()
         self._callback.take_error()  # an older one, of a question for the energy
+        self.setGlobalVariableByName(AHEAD, max(steps - 1, 0))
         try:
             super().step(steps)
         except openmm.OpenMMException as message:

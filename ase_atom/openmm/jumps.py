@@ -37,7 +37,8 @@ from ase_atom.units import NM, NM_PS, PS
 Array = NDArray[np.float64]
 
 # Plain numbers compare faster than members of an enumeration, and these are met in every step.
-POSITIONS, VELOCITIES, READY = int(Phase.POSITIONS), int(Phase.VELOCITIES), float(Answer.READY)
+POSITIONS, VELOCITIES, CATCH_UP = int(Phase.POSITIONS), int(Phase.VELOCITIES), int(Phase.CATCH_UP)
+READY = float(Answer.READY)
 
 SAME_PLACE = 1e-6
 """Å within which a jump's start is a frame of the jump before, and needs no second look."""
@@ -95,6 +96,7 @@ class JumpCallback:
         self._start_velocities: Array | None = None
         self._frame = 0  # of the positions handed out last, whose velocities are asked for next
         self._zero = np.zeros((len(molecule.numbers), 3))
+        self._noise = KeyedNoise()
 
     def __reduce__(self) -> tuple[Any, ...]:
         return JumpCallback, (self.source, self.molecule, self.plan)
@@ -127,6 +129,10 @@ class JumpCallback:
         phase = int(values[PHASE])
         if phase >= POSITIONS:
             return self._answer_positions(phase - POSITIONS, values, state)
+        if phase <= CATCH_UP:
+            assert self._shifts is not None  # there were frames to pass over
+            self._frame = CATCH_UP - phase - self._shifts.first
+            return 0.0, self._shifts.x[self._frame]
         if phase == VELOCITIES:
             assert self._shifts is not None  # positions were asked for first
             return 0.0, self._shifts.v[self._frame]
@@ -160,7 +166,7 @@ class JumpCallback:
             self._pending = shifts.path.broken(time)
             return Answer.FAILED, self._zero
         self._frame = frame
-        return READY, shifts.x[frame]
+        return READY + shifts.first + shifts.good, shifts.x[frame]
 
     @own_torch(1)
     @torch.no_grad()
@@ -175,7 +181,7 @@ class JumpCallback:
             warn("the loaded state was written with other settings; this integrator uses its own")
         if changed and self.plan.still:
             start = start.without_drift()
-        path.begin(start, seeded_noise(int(values[SEED])), place=first, changed=bool(changed))
+        path.begin(start, self._noise.of(int(values[SEED])), place=first, changed=bool(changed))
         x_shifts = (path.positions.numpy() - positions) / NM
         v_shifts = (path.velocities.numpy() - velocities) / NM_PS
         return Shifts(values[LABEL], first, path.good, x_shifts, v_shifts, path)
@@ -183,7 +189,8 @@ class JumpCallback:
     def _path_for(self, start: PhaseState, temperature: float) -> Path:
         """Return the path that goes on from a start, at the thermostat's temperature in K."""
         plan, operator, path = self.plan, self.source.operator, self._path
-        if path is None or not self._is_known(path, start):
+        known = path is not None and self._is_known(path, start)
+        if not known:
             self.molecule.check(operator, start.positions[0].numpy(), start.velocities[0].numpy())
         if path is None:
             if not plan.leaps:
@@ -192,7 +199,7 @@ class JumpCallback:
             kind = LeapPath if plan.leaps else Path
             path = kind(operator, plan.ensemble, start, plan.timestep, plan.frames, threads=1)
             self._path = path
-        elif not self._is_known(path, start):
+        elif not known:
             path.watch(start)
         ensemble = path.ensemble
         if isinstance(ensemble, Thermostat) and ensemble.temperature_K != temperature:
@@ -202,12 +209,13 @@ class JumpCallback:
     @staticmethod
     def _is_known(path: Path, start: PhaseState) -> bool:
         """Say whether a start is where the jump before passed."""
-        if path.start is None or not bool(torch.isfinite(start.velocities).all()):
+        x, v = start.positions.numpy(), start.velocities.numpy()
+        if path.start is None or not np.isfinite(v).all():
             return False
-        apart = (path.positions - start.positions).abs()
-        if float(apart[-1].max()) < SAME_PLACE:  # as always but after a change
+        frames = path.positions.numpy()
+        if np.abs(frames[-1] - x[0]).max() < SAME_PLACE:  # as always but after a change
             return True
-        return float(apart.amax(dim=(1, 2)).min()) < SAME_PLACE
+        return bool(np.abs(frames - x).max((1, 2)).min() < SAME_PLACE)
 
 
 def _real(values: Array) -> Array:
@@ -216,18 +224,24 @@ def _real(values: Array) -> Array:
     return values if good.all() else np.where(good, values, np.nan)
 
 
-def seeded_noise(seed: int) -> Noise:
-    """Return the noise that belongs to a jump's random number of 52 bits.
+class KeyedNoise:
+    """Standard normal numbers that belong to a jump's random number of 52 bits.
 
     It keys a counter-based generator, so that different ones have different streams; torch's own
-    would look at 32 bits of a seed only.
+    would look at 32 bits of a seed only. One generator is set anew for each key, as making one
+    takes ten times as long.
     """
-    generator: np.random.Generator | None = None  # made when needed: there may be no thermostat
 
-    def draw(shape: torch.Size) -> Tensor:
-        nonlocal generator
-        if generator is None:
-            generator = np.random.Generator(np.random.Philox(key=seed))
-        return torch.from_numpy(generator.standard_normal(tuple(shape)))
+    def __init__(self) -> None:
+        self._source = np.random.Philox(key=0)
+        self._generator = np.random.Generator(self._source)
+        self._start = self._source.state
 
-    return draw
+    def of(self, key: int) -> Noise:
+        """Return the stream of a key from its beginning; the stream before is no more."""
+        self._start["state"]["key"][:] = key, 0
+        self._source.state = self._start
+        return self._draw
+
+    def _draw(self, shape: torch.Size) -> Tensor:
+        return torch.from_numpy(self._generator.standard_normal(tuple(shape)))

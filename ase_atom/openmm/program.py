@@ -20,6 +20,10 @@ from ase_atom.openmm.restart import MARK, RESTART, Record, mark_of
 class Phase(IntEnum):
     """What an evaluation of the force means."""
 
+    CATCH_UP = -1
+    """This minus the number of a frame that was passed over: answer as to `POSITIONS`, whatever
+    went wrong since."""
+
     ENERGY = 0
     """Energy and forces for whoever asks; raises what went wrong in the step."""
 
@@ -37,9 +41,10 @@ class Phase(IntEnum):
 class Answer(IntEnum):
     """The energy that the force answers with in `Phase.POSITIONS`."""
 
-    READY = 0
-    NEEDS_START = 1
     FAILED = -1
+    NEEDS_START = 0
+    READY = 1
+    """This plus the number of the stride's first frame that the guard calls broken."""
 
 
 class Change(IntEnum):
@@ -74,6 +79,9 @@ states, for it is the first in the alphabet."""
 
 FRAME = "frame"
 """The integrator's own count of the stride's frames that are done."""
+
+AHEAD = "ahead"
+"""The integrator's own count of steps that `ATOMIntegrator.step` takes after the one under way."""
 
 TARGET = "temperature"
 """The integrator's own variable, which `TEMPERATURE` follows at the start of each jump."""
@@ -129,7 +137,18 @@ def write_program(
         integrator.addPerDofVariable(name, 0.0)
     integrator.addGlobalVariable(TARGET, temperature)
     integrator.addGlobalVariable(FRAME, frames)  # so the first step begins a stride
-    for name in ("changed", "due", "lent", "weighted", "answer", "loaded"):
+    for name in (
+        "changed",
+        "due",
+        "lent",
+        "weighted",
+        "answer",
+        "loaded",
+        AHEAD,
+        "safe",
+        "passed",
+        "late",
+    ):
         integrator.addGlobalVariable(name, 0.0)
     _begin_anew_after_other_settings(integrator, frames, temperature, record)
 
@@ -156,6 +175,23 @@ def write_program(
     integrator.addComputePerDof("x", _shown("x"))
     integrator.endBlock()
 
+    # Nobody looks at a frame in the midst of the steps that were asked for: it is passed over,
+    # unless a jump begins or ends there, or the guard calls it broken.
+    inside = f"step({AHEAD}-1)*step({frames - 2}-{FRAME})*step(safe-1-{FRAME})"
+    integrator.addComputeGlobal("late", "passed")
+    integrator.addComputeGlobal("passed", f"select((1-due)*{inside},passed+1,0)")
+    integrator.beginIfBlock("passed = 0")
+    _evaluate(integrator, shift, answer)
+    integrator.endBlock()
+    integrator.beginIfBlock("passed > 0")
+    _make_up_for_evaluation(integrator)
+    integrator.endBlock()
+    integrator.addComputeGlobal(AHEAD, f"max({AHEAD}-1,0)")
+    integrator.addComputeGlobal(FRAME, f"{FRAME}+1")
+
+
+def _evaluate(integrator: openmm.CustomIntegrator, shift: str, answer: str) -> None:
+    """Move to the next frame."""
     # Nothing stands between answer and shift, so that OpenMM evaluates the force once for both.
     integrator.addComputeGlobal(PHASE, f"{Phase.POSITIONS:d}+{FRAME}")
     integrator.addComputeGlobal("answer", answer)
@@ -175,17 +211,40 @@ def write_program(
     # with the last good frame and in its normal phase.
     integrator.beginIfBlock("answer < 0")
     integrator.addComputePerDof("x", "x_left")
+    integrator.beginIfBlock("late > 0")
+    integrator.addComputeGlobal(PHASE, f"{Phase.CATCH_UP:d}-({FRAME}-1)")
+    integrator.addComputeGlobal("answer", answer)
+    integrator.addComputePerDof("x_shift", shift)
+    _take_frame(integrator, shift)
+    integrator.endBlock()
+    integrator.addComputeGlobal(AHEAD, "0")
     integrator.addComputeGlobal(PHASE, f"{Phase.ENERGY:d}")
     integrator.addComputeGlobal("answer", answer)
     integrator.endBlock()
 
+    integrator.addComputeGlobal("safe", f"answer-{Answer.READY:d}")
+    _take_frame(integrator, shift)
+    integrator.addComputeGlobal(PHASE, f"{Phase.ENERGY:d}")
+
+
+def _take_frame(integrator: openmm.CustomIntegrator, shift: str) -> None:
+    """Move to the frame whose shift of the positions is there."""
     integrator.addComputePerDof("x", "x_start+x_shift")
     integrator.addComputeGlobal(PHASE, f"{Phase.VELOCITIES:d}")
     integrator.addComputePerDof("v", f"v_start+{shift}")
     integrator.addComputePerDof("x_left", "x")
     integrator.addComputePerDof("v_left", "v")
-    integrator.addComputeGlobal(FRAME, f"{FRAME}+1")
-    integrator.addComputeGlobal(PHASE, f"{Phase.ENERGY:d}")
+
+
+def _make_up_for_evaluation(integrator: openmm.CustomIntegrator) -> None:
+    """Draw the random numbers of `_evaluate`, so that noise does not depend on who looks when."""
+    for _ in range(5):
+        integrator.addComputePerDof("x_shift", "x_shift")
+    for _ in range(5):
+        integrator.addComputeGlobal("answer", "answer")
+    for _ in range(2):
+        integrator.beginIfBlock("answer < 0")
+        integrator.endBlock()
 
 
 def _begin_anew_after_other_settings(

@@ -15,7 +15,7 @@ from openmm_systems import LANGEVIN, Springs, bare_system, march, phase, simulat
 from ase_atom import NVE, Bussi, Langevin, PhaseState, Propagator, load_operator
 from ase_atom.errors import BrokenStateError
 from ase_atom.io.topology import openmm_topology
-from ase_atom.openmm.jumps import seeded_noise
+from ase_atom.openmm.jumps import KeyedNoise
 from ase_atom.openmm.program import SEED
 from ase_atom.propagation import Step, advance, sample_velocities
 from ase_atom.units import KB, KJ_MOL
@@ -74,7 +74,7 @@ def test_a_jump_is_the_step_of_the_ensemble(ethanol, springs, settings, ensemble
     simulation = simulate(ethanol, springs, velocities=velocities, **settings)
     found = march(simulation, 8)
 
-    noise = seeded_noise(int(simulation.context.getParameters()[SEED]))
+    noise = KeyedNoise().of(int(simulation.context.getParameters()[SEED]))
     offsets = torch.arange(1, 9, dtype=torch.float64) * 0.5
     expected = advance(springs, ensemble, state, offsets, Step(4.0, noise, springs.energy))
     assert np.abs(found - torch.stack(expected, dim=2)[0].numpy()).max() < 1e-12
@@ -270,6 +270,53 @@ def test_a_molecule_that_breaks_leaves_its_last_good_frame(ethanol, platform):
     simulation.context.setPositions(ethanol.positions * unit.angstrom)
     simulation.context.setVelocitiesToTemperature(1 * unit.kelvin, 1)
     simulation.step(10)
+
+
+@pytest.mark.parametrize("together", [3, 7, 500])
+def test_many_steps_end_where_single_ones_break(ethanol, platform, together):
+    """Frames at which nobody looks are passed over, but not those past the last good one."""
+    hot = Springs(ethanol, stiffness=0.01, heating=0.0)
+    velocities = np.zeros((9, 3))
+    velocities[2] = [0.3, 0.1, 0.0]
+    ends = []
+    for steps in (1, together):
+        simulation = simulate(
+            ethanol, hot, platform, velocities=velocities, stride=16.0, energy_correction=False
+        )
+        with pytest.raises(BrokenStateError) as caught:
+            for _ in range(200):
+                simulation.integrator.step(steps)
+        ends.append((simulation.context.getStepCount(), caught.value.time, phase(simulation)))
+        with pytest.raises(BrokenStateError):  # it stays where it is
+            simulation.integrator.step(2)
+        assert np.array_equal(phase(simulation), ends[-1][-1])
+    assert ends[0][0] % 32 > 1  # inside a stride
+    assert ends[0][:2] == ends[1][:2]
+    assert np.array_equal(ends[0][2], ends[1][2])
+
+
+@pytest.mark.parametrize("settings", [{}, LANGEVIN])
+def test_an_interruption_after_frames_at_which_nobody_looked(ethanol, springs, settings):
+    expected = march(simulate(ethanol, springs, **settings), 16)
+    simulation = simulate(ethanol, springs, **settings)
+    simulation.integrator.step(9)
+    callback = simulation.integrator._callback
+    answer, calls = callback._answer, 0
+
+    def interrupted(state):
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            raise KeyboardInterrupt
+        return answer(state)
+
+    callback._answer = interrupted
+    with pytest.raises(KeyboardInterrupt):
+        simulation.integrator.step(5)  # of which the last alone asks the callback
+    del callback._answer
+    assert simulation.context.getStepCount() == 13
+    assert np.array_equal(phase(simulation), expected[12])
+    assert np.array_equal(march(simulation, 3), expected[13:])  # to the end of the stride
 
 
 def test_an_interruption_takes_the_step_back(ethanol):

@@ -17,7 +17,7 @@ from openmm_systems import FEMTO, Springs, bare_system, march, phase, simulate
 from ase_atom import NVE, Bussi, Langevin, PhaseState
 from ase_atom.errors import StateError
 from ase_atom.io.topology import openmm_topology
-from ase_atom.openmm.jumps import seeded_noise
+from ase_atom.openmm.jumps import KeyedNoise
 from ase_atom.openmm.program import SEED
 from ase_atom.operator import save_operator
 from ase_atom.propagation import Step, advance
@@ -111,7 +111,7 @@ def test_the_settings_of_the_new_integrator_hold(ethanol, springs, carry, what, 
     (said,) = warnings_of(second, 1)
     assert f"this integrator uses its own: {message}" in said
     found = [phase(second), *march(second, steps - 1)]
-    noise = seeded_noise(int(second.context.getParameters()[SEED]))
+    noise = KeyedNoise().of(int(second.context.getParameters()[SEED]))
     state = PhaseState.from_atoms(ethanol).replace(
         positions=torch.from_numpy(positions)[None], velocities=torch.from_numpy(velocities)[None]
     )
