@@ -12,7 +12,7 @@ from leaping import leaping_ethanol
 
 from ase_atom import PhaseState, load_operator
 from ase_atom.errors import BrokenStateError, ConfigError, CoverageError, HorizonError
-from ase_atom.molecules.handedness import Handedness, rotatable_bonds
+from ase_atom.molecules.handedness import Handedness, HandednessOfBatch, rotatable_bonds
 from ase_atom.propagation import NVE, Bussi, Langevin, Propagator, equilibrate, sample_velocities
 from ase_atom.propagation.leaps.band import ThermalBand, floors
 from ase_atom.propagation.restart import read_restart, write_restart
@@ -242,6 +242,25 @@ def test_a_mirror_image_is_another_molecule_and_a_turned_one_is_not():
     turned.rotate(50, (1, 2, 3))
     mirror = atoms.positions * [1, 1, -1]
     assert handed.kept(np.array([turned.positions, mirror])).tolist() == [True, False]
+
+
+def test_a_batch_is_judged_as_its_molecules_are():
+    atoms = molecule("CH3CH2OH")
+    mirror = atoms.positions * [1, 1, -1]
+    ethene = np.zeros_like(mirror)
+    ethene[:6] = molecule("C2H4").positions
+    batch = HandednessOfBatch(
+        [
+            Handedness.of(atoms.numbers, atoms.positions),
+            Handedness.of(molecule("C2H4").numbers, ethene[:6]),
+            Handedness.of(atoms.numbers, mirror),
+        ]
+    )
+    given = [(atoms.positions, ethene, mirror), (mirror, ethene, mirror)]
+    assert batch.kept(np.array(given[0])).tolist() == [True, True, True]
+    assert batch.kept(np.array(given[1])).tolist() == [False, True, True]
+    lost = np.full_like(mirror, np.nan)
+    assert batch.kept(np.array([lost, ethene, mirror])).tolist() == [False, True, True]
 
 
 def test_a_double_bond_that_turns_is_told_and_an_inverted_amine_is_none():

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ase_atom.errors import BrokenStateError
 from ase_atom.errors.warning import warn
-from ase_atom.molecules.handedness import Handedness, rotatable_bonds
+from ase_atom.molecules.handedness import Handedness, HandednessOfBatch, rotatable_bonds
 from ase_atom.operator.protocol import OperatorLike
 from ase_atom.propagation.ensembles import CachedPotential, Ensemble, Langevin, Step
 from ase_atom.propagation.guard import Guard
@@ -24,6 +24,7 @@ from ase_atom.propagation.leaps.asked import (
 )
 from ase_atom.propagation.leaps.band import ThermalBand, floors
 from ase_atom.propagation.leaps.tally import REASONS, LastLeap, LeapTally
+from ase_atom.propagation.mechanics import with_bodies
 from ase_atom.propagation.steps import advance, choose
 from ase_atom.state import PhaseState
 from ase_atom.units import format_time
@@ -87,10 +88,12 @@ class Leaping:
         self._guard = guard
         self._calm = settling_ensemble(ensemble, self.leaps.card)
         self._lag = stride - settling_time(self.leaps.card, operator)
-        self._handed = [
-            Handedness.of(atoms.numbers, atoms.positions, int(charge))
-            for atoms, charge in zip(state.to_atoms(), state.charge, strict=True)
-        ]
+        self._handed = HandednessOfBatch(
+            [
+                Handedness.of(atoms.numbers, atoms.positions, int(charge))
+                for atoms, charge in zip(state.to_atoms(), state.charge, strict=True)
+            ]
+        )
         floor = floors(operator, state) if operator.has_energy else torch.zeros(state.batch_size)
         self._sizes = state.num_atoms.cpu()
         self._band = ThermalBand.at(ensemble.temperature_K, floor.double(), self._sizes)
@@ -137,7 +140,7 @@ class Leaping:
         redrawn = torch.zeros(count, dtype=torch.long)
         after = state
         for _ in range(MOST_DRAWS):
-            begin = state.select(rows)
+            begin = self._part(state, rows)
             drawn = self._drawn(begin, step)
             finite = _finite(drawn)
             drawn = choose(finite, drawn, begin)
@@ -215,8 +218,14 @@ class Leaping:
             moved = state.replace(positions=x[:, -1], velocities=v[:, -1])
             whole = whole & _finite(moved)
             # What is no number would upset the next jump: it waits where it was.
-            state = choose(whole, moved, state)
-        return choose(whole, state, _no_numbers(state))
+            state = moved if bool(whole.all()) else choose(whole, moved, state)
+        return state if bool(whole.all()) else choose(whole, state, _no_numbers(state))
+
+    def _part(self, state: PhaseState, rows: Tensor) -> PhaseState:
+        """Some molecules of a state."""
+        if len(rows) == state.batch_size:
+            return state  # with all that is known of it
+        return with_bodies(state.select(rows), self.operator.engine)
 
     def _energies(self, state: PhaseState) -> Tensor:
         if not self.operator.has_energy:
@@ -232,14 +241,14 @@ class Leaping:
             whole = torch.full((state.batch_size,), float("nan"), dtype=torch.float64)
             whole[rows] = energies
             inside = self._band.holds(whole)
-        positions = state.positions.double().cpu().numpy()
+        kept = self._handed.kept(state.positions.double().cpu().numpy())
         found = []
         for row in rows.tolist():
             if not good[row]:
                 found.append(broken)
             elif not inside[row]:
                 found.append(energy)
-            elif not self._handed[row].kept(positions[row][None])[0]:
+            elif not kept[row]:
                 found.append(handedness)
             else:
                 found.append("")
@@ -273,7 +282,7 @@ class Leaping:
             f"{what} at or near a minimum, or strained, and not at {self.ensemble.temperature_K:g} "
             f"K: settled for {format_time(time)} before the first leap, which its frame 0 is not"
         )
-        return _put(state, odd, self._settle(state.select(odd), step, FIRST_SETTLING))
+        return _put(state, odd, self._settle(self._part(state, odd), step, FIRST_SETTLING))
 
 
 def _put(state: PhaseState, rows: Tensor, part: PhaseState) -> PhaseState:
