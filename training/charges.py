@@ -1,7 +1,7 @@
 """Teach an operator atomic charges: ``python -m training.charges OPERATOR DATA``.
 
-Its weights stay as they are. A small network reads the charges from its features, so that dipoles
-and infrared spectra need no calculator.
+Its weights stay as they are. A network that begins with some of them finds the charges, so that
+dipoles and infrared spectra need no calculator.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def run(
     table: Annotated[
         str, typer.Option(help="CSV with the columns smiles, set and part; test is never learned.")
     ] = TABLE,
-    steps: Annotated[int, typer.Option(min=1, help="Of the optimiser.")] = 4000,
+    steps: Annotated[int, typer.Option(min=1, help="Of the optimiser.")] = 1500,
     seed: Annotated[int, typer.Option(min=0, help="Of all that is drawn.")] = 0,
     part: Annotated[
         str | None,

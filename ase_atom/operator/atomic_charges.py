@@ -1,4 +1,4 @@
-"""Atomic charges of a structure, and the dipole that follows, from an operator's own features."""
+"""Atomic charges of a structure, and the dipole that follows, beside an operator."""
 
 from __future__ import annotations
 
@@ -9,8 +9,9 @@ import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor, nn
 
+from ase_atom.operator.scaling import thermal_speeds
 from ase_atom.operator.torch_settings import own_torch
-from ase_atom.operator.trunk import Features, TrunkConfig
+from ase_atom.operator.trunk import Lift, Trunk, TrunkConfig
 from ase_atom.state import PhaseState
 
 if TYPE_CHECKING:
@@ -47,41 +48,50 @@ class ChargesCard(BaseModel):
 
 
 class ChargesNetwork(nn.Module):
-    """Charges that add up to the molecule's, from invariant features of atoms and pairs.
+    """Charges that add up to the molecule's, from a structure.
 
-    Each pair of near atoms passes charge from one to the other, each atom takes a share from all,
-    and the total charge is divided among the atoms.
+    A lift and blocks as those of an operator's energy head give invariant features of atoms and
+    pairs. Each pair of near atoms passes charge from one to the other, each atom takes a share from
+    all, and the total charge is divided among the atoms.
 
     Parameters
     ----------
     config
-        Sizes of the features.
+        Of the operator; ``energy_blocks`` blocks are used.
     """
 
     def __init__(self, config: TrunkConfig) -> None:
         super().__init__()
+        self.temperature_scale = config.temperature_scale
+        self.lift = Lift(config)
+        self.trunk = Trunk(config.model_copy(update={"blocks": config.energy_blocks}))
         self.pairs = _readout(config.pair_width, 1)
         self.atoms = _readout(config.width, 2)
 
-    def forward(self, features: Features, distances: Tensor, charge: Tensor) -> Tensor:
-        """Charges of atoms.
+    def forward(self, species: Tensor, masses: Tensor, x: Tensor, charge: Tensor) -> Tensor:
+        """Charges of atoms in e, ``[B, N]``; zero on padding.
 
         Parameters
         ----------
-        features
-            Of structures at rest.
-        distances
-            Å, ``[B, N, N, 1]``.
+        species
+            Index of element and charge, 0 for padding, ``[B, N]``; see `Operator.index`.
+        masses
+            amu, ``[B, N]``.
+        x
+            Å, ``[B, N, 3]``.
         charge
             Total charges, e, ``[B]``.
-
-        Returns
-        -------
-        e, ``[B, N]``; zero on padding.
         """
+        speeds = thermal_speeds(masses, self.temperature_scale)
+        features = self.trunk(self.lift(species, x, torch.zeros_like(x), speeds))
+        # Twice the same atom is no pair, and its distance has no gradient.
+        apart = (
+            (x[:, :, None] - x[:, None, :]).square().sum(-1, keepdim=True).clamp(min=1e-6).sqrt()
+        )
         first, last = _NEAR
-        near = 0.5 + 0.5 * torch.cos(torch.pi * ((distances - first) / (last - first)).clamp(0, 1))
-        passed = self.pairs(features.pairs) * near * features.pair_mask
+        far = ((apart - first) / (last - first)).clamp(0, 1)
+        near = (0.5 + 0.5 * torch.cos(torch.pi * far)) * features.pair_mask
+        passed = self.pairs(features.pairs) * near
         passed = (passed - passed.transpose(1, 2)).sum(2).squeeze(-1)
         there = features.atom_mask.squeeze(-1)
         share, seat = self.atoms(features.scalars).unbind(-1)
@@ -98,9 +108,9 @@ class AtomicCharges:
     Parameters
     ----------
     operator
-        Supplies features of structures.
+        Knows elements and charges.
     network
-        Reads charges from them.
+        Finds the charges.
     card
         What it learned.
     """
@@ -119,11 +129,9 @@ class AtomicCharges:
         CoverageError
             For an element or a total charge that the operator does not know.
         """
-        device = self.operator.species_of.device
-        here = state if state.device == device else state.to(device)
-        features, distances = features_of(self.operator, here)
         weight = next(self.network.parameters())
-        found: Tensor = self.network(features, distances, here.charge.to(weight))
+        here = state if state.device == weight.device else state.to(weight.device)
+        found: Tensor = self.network(*inputs_of(self.operator, here, weight.dtype))
         return found.to(state.positions)
 
     def dipole(self, state: PhaseState) -> Tensor:
@@ -158,7 +166,7 @@ class AtomicCharges:
             return None
         card = ChargesCard.model_validate_json(facts["card"])
         if not isinstance(operator.config, TrunkConfig):
-            raise ValueError("its architecture has no features to read atomic charges from")
+            raise ValueError("its architecture has no trunk, and atomic charges need one")
         with torch.random.fork_rng(devices=[]):
             network = ChargesNetwork(operator.config)
         wanted = {key: value.shape for key, value in network.state_dict().items()}
@@ -173,22 +181,19 @@ class AtomicCharges:
         return self
 
 
-def features_of(operator: Operator, state: PhaseState) -> tuple[Features, Tensor]:
-    """Features of structures at rest, and distances in Å, ``[B, N, N, 1]``.
+def inputs_of(
+    operator: Operator, state: PhaseState, dtype: torch.dtype
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """What a `ChargesNetwork` takes of structures.
 
     Raises
     ------
-    ConfigError
-        If the operator's architecture has no such features.
     CoverageError
         For an element or a total charge that the operator does not know.
     """
+    about = state.about_center() * state.mask.unsqueeze(-1)
     species = operator.species(state)
-    working = next(operator.parameters()).dtype
-    x = state.about_center().to(working)
-    features = operator.features_at_rest(species, state.masses.to(working), x)
-    separation = x[:, :, None] - x[:, None, :]
-    return features, separation.norm(dim=-1, keepdim=True)
+    return species, state.masses.to(dtype), about.to(dtype), state.charge.to(dtype)
 
 
 def _readout(width: int, outputs: int) -> nn.Sequential:

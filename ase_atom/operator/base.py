@@ -8,7 +8,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from copy import deepcopy
-from typing import TYPE_CHECKING, Self
+from typing import Self
 
 import torch
 from torch import Tensor, nn
@@ -21,9 +21,6 @@ from ase_atom.operator.protocol import OperatorBase
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.state import PhaseState
 from ase_atom.units import format_charge
-
-if TYPE_CHECKING:
-    from ase_atom.operator.trunk import Features
 
 
 class Operator(OperatorBase, nn.Module, ABC):
@@ -135,19 +132,6 @@ class Operator(OperatorBase, nn.Module, ABC):
         raise ConfigError(
             f"{self.name} has no energy head: propagate it without an energy correction "
             "(--uncorrected), and take energies and forces from another source"
-        )
-
-    def features_at_rest(self, species: Tensor, masses: Tensor, x: Tensor) -> Features:
-        """Features of structures at zero velocity; arguments as for `segment`.
-
-        Raises
-        ------
-        ConfigError
-            If the architecture has none.
-        """
-        raise ConfigError(
-            f"{self.name} has no features to read atomic charges from, as its architecture is "
-            f"{self.config.architecture}"
         )
 
     def network(self) -> Network | None:

@@ -129,7 +129,7 @@ def test_a_file_keeps_charges_beside_the_same_operator(charged, states, tmp_path
 def test_charges_are_learned_from_bursts():
     operator = make_operator()
     bursts = charged_bursts(8)
-    network = train_charges(operator, bursts[:6], ChargesConfig(steps=1500, bursts=4))
+    network = train_charges(operator, bursts[:6], ChargesConfig(steps=200, bursts=4))
     operator.atomic_charges = AtomicCharges(operator, network, CARD)
     (found,) = measure_charges(operator, bursts[6:]).values()
     spread = np.concatenate([burst.atomic_charges for burst in bursts]).std(0).mean()

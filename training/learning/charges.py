@@ -1,8 +1,7 @@
-"""Learn atomic charges from those of the reference engine, on an operator whose weights stay."""
+"""Learn atomic charges from those of the reference engine, beside an operator that stays."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -14,15 +13,17 @@ from torch import Tensor
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import Operator
-from ase_atom.operator.atomic_charges import ChargesNetwork, features_of
-from ase_atom.operator.trunk import TrunkConfig
+from ase_atom.operator.atomic_charges import ChargesNetwork, inputs_of
+from ase_atom.operator.spectral.model import SpectralOperator
 from ase_atom.state import PhaseState
 from training.data.buckets import bucketed
 from training.data.frames import FrameData
 from training.data.store import Burst
+from training.learning.optimisers import build_schedule
 
 _BUCKETS = (10, 13, 16, 20, 26, 34, 62)
 _FRAMES_AT_ONCE = 40
+_WARMUP, _CLIP = 50, 10.0
 
 
 class ChargesConfig(BaseModel):
@@ -33,7 +34,10 @@ class ChargesConfig(BaseModel):
     steps
         Steps of AdamW, whose rate falls to zero as a cosine.
     lr
-        Rate at the start.
+        Rate at the start, after a warm-up, of the lift and the blocks, which begin with the
+        operator's weights.
+    readout_lr
+        That of what reads charges from them.
     bursts
         Bursts in a batch, with two frames of each.
     charge_scale
@@ -46,9 +50,10 @@ class ChargesConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    steps: int = Field(default=4000, ge=1)
-    lr: float = Field(default=3e-3, gt=0)
-    bursts: int = Field(default=24, ge=1)
+    steps: int = Field(default=1500, ge=1)
+    lr: float = Field(default=3e-4, gt=0)
+    readout_lr: float = Field(default=2e-3, gt=0)
+    bursts: int = Field(default=12, ge=1)
     charge_scale: float = Field(default=0.03, gt=0)
     dipole_scale: float = Field(default=0.05, gt=0)
     seed: int = Field(default=0, ge=0)
@@ -111,7 +116,7 @@ def train_charges(
     config: ChargesConfig,
     report: Callable[[int, float], None] = lambda step, loss: None,
 ) -> ChargesNetwork:
-    """Train a network of charges on an operator's features.
+    """Train a network of charges that begins with an operator's lift and first blocks.
 
     Parameters
     ----------
@@ -127,35 +132,31 @@ def train_charges(
     Raises
     ------
     ConfigError
-        If the operator's architecture has no features to read charges from.
+        If the operator is not spectral.
     DataError
         If a burst has no atomic charges.
     """
-    if not isinstance(operator.config, TrunkConfig):
-        raise ConfigError(
-            "atomic charges are read from the features of a spectral operator, and "
-            f"{operator.name} is {operator.config.architecture}"
-        )
+    network = _begun(operator, config)
     groups = [ChargedFrames.of(group) for group in bucketed(bursts, _BUCKETS)]
     generator = torch.Generator().manual_seed(config.seed)
-    torch.manual_seed(config.seed)
-    network = ChargesNetwork(operator.config)
-    optimiser = torch.optim.AdamW(network.parameters(), lr=config.lr, weight_decay=0.01)
-    schedule = torch.optim.lr_scheduler.LambdaLR(
-        optimiser, lambda step: 0.5 + 0.5 * math.cos(math.pi * step / config.steps)
+    readouts = [*network.pairs.parameters(), *network.atoms.parameters()]
+    inner = [*network.lift.parameters(), *network.trunk.parameters()]
+    optimiser = torch.optim.AdamW(
+        [{"params": inner, "lr": config.lr}, {"params": readouts, "lr": config.readout_lr}],
+        weight_decay=0.01,
     )
+    schedule = build_schedule(optimiser, _WARMUP, config.steps)
     weights = torch.tensor([float(len(group.data.length)) for group in groups])
     losses: list[float] = []
     for step in range(1, config.steps + 1):
         group = groups[int(torch.multinomial(weights, 1, generator=generator))]
         frames = _pairs_of_frames(group.data, config.bursts, generator)
         state, expected = group.states(frames), group.charges[frames]
-        with torch.no_grad():
-            features, distances = features_of(operator, state)
-        found = network(features, distances, state.charge.to(expected))
+        found = network(*inputs_of(operator, state, torch.float32))
         loss = _loss(found - expected, state, config)
         optimiser.zero_grad()
         loss.backward()
+        torch.nn.utils.clip_grad_norm_(network.parameters(), _CLIP)
         optimiser.step()
         schedule.step()
         losses.append(float(loss.detach()))
@@ -163,6 +164,21 @@ def train_charges(
             report(step, float(np.mean(losses)))
             losses.clear()
     return network
+
+
+def _begun(operator: Operator, config: ChargesConfig) -> ChargesNetwork:
+    """A network that begins with the operator's lift and first blocks."""
+    if not isinstance(operator, SpectralOperator):
+        raise ConfigError(
+            "atomic charges begin with the blocks of a spectral operator, and "
+            f"{operator.name} is {operator.config.architecture}"
+        )
+    torch.manual_seed(config.seed)
+    network = ChargesNetwork(operator.config)
+    network.lift.load_state_dict(operator.lift.state_dict())
+    for own, first in zip(network.trunk.blocks, operator.trunk.blocks, strict=False):
+        own.load_state_dict(first.state_dict())
+    return network.train()
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from ase_atom.operator.engine.network import Network
 from ase_atom.operator.scaling import thermal_speeds
 from ase_atom.operator.spectral.config import SpectralConfig
 from ase_atom.operator.spectral.temporal import SpectralDecoder
-from ase_atom.operator.trunk import Features, Lift, Trunk, read_energy, readouts
+from ase_atom.operator.trunk import Lift, Trunk, read_energy, readouts
 
 
 class SpectralOperator(Operator):
@@ -85,12 +85,7 @@ class SpectralOperator(Operator):
 
     def energy_output(self, species: Tensor, masses: Tensor, x: Tensor) -> Tensor:
         """The energy head's dimensionless output, ``[B]``, at zero velocity."""
-        features = self.features_at_rest(species, masses, x)
-        return read_energy(features, self.energy_atoms, self.energy_pairs)
-
-    def features_at_rest(self, species: Tensor, masses: Tensor, x: Tensor) -> Features:
-        """Features of structures; see `Operator.features_at_rest`."""
         speeds = thermal_speeds(masses, self.config.temperature_scale)
         features = self.lift(species, x, torch.zeros_like(x), speeds)
-        found: Features = self.trunk(features, depth=self.config.energy_blocks)
-        return found
+        features = self.trunk(features, depth=self.config.energy_blocks)
+        return read_energy(features, self.energy_atoms, self.energy_pairs)
