@@ -15,9 +15,11 @@ import typer
 from typer import TyperException
 
 from ase_atom.errors import AtomError, ConfigError, EngineWarning, TrajectoryWarning
+from ase_atom.interruption import Interrupted, polite_kill, was_interrupted
 
 BAD_INPUT = 2
-INTERRUPTED = 130  # as shells have it: 128 and the number of SIGINT
+KILLED = 128  # and the number of the signal, as shells have it
+INTERRUPTED = 130  # the same of SIGINT
 PIPE_CLOSED = 141  # the same of SIGPIPE
 
 _OWN = (EngineWarning, TrajectoryWarning)
@@ -58,12 +60,27 @@ def run_command(
 
     Returns
     -------
-    0 for what went well, 130 after Ctrl-C, 141 where the reader of the output is gone, as in
-    ``| head``, and else as ``codes`` say.
+    0 for what went well, 130 after Ctrl-C, 143 after a polite kill, 141 where the reader of the
+    output is gone, as in ``| head``, and else as ``codes`` say.
     """
-    known = {**(codes or {}), AtomError: BAD_INPUT, TyperException: BAD_INPUT, OSError: BAD_INPUT}
-    kinds: tuple[type[Exception], ...] = tuple(known)
     words = sys.argv[1:] if arguments is None else list(arguments)
+    with polite_kill() as came:
+        code = _run(app, program, words, name, stopped, codes or {}, reword)
+    return KILLED + came[-1] if came and code == INTERRUPTED else code
+
+
+def _run(
+    app: Callable[..., Any],
+    program: str,
+    words: Sequence[str],
+    name: str,
+    stopped: str | None,
+    codes: Mapping[type[Exception], int],
+    reword: Callable[[str], str],
+) -> int:
+    """Run it, as `run_command` documents, and return the exit code."""
+    known = {**codes, AtomError: BAD_INPUT, TyperException: BAD_INPUT, OSError: BAD_INPUT}
+    kinds: tuple[type[Exception], ...] = tuple(known)
     result: object = None
     try:
         _check_no_empty(words)
@@ -80,18 +97,27 @@ def run_command(
         if not isinstance(error.__context__ if isinstance(error, SystemExit) else error, OSError):
             raise
         return _pipe_closed(name)
-    except kinds as error:
-        at = _command(app, program, words)
-        message = reword(_message(error, at, can_go_on=stopped is not None))
-        print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
-        return next(code for kind, code in known.items() if isinstance(error, kind))
+    except Interrupted as stop:
+        if stop.left:
+            print(f"{name}: interrupted; {stop.left}", file=sys.stderr)
+        return INTERRUPTED if stop.number is None else KILLED + stop.number
     except (KeyboardInterrupt, typer.Abort):
         result = INTERRUPTED
-        if stopped is None:
-            print(f"{name}: interrupted", file=sys.stderr)
+    except Exception as error:
+        if was_interrupted(error):
+            result = INTERRUPTED
+        elif isinstance(error, kinds):
+            at = _command(app, program, words)
+            message = reword(_message(error, at, can_go_on=stopped is not None))
+            print(f"{name}: {' '.join(message.split())}", file=sys.stderr)
+            return next(code for kind, code in known.items() if isinstance(error, kind))
+        else:
+            raise
     # Typer makes an exit code of Ctrl-C.
-    if result == INTERRUPTED and stopped is not None:
-        print(f"\nstopped; {stopped}", file=sys.stderr)
+    if result == INTERRUPTED:
+        print(
+            f"{name}: interrupted" if stopped is None else f"\nstopped; {stopped}", file=sys.stderr
+        )
     return result if isinstance(result, int) else 0
 
 

@@ -6,7 +6,6 @@ on reference bursts that training did not see. Tables on the screen, JSON and fi
 
 from __future__ import annotations
 
-import signal
 import sys
 from collections.abc import Sequence
 from enum import StrEnum
@@ -90,7 +89,7 @@ def evaluate(
     threads: Annotated[
         int | None, typer.Option(min=1, help="CPU threads; default: PyTorch's choice.")
     ] = None,
-) -> int:
+) -> None:
     """Measure an operator against reference data and baselines.
 
     Ctrl-C during a rollout writes what there is. Exit codes: 0 done, 2 bad input, 130 interrupted.
@@ -98,7 +97,7 @@ def evaluate(
     # Torch and the rest take seconds to import: --help and a bad option answer at once.
     from training.evaluation.pipeline import Settings, run
 
-    return run(
+    run(
         Settings(
             checkpoint=checkpoint,
             data=tuple(data),
@@ -143,12 +142,7 @@ def parse_lags(text: str) -> tuple[float, ...]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code, with one line for any mistake."""
-    # A polite kill, like Ctrl-C, saves what there is.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        return run_command(app, "python -m training.evaluate", arguments)
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    return run_command(app, "python -m training.evaluate", arguments)
 
 
 if __name__ == "__main__":

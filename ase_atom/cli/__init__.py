@@ -60,7 +60,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     0 if all went well, 2 for a bad input or a file that cannot be read or written, 3 for a
-    simulation that broke, 4 for one whose mean temperature is not its thermostat's, 130 if
+    simulation that broke, 4 for one whose mean temperature is not its thermostat's, 130 or 143 if
     interrupted; but for the first with one line on standard error.
     """
     return run_command(

@@ -6,7 +6,6 @@ import csv
 import hashlib
 import io
 import json
-import signal
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -27,6 +26,7 @@ from ase_atom.cluster.jobs import Progress, console, run_jobs
 from ase_atom.cluster.workers import Workers, cores, failure_of, open_workers
 from ase_atom.errors import ConfigError
 from ase_atom.files import replace_text
+from ase_atom.interruption import Interrupted
 from ase_atom.io.formats import format_of
 from ase_atom.io.output import lock_output
 from ase_atom.units import format_time
@@ -96,11 +96,8 @@ def run_library(request: RunRequest, scheduler: str | None, workers: int | None)
     failed = [row for row in rows if row["state"] != "done" or row["exit_code"] != 0]
     if stopped is not None:
         done = len(rows) - len(failed)
-        console.print(
-            f"stopped by {signal.Signals(stopped).name} with {done} of {len(rows)} molecules done; "
-            "the same command goes on"
-        )
-        return 128 + stopped
+        left = f"{done} of {len(rows)} molecules are done; the same command goes on"
+        raise Interrupted(left, stopped)
     (folder / FAILURES).unlink(missing_ok=True)
     if failed:
         _write_table(folder / FAILURES, failed)

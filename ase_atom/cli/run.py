@@ -250,7 +250,7 @@ def run(
       2  bad input, or a file that cannot be read or written
       3  a simulation broke; the good frames before are in the file
       4  the mean temperature is not the thermostat's
-    130  Ctrl-C, and 141 a closed pipe (| head); the frames before are in the file
+    130  Ctrl-C, 143 a kill, 141 a closed pipe (| head); the frames before are in the file
     """
     be_quiet(quiet or as_json)
     if resume is not None:

@@ -30,9 +30,9 @@ from ase_atom.analysis.reference_engines import make_calculator, makes_anew
 from ase_atom.analysis.statistics import correlated_mean
 from ase_atom.cli.messages import is_quiet, say
 from ase_atom.cli.report import print_table
-from ase_atom.commandline import INTERRUPTED
 from ase_atom.errors import CheckpointError, ConfigError, FallbackError, TrajectoryError
 from ase_atom.files import is_same_file
+from ase_atom.interruption import Interrupted
 from ase_atom.io import check_output, open_trajectory, read_structure
 from ase_atom.io.continuing import cut_to_whole_frames
 from ase_atom.io.guard import check_file, reading
@@ -230,8 +230,7 @@ class _Sampling:
                     if request.restart is not None:
                         text += f"; ase-atom sample --resume {request.restart} goes on"
                     if isinstance(error, KeyboardInterrupt):
-                        say(f"ase-atom: interrupted; {text}")
-                        raise typer.Exit(INTERRUPTED) from error
+                        raise Interrupted(text) from error
                     raise FallbackError(f"{error}; {text}") from error
                 self._save(sampler)
         self._report(sampler, as_json)

@@ -26,9 +26,10 @@ from ase_atom.cli.request import ResumeRequest, RunRequest
 from ase_atom.cli.restart import SavedRun, reading_saved_run
 from ase_atom.cli.start import Plan, prepare, seeds
 from ase_atom.cli.structures import Molecules, label_of, load_molecules
-from ase_atom.commandline import BAD_INPUT, INTERRUPTED
+from ase_atom.commandline import BAD_INPUT
 from ase_atom.errors import AtomError, BrokenStateError, ConfigError, FallbackError, HorizonError
 from ase_atom.files import is_same_file
+from ase_atom.interruption import Interrupted
 from ase_atom.io import check_output, output_files
 from ase_atom.io.registry import check_free
 from ase_atom.io.room import check_room
@@ -49,6 +50,7 @@ OFF_TEMPERATURE = 4
 
 _STATES: dict[type[BaseException], str] = {
     KeyboardInterrupt: "interrupted",
+    Interrupted: "interrupted",
     BrokenStateError: "broken",
 }
 
@@ -153,11 +155,9 @@ def carry_out(batch: Batch, announcement: str) -> int:
         write_record(record, batch, "running")
     try:
         _march(batch, announcement)
-    except (KeyboardInterrupt, AtomError, OSError) as error:
+    except (KeyboardInterrupt, Interrupted, AtomError, OSError) as error:
         if record is not None:
             write_record(record, batch, _STATES.get(type(error), "stopped"))
-        if isinstance(error, KeyboardInterrupt):
-            raise typer.Exit(INTERRUPTED) from error
         raise
     if not (batch.request.quiet or batch.request.as_json):
         report(
@@ -324,10 +324,9 @@ def _march(batch: Batch, announcement: str) -> None:
         say(announcement)
         try:
             march(frames, plan.duration, len(files), summary.last_time, keeper.take)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as error:
             advice = f"; ase-atom run --resume {request.restart} goes on" if request.restart else ""
-            say(f"ase-atom: interrupted; {_kept(writers, summary)}{advice}")
-            raise
+            raise Interrupted(f"{_kept(writers, summary)}{advice}") from error
         except BrokenStateError as error:
             before = f"{len(propagator.broken)} of {len(files)} broke; " if len(files) > 1 else ""
             raise BrokenStateError(

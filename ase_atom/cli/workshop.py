@@ -9,8 +9,9 @@ from types import ModuleType
 
 import typer
 
-from ase_atom.commandline import run_command
+from ase_atom.commandline import INTERRUPTED, run_command
 from ase_atom.errors import ConfigError
+from ase_atom.interruption import Interrupted
 
 HANDED_ON = {
     "ignore_unknown_options": True,
@@ -60,7 +61,7 @@ def hand_on(command: str, module: str, words: Sequence[str]) -> int:
     found = _load(program, module)
     before, sys.argv = sys.argv, [program, *words]
     try:
-        return run_command(
+        code = run_command(
             found.app,
             program,
             words,
@@ -71,6 +72,9 @@ def hand_on(command: str, module: str, words: Sequence[str]) -> int:
         )
     finally:
         sys.argv = before
+    if code == INTERRUPTED:
+        raise Interrupted
+    return code
 
 
 def _load(program: str, module: str) -> ModuleType:

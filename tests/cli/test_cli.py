@@ -1,11 +1,9 @@
 """The command line, end to end."""
 
 import json
-import signal
 import subprocess
 import sys
 import sysconfig
-import time
 from pathlib import Path
 
 import ase.units
@@ -157,28 +155,6 @@ def test_a_broken_simulation_keeps_the_good_frames(go, out):
     kept = mdtraj.load(out / "t.dcd", top=out / "t.pdb")
     assert f"holds the good frames, {kept.n_frames} up to {kept.n_frames - 1} fs" in notes[-1]
     assert kept.n_frames > 1
-
-
-def test_an_interrupted_run_keeps_its_frames(tmp_path, tiny_checkpoint):
-    output = tmp_path / "t.dcd"
-    command = [sys.executable, "-m", "ase_atom", "run", ETHANOL, "--output", output]
-    command += ["--operator", tiny_checkpoint, "--keep-zero-velocities", "--ensemble", "nve"]
-    command += ["--uncorrected", "--time", "100fs", "--stride", "0.001fs"]  # very many jumps
-    process = subprocess.Popen(
-        command,
-        stderr=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        # Shells start background jobs with the signal ignored, and children inherit that.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    while process.poll() is None and not (output.exists() and output.stat().st_size > 2000):
-        time.sleep(0.05)
-    process.send_signal(signal.SIGINT)
-    text, notes = process.communicate()
-    assert (process.returncode, text) == (130, ""), notes
-    count = mdtraj.load(output, top=output.with_suffix(".pdb")).n_frames
-    assert f"interrupted; {output} holds the good frames, {count} up to" in notes
 
 
 def test_operators_are_listed_with_their_facts(capsys):

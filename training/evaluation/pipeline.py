@@ -12,6 +12,7 @@ from rich.console import Console
 
 from ase_atom.analysis.molecule.harmonic import HarmonicGuess
 from ase_atom.analysis.molecule.symmetry import bond_classes
+from ase_atom.interruption import Interrupted
 from ase_atom.molecules.coverage import temperature_warning
 from ase_atom.molecules.topology import canonical, perceive_bonds
 from ase_atom.propagation import NVE, is_reversible
@@ -38,24 +39,20 @@ from training.evaluation.verdicts import (
     reference_observables,
 )
 
-_INTERRUPTED = 130
-
 Guesses = Mapping[MoleculeKey, HarmonicGuess]
 
 
-def run(settings: Settings) -> int:
+def run(settings: Settings) -> None:
     """Evaluate as the settings say.
-
-    Returns
-    -------
-    0, or 130 if a rollout was interrupted; what there was of it is in the report.
 
     Raises
     ------
     AtomError
         For any bad input, before anything is written.
+    Interrupted
+        If a rollout was interrupted; what there was of it is in the report.
     """
-    return Evaluation(prepare(settings)).run()
+    Evaluation(prepare(settings)).run()
 
 
 class Evaluation:
@@ -77,8 +74,14 @@ class Evaluation:
         self.console = Console()
         self.report: dict[str, Any] = {}
 
-    def run(self) -> int:
-        """Take all steps; 0, or 130 once one is interrupted."""
+    def run(self) -> None:
+        """Take all steps, or those until one is interrupted.
+
+        Raises
+        ------
+        Interrupted
+            After the others and the report.
+        """
         self.it.folder.mkdir(parents=True, exist_ok=True)
         self._describe()
         guesses = self._guesses()
@@ -88,12 +91,10 @@ class Evaluation:
             (self.it.settings.langevin_ps, self._langevin),
             (self.it.settings.nve_ps, self._nve),
         )
-        code = 0
-        for picoseconds, step in steps:
-            if picoseconds and not code and step(picoseconds):
-                code = _INTERRUPTED
+        stopped = any(picoseconds and step(picoseconds) for picoseconds, step in steps)
         self.console.print(f"report and figures: {self.it.folder}")
-        return code
+        if stopped:
+            raise Interrupted
 
     def _describe(self) -> None:
         card, chosen = self.it.operator.card, self.it.chosen
