@@ -310,6 +310,23 @@ def test_settling_counts_in_the_lag_as_diffusion_does(operator, start):
     assert asked == [pytest.approx(1000.0 - 4.8)]
 
 
+def test_energies_are_asked_for_where_a_sample_is_judged_and_not_in_settling(start):
+    counted = leaping_ethanol()
+    energy, asked = counted.energy, []
+
+    def counting(state):
+        asked.append(state.batch_size)
+        return energy(state)
+
+    counted.energy = counting
+    propagator = leaping(counted, start)
+    [*propagator.run(1000.0)]
+    asked.clear()
+    [*propagator.run(1000.0)]
+    assert int(propagator.leaping.last.redrawn.sum()) == 0
+    assert asked == [3, 3]
+
+
 def test_leaps_take_no_tolerance(operator, start):
     from ase_atom.propagation.adaptive import Adaptive
 

@@ -13,7 +13,7 @@ from ase_atom.errors import BrokenStateError
 from ase_atom.errors.warning import warn
 from ase_atom.molecules.handedness import Handedness, HandednessOfBatch, rotatable_bonds
 from ase_atom.operator.protocol import OperatorLike
-from ase_atom.propagation.ensembles import CachedPotential, Ensemble, Langevin, Step
+from ase_atom.propagation.ensembles import Ensemble, Langevin, Step
 from ase_atom.propagation.guard import Guard
 from ase_atom.propagation.leaps.asked import (
     check_leap,
@@ -123,7 +123,7 @@ class Leaping:
         alive
             Which replicas leap, ``[B]``.
         step
-            Noise, and the potential that settling keeps.
+            Its noise is that of leaps and settling.
         first
             Whether this is the run's first: a start that is not thermal settles before.
 
@@ -210,7 +210,7 @@ class Leaping:
 
     def _settle(self, state: PhaseState, step: Step, jumps: int) -> PhaseState:
         stride = settling_stride(self.operator)
-        calm = Step(stride, step.noise, CachedPotential(step.potential))
+        calm = Step(stride, step.noise, step.potential)
         end = torch.tensor([stride], dtype=torch.float64)
         whole = _finite(state)
         for _ in range(jumps):
