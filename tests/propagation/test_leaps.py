@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from importlib.util import find_spec
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ from leaping import leaping_ethanol
 from ase_atom import PhaseState, load_operator
 from ase_atom.errors import BrokenStateError, ConfigError, CoverageError, HorizonError
 from ase_atom.molecules.handedness import Handedness, HandednessOfBatch, rotatable_bonds
+from ase_atom.operator.engine.choice import evaluated_by
 from ase_atom.propagation import NVE, Bussi, Langevin, Propagator, equilibrate, sample_velocities
 from ase_atom.propagation.leaps.band import ThermalBand, floors
 from ase_atom.propagation.restart import read_restart, write_restart
@@ -70,13 +72,25 @@ def test_frames_at_every_other_leap(operator, start):
     assert torch.equal(every[:, ::2], other)
 
 
-def test_a_run_goes_on_bit_for_bit(operator, start, tmp_path):
-    whole = leaping(operator, start)
+@pytest.mark.parametrize(
+    "engine",
+    [
+        "torch",
+        "onnx",
+        pytest.param(
+            "numba",
+            marks=pytest.mark.skipif(find_spec("numba") is None, reason="Numba is an extra"),
+        ),
+    ],
+)
+def test_a_run_goes_on_bit_for_bit(operator, start, tmp_path, engine):
+    # An engine of its own for each, as in another process: it compares its first answer anew.
+    whole = leaping(evaluated_by(operator, engine), start)
     expected = positions(whole.run(5000.0))
-    first = leaping(operator, start)
+    first = leaping(evaluated_by(operator, engine), start)
     head = positions(first.run(2000.0))
     write_restart(tmp_path / "run.restart", first.state_dict())
-    second = leaping(operator, start, seed=99)
+    second = leaping(evaluated_by(operator, engine), start, seed=99)
     second.load_state_dict(read_restart(tmp_path / "run.restart"))
     tail = positions(second.run(3000.0))
     assert torch.equal(torch.cat([head, tail], dim=1), expected)
