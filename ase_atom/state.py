@@ -14,12 +14,13 @@ from torch import Tensor
 from ase_atom.errors import StateError
 from ase_atom.errors.keywords import known_fields
 from ase_atom.molecules.atoms import total_charge
+from ase_atom.sending import Sendable
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB, velocities_from_ase, velocities_to_ase
 
 
 @known_fields
 @dataclass(frozen=True, eq=False)
-class PhaseState:
+class PhaseState(Sendable):
     """Positions and velocities of a batch of molecules, padded to the largest one.
 
     Parameters

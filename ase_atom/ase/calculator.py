@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from threading import RLock
 from typing import Any, Literal
 
 import numpy as np
@@ -27,6 +28,7 @@ from ase_atom.molecules.topology import atom_label
 from ase_atom.operator import OperatorLike, check_operator, load_operator
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import Guard, jump, reservations
+from ase_atom.sending import Sendable
 from ase_atom.state import PhaseState
 from ase_atom.units import FS, velocities_to_ase
 
@@ -34,7 +36,7 @@ _ALWAYS = "energy", "free_energy", "forces"
 _OF_CHARGES = "charges", "dipole"
 
 
-class ATOMCalculator(Calculator):
+class ATOMCalculator(Sendable, Calculator):
     """ASE calculator with energy and forces from an operator's energy head.
 
     The energy head is trained on thermal geometries of the molecules on the operator's card. It is
@@ -88,6 +90,7 @@ class ATOMCalculator(Calculator):
         self._head: OperatorLike | None = None
         self._checked: tuple[Atoms, Guard] | None = None
         self.said: set[str] = set()
+        self._alone = RLock()
         super().__init__(atoms=atoms)
         if isinstance(operator, str | Path):
             self._operator = load_operator(operator, engine="auto")
@@ -156,6 +159,24 @@ class ATOMCalculator(Calculator):
         return changes + [
             key for key in STATED if not equal(before.get(key), atoms.info.get(key), tol=None)
         ]
+
+    def get_property(
+        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """Return a property of the atoms, as ASE has it; one thread at a time.
+
+        Another thread's atoms would replace results between their computation and their return.
+        """
+        with self._alone:
+            return super().get_property(name, atoms, allow_calculation)
+
+    def __getstate__(self) -> dict[str, Any]:
+        # Locks stay in their process.
+        return {key: value for key, value in self.__dict__.items() if key != "_alone"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._alone = RLock()
 
     def calculate(
         self,

@@ -23,6 +23,7 @@ from ase_atom.errors.values import file_path
 from ase_atom.operator import OperatorLike
 from ase_atom.propagation import Adaptive, Ensemble, Thermostat
 from ase_atom.propagation import Path as JumpPath
+from ase_atom.sending import Sendable
 from ase_atom.state import PhaseState
 
 KIND = "ATOMPropagator"
@@ -31,7 +32,7 @@ _ARRAYS = ("positions", "momenta", "left_positions", "left_momenta")
 _TAIL = 400  # bytes of a log by which it is known again
 
 
-class RestartableDynamics(MolecularDynamics):
+class RestartableDynamics(Sendable, MolecularDynamics):
     """Dynamics by jumps whose state can be kept.
 
     A derived class makes its operator, ensemble, noise and path; it then calls `_find_restart`,

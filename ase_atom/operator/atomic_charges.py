@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from ase_atom.operator.scaling import thermal_speeds
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.operator.trunk import Lift, Trunk, TrunkConfig
+from ase_atom.sending import Sendable
 from ase_atom.state import PhaseState
 
 if TYPE_CHECKING:
@@ -102,7 +103,7 @@ class ChargesNetwork(nn.Module):
         return found
 
 
-class AtomicCharges:
+class AtomicCharges(Sendable):
     """Atomic charges by an operator.
 
     Parameters

@@ -13,6 +13,7 @@ from torch import Tensor
 from ase_atom.errors import ConfigError
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.operator.trust import estimate_error
+from ase_atom.sending import Sendable
 from ase_atom.state import PhaseState
 
 if TYPE_CHECKING:
@@ -139,7 +140,7 @@ class OperatorLike(Protocol):
         ...
 
 
-class OperatorBase:
+class OperatorBase(Sendable):
     """Defaults of `OperatorLike`; a derived class sets ``horizon`` and defines the call.
 
     Attributes

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ase_atom.propagation.mechanics import array
+from ase_atom.sending import Sendable
 from ase_atom.state import PhaseState
 
 RESOLUTION = 10**6
@@ -66,7 +67,7 @@ class Schedule:
 
 
 @dataclass(frozen=True)
-class Frames:
+class Frames(Sendable):
     """Consecutive frames of a batch of molecules.
 
     Parameters

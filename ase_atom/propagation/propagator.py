@@ -35,6 +35,7 @@ from ase_atom.propagation.mechanics import array, tensor, with_bodies
 from ase_atom.propagation.settings import check_abilities, default_stride
 from ase_atom.propagation.steps import advance, choose
 from ase_atom.propagation.stochastic import Noise, SerialisableNoise, torch_noise
+from ase_atom.sending import Sendable
 from ase_atom.state import PhaseState
 
 SIMPLE = 10**4
@@ -45,7 +46,7 @@ ROUNDING = Fraction(1, 10**9)
 _PENDING = ("times", "positions", "velocities", "valid", "expected", "strides")
 
 
-class Propagator:
+class Propagator(Sendable):
     """Simulate a batch of molecules by chained jumps.
 
     Jumps are at times k·stride, and frames at times n·frame_interval, from the start of the run.

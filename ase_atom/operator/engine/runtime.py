@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from threading import RLock
 from typing import Any
 
 import numpy as np
@@ -77,6 +78,7 @@ class OnnxEngine(OperatorBase):
         self.leaps = self.leaps_of(leaps) if isinstance(leaps, LeapDecoder) else leaps
         self.reason: str | None = None
         self._network = network
+        self._alone = RLock()  # what is known of the last molecules is for one thread at a time
         self._forget()
 
     @property
@@ -242,7 +244,17 @@ class OnnxEngine(OperatorBase):
         engine: Callable[[], tuple[Tensor, ...]],
         torch_itself: Callable[[], tuple[Tensor, ...]],
     ) -> Any:
-        """The engine's answer, if the first of its kind is torch's."""
+        """The engine's answer, if the first of its kind is torch's; one thread at a time."""
+        with self._alone:
+            return self._checked(kind, state, engine, torch_itself)
+
+    def _checked(
+        self,
+        kind: str,
+        state: PhaseState,
+        engine: Callable[[], tuple[Tensor, ...]],
+        torch_itself: Callable[[], tuple[Tensor, ...]],
+    ) -> Any:
         graded = state.positions.requires_grad or state.velocities.requires_grad
         if self.reason is not None or (graded and torch.is_grad_enabled()):
             return torch_itself()

@@ -17,6 +17,7 @@ from ase_atom.operator.leap.flow import Guess, centred, sampled
 from ase_atom.operator.leap.network import LeapNetwork, conditions_of
 from ase_atom.operator.leap.rigid import moved_centre, turned
 from ase_atom.operator.torch_settings import own_torch
+from ase_atom.sending import Sendable
 from ase_atom.state import PhaseState
 from ase_atom.superposition import superposing_rotations
 from ase_atom.units import thermal_speed
@@ -25,7 +26,7 @@ Noise = Callable[[torch.Size], Tensor]
 """Source of standard normal numbers of a shape."""
 
 
-class LeapDecoder:
+class LeapDecoder(Sendable):
     """Draw from p(x(t + τ) | x(t), τ, T) of Langevin dynamics at the friction of its card.
 
     The shape is drawn by a network that learned it from trajectories (see

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from threading import RLock
 
 import numpy as np
 import torch
@@ -15,7 +16,7 @@ from ase_atom.operator.leap.decoder import LeapDecoder
 from ase_atom.operator.leap.flow import LEAST, levels, sampled
 from ase_atom.operator.leap.graph import leap_graph
 from ase_atom.operator.leap.network import LeapLift
-from ase_atom.operator.trunk.graph import atoms_and_pairs
+from ase_atom.operator.trunk.graph import atoms_and_pairs, weights_of
 
 TOLERANCE = 1e-5
 """Largest difference from torch in the first guess, Å."""
@@ -35,6 +36,7 @@ class EngineLeaps(LeapDecoder, ABC):
     def __init__(self, decoder: LeapDecoder) -> None:
         super().__init__(decoder.network, decoder.card)
         self._decoder = decoder
+        self._alone = RLock()  # what is known of the last molecules is for one thread at a time
         self._sessions: dict[int, Evaluator] = {}
         self._molecules: tuple[Tensor, Arrays] | None = None
         self._trusted: bool | None = None
@@ -53,6 +55,11 @@ class EngineLeaps(LeapDecoder, ABC):
     ) -> Tensor:
         """See `LeapDecoder.sample`."""
         given = species, start, conditions, noise, mask
+        with self._alone:
+            return self._checked(given, passes)
+
+    def _checked(self, given: tuple[Tensor, Tensor, Tensor, Tensor, Tensor], passes: int) -> Tensor:
+        """The engine's sample, if its first guess is torch's."""
         if self._trusted is None:
             # A sample of one pass is the first guess.
             expected = super().sample(*given, 1)
@@ -85,7 +92,7 @@ class EngineLeaps(LeapDecoder, ABC):
     def _session(self) -> Evaluator:
         threads = torch.get_num_threads()
         if threads not in self._sessions:
-            weights = {key: each.numpy() for key, each in self.network.state_dict().items()}
+            weights = weights_of(self.network.state_dict())
             self._sessions[threads] = self._open(weights, threads)
         return self._sessions[threads]
 

@@ -14,7 +14,7 @@ from ase_atom.operator.scaling import thermal_speeds
 from ase_atom.operator.spectral.config import SpectralConfig
 from ase_atom.operator.spectral.temporal import SpectralDecoder
 from ase_atom.operator.trunk import Lift
-from ase_atom.operator.trunk.graph import Inputs, State, TrunkGraph, Weights, constants
+from ase_atom.operator.trunk.graph import Inputs, State, TrunkGraph, Weights, constants, weights_of
 
 
 class SpectralNetwork:
@@ -36,7 +36,7 @@ class SpectralNetwork:
         decoder: SpectralDecoder,
     ) -> None:
         self._config, self._lift, self._decoder = config, lift, decoder
-        self._weights = {key: each.numpy() for key, each in state.items()}
+        self._weights = weights_of(state)
 
     def path(self) -> bytes:
         """Model of one piece of the path."""

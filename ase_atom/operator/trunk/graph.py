@@ -130,6 +130,15 @@ def atoms_and_pairs(species: Tensor) -> tuple[Tensor, Tensor]:
     return atoms.unsqueeze(-1), pairs.unsqueeze(-1)
 
 
+def weights_of(state: Mapping[str, Tensor]) -> dict[str, NDArray[Any]]:
+    """A state dict as arrays of their own.
+
+    The memory of a tensor moves when `multiprocessing` sends it to another process, and arrays that
+    look into it would be left with what was freed.
+    """
+    return {key: np.array(each.detach().numpy()) for key, each in state.items()}
+
+
 class TrunkGraph:
     """Writes lift and blocks into a graph.
 
