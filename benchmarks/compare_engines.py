@@ -1,9 +1,10 @@
 """What a picosecond costs by each method: ``python -m benchmarks.compare_engines``.
 
-One thread, whose own time is measured. Each method makes some steps or jumps of each molecule, and
-the least time of one counts: a picosecond is that many of them. Reference methods and force field
-go by velocity Verlet; the operators by ``ase-atom run``'s Langevin jumps of 16 fs, with the energy
-corrected, each frame given. The table is Markdown.
+One thread, whose own time is measured. The methods make some steps or jumps of a molecule in turn,
+and the least time of one counts: a picosecond is that many of them. Reference methods and force
+field go by velocity Verlet; the operators by ``ase-atom run``'s jumps of 16 fs, with the energy
+corrected, each frame given: Langevin, and one molecule in NVE, whose jumps are reversible. The
+table is Markdown.
 """
 
 from __future__ import annotations
@@ -24,10 +25,10 @@ from ase.md.verlet import VelocityVerlet
 from ase.optimize import BFGS
 from torch.utils.flop_counter import FlopCounterMode
 
-from ase_atom import Langevin, PhaseState, Propagator, load_operator
+from ase_atom import NVE, Langevin, PhaseState, Propagator, load_operator
 from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator, OperatorLike
-from ase_atom.propagation import sample_velocities
+from ase_atom.propagation import Ensemble, sample_velocities
 from training.data.molecules import embed
 from training.engines.factory import Moving, get_engine
 from training.engines.forcefield import ForceField
@@ -40,11 +41,11 @@ MOLECULES = {
 }
 STRIDE = 16.0
 ENGINES = ("torch", "onnx", *(("numba",) if find_spec("numba") else ()))
-LEAST, MOST = 3, 200
-"""Steps of each method, and how many fit into its share of the time."""
+LEAST, TURNS = 3, 8
+"""Steps that each method makes in all, however long they take, and parts of its share of time."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Row:
     """A line of the table: one method on one molecule.
 
@@ -54,8 +55,8 @@ class Row:
         Molecules that move together.
     step
         fs.
-    seconds
-        Of one step or jump of the batch.
+    call
+        Makes a step or jump of the batch.
     flops
         Floating-point operations of matrix products in it; zero where they are not counted.
     """
@@ -65,8 +66,9 @@ class Row:
     method: str
     batch: int
     step: float
-    seconds: float
+    call: Callable[[], object]
     flops: float = 0.0
+    seconds: float = np.inf
 
     @property
     def picosecond(self) -> float:
@@ -74,22 +76,31 @@ class Row:
         return self.seconds * 1000.0 / self.step / self.batch
 
 
-def least(step: Callable[[], object], share: float) -> float:
-    """Least time of a step in s, of as many as fit into a share of time."""
-    step()
-    best, begin, count = np.inf, time.perf_counter(), 0
-    while count < LEAST or (count < MOST and time.perf_counter() - begin < share):
-        start = time.thread_time()
-        step()
-        best = min(best, time.thread_time() - start)
-        count += 1
-    return float(best)
+def measure(rows: list[Row], share: float) -> None:
+    """Note the least time of a step in s, of as many as fit into each row's share of time."""
+    spent, counts = np.zeros(len(rows)), np.zeros(len(rows), dtype=int)
+    for row in rows:
+        row.call()
+    while (left := (spent < share) | (counts < LEAST)).any():
+        for place in left.nonzero()[0]:
+            row, begin = rows[place], time.perf_counter()
+            while True:
+                start = time.thread_time()
+                row.call()
+                row.seconds = min(row.seconds, time.thread_time() - start)
+                counts[place] += 1
+                passed = time.perf_counter() - begin
+                if passed > share / TURNS:
+                    break
+            spent[place] += passed
 
 
 def matrix_rate() -> float:
     """Floating-point operations a second of products of large matrices in single precision."""
     a = torch.rand(1024, 1024)
-    return 2 * 1024**3 / least(lambda: a @ a, 1.0)
+    products = Row("", 0, "", 1, 1.0, lambda: a @ a)
+    measure([products], 1.0)
+    return 2 * 1024**3 / products.seconds
 
 
 def by_forces(atoms: Atoms, calculator: object, timestep: float) -> Callable[[], object]:
@@ -104,11 +115,13 @@ def by_forces(atoms: Atoms, calculator: object, timestep: float) -> Callable[[],
     return dynamics.step
 
 
-def by_jumps(operator: OperatorLike, atoms: Atoms, batch: int) -> Callable[[], object]:
+def by_jumps(
+    operator: OperatorLike, atoms: Atoms, batch: int, ensemble: Ensemble
+) -> Callable[[], object]:
     """Jumps of a batch, as ``ase-atom run`` makes them."""
     state = PhaseState.from_atoms(atoms).repeat(batch)
     state = sample_velocities(state, 300.0, torch.Generator().manual_seed(0))
-    return Propagator(operator, state, Langevin(), STRIDE, seed=1).run(1e9).__next__
+    return Propagator(operator, state, ensemble, STRIDE, seed=1).run(1e9).__next__
 
 
 def products(operator: Operator, atoms: Atoms) -> float:
@@ -120,36 +133,33 @@ def products(operator: Operator, atoms: Atoms) -> float:
     return float(counter.get_total_flops())
 
 
-def references(
-    name: str, smiles: str, atoms: Atoms, aimnet2: Path | None, share: float
-) -> Iterator[Row]:
+def references(name: str, smiles: str, atoms: Atoms, aimnet2: Path | None) -> Iterator[Row]:
     """Rows of the methods that go step by step."""
     engine = get_engine("gfn2")
     for timestep in (0.5, 1.0):
         step = by_forces(atoms, engine.make(), timestep)
-        yield Row(name, len(atoms), "GFN2-xTB (tblite)", 1, timestep, least(step, share))
+        yield Row(name, len(atoms), "GFN2-xTB (tblite)", 1, timestep, step)
     try:
         options = json.dumps({} if aimnet2 is None else {"path": str(aimnet2)})
         step = by_forces(atoms, get_engine("aimnet2", options).make(), 0.5)
     except ConfigError as error:
         print(f"AIMNet2 is left out: {error}", file=sys.stderr)
     else:
-        yield Row(name, len(atoms), "AIMNet2", 1, 0.5, least(step, share))
+        yield Row(name, len(atoms), "AIMNet2", 1, 0.5, step)
     step = by_forces(atoms, ForceField(smiles), 0.5)
-    yield Row(name, len(atoms), "MMFF94 (RDKit)", 1, 0.5, least(step, share))
+    yield Row(name, len(atoms), "MMFF94 (RDKit)", 1, 0.5, step)
 
 
-def jumps(
-    name: str, atoms: Atoms, operator: str, batches: list[int], share: float
-) -> Iterator[Row]:
+def jumps(name: str, atoms: Atoms, operator: str, batches: list[int]) -> Iterator[Row]:
     """Rows of an operator."""
     for engine in ENGINES:
         loaded = load_operator(operator, engine)
         flops = products(load_operator(operator), atoms)
         for batch in batches:
-            seconds = least(by_jumps(loaded, atoms, batch), share)
-            method = f"{operator}, {engine}"
-            yield Row(name, len(atoms), method, batch, STRIDE, seconds, batch * flops)
+            step, method = by_jumps(loaded, atoms, batch, Langevin()), f"{operator}, {engine}"
+            yield Row(name, len(atoms), method, batch, STRIDE, step, batch * flops)
+        step = by_jumps(loaded, atoms, 1, NVE())
+        yield Row(name, len(atoms), f"{method}, NVE", 1, STRIDE, step)
 
 
 def line(row: Row, reference: float, rate: float) -> str:
@@ -166,13 +176,13 @@ def line(row: Row, reference: float, rate: float) -> str:
 
 def growth(rows: list[Row], batch: int) -> str:
     """How the time of a jump grows from the smallest to the largest molecule of one operator."""
-    chosen = [row for row in rows if row.batch == batch and "tg80-gfn2, onnx" in row.method]
+    chosen = [row for row in rows if row.batch == batch and row.method == "tg80-gfn2, onnx"]
     sizes, times = (np.log([getattr(row, key) for row in chosen]) for key in ("atoms", "seconds"))
     return f"{np.polyfit(sizes, times, 1)[0]:.1f}"
 
 
 def _short(number: float) -> str:
-    return f"{number:.0f}" if number >= 100 else f"{number:.2g}"
+    return f"{number:.0f}" if number >= 99.5 else f"{number:.2g}"
 
 
 def _length(seconds: float) -> str:
@@ -188,7 +198,7 @@ def main(
     ),
     batches: str = typer.Option("1,16,64,256", help="Batch sizes of the operators."),
     only: str = typer.Option("", help="Molecules, with commas; all by default."),
-    share: float = typer.Option(4.0, help="Seconds for each row, at three steps in the least."),
+    share: float = typer.Option(4.0, help="Seconds for each row, and three steps at least."),
 ) -> None:
     """Print the table."""
     torch.set_num_threads(1)
@@ -203,15 +213,14 @@ def main(
     print(f"|{'---|' * 11}", flush=True)
     for name in chosen:
         smiles, operator = MOLECULES[name]
-        atoms, reference = embed(smiles, 0), 0.0
+        atoms = embed(smiles, 0)
         atoms.calc = ForceField(smiles)
         BFGS(atoms, logfile=None).run(0.05, 500)
-        found = references(name, smiles, atoms, aimnet2, share)
-        for source in (found, jumps(name, atoms, operator, sizes, share)):
-            for row in source:
-                reference = reference or row.picosecond
-                rows.append(row)
-                print(line(row, reference, rate), flush=True)
+        found = [*references(name, smiles, atoms, aimnet2), *jumps(name, atoms, operator, sizes)]
+        measure(found, share)
+        for row in found:
+            print(line(row, found[0].picosecond, rate), flush=True)
+        rows += found
     print(f"\nMatrix products of 1024 × 1024 in single precision: {rate / 1e9:.0f} GFLOP/s.")
     if len(chosen) == len(MOLECULES):
         powers = ", ".join(f"N^{growth(rows, batch)} in batches of {batch}" for batch in sizes)
