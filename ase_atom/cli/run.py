@@ -206,7 +206,7 @@ def run(
     engine: EngineName = typer.Option(
         EngineName.auto,
         help="Engine that evaluates the operator: onnx (ONNX Runtime), numba (faster; compiles at "
-        "first, for half a minute), torch, or auto: onnx if possible, else torch.",
+        "first, for 20 s), torch, or auto: onnx if possible, else torch.",
         rich_help_panel=_MACHINE,
     ),
     device: str = typer.Option(
