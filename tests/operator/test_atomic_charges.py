@@ -219,3 +219,15 @@ def test_absorption_by_an_operator(tmp_path, monkeypatch, capsys):
     assert main(["spectrum", "water.npz", "--dipoles", "bare.safetensors", "-o", "x.png"]) == 2
     assert "the operator has no atomic charges, and so no dipoles" in capsys.readouterr().err
     assert not Path("x.png").exists()
+
+
+def test_dipoles_of_the_general_operator_are_those_of_the_gas_phase():
+    """Measured dipoles of small molecules (CRC Handbook of Chemistry and Physics), in debye."""
+    operator = load_operator("organic-wb97m")
+    if operator.atomic_charges is None:
+        pytest.fail("the general operator has no atomic charges")
+    measured = {"CH3OH": 1.70, "CH3CN": 3.92, "CH3Cl": 1.89, "C6H6": 0.0}
+    for name, debye in measured.items():
+        state = PhaseState.from_atoms(molecule(name))
+        dipole = 4.803 * float(operator.atomic_charges.dipole(state).norm())
+        assert dipole == pytest.approx(debye, abs=0.6), name
