@@ -47,8 +47,9 @@ def main(
     operator = load_operator(name)
     if operator.atomic_charges is None:
         raise typer.BadParameter(f"{name} has no atomic charges")
-    teacher = get_engine("aimnet2").potential
-    assert teacher is not None
+    make = get_engine("aimnet2").potential
+    assert make is not None
+    teacher = make()
     print("| molecule | measured, D | the operator's | the teacher's |\n|---|---|---|---|")
     rows = []
     for molecule, (smiles, measured) in MEASURED.items():
