@@ -14,7 +14,7 @@ import typer
 from ase_atom.cli.messages import be_quiet, is_quiet, say, say_warning
 from ase_atom.cli.options import check_positive, read_time
 from ase_atom.cli.report import print_table
-from ase_atom.errors import ConfigError
+from ase_atom.errors import CheckpointError, ConfigError
 from ase_atom.units import format_time
 
 if TYPE_CHECKING:
@@ -240,12 +240,20 @@ def _of_dipoles(
     from ase_atom.analysis.rollout import typical_atoms
     from ase_atom.files import replace_file
     from ase_atom.molecules.catalogue import operator_for
+    from ase_atom.operator.checkpoint import find_operator
 
     if dipoles != IN_FILE:
         calculator = operator = None
         if _names_calculator(dipoles):
             calculator = make_calculator(dipoles, "--dipoles")
         else:
+            try:
+                find_operator(dipoles)
+            except CheckpointError as error:
+                raise ConfigError(
+                    f"unknown --dipoles {dipoles!r}: {error}; or gfn2, gfn1, "
+                    "pyscf:<functional>/<basis>, an ASE calculator as <module>:<class>, or file"
+                ) from error
             operator = operator_for(typical_atoms(loaded), dipoles)
             if operator.atomic_charges is None:
                 raise ConfigError(

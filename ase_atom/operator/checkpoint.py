@@ -69,7 +69,9 @@ def save_operator(operator: Operator, path: str | Path) -> Path:
         "card": operator.card.model_dump_json(),
     }
     leaps = operator.leaps if isinstance(operator.leaps, LeapDecoder) else None
-    for prefix, part in ((_LEAPS, leaps), (_CHARGES, operator.atomic_charges)):
+    charges = operator.atomic_charges
+    charges = charges if isinstance(charges, AtomicCharges) else None
+    for prefix, part in ((_LEAPS, leaps), (_CHARGES, charges)):
         if part is not None:
             own, weights = part.saved()
             facts |= {prefix + key: text for key, text in own.items()}

@@ -17,7 +17,6 @@ from ase_atom.sending import Sendable
 from ase_atom.state import PhaseState
 
 if TYPE_CHECKING:
-    from ase_atom.operator.atomic_charges import AtomicCharges
     from ase_atom.operator.card import OperatorCard
     from ase_atom.operator.leap.card import LeapCard
 
@@ -62,6 +61,18 @@ class Leap(Protocol):
         noise: Callable[[torch.Size], Tensor],
     ) -> PhaseState:
         """Do the same, unchecked, as for what is left of a lag beside its settling."""
+        ...
+
+
+class Charges(Protocol):
+    """Finds charges of atoms, and the dipole that follows."""
+
+    def __call__(self, state: PhaseState) -> Tensor:
+        """Return charges of atoms in e, ``[B, N]``."""
+        ...
+
+    def dipole(self, state: PhaseState) -> Tensor:
+        """Return dipoles about the centre of mass in e Å, ``[B, 3]``."""
         ...
 
 
@@ -119,7 +130,7 @@ class OperatorLike(Protocol):
         ...
 
     @property
-    def atomic_charges(self) -> AtomicCharges | None:
+    def atomic_charges(self) -> Charges | None:
         """Charges of atoms and dipoles, or None."""
         ...
 
@@ -170,7 +181,7 @@ class OperatorBase(Sendable):
     predicts_velocities: bool = True
     moves_centre_exactly: bool = False
     leaps: Leap | None = None
-    atomic_charges: AtomicCharges | None = None
+    atomic_charges: Charges | None = None
 
     def __init_subclass__(cls, **settings: object) -> None:
         super().__init_subclass__(**settings)

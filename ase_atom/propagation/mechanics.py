@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from importlib.util import find_spec
 from typing import Any, Self
 
 import numpy as np
@@ -230,20 +229,6 @@ class Bodies:
         good = inside.all(0) & np.isfinite(x).all((2, 3)) & np.isfinite(v).all((2, 3))
         found: Array = good.cumprod(1).sum(1)
         return found
-
-
-def with_bodies(state: PhaseState, engine: str) -> PhaseState:
-    """Return a state whose mechanics are compiled if Numba is the engine of the jumps.
-
-    All states that come from it by `PhaseState.replace` have the same, and no others.
-    """
-    state = PhaseState(state.numbers, state.masses, state.positions, state.velocities, state.charge)
-    if engine == "numba" and find_spec("numba") is not None:
-        from ase_atom.propagation.compiled_mechanics import CompiledBodies
-
-        counts = state.num_atoms.cpu().numpy()
-        state.known["bodies"] = CompiledBodies.made(state, counts=counts)
-    return state
 
 
 def angular_momentum(weighted: Array, v: Array) -> Array:

@@ -11,9 +11,9 @@ import torch
 from ase_atom.errors import BrokenStateError, StateError
 from ase_atom.operator.protocol import OperatorLike
 from ase_atom.operator.torch_settings import own_torch
+from ase_atom.propagation.bodies import with_bodies
 from ase_atom.propagation.ensembles import CachedPotential, Ensemble, Potential, Step
 from ase_atom.propagation.guard import Guard
-from ase_atom.propagation.mechanics import with_bodies
 from ase_atom.propagation.steps import advance, carry_on
 from ase_atom.propagation.stochastic import Noise
 from ase_atom.state import PhaseState

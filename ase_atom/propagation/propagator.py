@@ -25,13 +25,14 @@ from ase_atom.molecules.coverage import check_state
 from ase_atom.operator.protocol import OperatorLike, check_operator
 from ase_atom.operator.torch_settings import own_torch, without_gradients
 from ase_atom.propagation.adaptive import Adaptive, refuse_leaps
+from ase_atom.propagation.bodies import with_bodies
 from ase_atom.propagation.cold_start import cold_start
 from ase_atom.propagation.ensembles import NVE, CachedPotential, Ensemble, Potential, Step
 from ase_atom.propagation.frames import Frames, Schedule, exact
 from ase_atom.propagation.grid import check_time
 from ase_atom.propagation.guard import Guard
 from ase_atom.propagation.leaps import Leaping, check_leap, is_leap
-from ase_atom.propagation.mechanics import array, tensor, with_bodies
+from ase_atom.propagation.mechanics import array, tensor
 from ase_atom.propagation.settings import check_abilities, default_stride
 from ase_atom.propagation.steps import advance, choose
 from ase_atom.propagation.stochastic import Noise, SerialisableNoise, torch_noise

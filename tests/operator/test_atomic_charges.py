@@ -129,7 +129,8 @@ def test_a_file_keeps_charges_beside_the_same_operator(charged, states, tmp_path
 def test_charges_are_learned_from_bursts():
     operator = make_operator()
     bursts = charged_bursts(8)
-    network = train_charges(operator, bursts[:6], ChargesConfig(steps=200, bursts=4))
+    config = ChargesConfig(steps=250, bursts=4, lr=1e-3, readout_lr=3e-3)
+    network = train_charges(operator, bursts[:6], config)
     operator.atomic_charges = AtomicCharges(operator, network, CARD)
     (found,) = measure_charges(operator, bursts[6:]).values()
     spread = np.concatenate([burst.atomic_charges for burst in bursts]).std(0).mean()

@@ -8,7 +8,8 @@ import torch
 from ase.build import molecule
 
 from ase_atom.propagation import Guard, sample_velocities
-from ase_atom.propagation.mechanics import Bodies, array, with_bodies
+from ase_atom.propagation.bodies import with_bodies
+from ase_atom.propagation.mechanics import Bodies, array
 from ase_atom.state import PhaseState
 
 pytest.importorskip("numba")

@@ -13,6 +13,7 @@ from ase_atom.errors import BrokenStateError
 from ase_atom.errors.warning import warn
 from ase_atom.molecules.handedness import Handedness, HandednessOfBatch, rotatable_bonds
 from ase_atom.operator.protocol import OperatorLike
+from ase_atom.propagation.bodies import with_bodies
 from ase_atom.propagation.ensembles import Ensemble, Langevin, Step
 from ase_atom.propagation.guard import Guard
 from ase_atom.propagation.leaps.asked import (
@@ -24,7 +25,6 @@ from ase_atom.propagation.leaps.asked import (
 )
 from ase_atom.propagation.leaps.band import ThermalBand, floors
 from ase_atom.propagation.leaps.tally import REASONS, LastLeap, LeapTally
-from ase_atom.propagation.mechanics import with_bodies
 from ase_atom.propagation.steps import advance, choose
 from ase_atom.state import PhaseState
 from ase_atom.units import format_time
