@@ -11,12 +11,12 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from ase.units import Debye
 
 from ase_atom.ase.conformer import from_smiles
 from ase_atom.ase.relaxation import relax
 from ase_atom.operator import load_operator
 from ase_atom.state import PhaseState
-from training.charges import DEBYE
 from training.engines.factory import get_engine
 
 MEASURED = {
@@ -56,13 +56,13 @@ def main(
         atoms = from_smiles(smiles, 0)
         relax(atoms, operator)
         state = PhaseState.from_atoms(atoms)
-        own = DEBYE * float(operator.atomic_charges.dipole(state).norm())
+        own = float(operator.atomic_charges.dipole(state).norm()) / Debye
         found = teacher(
             atoms.positions[None], atoms.numbers[None].astype(np.int64), np.zeros(1, int)
         )
         assert found.atomic_charges is not None
         about = atoms.positions - atoms.get_center_of_mass()
-        theirs = DEBYE * float(np.linalg.norm(found.atomic_charges[0] @ about))
+        theirs = float(np.linalg.norm(found.atomic_charges[0] @ about)) / Debye
         rows.append((measured, own, theirs))
         print(f"| {molecule} | {measured:.2f} | {own:.2f} | {theirs:.2f} |", flush=True)
     table = np.array(rows)

@@ -11,6 +11,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from ase.geometry import get_dihedrals
 from ase.io import read
 from numpy.typing import NDArray
 
@@ -22,13 +23,8 @@ from training.data.store import iterate_collection
 def torsion(positions: NDArray, atoms: tuple[int, ...]) -> NDArray:
     """Torsion of four atoms in rad, ``[T]``, from positions ``[T, N, 3]``."""
     a, b, c, d = (positions[:, atom] for atom in atoms)
-    axis = c - b
-    axis /= np.linalg.norm(axis, axis=1, keepdims=True)
-    first, second = a - b, d - c
-    first = first - (first * axis).sum(1, keepdims=True) * axis
-    second = second - (second * axis).sum(1, keepdims=True) * axis
-    across = np.cross(axis, first)
-    return np.arctan2((across * second).sum(1), (first * second).sum(1))
+    angles: NDArray = np.radians(get_dihedrals(b - a, c - b, d - c))
+    return angles
 
 
 def main(

@@ -13,6 +13,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from ase.units import Debye
 
 from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError
@@ -24,8 +25,6 @@ from ase_atom.operator.torch_settings import set_threads
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 
 TABLE = "training/data/general.csv"
-DEBYE = 4.803204
-"""One e Å in debye."""
 
 
 @app.command()
@@ -126,7 +125,7 @@ def _as_markdown(errors: dict, sets: dict[str, str]) -> str:
         )
         lines.append(
             f"| {'all' if name is None else name} | {len(own)} | {charge:.3f} | "
-            f"{DEBYE * dipole:.2f} | {change:.0%} |"
+            f"{dipole / Debye:.2f} | {change:.0%} |"
         )
     return "\n".join(lines)
 

@@ -26,6 +26,7 @@ from ase_atom.molecules.catalogue import check_atoms, operator_for
 from ase_atom.molecules.coverage import CoverageWarning
 from ase_atom.molecules.topology import atom_label
 from ase_atom.operator import OperatorLike, check_operator, load_operator
+from ase_atom.operator.atomic_charges import dipole_of
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.propagation import Guard, jump, reservations
 from ase_atom.sending import Sendable
@@ -251,7 +252,8 @@ class ATOMCalculator(Sendable, Calculator):
             raise PropertyNotImplementedError(
                 f"{_name_of(operator)} has no atomic charges, and so no dipole"
             )
-        found = {"charges": known(state), "dipole": known.dipole(state)}
+        charges = known(state)
+        found = {"charges": charges, "dipole": dipole_of(charges, state)}
         return {name: values[0].numpy() for name, values in found.items()}
 
     def propagate(self, atoms: Atoms, times: Iterable[float]) -> list[Atoms]:

@@ -243,7 +243,7 @@ def _of_dipoles(
     from ase_atom.operator.checkpoint import find_operator
 
     if dipoles != IN_FILE:
-        calculator = operator = None
+        calculator = charges = None
         if _names_calculator(dipoles):
             calculator = make_calculator(dipoles, "--dipoles")
         else:
@@ -255,7 +255,8 @@ def _of_dipoles(
                     "pyscf:<functional>/<basis>, an ASE calculator as <module>:<class>, or file"
                 ) from error
             operator = operator_for(typical_atoms(loaded), dipoles)
-            if operator.atomic_charges is None:
+            charges = operator.atomic_charges
+            if charges is None:
                 raise ConfigError(
                     f"--dipoles {dipoles}: the operator has no atomic charges, and so no dipoles; "
                     "python -m training.charges teaches them"
@@ -269,8 +270,8 @@ def _of_dipoles(
             step = partial(bar.advance, task)
             if calculator is not None:
                 loaded = with_dipoles(loaded, calculator, f"--dipoles {dipoles}", step)
-            elif operator is not None:
-                loaded = with_learned_dipoles(loaded, operator, step)
+            elif charges is not None:
+                loaded = with_learned_dipoles(loaded, charges, step)
         arrays: dict[str, Any] = {
             name: np.concatenate([getattr(run, name) for run in loaded])
             for name in ("positions", "velocities", "times", "dipoles")

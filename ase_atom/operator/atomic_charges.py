@@ -143,8 +143,7 @@ class AtomicCharges(Sendable):
         CoverageError
             As for the charges.
         """
-        about = state.about_center() * state.mask.unsqueeze(-1)
-        return (self(state).unsqueeze(-1) * about).sum(1)
+        return dipole_of(self(state), state)
 
     def saved(self) -> tuple[dict[str, str], dict[str, Tensor]]:
         """Facts and tensors from which `load` makes them again."""
@@ -180,6 +179,12 @@ class AtomicCharges(Sendable):
         """Move the network to a device; states may be elsewhere."""
         self.network.to(device)
         return self
+
+
+def dipole_of(charges: Tensor, state: PhaseState) -> Tensor:
+    """Dipole of charges ``[B, N]`` in e about the centre of mass, e Å, ``[B, 3]``."""
+    about = state.about_center() * state.mask.unsqueeze(-1)
+    return (charges.unsqueeze(-1) * about).sum(1)
 
 
 def inputs_of(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, TypeVar, overload
 
 import torch
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
@@ -36,6 +36,7 @@ _LEAPS, _CHARGES = "leaps.", "atomic_charges."
 """What names of the facts and tensors begin with that are a leap decoder's, and atomic charges'."""
 
 Value = TypeVar("Value")
+Card = TypeVar("Card", bound=BaseModel)
 
 
 @known_keywords()
@@ -268,10 +269,7 @@ def read_leap_card(path: str | Path) -> LeapCard | None:
     CheckpointError
         If the file is no readable operator.
     """
-    path = Path(path)
-    with _reading(path):
-        text = _header(path).get(f"{_LEAPS}card")
-        return None if text is None else LeapCard.model_validate_json(text)
+    return _read_part_card(Path(path), _LEAPS, LeapCard)
 
 
 def read_charges_card(path: str | Path) -> ChargesCard | None:
@@ -282,10 +280,14 @@ def read_charges_card(path: str | Path) -> ChargesCard | None:
     CheckpointError
         If the file is no readable operator.
     """
-    path = Path(path)
+    return _read_part_card(Path(path), _CHARGES, ChargesCard)
+
+
+def _read_part_card(path: Path, prefix: str, kind: type[Card]) -> Card | None:
+    """The card of what goes with an operator, by what its names begin with."""
     with _reading(path):
-        text = _header(path).get(f"{_CHARGES}card")
-        return None if text is None else ChargesCard.model_validate_json(text)
+        text = _header(path).get(f"{prefix}card")
+        return None if text is None else kind.model_validate_json(text)
 
 
 def _header(path: Path) -> dict[str, str]:

@@ -17,6 +17,7 @@ from ase_atom import PhaseState, load_operator
 from ase_atom.errors import CheckpointError, ConfigError, CoverageError, EngineWarning
 from ase_atom.operator import save_operator
 from ase_atom.operator.leap import rigid
+from ase_atom.operator.leap.decoder import Source
 from ase_atom.operator.leap.engines import NumbaLeaps, OnnxLeaps
 from ase_atom.operator.leap.flow import centred, levels, sampled
 from ase_atom.operator.leap.network import conditions_of
@@ -133,11 +134,11 @@ def test_numba_draws_for_a_molecule_the_same_alone_and_in_any_batch(leaps):
     noise = start + 0.1 * torch.randn(start.shape, generator=torch.Generator().manual_seed(1))
     conditions = conditions_of(torch.full((3,), 4000.0), torch.full((3,), 300.0))
     fast = NumbaLeaps(leaps)
-    found = fast.sample(species, start, conditions, noise, mask, 3)
+    found = fast.sample(Source(species, start, conditions, noise, mask), 3)
     for row, each in enumerate(molecules):
         n, one = each.numbers.shape[1], slice(row, row + 1)
         given = species[one, :n], start[one, :n], conditions[one], noise[one, :n], mask[one, :n]
-        assert torch.equal(fast.sample(*given, 3)[0], found[row, :n])
+        assert torch.equal(fast.sample(Source(*given), 3)[0], found[row, :n])
         assert not found[row, n:].any()
 
 
@@ -145,7 +146,7 @@ def test_numba_draws_for_a_molecule_the_same_alone_and_in_any_batch(leaps):
 def test_torch_draws_where_the_runtime_does_not_give_its_numbers(leaps, engine, monkeypatch):
     expected = leaps(ethanol(), 4000.0, 300.0, torch_noise(7)).positions
     for spoilt, reason in (
-        (lambda *given: given[3] + 1.0, "its first guess differs by 1"),
+        (lambda source, passes: source.noise + 1.0, "its first guess differs by 1"),
         (lambda *given: 1 / 0, "ZeroDivisionError"),
     ):
         fast = engine(leaps)

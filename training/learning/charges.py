@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.operator import Operator
-from ase_atom.operator.atomic_charges import ChargesNetwork, inputs_of
+from ase_atom.operator.atomic_charges import ChargesNetwork, dipole_of, inputs_of
 from ase_atom.operator.spectral.model import SpectralOperator
 from ase_atom.state import PhaseState
 from training.data.buckets import bucketed
@@ -229,7 +229,7 @@ def measure_charges(operator: Operator, bursts: Sequence[Burst]) -> dict[str, Ch
             state, expected = group.states(frames), group.charges[frames]
             wrong = known(state) - expected
             squares.append((wrong**2)[:, state.mask[0]].numpy().ravel())
-            off, whole = _dipole(wrong, state).numpy(), _dipole(expected, state).numpy()
+            off, whole = (dipole_of(each, state).numpy() for each in (wrong, expected))
             dipoles.append((off**2).sum(1))
             strayed.append(((off - off.mean(0)) ** 2).sum(1))
             moved.append(((whole - whole.mean(0)) ** 2).sum(1))
@@ -252,15 +252,11 @@ def _pairs_of_frames(data: FrameData, bursts: int, generator: torch.Generator) -
     return data.first[chosen] + places.long()
 
 
-def _dipole(charges: Tensor, state: PhaseState) -> Tensor:
-    return (charges.unsqueeze(-1) * state.positions).sum(1)
-
-
 def _loss(wrong: Tensor, state: PhaseState, config: ChargesConfig) -> Tensor:
     """Of charges, dipoles, and their change between the two frames of each burst."""
     atoms = state.mask.sum()
     of_charges = (wrong**2).sum() / atoms / config.charge_scale**2
-    dipole = _dipole(wrong, state)
+    dipole = dipole_of(wrong, state)
     first, second = dipole.chunk(2)
     of_dipoles = (dipole**2).sum(1) + ((second - first) ** 2).sum(1).repeat(2)
     return of_charges + of_dipoles.mean() / config.dipole_scale**2

@@ -25,7 +25,7 @@ from ase_atom.analysis.measures.spectra import (
 )
 from ase_atom.analysis.plots import Curve, Mark, Panel, Plot, Section
 from ase_atom.errors import ConfigError, DataError
-from ase_atom.operator import OperatorLike
+from ase_atom.operator.protocol import Charges
 from ase_atom.state import PhaseState
 
 _AT_ONCE = 64
@@ -87,28 +87,20 @@ def with_dipoles(
 
 def with_learned_dipoles(
     trajectory: Trajectory,
-    operator: OperatorLike,
+    charges: Charges,
     done: Callable[[float], object] = lambda frames: None,
 ) -> Trajectory:
-    """Return a trajectory with the dipole of every frame by an operator's atomic charges, in e Å.
+    """Return a trajectory with the dipole of every frame by learned atomic charges, in e Å.
 
     Parameters
     ----------
     trajectory
-        One molecule, that the operator is for.
-    operator
-        With atomic charges.
+        One molecule, that they are for.
+    charges
+        Those of an operator.
     done
         Called with the number of frames that were added.
-
-    Raises
-    ------
-    ConfigError
-        If the operator has no atomic charges.
     """
-    charges = operator.atomic_charges
-    if charges is None:
-        raise ConfigError("an infrared spectrum needs dipoles, and the operator has none")
     atoms = trajectory.atoms()
     runs = []
     for run in trajectory:

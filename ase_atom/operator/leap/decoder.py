@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -24,6 +25,24 @@ from ase_atom.units import thermal_speed
 
 Noise = Callable[[torch.Size], Tensor]
 """Source of standard normal numbers of a shape."""
+
+
+class Source(NamedTuple):
+    """What shapes are drawn from.
+
+    Attributes
+    ----------
+    species, start, conditions
+        As for `LeapNetwork`.
+    noise, mask
+        As for `ase_atom.operator.leap.flow.sampled`.
+    """
+
+    species: Tensor
+    start: Tensor
+    conditions: Tensor
+    noise: Tensor
+    mask: Tensor
 
 
 class LeapDecoder(Sendable):
@@ -150,20 +169,14 @@ class LeapDecoder(Sendable):
         conditions = conditions_of(
             weight.new_full((count,), lag), weight.new_full((count,), temperature)
         )
-        found = self.sample(species, start, conditions, first, mask, self.card.passes).to(x)
+        source = Source(species, start, conditions, first, mask)
+        found = self.sample(source, self.card.passes).to(x)
         return _laid(state, found)
 
-    def sample(
-        self,
-        species: Tensor,
-        start: Tensor,
-        conditions: Tensor,
-        noise: Tensor,
-        mask: Tensor,
-        passes: int,
-    ) -> Tensor:
-        """Follow the flow from noise to x_1, ``[B, N, 3]``; see `LeapNetwork` and `sampled`."""
-        return sampled(self.guess_of(species, start, conditions), noise, mask, passes)
+    def sample(self, source: Source, passes: int) -> Tensor:
+        """Follow the flow from noise to x_1, ``[B, N, 3]``; see `sampled`."""
+        guess = self.guess_of(source.species, source.start, source.conditions)
+        return sampled(guess, source.noise, source.mask, passes)
 
     def guess_of(self, species: Tensor, start: Tensor, conditions: Tensor) -> Guess:
         """The network's guess for molecules; arguments as for `LeapNetwork`."""

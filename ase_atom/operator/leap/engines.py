@@ -12,7 +12,7 @@ from torch import Tensor
 from ase_atom.errors import EngineWarning
 from ase_atom.errors.warning import warn
 from ase_atom.operator.engine.session import Arrays, Evaluator, Session
-from ase_atom.operator.leap.decoder import LeapDecoder
+from ase_atom.operator.leap.decoder import LeapDecoder, Source
 from ase_atom.operator.leap.flow import LEAST, levels, sampled
 from ase_atom.operator.leap.graph import leap_graph
 from ase_atom.operator.leap.network import LeapLift
@@ -44,45 +44,28 @@ class EngineLeaps(LeapDecoder, ABC):
     def __reduce__(self) -> tuple[object, ...]:
         return type(self), (self._decoder,)
 
-    def sample(
-        self,
-        species: Tensor,
-        start: Tensor,
-        conditions: Tensor,
-        noise: Tensor,
-        mask: Tensor,
-        passes: int,
-    ) -> Tensor:
+    def sample(self, source: Source, passes: int) -> Tensor:
         """See `LeapDecoder.sample`."""
-        given = species, start, conditions, noise, mask
         with self._alone:
-            return self._checked(given, passes)
+            return self._checked(source, passes)
 
-    def _checked(self, given: tuple[Tensor, Tensor, Tensor, Tensor, Tensor], passes: int) -> Tensor:
+    def _checked(self, source: Source, passes: int) -> Tensor:
         """The engine's sample, if its first guess is torch's."""
         if self._trusted is None:
             # A sample of one pass is the first guess.
-            expected = super().sample(*given, 1)
+            expected = super().sample(source, 1)
             try:
-                off = float((self._sample(*given, 1) - expected).abs().max())
+                off = float((self._sample(source, 1) - expected).abs().max())
                 wrong = "" if off < TOLERANCE else f"its first guess differs by {off:.1e} Å"
             except Exception as error:  # whatever a runtime of another processor raises
                 wrong = f"{type(error).__name__}: {str(error).splitlines()[0]}"
             self._trusted = not wrong
             if wrong:
                 warn(f"torch evaluates the leaps instead of {self.title}: {wrong}", EngineWarning)
-        return self._sample(*given, passes) if self._trusted else super().sample(*given, passes)
+        return self._sample(source, passes) if self._trusted else super().sample(source, passes)
 
     @abstractmethod
-    def _sample(
-        self,
-        species: Tensor,
-        start: Tensor,
-        conditions: Tensor,
-        noise: Tensor,
-        mask: Tensor,
-        passes: int,
-    ) -> Tensor:
+    def _sample(self, source: Source, passes: int) -> Tensor:
         """Do the same in the engine."""
 
     @abstractmethod
@@ -111,23 +94,15 @@ class OnnxLeaps(EngineLeaps):
     def _open(self, weights: dict[str, np.ndarray], threads: int) -> Evaluator:
         return Session(leap_graph(self.config, weights), threads)
 
-    def _sample(
-        self,
-        species: Tensor,
-        start: Tensor,
-        conditions: Tensor,
-        noise: Tensor,
-        mask: Tensor,
-        passes: int,
-    ) -> Tensor:
-        session, constant, network = self._session(), self._constant(species), self.network
+    def _sample(self, source: Source, passes: int) -> Tensor:
+        session, constant, network = self._session(), self._constant(source.species), self.network
 
         def guess(noisy: Tensor, level: Tensor) -> Tensor:
-            known = network.lift.known(level, conditions)[:, None]
-            (change,) = session(constant, _arrays(x=noisy, start=start, known=known))
-            return network.moved(noisy, torch.from_numpy(change), level, mask)
+            known = network.lift.known(level, source.conditions)[:, None]
+            (change,) = session(constant, _arrays(x=noisy, start=source.start, known=known))
+            return network.moved(noisy, torch.from_numpy(change), level, source.mask)
 
-        return sampled(guess, noise, mask, passes)
+        return sampled(guess, source.noise, source.mask, passes)
 
 
 class NumbaLeaps(EngineLeaps):
@@ -140,27 +115,24 @@ class NumbaLeaps(EngineLeaps):
 
         return LeapKernel(self.config, weights, threads)
 
-    def _sample(
-        self,
-        species: Tensor,
-        start: Tensor,
-        conditions: Tensor,
-        noise: Tensor,
-        mask: Tensor,
-        passes: int,
-    ) -> Tensor:
+    def _sample(self, source: Source, passes: int) -> Tensor:
         lift, steps = self.network.lift, levels(passes)
-        level = steps[:-1].clamp(min=LEAST).to(noise)
+        level = steps[:-1].clamp(min=LEAST).to(source.noise)
         # Each by itself: rounding is not to depend on what else is in a batch.
-        kinds, kind = conditions.unique(dim=0, return_inverse=True)
+        kinds, kind = source.conditions.unique(dim=0, return_inverse=True)
         heard = torch.stack(
             [lift.conditions(lift.known(level, each.expand(passes, -1))) for each in kinds]
         )
         of_pairs = torch.stack([lift.condition_pairs(each) for each in heard])
         moving = _arrays(
-            x=noise, start=start, levels=steps, kind=kind, heard=heard, of_pairs=of_pairs
+            x=source.noise,
+            start=source.start,
+            levels=steps,
+            kind=kind,
+            heard=heard,
+            of_pairs=of_pairs,
         )
-        (found,) = self._session()(self._constant(species), moving)
+        (found,) = self._session()(self._constant(source.species), moving)
         return torch.from_numpy(found)
 
 
