@@ -35,7 +35,7 @@ COLUMNS = (
 OF_DIVIDED = ("expected_error", "stride_fs")
 """More columns of divided strides: of the jump that a frame lies on; 0 fs where forces moved it."""
 OF_WATCHED = ("expected_error",)
-"""One more column of other jumps: of the one that ends there, at frames that were looked at."""
+"""One more column of other jumps: of one that begins there, at frames that were looked at."""
 OF_LEAPS = ("raw_potential_eV", "redrawn")
 """More columns of leaps: energy of the sample before it settled, and samples not kept before it."""
 
