@@ -1,14 +1,19 @@
 """Leaps of alanine dipeptide beside the dynamics that they learned from.
 
 python examples/alanine/compare.py alanine-leaps.safetensors alanine.dcd --after 3.84
+
+It needs deeptime (pip install deeptime) for VAMP-2 scores (Wu and Noé, J. Nonlinear Sci. 30, 23
+(2020)).
 """
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import numpy as np
 import torch
+from deeptime.decomposition import VAMP
 from dynamics import FILES
 from numpy.typing import NDArray
 from openmm.app import AmberPrmtopFile, NoCutoff
@@ -71,6 +76,40 @@ def free_energies(x: NDArray) -> NDArray:
     return found
 
 
+def features(x: NDArray) -> NDArray:
+    """Sines and cosines of φ and ψ, and their products, ``[M, 8]``."""
+    phi, psi = torsion(x, PHI), torsion(x, PSI)
+    one, other = ((np.cos(angle), np.sin(angle)) for angle in (phi, psi))
+    found: NDArray = np.stack([*one, *other, *(a * b for a in one for b in other)], axis=-1)
+    return found
+
+
+def koopman(before: NDArray, after: NDArray) -> Any:
+    """VAMP model of the two slowest processes, from pairs of structures a lag apart."""
+    return VAMP(dim=2).fit((features(before), features(after))).fetch_model()
+
+
+def vamp2(x: NDArray, step: int, before: NDArray, after: NDArray) -> None:
+    """Print VAMP-2 scores of a model of half the dynamics on the other half and on leaps.
+
+    The scores of parts with as many pairs as there are leaps say what so many pairs determine.
+    """
+    half = len(x) // 2
+    model = koopman(x[: half - step], x[step:half])
+    rest = x[half:]
+    rng = np.random.default_rng(0)
+    parts = []
+    for _ in range(16):
+        first = rng.integers(len(rest) - step, size=len(before))
+        parts.append(model.score(2, test_model=koopman(rest[first], rest[first + step])))
+    of_leaps = model.score(2, test_model=koopman(before, after))
+    print(
+        f"VAMP-2 of the model of half the dynamics: {model.score(2):.3f}; on as many pairs of the "
+        f"other half as there are leaps {np.mean(parts):.3f} ± {np.std(parts, ddof=1):.3f}; on "
+        f"leaps {of_leaps:.3f}"
+    )
+
+
 def main() -> None:
     """Leap from frames of the reference, and print both."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -129,6 +168,7 @@ def main() -> None:
                 f"{one} to {other}: {ours[i, j]:.3f} ± {spread[i, j]:.3f} "
                 f"(dynamics {theirs[i, j]:.3f} ± {error[i, j]:.3f})"
             )
+    vamp2(x, step, x[chosen[whole]], ends[whole])
     for name, p in (("leaps", ours), ("dynamics", theirs)):
         print(f"implied times, {name}:", *(f"{t:.1f}" for t in implied(p, asked.lag)), "ps")
     f, g = free_energies(ends[whole]), free_energies(x)

@@ -309,7 +309,8 @@ def test_handedness_of_atoms_without_any():
     ]
 
 
-def test_settling_counts_in_the_lag_as_diffusion_does(operator, start):
+@pytest.mark.parametrize(("measured", "time"), [(None, 4.8), (30.0, 30.0)])
+def test_settling_counts_in_the_lag_as_was_measured_or_as_diffusion_does(start, measured, time):
     # 3 jumps of 16 fs at ten times the friction are a tenth of their time.
     asked = []
 
@@ -318,10 +319,10 @@ def test_settling_counts_in_the_lag_as_diffusion_does(operator, start):
             asked.append(lag)
             return self.leaps.draw(state, lag, *arguments)
 
-    noting = leaping_ethanol()
+    noting = leaping_ethanol(settling_fs=measured)
     noting.leaps = Noted(noting.leaps, 0, None)
     [*leaping(noting, start).run(1000.0)]
-    assert asked == [pytest.approx(1000.0 - 4.8)]
+    assert asked == [pytest.approx(1000.0 - time)]
 
 
 def test_energies_are_asked_for_where_a_sample_is_judged_and_not_in_settling(start):

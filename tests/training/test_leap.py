@@ -21,7 +21,7 @@ from ase_atom.state import PhaseState
 from training.leap import futures, samples
 from training.leap.command import Schedule, assignments, compounds, read_list, train_leaps
 from training.leap.config import LeapTrainingConfig
-from training.leap.evaluate import _frames
+from training.leap.evaluate import frames_of
 from training.leap.flexible import HELD_OUT, Flexible, chosen
 from training.leap.judge import Judge
 from training.leap.learning import LeapModule, take_over
@@ -289,9 +289,9 @@ def test_leaps_are_judged_beside_a_run(tmp_path):
     hops, of_run = (float(text) for text in re.match(r"hops (\S+) \(run (\S+)\)", said).groups())
     assert hops < 0.5 * of_run
     with pytest.raises(ConfigError, match=r"the run is 1\.28 ps long"):
-        _frames("4", run)
+        frames_of("4", run)
     with pytest.raises(ConfigError, match="give numbers"):
-        _frames("a", run)
+        frames_of("a", run)
 
 
 def test_an_ion_is_judged_as_an_ion():

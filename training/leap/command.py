@@ -24,6 +24,7 @@ from ase_atom.operator.leap.card import SHORTEST
 from training.data.molecules import embed
 from training.leap.config import LeapTrainingConfig
 from training.leap.learning import learn
+from training.leap.settling import measured_settling
 from training.leap.teacher import STRIDE, Assignment, TeacherRun, make_runs
 from training.learning.config import differences, listed
 
@@ -57,8 +58,11 @@ STANDARD = (
 )
 """Most at the temperature that most simulations have; hops are many where it is hot."""
 
-MANY = (Schedule(300.0, 8, 10000.0, 32.0), Schedule(450.0, 8, 10000.0, 32.0))
+MANY = (Schedule(300.0, 8, 10000.0), Schedule(450.0, 8, 10000.0))
 """For each molecule of a list: what one leaves open another shows."""
+
+SETTLED = 16
+"""Molecules by which it is measured what settling stands for."""
 
 ENOUGH = 20
 """Molecules from which leaps of others are learned."""
@@ -203,7 +207,7 @@ def train_leaps(
     longest = min(config.lags[1], LONGEST * min(run.duration for run in runs))
     smiles = {run.smiles for run in runs}
     largest = max(len(run.numbers) for run in runs)
-    return learned(
+    leaps = learned(
         runs,
         config.model_copy(update={"lags": (config.lags[0], longest)}),
         folder,
@@ -214,6 +218,10 @@ def train_leaps(
         training_command=command,
         notes=f"learned from {operator.name} itself, fingerprint {operator.fingerprint[:16]}",
     )
+    cool = min(run.temperature_K for run in runs)
+    shown = [run for run in runs if run.temperature_K == cool][:SETTLED]
+    time = measured_settling(teacher, shown, leaps.card, 2048 // len(shown))
+    return LeapDecoder(leaps.network, leaps.card.model_copy(update={"settling_fs": time}))
 
 
 def learned(

@@ -50,7 +50,7 @@ def run(
     judge = Judge(found, run, starts, seed)
     calculator = None if engine is None else make_calculator(engine, "--engine")
     long = futures.chain(judge, 4000.0, chain, replicas)
-    single = [samples.at(judge, frames, calculator) for frames in _frames(lags, run)]
+    single = [samples.at(judge, frames, calculator) for frames in frames_of(lags, run)]
     more = [
         futures.baseline(judge),
         futures.diversity(judge, round(PS / run.interval)),
@@ -65,7 +65,7 @@ def run(
             print(f"{name:44s}  {value}", flush=True)
 
 
-def _frames(lags: str, run: TeacherRun) -> list[int]:
+def frames_of(lags: str, run: TeacherRun) -> list[int]:
     """Lags in ps as numbers of frames of a run.
 
     Raises

@@ -1,6 +1,6 @@
 """Flexible compounds for general leaps: ``python -m training.leap.flexible -o FILE``.
 
-Those that the operator itself was trained on, with a bond that turns more than a methyl group.
+Those that general operators were trained on, with a bond that turns more than a methyl group.
 Compounds of `HELD_OUT` are for judging alone. The others are in random order, small ones first, so
 that every beginning of the list is a fair sample.
 """
@@ -35,6 +35,8 @@ HELD_OUT = {
     "CCOC(C)=O": "ethyl acetate",
 }
 """Canonical SMILES that no training of leaps sees."""
+
+SHIPPED = ("organic-wb97m", "tg80-gfn2")
 
 SIZES = (8, 14, 20)
 """Atoms in the smallest, in the largest of the first tier, and in the largest."""
@@ -93,16 +95,22 @@ def chosen(smiles: Iterable[str], seed: int) -> list[Flexible]:
 @app.command()
 def run(
     output: Annotated[Path, typer.Option("--output", "-o", help="CSV file.")],
-    operator: Annotated[str, typer.Option(help="Operator in general.")] = "tg80-gfn2",
+    operator: Annotated[
+        list[str] | None,
+        typer.Option(help="General operator; may be repeated. Default: both that ship."),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Of the order.")] = 0,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the file.")] = False,
 ) -> None:
-    """Choose the flexible among the compounds that an operator was trained on."""
+    """Choose the flexible among the compounds that operators were trained on."""
     check_free(output, overwrite)
-    card = load_operator(operator).card
-    if card is None:
-        raise ConfigError(f"{operator} has no card, which would list its compounds")
-    rows = chosen(card.smiles, seed)
+    smiles: list[str] = []
+    for name in operator or SHIPPED:
+        card = load_operator(name).card
+        if card is None:
+            raise ConfigError(f"{name} has no card, which would list its compounds")
+        smiles += card.smiles
+    rows = chosen(smiles, seed)
     with output.open("w", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(Flexible._fields)

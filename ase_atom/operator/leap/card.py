@@ -45,6 +45,8 @@ class LeapCard(BaseModel):
         Passes of the network that make one sample.
     settling_jumps, settling_friction
         Jumps of the operator that give the stiff vibrations back to it, and their friction, 1/fs.
+    settling_fs
+        Part of a leap's lag that they stand for, as was measured; None if it was not.
     training_command, training_config
         What made it, and its settings as plain data.
     data_fingerprint
@@ -63,6 +65,7 @@ class LeapCard(BaseModel):
     passes: int = Field(default=8, ge=1, le=1000)
     settling_jumps: int = Field(default=8, ge=0, le=1000)
     settling_friction: float = Field(default=0.1, gt=0)
+    settling_fs: float | None = Field(default=None, ge=0)
     training_command: str
     training_config: dict[str, Any] = Field(default_factory=dict)
     data_fingerprint: str

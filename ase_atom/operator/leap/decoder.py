@@ -110,7 +110,7 @@ class LeapDecoder(Sendable):
     @property
     def fingerprint(self) -> str:
         """SHA-256 of network and card's physics: what tells one decoder from another."""
-        facts = self.card.model_dump(mode="json", include=_PHYSICS)
+        facts = self.card.model_dump(mode="json", include=_PHYSICS, exclude_none=True)
         config = self.config.model_dump(mode="json")
         text = json.dumps({"config": config, "card": facts}, sort_keys=True)
         return checksum(self.network.state_dict(), {"leaps": text})
@@ -208,7 +208,7 @@ class LeapDecoder(Sendable):
         return species
 
 
-_PHYSICS = {"friction", "passes", "settling_jumps", "settling_friction"}
+_PHYSICS = {"friction", "passes", "settling_jumps", "settling_friction", "settling_fs"}
 
 
 def _laid(state: PhaseState, x: Tensor) -> Tensor:

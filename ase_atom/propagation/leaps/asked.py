@@ -129,9 +129,11 @@ def settling_stride(operator: OperatorLike) -> float:
 def settling_time(card: LeapCard, operator: OperatorLike) -> float:
     """How much of a leap its settling stands for, fs.
 
-    Under strong friction torsions and rotation diffuse with 1/γ: what settling at ten times the
-    friction adds to them is a tenth of its time at the friction of the leap.
+    What was measured, if it was. Else as if torsions diffused with 1/γ, which those of heavy groups
+    do under strong friction: settling at ten times the friction then adds a tenth of its time.
     """
+    if card.settling_fs is not None:
+        return card.settling_fs
     time = card.settling_jumps * settling_stride(operator)
     return time * min(1.0, card.friction / card.settling_friction)
 
