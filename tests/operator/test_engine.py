@@ -38,6 +38,7 @@ LONG = torch.tensor([40.0, 3.0, 16.0, 16.5, 64.0], dtype=torch.float64)  # of fo
 MOLECULES = {
     "ethanol-gfn2": ["CH3CH2OH"],
     "ethanol-pbe": ["CH3CH2OH"],
+    "ethanol-wb97m": ["CH3CH2OH"],
     "tg80-gfn2": ["CH3CH2OH", "C6H6", "CH3Cl", "H2O"],
 }
 SIZES = {

@@ -56,7 +56,6 @@ def run(
         futures.diversity(judge, round(PS / run.interval)),
         futures.chapman_kolmogorov(judge, 1024.0),
         *(samples.orientation(judge, round(lag * PS / run.interval)) for lag in (0.512, 1.024)),
-        futures.cost(judge, 4000.0, calculator),
         long,
     ]
     tests = [long] if only_chain else single if brief else [*single, *more]

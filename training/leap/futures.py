@@ -1,12 +1,10 @@
-"""Tests of leaps beyond one sample: chains, two leaps for one, many futures of one start, cost."""
+"""Tests of leaps beyond one sample: chains, two leaps for one, many futures of one start."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 
 import numpy as np
-from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 from scipy.stats import t as student
 
@@ -18,9 +16,6 @@ from training.leap.measures import mean_and_error, states, transitions
 from training.leap.pairs import laid
 from training.leap.samples import structure
 from training.leap.teacher import STRIDE
-
-FORCE_STEP = 0.5
-"""fs, of dynamics by forces."""
 
 
 def chain(judge: Judge, lag: float, leaps: int, replicas: int) -> Iterator[Line]:
@@ -132,35 +127,3 @@ def baseline(judge: Judge) -> Iterator[Line]:
     angles = judge.coordinates.angles(judge.flat)
     drawn = np.stack([rng.choice(column, len(x)) for column in angles.T], axis=1)
     yield from structure(judge, judge.coordinates.with_angles(x, drawn), "torsions at random")
-
-
-def cost(judge: Judge, lag: float, calculator: Calculator | None = None) -> Iterator[Line]:
-    """Time of a leap, alone and in a batch, and of forces over the same lag."""
-    steps = 0.0 if calculator is None else _force_call(judge, calculator) * lag / FORCE_STEP
-    for count, leaps in ((1, 8), (64, 2)):
-        propagator = judge.propagator(judge.drawn(1)[:count], lag, 9)
-        blocks = propagator.run((leaps + 1) * lag)
-        next(blocks)
-        next(blocks)
-        begin = time.process_time()
-        for _ in blocks:
-            pass
-        spent = (time.process_time() - begin) / leaps / count
-        beside = f", {steps / spent:.0f} times less than forces each {FORCE_STEP} fs"
-        yield (
-            f"cost of a leap of {format_time(lag)}, {count} at a time",
-            f"{1000 * spent:.1f} ms of processor time a molecule{beside if steps else ''}",
-        )
-
-
-def _force_call(judge: Judge, calculator: Calculator, calls: int = 50) -> float:
-    """Processor time of a force call in s, with what the calculator knows from the one before."""
-    atoms = judge.atoms.copy()
-    atoms.calc = calculator
-    atoms.get_forces()
-    rng = np.random.default_rng(judge.seed)
-    begin = time.process_time()
-    for _ in range(calls):
-        atoms.positions += 0.003 * rng.standard_normal(atoms.positions.shape)
-        atoms.get_forces()
-    return (time.process_time() - begin) / calls
