@@ -58,9 +58,8 @@ def transitions(before: NDArray, after: NDArray) -> tuple[NDArray, NDArray]:
     return p, np.sqrt(p * (1 - p) / total)
 
 
-def implied(p: NDArray, lag: float) -> NDArray:
-    """Relaxation times of the states that are visited, in the lag's unit."""
-    used = p.sum(1) > 0
+def implied(p: NDArray, lag: float, used: NDArray) -> NDArray:
+    """Relaxation times of the states that are used, in the lag's unit."""
     values = np.sort(np.linalg.eigvals(p[np.ix_(used, used)]).real)[::-1][1:]
     return np.array([-lag / np.log(v) if 0 < v < 1 else 0.0 for v in values])
 
@@ -169,8 +168,9 @@ def main() -> None:
                 f"(dynamics {theirs[i, j]:.3f} ± {error[i, j]:.3f})"
             )
     vamp2(x, step, x[chosen[whole]], ends[whole])
+    often = np.bincount(states(x), minlength=len(STATES)) > 0.01 * len(x)
     for name, p in (("leaps", ours), ("dynamics", theirs)):
-        print(f"implied times, {name}:", *(f"{t:.1f}" for t in implied(p, asked.lag)), "ps")
+        print(f"implied times, {name}:", *(f"{t:.1f}" for t in implied(p, asked.lag, often)), "ps")
     f, g = free_energies(ends[whole]), free_energies(x)
     both = np.isfinite(f) & (g < np.nanmin(g) + 3.0)
     shift = (f - g)[both].mean()

@@ -8,6 +8,8 @@ import torch
 from ase.build import molecule
 
 from ase_atom import PhaseState, load_operator
+from ase_atom.ase.conformer import from_smiles
+from ase_atom.errors import CoverageError
 from ase_atom.propagation import Langevin, Propagator, equilibrate, sample_velocities
 from ase_atom.units import KB
 
@@ -56,3 +58,33 @@ def test_the_hydroxyl_group_has_turned(leapt):
     assert abs(trans / 32 - expected) < 0.1 + 3 * np.sqrt(expected * (1 - expected) / 32)
     sides = [angle < 180 for angle in angles if not 120 < angle < 240]
     assert 0 < sum(sides) < len(sides)
+
+
+def test_leaps_of_a_molecule_that_they_never_saw_are_molecules_and_turn():
+    operator = load_operator("organic-wb97m", engine="auto")
+    atoms = from_smiles("CCCN", 0)
+    state = PhaseState.from_atoms(atoms).repeat(16)
+    state = sample_velocities(state, 300.0, torch.Generator().manual_seed(0))
+    state = equilibrate(operator, state, 300.0, duration=640.0, seed=1).state
+    propagator = Propagator(operator, state, Langevin(300.0, 0.01), stride=4000.0, seed=2)
+    for _ in propagator.run(8000.0):
+        pass
+    tally = propagator.leaping.tally
+    assert tally.kept == 32
+    assert tally.drawn_again <= 3
+    # Of harmonic vibrations, and what conformers and anharmonicity add.
+    spread = KB * 300.0 * np.sqrt(33 / 2 / 32)
+    assert abs(tally.settled - tally.expected) / 32 < 0.08 + 4 * spread
+    x = propagator.state.positions.numpy()
+    for i, j in ((0, 1), (1, 2), (2, 3)):
+        before = np.linalg.norm(atoms.positions[i] - atoms.positions[j])
+        assert np.linalg.norm(x[:, i] - x[:, j], axis=1).mean() == pytest.approx(before, abs=0.04)
+    angles = np.array([each.get_dihedral(0, 1, 2, 3) for each in propagator.state.to_atoms()])
+    assert len(set((angles // 120).tolist())) > 1
+
+
+def test_leaps_are_not_for_molecules_larger_than_those_they_learned_from():
+    operator = load_operator("organic-wb97m")
+    state = PhaseState.from_atoms(from_smiles("CCCCCC", 0))
+    with pytest.raises(CoverageError, match="leaps are for molecules of up to 14 atoms"):
+        Propagator(operator, state, Langevin(300.0, 0.01), stride=4000.0)
