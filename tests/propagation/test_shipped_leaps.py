@@ -83,6 +83,14 @@ def test_leaps_of_a_molecule_that_they_never_saw_are_molecules_and_turn():
     assert len(set((angles // 120).tolist())) > 1
 
 
+def test_leaps_that_learned_from_neutral_molecules_are_not_for_ions():
+    operator = load_operator("organic-wb97m")
+    assert operator.leaps.card.charges == [0]
+    state = PhaseState.from_atoms(from_smiles("CC(=O)[O-]", 0))
+    with pytest.raises(CoverageError, match=r"molecules of charge 0, and CC\(=O\)\[O-\] has -1"):
+        Propagator(operator, state, Langevin(300.0, 0.01), stride=4000.0)
+
+
 def test_leaps_are_not_for_molecules_larger_than_those_they_learned_from():
     operator = load_operator("organic-wb97m")
     state = PhaseState.from_atoms(from_smiles("CCCCCC", 0))

@@ -71,6 +71,14 @@ class LeapCard(BaseModel):
     data_fingerprint: str
     notes: str = ""
 
+    @property
+    def charges(self) -> list[int]:
+        """Total charges in e of the molecules that were learned from, sorted."""
+        from rdkit import Chem
+
+        read = (Chem.MolFromSmiles(smiles, sanitize=False) for smiles in self.smiles)
+        return sorted({int(Chem.GetFormalCharge(molecule)) for molecule in read})
+
     def check(self, lag: float, temperature: float) -> None:
         """Check that a lag in fs and a temperature in K are among those that were learned.
 

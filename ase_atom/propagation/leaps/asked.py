@@ -114,10 +114,19 @@ def check_molecules(card: LeapCard, state: PhaseState) -> None:
             raise CoverageError(
                 f"leaps were trained for {', '.join(card.smiles[:6])}, not for {found}"
             )
-        if card.largest_molecule is not None and len(atoms) > card.largest_molecule:
+        if card.largest_molecule is None:
+            continue
+        if len(atoms) > card.largest_molecule:
             raise CoverageError(
                 f"leaps are for molecules of up to {card.largest_molecule} atoms, and {found} has "
                 f"{len(atoms)}"
+            )
+        # What draws them hears elements and places: another charge would be drawn as if learned.
+        if int(state.charge[row]) not in card.charges:
+            learned = ", ".join(f"{charge:+d}" if charge else "0" for charge in card.charges)
+            raise CoverageError(
+                f"leaps were learned from molecules of charge {learned}, and {found} has "
+                f"{int(state.charge[row]):+d}: jumps of this operator may be for it"
             )
 
 
