@@ -138,3 +138,5 @@ def test_operators_say_what_leaps_they_have(capsys):
     assert main(["operators"]) == 0
     said = " ".join(capsys.readouterr().out.split())
     assert "500 fs to 16 ps, 300 to 500 K, friction 10 per ps, CCO" in said
+    assert "500 fs to 8 ps, 300 to 450 K, friction 10 per ps, any molecule" in said
+    assert "of up to 14 atoms and charge 0" in said
