@@ -9,6 +9,7 @@ from leaping import leaping_ethanol, untrained_leaps
 from ase_atom.operator import load_operator
 from training.leap import unseen
 from training.leap.judge import Judge
+from training.leap.samples import Structure
 from training.leap.settling import measured_settling
 from training.leap.teacher import Assignment, make_runs
 
@@ -58,7 +59,7 @@ def test_molecules_are_judged_by_bonds_energies_and_hops(run):
     found = unseen.judged(judge, 16)
     assert (found.kept, found.redrawn, found.lost) == (16, 0, 0)
     # Leaps that have learned nothing leave molecules nearly as they are.
-    assert found.bond < 0.05
+    assert found.structure.bond[0] < 0.05
     assert {each.name for each in found.hops} == {"H-C-C-O", "C-C-O-H"}
     states = {each.name: each for each in found.hops}
     assert states["C-C-O-H"].ours < states["C-C-O-H"].theirs
@@ -70,7 +71,8 @@ def test_molecules_are_judged_by_bonds_energies_and_hops(run):
 def test_the_summary_counts_torsions_that_hop_as_often_as_in_the_run():
     def verdict(ours: float) -> unseen.Verdict:
         hops = (unseen.Hops("C-C-C-C", ours, 0.4, 0.01, 0.0),)
-        return unseen.Verdict(0.0, 0.0, (1.0, 1.0), 0.01, 0.0, 10, 1, 0, hops)
+        shape = Structure((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0), (0.01, 0.0))
+        return unseen.Verdict(shape, 0.0, 10, 1, 0, hops)
 
     said = unseen.summary([verdict(each) for each in (0.4, 0.44, 0.2, 0.4)])
     assert "energy +0.010 settled, 4 of 40 drawn again, 0 lost" in said

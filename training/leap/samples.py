@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 import numpy as np
 from ase.calculators.calculator import Calculator
@@ -23,31 +24,61 @@ from training.leap.measures import (
 )
 
 
-def structure(judge: Judge, x: NDArray, name: str) -> Iterator[Line]:
-    """Bonds, angles and energies of samples beside those of the run."""
-    ours, theirs = judge.coordinates.lengths(x), judge.coordinates.lengths(judge.flat)
+@dataclass(frozen=True)
+class Structure:
+    """Bonds, angles and energies of samples beside those of a run, each value with its error.
+
+    Parameters
+    ----------
+    bond, angle
+        Largest error of a mean, Å and degrees.
+    widths, angle_widths
+        Smallest and largest width of a bond or an angle over that of the run.
+    energy
+        Mean potential energy above that of the run, k_BT per degree of freedom.
+    """
+
+    bond: tuple[float, float]
+    widths: tuple[float, float]
+    angle: tuple[float, float]
+    angle_widths: tuple[float, float]
+    energy: tuple[float, float]
+
+    @classmethod
+    def of(cls, judge: Judge, x: NDArray) -> Structure:
+        """Compare samples ``[M, N, 3]`` with frames of the run."""
+        bond, widths = _compared(*(judge.coordinates.lengths(each) for each in (x, judge.flat)))
+        angle, others = _compared(*(judge.coordinates.valence(each) for each in (x, judge.flat)))
+        excess = (judge.energy(x) - judge.energies.mean()) / judge.unit / 2
+        energy = float(excess.mean()), float(excess.std() / np.sqrt(len(excess)))
+        return cls(bond, widths, angle, others, energy)
+
+
+def _compared(ours: NDArray, theirs: NDArray) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Largest error of a mean with its standard error, and least and largest ratio of widths."""
     off = np.abs(ours.mean(0) - theirs.mean(0)).max()
     ratio = ours.std(0) / theirs.std(0)
     error = theirs.std(0).max() / np.sqrt(len(ours))
+    return (float(off), float(error)), (float(ratio.min()), float(ratio.max()))
+
+
+def structure(judge: Judge, x: NDArray, name: str) -> Iterator[Line]:
+    """Bonds, angles and energies of samples beside those of the run."""
+    found = Structure.of(judge, x)
+    (bond, error), (low, high) = found.bond, found.widths
     yield (
         f"{name}: bonds",
-        f"largest error of a mean {off:.4f} ± {error:.4f} Å, widths {ratio.min():.2f} to "
-        f"{ratio.max():.2f} of the run's",
+        f"largest error of a mean {bond:.4f} ± {error:.4f} Å, widths {low:.2f} to {high:.2f} of "
+        "the run's",
     )
-    ours, theirs = judge.coordinates.valence(x), judge.coordinates.valence(judge.flat)
-    off, ratio = np.abs(ours.mean(0) - theirs.mean(0)).max(), ours.std(0) / theirs.std(0)
-    error = theirs.std(0).max() / np.sqrt(len(ours))
+    (angle, error), (low, high) = found.angle, found.angle_widths
     yield (
         f"{name}: angles",
-        f"largest error of a mean {off:.2f} ± {error:.2f} degrees, widths {ratio.min():.2f} to "
-        f"{ratio.max():.2f} of the run's",
+        f"largest error of a mean {angle:.2f} ± {error:.2f} degrees, widths {low:.2f} to "
+        f"{high:.2f} of the run's",
     )
-    excess = (judge.energy(x) - judge.energies.mean()) / judge.unit / 2
-    yield (
-        f"{name}: energy",
-        f"{excess.mean():+.3f} ± {excess.std() / np.sqrt(len(excess)):.3f} k_BT per degree of "
-        "freedom",
-    )
+    energy, error = found.energy
+    yield f"{name}: energy", f"{energy:+.3f} ± {error:.3f} k_BT per degree of freedom"
 
 
 def at(

@@ -54,10 +54,9 @@ def measured_settling(
         if not len(judge.coordinates.torsions):
             continue
         found = _states(judge, judge.x)
-        frames = min(LONGEST, found.shape[1] - 1)
         for lag in range(1, LONGEST + 1):
-            lag_frames = min(lag, frames)
-            in_time[lag] += (found[:, lag_frames:] != found[:, :-lag_frames]).mean((0, 1)).sum()
+            apart = min(lag, found.shape[1] - 1)
+            in_time[lag] += (found[:, apart:] != found[:, :-apart]).mean((0, 1)).sum()
         in_settling += _hops(judge, card)
     if not in_settling or not in_time.any():
         return None

@@ -27,6 +27,7 @@ from training.leap.evaluate import frames_of
 from training.leap.flexible import HELD_OUT
 from training.leap.judge import Judge
 from training.leap.measures import divergence, mean_and_error, states
+from training.leap.samples import Structure
 from training.leap.teacher import make_runs
 
 RARE = 0.02
@@ -64,23 +65,18 @@ class Verdict:
 
     Parameters
     ----------
-    bond, angle
-        Largest error of a mean, Å and degrees.
-    widths
-        Smallest and largest width of a bond over that of the run.
-    energy, drawn
-        Mean potential energy after settling above that of the run, and of samples as drawn above
-        that after settling, k_BT per degree of freedom.
+    structure
+        After settling.
+    drawn
+        Mean potential energy of samples as drawn above that after settling, k_BT per degree of
+        freedom.
     kept, redrawn, lost
         Samples.
     hops
         Of each torsion.
     """
 
-    bond: float
-    angle: float
-    widths: tuple[float, float]
-    energy: float
+    structure: Structure
     drawn: float
     kept: int
     redrawn: int
@@ -96,15 +92,8 @@ def judged(judge: Judge, frames: int) -> Verdict:
     tally, after = made.leaping.tally, made.state.positions.double().numpy()
     whole = np.isfinite(after).all((1, 2))
     before, after = x[whole], after[whole]
-    inner = judge.coordinates
-    bonds, of_run = inner.lengths(after), inner.lengths(judge.flat)
-    angles = inner.valence(after).mean(0) - inner.valence(judge.flat).mean(0)
-    ratio = bonds.std(0) / of_run.std(0)
     return Verdict(
-        bond=float(np.abs(bonds.mean(0) - of_run.mean(0)).max()),
-        angle=float(np.abs(angles).max()),
-        widths=(float(ratio.min()), float(ratio.max())),
-        energy=float((judge.energy(after).mean() - judge.energies.mean()) / judge.unit / 2),
+        structure=Structure.of(judge, after),
         drawn=(tally.raw - tally.settled) / max(tally.kept, 1) / judge.unit / 2,
         kept=tally.kept,
         redrawn=tally.drawn_again,
@@ -136,9 +125,10 @@ def row(smiles: str, lag: float, found: Verdict) -> str:
     turns = "; ".join(
         f"{each.name} {each.theirs:.2f} → {each.ours:.2f} ± {each.error:.2f}" for each in found.hops
     )
+    shape = found.structure
     return (
-        f"| {smiles} | {format_time(lag)} | {found.bond:.4f} | {found.angle:.1f} | "
-        f"{found.widths[0]:.2f} to {found.widths[1]:.2f} | {found.energy:+.3f} | "
+        f"| {smiles} | {format_time(lag)} | {shape.bond[0]:.4f} | {shape.angle[0]:.1f} | "
+        f"{shape.widths[0]:.2f} to {shape.widths[1]:.2f} | {shape.energy[0]:+.3f} | "
         f"{found.drawn:+.3f} | {found.redrawn} of {found.kept}, {found.lost} | {turns} | "
         f"{max((each.apart for each in found.hops), default=0.0):.3f} |"
     )
@@ -194,7 +184,7 @@ def summary(found: list[Verdict]) -> str:
     low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
     return (
         f"{len(found)} molecules and lags: energy "
-        f"{np.mean([each.energy for each in found]):+.3f} settled, "
+        f"{np.mean([each.structure.energy[0] for each in found]):+.3f} settled, "
         f"{sum(each.redrawn for each in found)} of {sum(each.kept for each in found)} drawn again, "
         f"{sum(each.lost for each in found)} lost; {len(hops)} torsions hop {middle:.2f} times as "
         f"often as in the runs (median; quartiles {low:.2f} and {high:.2f}), {np.mean(close):.0%} "
