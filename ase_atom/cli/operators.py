@@ -92,8 +92,8 @@ def _leaps_in_words(card: LeapCard | None) -> str:
     (low, high), (cold, hot) = card.lags_fs, card.temperature_range_K
     whose = ", ".join(card.smiles)
     if card.largest_molecule is not None:
-        charges = " or ".join(f"{charge:+d}" if charge else "0" for charge in card.charges)
-        whose = f"any molecule of up to {card.largest_molecule} atoms and charge {charges}"
+        size = f"any molecule of up to {card.largest_molecule} atoms"
+        whose = f"{size} and charge {card.charges_in_words}"
     return (
         f"{format_time(low)} to {format_time(high)}, {cold:g} to {hot:g} K, friction "
         f"{card.friction * PS:g} per ps, {whose}"

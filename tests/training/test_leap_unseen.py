@@ -78,3 +78,9 @@ def test_the_summary_counts_torsions_that_hop_as_often_as_in_the_run():
     assert "energy +0.010 settled, 4 of 40 drawn again, 0 lost" in said
     assert "4 torsions hop 1.00 times" in said
     assert "75% within" in said
+
+
+def test_the_summary_of_molecules_that_do_not_turn_says_so():
+    shape = Structure((0.0, 0.0), (1.0, 1.0), (0.0, 0.0), (1.0, 1.0), (0.01, 0.0))
+    said = unseen.summary([unseen.Verdict(shape, 0.0, 10, 1, 0, ())])
+    assert said.endswith("1 of 10 drawn again, 0 lost; no torsion hops often enough to be compared")

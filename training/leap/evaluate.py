@@ -14,11 +14,10 @@ import typer
 from ase_atom.analysis.reference_engines import make_calculator
 from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError
-from ase_atom.operator import load_operator
 from ase_atom.operator.torch_settings import set_threads
 from ase_atom.units import PS, format_time
 from training.leap import futures, samples
-from training.leap.judge import Judge
+from training.leap.judge import Judge, load_leaping
 from training.leap.teacher import TeacherRun, read_run
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -43,9 +42,7 @@ def run(
 ) -> None:
     """Print a table of what leaps are judged by."""
     set_threads(threads)
-    found = load_operator(operator, "auto")
-    if found.leaps is None:
-        raise ConfigError(f"{operator} has no leaps: ase-atom leap-train {operator} trains them")
+    found = load_leaping(operator)
     run = read_run(teacher)
     judge = Judge(found, run, starts, seed)
     calculator = None if engine is None else make_calculator(engine, "--engine")

@@ -6,7 +6,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ase_atom.operator import OperatorLike
+from ase_atom.errors import ConfigError
+from ase_atom.operator import OperatorLike, load_operator
 from ase_atom.propagation import Langevin, Propagator, sample_velocities
 from ase_atom.state import PhaseState
 from ase_atom.units import KB
@@ -14,6 +15,20 @@ from training.leap.measures import Coordinates
 from training.leap.teacher import TeacherRun
 
 Line = tuple[str, str]
+
+
+def load_leaping(name: str) -> OperatorLike:
+    """Load an operator that is to be judged.
+
+    Raises
+    ------
+    ConfigError
+        If it has no leaps.
+    """
+    found = load_operator(name, "auto")
+    if found.leaps is None:
+        raise ConfigError(f"{name} has no leaps: ase-atom leap-train {name} trains them")
+    return found
 
 
 class Judge:

@@ -17,15 +17,13 @@ import typer
 from numpy.typing import NDArray
 
 from ase_atom.commandline import run_command
-from ase_atom.errors import ConfigError
-from ase_atom.operator import load_operator
 from ase_atom.operator.torch_settings import set_threads
 from ase_atom.units import format_time
 from training.data.store import data_folder
 from training.leap.command import Schedule, assignments, compounds
 from training.leap.evaluate import frames_of
 from training.leap.flexible import HELD_OUT
-from training.leap.judge import Judge
+from training.leap.judge import Judge, load_leaping
 from training.leap.measures import divergence, mean_and_error, states
 from training.leap.samples import Structure
 from training.leap.teacher import make_runs
@@ -159,9 +157,8 @@ def run(
 ) -> None:
     """Compare leaps of molecules with runs of the operator, in one table."""
     set_threads(threads)
-    found = load_operator(operator, "auto")
-    if found.leaps is None:
-        raise ConfigError(f"{operator} has no leaps: ase-atom leap-train {operator} trains them")
+    found = load_leaping(operator)
+    assert found.leaps is not None
     schedule = Schedule(300.0, replicas, duration * 1000.0)
     known = list(compounds(found, molecules or list(HELD_OUT)))
     jobs = assignments(known, [schedule], found.leaps.card.friction, seed)
@@ -179,16 +176,21 @@ def run(
 def summary(found: list[Verdict]) -> str:
     """Means over molecules and lags, weighted alike, and sums."""
     hops = [each for verdict in found for each in verdict.hops if each.theirs > RARE]
+    said = (
+        f"{len(found)} molecules and lags: energy "
+        f"{np.mean([each.structure.energy[0] for each in found]):+.3f} settled, "
+        f"{sum(each.redrawn for each in found)} of {sum(each.kept for each in found)} drawn again, "
+        f"{sum(each.lost for each in found)} lost; "
+    )
+    if not hops:
+        return f"{said}no torsion hops often enough to be compared"
     ratios = np.array([each.ours / each.theirs for each in hops])
     close = [abs(each.ours - each.theirs) < 0.2 * each.theirs + each.error for each in hops]
     low, middle, high = np.quantile(ratios, (0.25, 0.5, 0.75))
     return (
-        f"{len(found)} molecules and lags: energy "
-        f"{np.mean([each.structure.energy[0] for each in found]):+.3f} settled, "
-        f"{sum(each.redrawn for each in found)} of {sum(each.kept for each in found)} drawn again, "
-        f"{sum(each.lost for each in found)} lost; {len(hops)} torsions hop {middle:.2f} times as "
-        f"often as in the runs (median; quartiles {low:.2f} and {high:.2f}), {np.mean(close):.0%} "
-        "within 20 % and a standard error"
+        f"{said}{len(hops)} torsions hop {middle:.2f} times as often as in the runs (median; "
+        f"quartiles {low:.2f} and {high:.2f}), {np.mean(close):.0%} within 20 % and a "
+        "standard error"
     )
 
 

@@ -79,6 +79,11 @@ class LeapCard(BaseModel):
         read = (Chem.MolFromSmiles(smiles, sanitize=False) for smiles in self.smiles)
         return sorted({int(Chem.GetFormalCharge(molecule)) for molecule in read})
 
+    @property
+    def charges_in_words(self) -> str:
+        """These charges for people."""
+        return " or ".join(f"{charge:+d}" if charge else "0" for charge in self.charges)
+
     def check(self, lag: float, temperature: float) -> None:
         """Check that a lag in fs and a temperature in K are among those that were learned.
 

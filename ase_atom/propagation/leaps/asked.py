@@ -123,10 +123,9 @@ def check_molecules(card: LeapCard, state: PhaseState) -> None:
             )
         # What draws them hears elements and places: another charge would be drawn as if learned.
         if int(state.charge[row]) not in card.charges:
-            learned = " or ".join(f"{charge:+d}" if charge else "0" for charge in card.charges)
             raise CoverageError(
-                f"leaps were learned from molecules of charge {learned}, and {found} has "
-                f"{int(state.charge[row]):+d}: jumps of this operator may be for it"
+                f"leaps were learned from molecules of charge {card.charges_in_words}, and {found} "
+                f"has {int(state.charge[row]):+d}: jumps of this operator may be for it"
             )
 
 
