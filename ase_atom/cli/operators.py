@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from ase_atom.operator.atomic_charges import ChargesCard
     from ase_atom.operator.leap import LeapCard
+    from ase_atom.operator.potential import PotentialCard
 
 
 def operators(
@@ -17,21 +21,29 @@ def operators(
 ) -> None:
     """List the operators in the package with the facts on their cards."""
     from ase_atom.operator import list_operators
-    from ase_atom.operator.checkpoint import find_operator, read_charges_card, read_leap_card
+    from ase_atom.operator.checkpoint import (
+        find_operator,
+        read_charges_card,
+        read_leap_card,
+        read_potential_card,
+    )
 
     cards = list_operators()
-    charges = {card.name: read_charges_card(find_operator(card.name)) for card in cards}
-    leaps = {card.name: read_leap_card(find_operator(card.name)) for card in cards}
+    files = {card.name: find_operator(card.name) for card in cards}
+    leaps = {name: read_leap_card(path) for name, path in files.items()}
+    charges = {name: read_charges_card(path) for name, path in files.items()}
+    potentials = {name: read_potential_card(path) for name, path in files.items()}
     if as_json:
-        facts = []
-        for card in cards:
-            own = leaps[card.name]
-            own_facts = None if own is None else own.model_dump(mode="json")
-            atomic = charges[card.name]
-            atomic_facts = None if atomic is None else atomic.model_dump(mode="json")
-            facts.append(
-                card.model_dump(mode="json") | {"leaps": own_facts, "atomic_charges": atomic_facts}
-            )
+        beside: dict[str, Mapping[str, BaseModel | None]] = {
+            "leaps": leaps,
+            "atomic_charges": charges,
+            "potential": potentials,
+        }
+        facts = [
+            card.model_dump(mode="json")
+            | {kind: _plain(found[card.name]) for kind, found in beside.items()}
+            for card in cards
+        ]
         typer.echo(json.dumps(facts, indent=2))
         return
     if not cards:
@@ -68,6 +80,7 @@ def operators(
             ("stride", f"{card.stride_fs:g} fs recommended"),
             ("leaps", _leaps_in_words(leaps[card.name])),
             ("charges and dipole", _charges_in_words(charges[card.name])),
+            ("energies and dipole", _potential_in_words(potentials[card.name])),
             ("reference", card.level_of_theory),
             ("trained by", card.training_command),
             ("data", f"sha256 {card.data_fingerprint}"),
@@ -76,6 +89,15 @@ def operators(
             if value:
                 table.add_row(name, value)
         console.print(table)
+
+
+def _plain(card: BaseModel | None) -> dict[str, Any] | None:
+    return None if card is None else card.model_dump(mode="json")
+
+
+def _potential_in_words(card: PotentialCard | None) -> str:
+    """Whose potential an operator has in place of an energy head; nothing of none."""
+    return "" if card is None else f"{card.reference} ({card.licence})"
 
 
 def _charges_in_words(card: ChargesCard | None) -> str:

@@ -17,6 +17,7 @@ from ase_atom.errors import ConfigError, CoverageError, HorizonError
 from ase_atom.operator.config import ArchitectureConfig
 from ase_atom.operator.engine.network import Network
 from ase_atom.operator.memory import keep_freed_memory
+from ase_atom.operator.potential import Potential
 from ase_atom.operator.protocol import OperatorBase
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.state import PhaseState
@@ -53,6 +54,9 @@ class Operator(OperatorBase, nn.Module, ABC):
     species_of
         Index of each atomic number among the operator's elements, counted from 1; 0 for padding
         and for elements that it does not know. ``[largest number + 1]``.
+    potential
+        A potential of its own, or None. It takes the place of the energy head, see `surface`, and
+        an architecture may hear its forces.
     energy_scale, energy_offsets, charge_offsets
         Affine map from the energy head's output to eV: the scale, the energy of an atom of
         each atomic number, ``[largest number + 1]``, and that of each of ``config.charges``; None
@@ -63,6 +67,7 @@ class Operator(OperatorBase, nn.Module, ABC):
     equivariant: bool = True
     has_energy: bool = True
     stochastic: bool = False
+    potential: Potential | None = None
     species_of: Tensor
     energy_scale: Tensor
     energy_offsets: Tensor
@@ -138,6 +143,32 @@ class Operator(OperatorBase, nn.Module, ABC):
         """The operator for engines other than torch, or None if it has no graph."""
         return None
 
+    @property
+    def surface(self) -> Potential | None:
+        """The potential, if energies and forces are its own rather than an energy head's."""
+        known = self.potential
+        return known if known is not None and known.card.surface else None
+
+    def forces_heard(self, species: Tensor, x: Tensor) -> Tensor:
+        """Forces of the potential in eV/Å, ``[B, N, 3]``, for a network that hears them.
+
+        Raises
+        ------
+        ConfigError
+            If the operator has no potential.
+        """
+        if self.potential is None:
+            raise ConfigError(
+                f"{self.name} hears the forces of a potential and has none: "
+                "python -m training.potential gives it one"
+            )
+        elements = len(self.config.elements)
+        place = (species - 1).clamp(min=0)
+        kinds = torch.where(species > 0, place % elements + 1, 0)
+        charges = torch.tensor(self.config.charges, device=x.device)
+        charge = charges[(place // elements).amax(1)]
+        return self.potential.forces(kinds, x, charge).to(x)
+
     # -- the map -----------------------------------------------------------------------------------
 
     @property
@@ -150,7 +181,10 @@ class Operator(OperatorBase, nn.Module, ABC):
         """SHA-256 of the architecture and the weights, whatever the card says."""
         config = self.config.model_dump(mode="json", exclude_defaults=True)
         config["architecture"] = self.config.architecture
-        return checksum(self.state_dict(), {"config": json.dumps(config, sort_keys=True)})
+        weights = dict(self.state_dict())
+        if self.potential is not None:
+            weights |= {f"potential.{key}": each for key, each in self.potential.saved()[1].items()}
+        return checksum(weights, {"config": json.dumps(config, sort_keys=True)})
 
     def forward(
         self, state: PhaseState, times: Tensor, graph: Tensor | None = None
@@ -307,6 +341,8 @@ class Operator(OperatorBase, nn.Module, ABC):
         if state.device != device:
             return self.energy(state.to(device)).to(state.device)
         species = self.species(state)
+        if self.surface is not None:
+            return self.surface.energy(state)
         working = next(self.parameters()).dtype
         centre, _ = state.center_of_mass()
         x = (state.positions - centre[:, None]).to(working)
@@ -331,7 +367,10 @@ class Operator(OperatorBase, nn.Module, ABC):
 
     def in_double_precision(self) -> Self:
         """Return a copy in double precision."""
-        return deepcopy(self).double()
+        found = deepcopy(self).double()
+        if found.potential is not None:
+            found.potential = found.potential.in_double_precision()
+        return found
 
     # -- checks ------------------------------------------------------------------------------------
 

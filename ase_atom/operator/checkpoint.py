@@ -26,14 +26,16 @@ from ase_atom.operator.config import ArchitectureConfig
 from ase_atom.operator.engine.choice import Engine, check_engine, evaluated_by
 from ase_atom.operator.engine.runtime import OnnxEngine
 from ase_atom.operator.leap import LeapCard, LeapDecoder
+from ase_atom.operator.potential import Potential, PotentialCard
 from ase_atom.operator.registry import build_operator, parse_config
 from ase_atom.operator.torch_settings import own_torch
 
 FORMAT = "ase-atom-operator/1"
 LEAPS_ALONE = "ase-atom-leaps/1"
 SUFFIX = ".safetensors"
-_LEAPS, _CHARGES = "leaps.", "atomic_charges."
-"""What names of the facts and tensors begin with that are a leap decoder's, and atomic charges'."""
+_LEAPS, _CHARGES, _POTENTIAL = "leaps.", "atomic_charges.", "potential."
+"""What names of facts and tensors begin with that are a leap decoder's, atomic charges' and a
+potential's."""
 
 Value = TypeVar("Value")
 Card = TypeVar("Card", bound=BaseModel)
@@ -72,7 +74,8 @@ def save_operator(operator: Operator, path: str | Path) -> Path:
     leaps = operator.leaps if isinstance(operator.leaps, LeapDecoder) else None
     charges = operator.atomic_charges
     charges = charges if isinstance(charges, AtomicCharges) else None
-    for prefix, part in ((_LEAPS, leaps), (_CHARGES, charges)):
+    parts = (_LEAPS, leaps), (_CHARGES, charges), (_POTENTIAL, operator.potential)
+    for prefix, part in parts:
         if part is not None:
             own, weights = part.saved()
             facts |= {prefix + key: text for key, text in own.items()}
@@ -180,6 +183,7 @@ def load_operator(
             card = OperatorCard.model_validate_json(facts["card"])
             leaps = LeapDecoder.load(_take(facts, _LEAPS), _take(tensors, _LEAPS))
             charges = _take(facts, _CHARGES), _take(tensors, _CHARGES)
+            potential = Potential.load(_take(facts, _POTENTIAL), _take(tensors, _POTENTIAL))
         except ValidationError as error:
             first = error.errors()[0]
             where = [str(part) for part in first["loc"] if "[" not in str(part)]
@@ -191,8 +195,14 @@ def load_operator(
         operator.card = card
         operator.load_state_dict(tensors)
         operator.leaps = None if leaps is None else leaps.to(device)
+        if potential is not None:
+            if potential.network.config.elements != tuple(config.elements):
+                raise ValueError("its potential knows other elements than the operator")
+            operator.potential = potential.to(device)
+            operator.has_energy |= potential.card.surface
         atomic = AtomicCharges.load(operator, *charges)
-        operator.atomic_charges = None if atomic is None else atomic.to(device)
+        # A potential knows charges too, and better than what was learned from it.
+        operator.atomic_charges = operator.surface if atomic is None else atomic.to(device)
     return evaluated_by(operator.eval().requires_grad_(False), engine, device)
 
 
@@ -281,6 +291,17 @@ def read_charges_card(path: str | Path) -> ChargesCard | None:
         If the file is no readable operator.
     """
     return _read_part_card(Path(path), _CHARGES, ChargesCard)
+
+
+def read_potential_card(path: str | Path) -> PotentialCard | None:
+    """The card of the potential in a checkpoint; None if it has none.
+
+    Raises
+    ------
+    CheckpointError
+        If the file is no readable operator.
+    """
+    return _read_part_card(Path(path), _POTENTIAL, PotentialCard)
 
 
 def _read_part_card(path: Path, prefix: str, kind: type[Card]) -> Card | None:

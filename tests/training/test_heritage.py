@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from ase.build import molecule
+from potentials import random_potential
 
 from ase_atom.errors import ConfigError
 from ase_atom.operator import build_operator
@@ -92,3 +93,13 @@ def test_an_operator_that_knows_less_or_is_built_otherwise_is_refused(
 ) -> None:
     with pytest.raises(ConfigError, match=words):
         inherit(small(1, **changes), small(0), "parent", refitted=True)
+
+
+def test_a_child_may_hear_forces_that_its_parent_does_not() -> None:
+    parent, child = small(0), small(1, force_input=True)
+    inherit(child, parent, "parent", refitted=False)
+    child.lift.force_gate.weight.data.zero_()
+    child.potential = random_potential(PARENT.elements)
+    torch.testing.assert_close(path(child, "CH3CH2OH"), path(parent, "CH3CH2OH"))
+    with pytest.raises(ConfigError, match="force_input: True → False"):
+        inherit(parent, child, "child", refitted=False)

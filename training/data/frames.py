@@ -238,6 +238,8 @@ class Windows:
         Å and Å/fs at the start and at each lag, ``[B, 1 + L, N, 3]``.
     lags
         Frames between the start and the others, ``[L]``.
+    forces
+        eV/Å at the start, ``[B, N, 3]``.
     """
 
     numbers: Tensor
@@ -246,6 +248,7 @@ class Windows:
     positions: Tensor
     velocities: Tensor
     lags: Tensor
+    forces: Tensor
 
 
 @dataclass(frozen=True)
@@ -343,6 +346,7 @@ class Sampler:
             positions=data.positions[frames],
             velocities=data.velocities[frames] * sign,
             lags=lags,
+            forces=data.forces[frames[:, 0]],
         )
 
     def states(self, generator: torch.Generator) -> States:

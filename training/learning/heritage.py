@@ -10,13 +10,14 @@ from ase_atom.operator import Operator
 from ase_atom.operator.trunk.lifting import AtomEmbedding
 from training.learning.config import differences, listed
 
-_FREE = {"horizon", "elements", "charges"}
+_FREE = {"horizon", "elements", "charges", "force_input"}
 
 
 def inherit(operator: Operator, parent: Operator, source: str, refitted: bool) -> None:
     """Set the weights of an operator to those of one that it starts from.
 
-    The operator may know more elements and charges than its parent. A new element begins with the
+    The operator may know more elements and charges than its parent, and hear forces that its parent
+    does not. A new element begins with the
     embedding of the parent's element that has as many outer electrons and the nearest atomic
     number, if there is one, else with the random one that it has. A new charge begins without
     effect.
@@ -46,6 +47,8 @@ def inherit(operator: Operator, parent: Operator, source: str, refitted: bool) -
         for name, module in operator.named_modules()
         if isinstance(module, AtomEmbedding)
     }
+    if getattr(parent.config, "force_input", False) and not operator.config.force_input:
+        changed["force_input"] = "True → False"
     grown = False
     for name in ("elements", "charges"):
         before, now = getattr(parent.config, name), getattr(operator.config, name)
@@ -80,8 +83,10 @@ def _embedding(
     parent: Operator,
 ) -> dict[str, torch.Tensor]:
     """Vectors of elements and charges by name in the operator's state."""
-    known = state[f"{prefix}weight"]
     weight = module.weight.detach().clone()
+    known = state.get(f"{prefix}weight")
+    if known is None:  # the parent hears no forces
+        return {f"{prefix}{name}": each.detach() for name, each in module.named_parameters()}
     weight[0] = known[0]
     for row, number in enumerate(operator.config.elements, start=1):
         relative = relative_of(number, parent.config.elements)

@@ -33,6 +33,7 @@ def rotated(windows: Windows, generator: torch.Generator) -> Windows:
         windows,
         positions=windows.positions @ matrix,
         velocities=windows.velocities @ matrix,
+        forces=windows.forces @ matrix.squeeze(1),
     )
 
 
@@ -107,7 +108,7 @@ class TrainingModule(AveragedModule):
                 share = sampler.batch_size / windows
                 found = self.path_terms(sampler, generator)
                 _add(terms, ("position", "velocity"), found, share)
-            if weights.force or weights.energy:
+            if (weights.force or weights.energy) and self.operator.surface is None:
                 drawn = sampler.states(generator)
                 # Second derivatives in half precision lose too much: always float32.
                 with torch.autocast(self.device.type, enabled=False):
@@ -128,11 +129,14 @@ class TrainingModule(AveragedModule):
         interval = sampler.data.interval
         x, v = windows.positions[:, 0], windows.velocities[:, 0]
         paths = []
+        hears = getattr(self.operator.config, "force_input", False)
+        known = {"forces": windows.forces} if hears else {}
         for jump in lags.view(sampler.chain, -1) - length * torch.arange(sampler.chain).unsqueeze(
             1
         ):
             times = (jump * interval).to(x)
-            path = self.segment(species, windows.masses, x, v, times)
+            path = self.segment(species, windows.masses, x, v, times, **known)
+            known = {}  # those at the end of a jump are the potential's
             x, v = path[0][:, -1], path[1][:, -1]
             paths.append(path)
         predicted = paths[0]

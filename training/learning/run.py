@@ -13,6 +13,7 @@ from ase import Atoms
 from ase_atom.errors import CheckpointError, ConfigError
 from ase_atom.io.guard import reading
 from ase_atom.operator import Operator, build_operator, load_operator
+from ase_atom.operator.potential import Potential
 from ase_atom.state import PhaseState
 from training.data.buckets import bucketed, shares
 from training.data.frames import EnergyOffsets, FrameData, Sampler, energy_offsets
@@ -68,6 +69,9 @@ def make_operator(
     if config.start_from:
         parent = load_operator(config.start_from)
         inherit(operator, parent, config.start_from, config.refit_energies)
+        if parent.potential is not None:
+            operator.potential = _beneath(parent.potential, train)
+        fit_energies &= operator.surface is None
         if config.refit_energies and operator.has_energy and fit_energies:
             refit_energies(operator, train)
         return _frozen_energy(operator, config)
@@ -93,6 +97,13 @@ def make_operator(
         ]
     energy_offsets(train, outputs).set_in(operator, scale)
     return operator
+
+
+def _beneath(potential: Potential, bursts: Sequence[Burst]) -> Potential:
+    """A parent's potential, whose energies are the operator's if the data are of its theory."""
+    theories = {str(burst.attrs.get("theory", "unknown")) for burst in bursts}
+    surface = theories == {potential.card.reference}
+    return Potential(potential.network, potential.card.model_copy(update={"surface": surface}))
 
 
 def refit_energies(operator: Operator, bursts: Sequence[Burst], frames: int = 8) -> None:

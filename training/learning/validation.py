@@ -67,7 +67,7 @@ class Validation:
         predicted = operator(state, times.to(frames.device))
         paths = squared_errors(states.positions, reference, predicted).sum((0, 2))
         rest = torch.zeros(4, dtype=torch.float64, device=frames.device)
-        if operator.has_energy:
+        if operator.has_energy and operator.surface is None:
             rest = self._energy_errors(operator, state, states)
         self.sums += torch.cat([paths.flatten(), rest])
 

@@ -7,6 +7,7 @@ the chain rule backwards from a sum (reverse mode; Griewank and Walther, Evaluat
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -121,10 +122,43 @@ class Graph:
         result = self._apply("Exp", (a,), a.shape, lambda g: [(a, g * result)])
         return result
 
+    def cos(self, a: Value) -> Value:
+        """The cosine."""
+
+        def backward(g: Value) -> list[tuple[Value, Value]]:
+            return [(a, -(g * self._apply("Sin", (a,), a.shape, None)))]
+
+        return self._apply("Cos", (a,), a.shape, backward)
+
+    def minimum(self, a: Value, b: Value | float) -> Value:
+        """The lesser, broadcast; the gradient is a's where that is less."""
+        b = self._like(b, a)
+
+        def backward(g: Value) -> list[tuple[Value, Value]]:
+            less = self._apply("Less", (a, b), a.shape, None, np.bool_)
+            return [(a, g * self.cast(less, a.dtype))]
+
+        return self._apply("Min", (a, b), a.shape, backward)
+
+    def sigmoid(self, a: Value) -> Value:
+        """1 / (1 + e^(−a))."""
+        gate = self._apply("Sigmoid", (a,), a.shape, lambda g: [(a, g * (gate - gate * gate))])
+        return gate
+
     def silu(self, a: Value) -> Value:
         """a / (1 + e^(−a))."""
-        gate = self._apply("Sigmoid", (a,), a.shape, lambda g: [(a, g * (gate - gate * gate))])
-        return a * gate
+        return a * self.sigmoid(a)
+
+    def gelu(self, a: Value) -> Value:
+        """a times the normal distribution's integral up to a."""
+
+        def backward(g: Value) -> list[tuple[Value, Value]]:
+            bell = self.exp(self.square(a) * -0.5) * (1 / math.sqrt(2 * math.pi))
+            return [(a, g * (below + a * bell))]
+
+        erf = self._apply("Erf", (a * math.sqrt(0.5),), a.shape, None)
+        below = erf * 0.5 + 0.5
+        return self._apply("Mul", (a, below), a.shape, backward)
 
     def softmax(self, a: Value) -> Value:
         """Over the last axis."""

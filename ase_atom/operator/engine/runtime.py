@@ -17,12 +17,15 @@ from ase_atom.operator.base import Operator
 from ase_atom.operator.engine.session import Arrays, Evaluator, Session
 from ase_atom.operator.leap.decoder import LeapDecoder
 from ase_atom.operator.leap.engines import EngineLeaps, NumbaLeaps, OnnxLeaps
+from ase_atom.operator.potential.graph import constants, graph_of
 from ase_atom.operator.protocol import OperatorBase
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.state import PhaseState
 
 TOLERANCE = 1e-5
-"""Largest difference from torch on the first state: Å, eV/atom and eV/Å, or relative above one."""
+"""Largest difference from torch on the first state: Å, eV/atom and eV/Å, or relative above one.
+
+Ten times that for a potential, whose sums are longer."""
 
 
 class OnnxEngine(OperatorBase):
@@ -135,7 +138,8 @@ class OnnxEngine(OperatorBase):
         x, v = _double(state.positions), _double(state.velocities)
         out: list[NDArray[Any]] = []
         for piece, (here, instants) in enumerate(pieces):
-            found = self._run("path", molecule, {"x": x, "v": v}, (key, piece), instants)
+            moving = {"x": x, "v": v} | self._heard(molecule, x)
+            found = self._run("path", molecule, moving, (key, piece), instants)
             if len(pieces) == 1:
                 out = found
                 break
@@ -145,6 +149,14 @@ class OnnxEngine(OperatorBase):
             x, v = (path[:, -1] for path in found)
         out = out or [np.empty((len(x), 0, *x.shape[1:])) for _ in range(2)]
         return tuple(_like(side, state.positions) for side in out)
+
+    def _heard(self, molecule: Arrays, x: NDArray[Any]) -> Arrays:
+        """Forces of a potential at the start of a piece, where the network hears them."""
+        if "force_gate" not in molecule:
+            return {}
+        kind = "heard" if self.operator.surface is None else "forces"
+        _, gradient = self._run(kind, molecule, {"x": x})
+        return {"f": (-gradient).astype(np.float32)}
 
     def _energy(self, state: PhaseState, forces: bool) -> tuple[Tensor, ...]:
         molecule, x = self._molecule(state), _double(state.positions)
@@ -196,11 +208,16 @@ class OnnxEngine(OperatorBase):
             )
             if same:
                 return feed
-        species = self.operator.species(state)
-        found = self._network.molecule(species, state.masses.double())
+        operator, masses = self.operator, state.masses.double()
+        found = self._network.molecule(operator.species(state), masses)
+        self._offsets = operator.offsets(state.numbers, state.charge).numpy()
+        self._scale = float(operator.energy_scale)
+        if operator.potential is not None:
+            network, kinds = operator.potential.network, operator.potential.kinds(state.numbers)
+            found |= constants(network, kinds, masses, state.charge)
+            if operator.surface is not None:
+                self._offsets, self._scale = network.alone[kinds].sum(1).numpy(), 1.0
         feed = {name: each.contiguous().numpy() for name, each in found.items()}
-        self._offsets = self.operator.offsets(state.numbers, state.charge).numpy()
-        self._scale = float(self.operator.energy_scale)
         self._constants.clear()
         self._known = (state.numbers, state.masses, state.charge, feed)
         return feed
@@ -232,8 +249,16 @@ class OnnxEngine(OperatorBase):
 
     def _open(self, kind: str, threads: int) -> Evaluator:
         network = self._network
-        model = network.path() if kind == "path" else network.energy(kind == "forces")
+        if self._of_potential(kind):
+            assert self.operator.potential is not None
+            model = graph_of(self.operator.potential.network, kind != "energy")
+        else:
+            model = network.path() if kind == "path" else network.energy(kind == "forces")
         return Session(model, threads)
+
+    def _of_potential(self, kind: str) -> bool:
+        """Whether a graph is the potential's and not the network's."""
+        return kind == "heard" or (kind != "path" and self.operator.surface is not None)
 
     # -- trust -------------------------------------------------------------------------------------
 
@@ -264,7 +289,8 @@ class OnnxEngine(OperatorBase):
             expected = torch_itself()  # refuses first what is to be refused
         try:
             found = engine()
-            wrong = _differs(found, expected, state)
+            tolerance = TOLERANCE * (10 if self._of_potential(kind) else 1)
+            wrong = _differs(found, expected, state, tolerance)
         except Exception as error:  # whatever a runtime of another build or processor raises
             wrong = f"{type(error).__name__}: {str(error).splitlines()[0]}"
         if wrong is None:
@@ -310,7 +336,7 @@ def _like(values: NDArray[Any], like: Tensor) -> Tensor:
 
 
 def _differs(
-    found: tuple[Tensor, ...], expected: tuple[Tensor, ...], state: PhaseState
+    found: tuple[Tensor, ...], expected: tuple[Tensor, ...], state: PhaseState, tolerance: float
 ) -> str | None:
     """How answers differ by more than the tolerance, if they do."""
     for ours, theirs in zip(found, expected, strict=True):
@@ -318,10 +344,10 @@ def _differs(
         if not torch.equal(finite, torch.isfinite(ours)):
             return "it gives numbers that are not finite"
         largest = float(theirs[finite].abs().max()) if bool(finite.any()) else 0.0
-        allowed = TOLERANCE * max(1.0, largest)
+        allowed = tolerance * max(1.0, largest)
         if theirs.ndim == 1:
             # Energies are thousands of eV, of which an operator knows the part per atom.
-            allowed = TOLERANCE * state.numbers.shape[1]
+            allowed = tolerance * state.numbers.shape[1]
         off = float((ours - theirs)[finite].abs().max()) if bool(finite.any()) else 0.0
         if off > allowed:
             return f"its first answer differs from torch's by {off:.1e}, more than {allowed:.0e}"
@@ -339,9 +365,12 @@ class NumbaEngine(OnnxEngine):
     leaps_of = NumbaLeaps
 
     def _open(self, kind: str, threads: int) -> Evaluator:
-        return self._network.kernel(kind, threads) or super()._open(kind, threads)
+        kernel = None if self._of_potential(kind) else self._network.kernel(kind, threads)
+        return kernel or super()._open(kind, threads)
 
     def _energy(self, state: PhaseState, forces: bool) -> tuple[Tensor, ...]:
+        if self.operator.surface is not None:
+            return super()._energy(state, forces)
         energy, *rest = super()._energy(state, forces)
         # The same, to the last bit, with forces and without.
         return (super()._energy(state, False)[0] if forces else energy), *rest

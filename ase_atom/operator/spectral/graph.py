@@ -74,18 +74,21 @@ def path_graph(config: SpectralConfig, weights: Weights) -> bytes:
     Besides `Inputs` it takes positions ``x`` and velocities ``v``, ``[b, n, 3]``, in any frame of
     reference, times ``t``, ``[T, 1, 1]``, all in double precision, the thermal ``speeds``,
     ``[b, n, 1, 1]``, and the ``basis``, functions of positions and then velocities,
-    ``[2 K, 2 T]``. It gives ``positions`` and ``velocities``, ``[b, T, n, 3]``; the centre of mass
-    moves exactly in double precision.
+    ``[2 K, 2 T]``; where forces are heard, these too as ``f``, ``[b, n, 3]``. It gives
+    ``positions`` and ``velocities``, ``[b, T, n, 3]``; the centre of mass moves exactly in double
+    precision.
     """
     graph = Graph()
     trunk = TrunkGraph(graph, config, weights)
-    inputs = Inputs.of(graph, config)
+    inputs = Inputs.of(graph, config, config.force_input)
+    forces = graph.input("f", ("b", "n", 3)) if config.force_input else None
     x = graph.input("x", ("b", "n", 3), np.float64)
     v = graph.input("v", ("b", "n", 3), np.float64)
     times = graph.input("t", ("t", 1, 1), np.float64)
     speeds = graph.input("speeds", ("b", "n", 1, 1))
     basis = graph.input("basis", (2 * config.modes, "2t"))
-    state = trunk.lift(inputs, *(_about_centre(graph, side, inputs) for side in (x, v)))
+    place, rate = (_about_centre(graph, side, inputs) for side in (x, v))
+    state = trunk.lift(inputs, place, rate, forces)
     for index in range(config.blocks):
         state = trunk.block(state, index)
     coefficients = _coefficients(trunk, state) * speeds
@@ -96,10 +99,10 @@ def path_graph(config: SpectralConfig, weights: Weights) -> bytes:
     mask = graph.unsqueeze(graph.cast(inputs.atoms, np.float64), 1)
     shifts = (shifts - graph.sum(shifts * weights_of, [2])) * mask
     of_x, of_v = graph.halves(shifts, 1, "t")
-    rate = graph.unsqueeze(v, 1)
+    drift = graph.unsqueeze(v, 1)
     outputs = {
-        "positions": graph.unsqueeze(x, 1) + rate * times + of_x,
-        "velocities": rate + of_v,
+        "positions": graph.unsqueeze(x, 1) + drift * times + of_x,
+        "velocities": drift + of_v,
     }
     return graph.model(outputs)
 

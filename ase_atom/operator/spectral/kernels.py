@@ -53,12 +53,16 @@ class _SpectralKernel(Kernel):
         n = int(constant["atoms"][row].sum())
         return (
             n, constant["scalars"][row, :n], constant["weights"][row, :n, 0],
-            constant["gate"][row, :n, 0], constant["receiver"][row], constant["sender"][row],
+            constant["gate"][row, :n, 0],
+            constant["force_gate"][row, :n, 0] if "force_gate" in constant else _UNHEARD,
+            constant["receiver"][row], constant["sender"][row],
         )  # fmt: skip
 
-    def features(self, scalars: Array, elements: Sequence[Array], x: Array, v: Array) -> Any:
+    def features(
+        self, scalars: Array, elements: Sequence[Array], x: Array, v: Array, forces: Array
+    ) -> Any:
         """Scalars, sums over pairs, vectors, pairs, directions and relative velocities."""
-        lifted = lift(self._lifting, x, v, *elements)
+        lifted = lift(self._lifting, x, v, forces, *elements)
         return *run_blocks(self._blocks, *self._settings, len(v) > 0, scalars, *lifted[:3]), *lifted
 
 
@@ -93,7 +97,8 @@ class PathKernel(_SpectralKernel):
         """Fill in the path of one molecule."""
         n, scalars, elements, decoding = given
         x, v = moving["x"][row, :n], moving["v"][row, :n]
-        scalars, _, *rest = self.features(scalars, elements, x, v)
+        forces = moving["f"][row, :n] if "f" in moving else _UNHEARD
+        scalars, _, *rest = self.features(scalars, elements, x, v, forces)
         decode(self._decoding, scalars, *rest, *decoding, x, v, out[0][row], out[1][row])
 
 
@@ -111,11 +116,13 @@ class EnergyKernel(_SpectralKernel):
     def evaluate(self, given: tuple[Any, ...], moving: Arrays, row: int, out: list[Array]) -> None:
         """Fill in the energy of one molecule."""
         n, scalars, *elements = given
-        scalars, sums, *_ = self.features(scalars, elements, moving["x"][row, :n], _AT_REST)
+        at = moving["x"][row, :n]
+        scalars, sums, *_ = self.features(scalars, elements, at, _AT_REST, _UNHEARD)
         out[0][row] = energy_of(self._readout, scalars, sums)
 
 
 _AT_REST = np.empty((0, 3))
+_UNHEARD = np.empty((0, 3), np.float32)
 
 
 @compiled

@@ -11,6 +11,7 @@ from ase_atom.operator.scaling import thermal_speeds
 from ase_atom.operator.spectral.config import SpectralConfig
 from ase_atom.operator.spectral.temporal import SpectralDecoder
 from ase_atom.operator.trunk import Lift, Trunk, read_energy, readouts
+from ase_atom.operator.trunk.lifting import push_scale
 
 
 class SpectralOperator(Operator):
@@ -47,12 +48,19 @@ class SpectralOperator(Operator):
         v: Tensor,
         times: Tensor,
         graph: Tensor | None = None,
+        forces: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """One piece of the path; see `Operator.segment`. There is no graph: all pairs speak."""
+        """One piece of the path; see `Operator.segment`. There is no graph: all pairs speak.
+
+        With ``force_input``, ``forces`` are those of the potential at ``x`` in eV/Å, where they are
+        known already.
+        """
+        if self.config.force_input and forces is None:
+            forces = self.forces_heard(species, x)
         working = self.decoder.frequencies.dtype
         speeds = thermal_speeds(masses, self.config.temperature_scale).to(working)
         coefficients = self.path_coefficients(
-            species, masses.to(working), x.to(working), v.to(working), speeds
+            species, masses.to(working), x.to(working), v.to(working), speeds, forces
         )
         shift_x, shift_v = self.shifts(coefficients, times)
         carried = times.to(x.dtype)[:, None, None]
@@ -67,13 +75,20 @@ class SpectralOperator(Operator):
         )
 
     def path_coefficients(
-        self, species: Tensor, masses: Tensor, x: Tensor, v: Tensor, speeds: Tensor
+        self,
+        species: Tensor,
+        masses: Tensor,
+        x: Tensor,
+        v: Tensor,
+        speeds: Tensor,
+        forces: Tensor | None = None,
     ) -> Tensor:
         """Coefficient vectors of the decoder's basis in Å/fs, ``[B, N, 3, 2 K]``.
 
         Their mass-weighted mean is taken out, so that the centre of mass keeps its place.
         """
-        features = self.trunk(self.lift(species, x, v, speeds))
+        pushes = None if forces is None else forces.to(x) * push_scale(masses, speeds)
+        features = self.trunk(self.lift(species, x, v, speeds, pushes))
         coefficients = self.decoder.coefficients(features) * speeds.unsqueeze(-1)
         return self.settled(coefficients, species, masses)
 

@@ -24,6 +24,7 @@ from ase_atom.operator.trunk.lifting import (
     SPEED_FLOOR,
     Lift,
     gaussians,
+    push_scale,
     scaled_gaussians,
 )
 
@@ -52,6 +53,8 @@ class Inputs:
         Masks, ``[b, n, 1]`` and ``[b, n, n, 1]``.
     weights
         Mass fractions, ``[b, n, 1]``, in double precision.
+    force_gate
+        First vectors for a force of 1 eV/Å, ``[b, n, 1, C]``; None where no forces are heard.
     """
 
     scalars: Value
@@ -60,19 +63,22 @@ class Inputs:
     atoms: Value
     pairs: Value
     weights: Value
+    force_gate: Value | None = None
 
     @classmethod
-    def of(cls, graph: Graph, config: TrunkConfig) -> Inputs:
-        """Inputs of a graph."""
+    def of(cls, graph: Graph, config: TrunkConfig, forces: bool = False) -> Inputs:
+        """Inputs of a graph, with or without what forces are heard by."""
         atoms: tuple[int | str, ...] = ("b", "n")
         pair = 2 * config.pair_width
+        vectors = (*atoms, 1, config.vector_channels)
         return cls(
             graph.input("scalars", (*atoms, config.width)),
-            graph.input("gate", (*atoms, 1, config.vector_channels)),
+            graph.input("gate", vectors),
             graph.input("kinds", (*atoms, "n", pair)),
             graph.input("atoms", (*atoms, 1)),
             graph.input("pairs", (*atoms, "n", 1)),
             graph.input("weights", (*atoms, 1), np.float64),
+            graph.input("force_gate", vectors) if forces else None,
         )
 
 
@@ -110,7 +116,11 @@ def constants(lift: Lift, species: Tensor, masses: Tensor, speeds: Tensor) -> di
     """
     mask, pairs = atoms_and_pairs(species)
     receiver, sender = lift.receiver(species), lift.sender(species)
-    return {
+    heard = {}
+    if lift.force_gate is not None:
+        gate = lift.force_gate(species) * mask * push_scale(masses, speeds).float()
+        heard["force_gate"] = gate.unsqueeze(2)
+    return heard | {
         "scalars": lift.embedding(species) * mask,
         "gate": (lift.velocity_gate(species) * mask / speeds.float()).unsqueeze(2),
         "receiver": receiver,
@@ -189,8 +199,11 @@ class TrunkGraph:
         """a_i − a_j of vectors of atoms, ``[b, n, n, 3]``."""
         return self.graph.unsqueeze(a, 2) - self.graph.unsqueeze(a, 1)
 
-    def lift(self, inputs: Inputs, x: Value, v: Value | None) -> State:
-        """See `Lift`; x and v ``[b, n, 3]`` in single precision, v None for atoms at rest."""
+    def lift(self, inputs: Inputs, x: Value, v: Value | None, forces: Value | None = None) -> State:
+        """See `Lift`; x and v ``[b, n, 3]`` in single precision, v None for atoms at rest.
+
+        Forces are in eV/Å, ``[b, n, 3]``; None where none are heard.
+        """
         graph = self.graph
         separation = self.differences(x)
         hole = -inputs.pairs + 1.0
@@ -208,6 +221,9 @@ class TrunkGraph:
             parts.append(graph.sum(relative * directions, [-1]))
             parts.append(graph.sqrt(graph.sum(graph.square(relative), [-1]) + SPEED_FLOOR))
             vectors = graph.unsqueeze(v, 3) * inputs.gate
+            if forces is not None:
+                assert inputs.force_gate is not None
+                vectors = vectors + graph.unsqueeze(forces, 3) * inputs.force_gate
         hidden = graph.concat(parts) @ weight.T + (inputs.kinds + graph.constant(bias))
         return self.lifted(inputs, inputs.scalars, vectors, hidden, directions, relative)
 

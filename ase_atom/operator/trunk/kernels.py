@@ -80,7 +80,7 @@ def rms_norm(a, out):
 
 
 @compiled
-def lift(w, x, v, weights, gate, receiver, sender):
+def lift(w, x, v, forces, weights, gate, force_gate, receiver, sender):
     """See `Lift`.
 
     Parameters
@@ -90,9 +90,11 @@ def lift(w, x, v, weights, gate, receiver, sender):
     x, v
         Positions in Å and velocities in Å/fs of a molecule, ``[n, 3]``, in double precision; no
         velocities of atoms at rest, ``[0, 3]``.
+    forces
+        eV/Å, ``[n, 3]``, or ``[0, 3]`` where none are heard.
     weights
         Mass fractions, ``[n]``.
-    gate, receiver, sender
+    gate, force_gate, receiver, sender
         What the kinds of the atoms give; see `ase_atom.operator.trunk.graph.constants`.
 
     Returns
@@ -118,6 +120,10 @@ def lift(w, x, v, weights, gate, receiver, sender):
         for k in range(3):
             for c in range(channels):
                 vectors[3 * i + k, c] = speed[i, k] * gate[i, c]
+    for i in range(len(forces)):
+        for k in range(3):
+            for c in range(channels):
+                vectors[3 * i + k, c] += forces[i, k] * force_gate[i, c]
     pairs = np.empty((n * more, w.pair_out.shape[1]), np.float32)
     directions, relative = np.empty((n * more, 3), np.float32), np.empty((n * more, 3), np.float32)
     receivers = max(1, TILE // max(1, more))

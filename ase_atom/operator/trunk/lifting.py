@@ -11,12 +11,31 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ase_atom.operator.trunk.config import TrunkConfig
+from ase_atom.units import AMU_A2_FS2_IN_EV
 
 # Bonds deviate from their length by hundredths of an ångström, so the near basis is narrow.
 _NEAR = (0.8, 2.8, 24, 0.1)
 _FAR = (3.0, 6.0, 8, 0.5)
 RELATIVE_SPEED_SCALE = 0.02
 """Å/fs, about a hydrogen's thermal speed."""
+
+PUSH_TIME = 8.0
+"""fs. Forces are heard as the change of velocity in this time, over the thermal speed."""
+
+
+def push_scale(masses: Tensor, speeds: Tensor) -> Tensor:
+    """What makes pushes of forces in eV/Å, ``[B, N, 1]``; see `PUSH_TIME`.
+
+    Parameters
+    ----------
+    masses
+        amu, 0 on padding, ``[B, N]``.
+    speeds
+        Thermal speeds, Å/fs, ``[B, N, 1]``.
+    """
+    inverse = PUSH_TIME / AMU_A2_FS2_IN_EV / masses.clamp(min=1e-3).unsqueeze(-1) / speeds
+    return inverse * (masses > 0).to(masses.dtype).unsqueeze(-1)
+
 
 SPEED_FLOOR = 1e-4
 """Square of the least relative speed, in those units; without it the root has no gradient."""
@@ -104,8 +123,9 @@ class Lift(nn.Module):
 
     Pair features are invariants only: Gaussians of the distance, 1/(d + 0.5), the radial relative
     velocity and the relative speed. Node vectors are the velocities in units of the element's
-    thermal speed, gated by the element. Where there are several charges, each adds a vector of its
-    own to what the element says.
+    thermal speed, gated by the element; with ``force_input`` the forces, gated by the element too,
+    are added. Where there are several charges, each adds a vector of its own to what the element
+    says.
     """
 
     def __init__(self, config: TrunkConfig) -> None:
@@ -114,6 +134,11 @@ class Lift(nn.Module):
         pair = 2 * config.pair_width
         self.embedding = AtomEmbedding(elements, charges, config.width)
         self.velocity_gate = AtomEmbedding(elements, charges, config.vector_channels)
+        self.force_gate = None
+        if config.force_input:
+            self.force_gate = AtomEmbedding(elements, charges, config.vector_channels)
+            with torch.no_grad():
+                self.force_gate.weight.mul_(0.5)
         self.receiver = AtomEmbedding(elements, charges, pair)
         self.sender = AtomEmbedding(elements, charges, pair)
         centres, inverse_widths = gaussians()
@@ -124,7 +149,12 @@ class Lift(nn.Module):
         self.pair_out = nn.Linear(2 * config.pair_width, config.pair_width)
 
     def forward(
-        self, species: Tensor, positions: Tensor, velocities: Tensor, thermal_speeds: Tensor
+        self,
+        species: Tensor,
+        positions: Tensor,
+        velocities: Tensor,
+        thermal_speeds: Tensor,
+        pushes: Tensor | None = None,
     ) -> Features:
         """Lift one batch.
 
@@ -138,6 +168,9 @@ class Lift(nn.Module):
             Å/fs, ``[B, N, 3]``.
         thermal_speeds
             √(k_B T/m) of each atom, Å/fs, ``[B, N, 1]``; anything above zero on padding.
+        pushes
+            With ``force_input``, what the forces change velocities by in `PUSH_TIME`, over the
+            thermal speeds, ``[B, N, 3]``; without them the atoms hear none.
 
         Returns
         -------
@@ -169,6 +202,9 @@ class Lift(nn.Module):
 
         gate = self.velocity_gate(species) * atom_mask
         vectors = (velocities / thermal_speeds).unsqueeze(-1) * gate.unsqueeze(-2)
+        if pushes is not None and self.force_gate is not None:
+            gate = self.force_gate(species) * atom_mask
+            vectors = vectors + pushes.unsqueeze(-1) * gate.unsqueeze(-2)
         return Features(
             scalars=self.embedding(species) * atom_mask,
             vectors=vectors,

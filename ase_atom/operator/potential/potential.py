@@ -1,0 +1,147 @@
+"""A potential energy surface of its own, beside an operator's paths."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Self
+
+import torch
+from pydantic import BaseModel, ConfigDict
+from torch import Tensor
+
+from ase_atom.operator.atomic_charges import dipole_of
+from ase_atom.operator.blueprint import blueprint
+from ase_atom.operator.potential.network import PotentialConfig, PotentialNetwork
+from ase_atom.operator.torch_settings import own_torch
+from ase_atom.sending import Sendable
+from ase_atom.state import PhaseState
+
+
+class PotentialCard(BaseModel):
+    """What a potential says of itself.
+
+    Attributes
+    ----------
+    reference
+        Whose energies and charges it gives, with the file that its weights are from.
+    licence
+        Of the weights, with their owner.
+    command
+        What put it beside the operator.
+    surface
+        Whether the operator's energies and forces are its own. If not, the operator is of another
+        level of theory, and its paths begin with the forces of this one.
+    """
+
+    model_config = ConfigDict(extra="forbid")
+
+    reference: str
+    licence: str
+    command: str = ""
+    surface: bool = True
+
+
+class Potential(Sendable):
+    """Energies and atomic charges of a `PotentialNetwork`.
+
+    The elements and charges of states are for the operator to check.
+
+    Parameters
+    ----------
+    network
+        In evaluation mode from now on, and without gradients of its weights.
+    card
+        Where it is from.
+    """
+
+    def __init__(self, network: PotentialNetwork, card: PotentialCard) -> None:
+        self.card = card
+        self.network = network.eval().requires_grad_(False)
+        elements = network.config.elements
+        self._kinds = torch.zeros(max(elements) + 1, dtype=torch.long)
+        self._kinds[list(elements)] = torch.arange(1, len(elements) + 1)
+
+    @own_torch()
+    def energy(self, state: PhaseState) -> Tensor:
+        """Potential energies in eV, ``[B]``, float64, of which gradients can be taken."""
+        return self._evaluate(state)[0]
+
+    @own_torch()
+    @torch.no_grad()
+    def __call__(self, state: PhaseState) -> Tensor:
+        """Charges of atoms in e, ``[B, N]``, which add up to the molecule's; zero on padding."""
+        return self._evaluate(state)[1].to(state.positions)
+
+    def kinds(self, numbers: Tensor) -> Tensor:
+        """What the network knows elements by, 0 for padding, from atomic numbers."""
+        return self._kinds.to(numbers.device)[numbers]
+
+    def forces(self, kinds: Tensor, x: Tensor, charge: Tensor) -> Tensor:
+        """Forces in eV/Å, ``[B, N, 3]``, without a gradient of their own.
+
+        Parameters are those of `PotentialNetwork.forward`.
+        """
+        weight = next(self.network.parameters())
+        # Also where the caller forbids gradients: tensors made there cannot have any.
+        with torch.inference_mode(False), torch.enable_grad():
+            here = x.detach().to(weight).clone().requires_grad_(True)
+            energy, _ = self.network(kinds.to(weight.device).clone(), here, charge.to(weight))
+            (gradient,) = torch.autograd.grad(energy.sum(), here)
+        return -gradient
+
+    def dipole(self, state: PhaseState) -> Tensor:
+        """Dipole of the charges about the centre of mass in e Å, ``[B, 3]``."""
+        return dipole_of(self(state), state)
+
+    def _evaluate(self, state: PhaseState) -> tuple[Tensor, Tensor]:
+        weight = next(self.network.parameters())
+        here = state if state.device == weight.device else state.to(weight.device)
+        about = (here.about_center() * here.mask.unsqueeze(-1)).to(weight.dtype)
+        kinds = self.kinds(here.numbers)
+        energy, charges = self.network(kinds, about, here.charge.to(weight.dtype))
+        return energy.to(state.device), charges.to(state.device)
+
+    def in_double_precision(self) -> Self:
+        """Return a copy in double precision."""
+        found = deepcopy(self)
+        found.network.double()
+        return found
+
+    def to(self, device: str | torch.device) -> Self:
+        """Move the network to a device; states may be elsewhere."""
+        self.network.to(device)
+        return self
+
+    def saved(self) -> tuple[dict[str, str], dict[str, Tensor]]:
+        """Facts and tensors from which `load` makes it again."""
+        weights = self.network.state_dict()
+        tensors = {key: value.detach().contiguous() for key, value in weights.items()}
+        config = self.network.config.model_dump(mode="json")
+        return {"card": self.card.model_dump_json(), "config": json.dumps(config)}, tensors
+
+    @classmethod
+    def load(cls, facts: Mapping[str, str], weights: Mapping[str, Tensor]) -> Potential | None:
+        """Make it from what `saved` returned, or None of nothing.
+
+        Raises
+        ------
+        ValueError
+            If it does not fit this version.
+        """
+        if not facts and not weights:
+            return None
+        card = PotentialCard.model_validate_json(facts["card"])
+        config = PotentialConfig.model_validate_json(facts["config"])
+        # Looked at without memory: settings may ask for far more of it than their file is long.
+        with blueprint():
+            wanted = {
+                key: value.shape for key, value in PotentialNetwork(config).state_dict().items()
+            }
+        if wanted != {key: value.shape for key, value in weights.items()}:
+            raise ValueError("its potential is of another network than this version's")
+        with torch.random.fork_rng(devices=[]):
+            network = PotentialNetwork(config)
+        network.load_state_dict(weights)
+        return cls(network, card)
