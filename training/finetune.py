@@ -335,7 +335,7 @@ def run(
     length = sum((len(burst.energies) - 1) * burst.interval for burst in taught) / 1000
     print(f"{len(taught)} bursts to learn from ({length:g} ps), {len(held)} held out")
     rows = {}
-    if parent.has_energy:
+    if parent.has_energy and parent.surface is None:
         refit_energies(parent, taught)
     rows[f"before: {parent.name}"] = held_out_errors(parent, held)
     print(table(rows), flush=True)

@@ -55,8 +55,8 @@ class Operator(OperatorBase, nn.Module, ABC):
         Index of each atomic number among the operator's elements, counted from 1; 0 for padding
         and for elements that it does not know. ``[largest number + 1]``.
     potential
-        A potential of its own, or None. It takes the place of the energy head, see `surface`, and
-        an architecture may hear its forces.
+        A potential of its own, or None. It takes the place of the energy head, see `surface`, or
+        the head adds to it, see `beneath`, and an architecture may hear its forces.
     energy_scale, energy_offsets, charge_offsets
         Affine map from the energy head's output to eV: the scale, the energy of an atom of
         each atomic number, ``[largest number + 1]``, and that of each of ``config.charges``; None
@@ -148,6 +148,11 @@ class Operator(OperatorBase, nn.Module, ABC):
         """The potential, if energies and forces are its own rather than an energy head's."""
         known = self.potential
         return known if known is not None and known.card.surface else None
+
+    @property
+    def beneath(self) -> Potential | None:
+        """The potential, if it is of another level of theory: the energy head adds to it."""
+        return None if self.surface is not None else self.potential
 
     def forces_heard(self, species: Tensor, x: Tensor) -> Tensor:
         """Forces of the potential in eV/Å, ``[B, N, 3]``, for a network that hears them.
@@ -348,7 +353,8 @@ class Operator(OperatorBase, nn.Module, ABC):
         x = (state.positions - centre[:, None]).to(working)
         output = self.energy_output(species, state.masses.to(working), x)
         offsets = self.offsets(state.numbers, state.charge)
-        return output.double() * self.energy_scale.double() + offsets
+        energy = output.double() * self.energy_scale.double() + offsets
+        return energy if self.beneath is None else energy + self.beneath.energy(state)
 
     def offsets(self, numbers: Tensor, charge: Tensor) -> Tensor:
         """Part of the energy that follows from elements and charge alone, eV, ``[B]``.

@@ -12,6 +12,8 @@ from torch import Tensor
 
 from ase_atom.errors import DataError
 from ase_atom.operator import Operator
+from ase_atom.operator.potential import Potential
+from ase_atom.state import PhaseState
 from training.data.store import Burst
 
 
@@ -60,6 +62,7 @@ class FrameData:
         bursts: Sequence[Burst],
         offsets: EnergyOffsets | None = None,
         size: int = 0,
+        beneath: Potential | None = None,
     ) -> FrameData:
         """Join bursts.
 
@@ -71,6 +74,8 @@ class FrameData:
             Energy of elements and charges to take off; see `energy_offsets`.
         size
             Least number of atoms to pad to; by default that of the largest molecule.
+        beneath
+            Potential to which the energies are added, and which is taken off too.
 
         Raises
         ------
@@ -102,6 +107,8 @@ class FrameData:
             frames["forces"][start:stop, :atoms] = burst.forces
             shift = offsets.of(burst) if offsets else 0.0
             energies[start:stop] = np.asarray(burst.energies, np.float64) - shift
+            if beneath is not None:
+                energies[start:stop] -= _energies_beneath(beneath, burst)
             start = stop
         length = torch.tensor(lengths)
         known = {smiles: index for index, smiles in enumerate({b.smiles: None for b in bursts})}
@@ -150,6 +157,22 @@ class FrameData:
                 f"{name} ({fs:g} fs) is longer than the shortest burst ({longest:g} fs)"
             )
         return count
+
+
+def _energies_beneath(potential: Potential, burst: Burst) -> NDArray[np.float64]:
+    """Energies of a potential at a burst's frames, eV, ``[T]``."""
+    frames = len(burst.positions)
+    positions = torch.from_numpy(np.asarray(burst.positions, np.float64))
+    state = PhaseState(
+        torch.as_tensor(burst.numbers, dtype=torch.int64).expand(frames, -1),
+        torch.as_tensor(burst.masses, dtype=torch.float64).expand(frames, -1),
+        positions,
+        torch.zeros_like(positions),
+        torch.full((frames,), burst.charge, dtype=torch.int64),
+    )
+    with torch.no_grad():
+        pieces = [potential.energy(state.select(rows)) for rows in torch.arange(frames).split(64)]
+    return torch.cat(pieces).numpy()
 
 
 def start_frames(frames: int, longest: int, count: int) -> NDArray:

@@ -66,7 +66,9 @@ def _described(found: dict[str, float]) -> str:
     )
     energies = ""
     if "force_meV_A" in found:
-        energies = f"; force {found['force_meV_A']:.1f} meV/Å, energy {found['energy_meV']:.1f} meV"
+        energies = f"; force {found['force_meV_A']:.1f} meV/Å"
+    if "energy_meV" in found:
+        energies += f", energy {found['energy_meV']:.1f} meV"
     return f"position error {paths}{energies}"
 
 

@@ -182,7 +182,8 @@ def energy_losses(
     """Force and energy loss of a batch of states.
 
     The head's output times ``operator.energy_scale`` is the energy in eV less the offsets that
-    `training.data.frames.energy_offsets` gave; the force is its negative gradient.
+    `training.data.frames.energy_offsets` gave, and less the potential beneath, if there is one;
+    the force is its negative gradient, with that potential's.
 
     Parameters
     ----------
@@ -201,6 +202,8 @@ def energy_losses(
     output, gradient = evaluate(operator, species, states.masses, states.positions)
     real = (states.numbers > 0).to(states.positions.dtype)
     force = -gradient * operator.energy_scale
+    if operator.beneath is not None:
+        force = force + operator.forces_heard(species, states.positions)
     wrong = (force - states.forces).square().sum(-1) / (3 * scales.force**2)
     energy = (output * operator.energy_scale - states.energies) / scales.energy
     return (

@@ -130,13 +130,17 @@ class TrainingModule(AveragedModule):
         x, v = windows.positions[:, 0], windows.velocities[:, 0]
         paths = []
         hears = getattr(self.operator.config, "force_input", False)
-        known = {"forces": windows.forces} if hears else {}
+        # The potential's forces at the start are the data's, if it is of their level of theory.
+        known = windows.forces if self.operator.surface is not None else None
         for jump in lags.view(sampler.chain, -1) - length * torch.arange(sampler.chain).unsqueeze(
             1
         ):
             times = (jump * interval).to(x)
-            path = self.segment(species, windows.masses, x, v, times, **known)
-            known = {}  # those at the end of a jump are the potential's
+            heard = {}
+            if hears:
+                known = self.operator.forces_heard(species, x) if known is None else known
+                heard, known = {"forces": known}, None
+            path = self.segment(species, windows.masses, x, v, times, **heard)
             x, v = path[0][:, -1], path[1][:, -1]
             paths.append(path)
         predicted = paths[0]

@@ -70,11 +70,23 @@ def make_operator(
         parent = load_operator(config.start_from)
         inherit(operator, parent, config.start_from, config.refit_energies)
         if parent.potential is not None:
-            operator.potential = _beneath(parent.potential, train)
+            operator.potential = _potential(parent.potential, train)
+            if operator.beneath is not None and parent.surface is not None:
+                _silence(operator)
+        elif getattr(config.operator, "force_input", False):
+            raise ConfigError(
+                f"operator.force_input: {config.start_from} has no potential to hear; "
+                "python -m training.potential gives it one"
+            )
         fit_energies &= operator.surface is None
         if config.refit_energies and operator.has_energy and fit_energies:
             refit_energies(operator, train)
         return _frozen_energy(operator, config)
+    if getattr(config.operator, "force_input", False):
+        raise ConfigError(
+            "operator.force_input: set start_from to an operator with a potential, which "
+            "python -m training.potential gives to one"
+        )
     if config.energy_from:
         operator.take_energy(load_operator(config.energy_from))
         return _frozen_energy(operator, config)
@@ -99,11 +111,19 @@ def make_operator(
     return operator
 
 
-def _beneath(potential: Potential, bursts: Sequence[Burst]) -> Potential:
+def _potential(potential: Potential, bursts: Sequence[Burst]) -> Potential:
     """A parent's potential, whose energies are the operator's if the data are of its theory."""
     theories = {str(burst.attrs.get("theory", "unknown")) for burst in bursts}
     surface = theories == {potential.card.reference}
     return Potential(potential.network, potential.card.model_copy(update={"surface": surface}))
+
+
+def _silence(operator: Operator) -> None:
+    """Let an energy head begin with nothing to add to the potential."""
+    with torch.no_grad():
+        for readout in (operator.energy_pairs, operator.energy_atoms[-1]):
+            for weight in readout.parameters():
+                weight.zero_()
 
 
 def refit_energies(operator: Operator, bursts: Sequence[Burst], frames: int = 8) -> None:
@@ -171,14 +191,14 @@ def make_module(config: TrainingConfig, reference: Reference, operator: Operator
     states = shares(groups, config.loss.force_batch)
     scales = []
     for bursts, windows, few in zip(groups, counts, states, strict=True):
-        data = FrameData.from_bursts(bursts, offsets)
+        data = FrameData.from_bursts(bursts, offsets, beneath=operator.beneath)
         window = data.frames_of(config.window, "loss.window")
         data.frames_of(window * config.loss.chain * data.interval, "loss.window times loss.chain")
         data.frames_of(config.operator.horizon, "operator.horizon")
         samplers.append(
             Sampler(
                 data,
-                geometries=_geometries(reference, bursts, data, offsets),
+                geometries=_geometries(reference, bursts, data, offsets, operator.beneath),
                 window=window,
                 chain=config.loss.chain,
                 lags_per_jump=config.loss.lags_per_sample,
@@ -189,7 +209,7 @@ def make_module(config: TrainingConfig, reference: Reference, operator: Operator
         )
         scales.append(Scales.from_data(data, window * config.loss.chain, config.loss.temperature))
     held_out = {
-        name: _validation(config, FrameData.from_bursts(bursts, offsets))
+        name: _validation(config, FrameData.from_bursts(bursts, offsets, beneath=operator.beneath))
         for name, bursts in reference.held_out().items()
     }
     weights = [float(len(sampler.data.energies)) for sampler in samplers]
@@ -197,14 +217,18 @@ def make_module(config: TrainingConfig, reference: Reference, operator: Operator
 
 
 def _geometries(
-    reference: Reference, bursts: Sequence[Burst], data: FrameData, offsets: EnergyOffsets
+    reference: Reference,
+    bursts: Sequence[Burst],
+    data: FrameData,
+    offsets: EnergyOffsets,
+    beneath: Potential | None,
 ) -> FrameData | None:
     """Displaced geometries of the same compounds, padded alike."""
     taught = {burst.smiles for burst in bursts}
     chosen = [burst for burst in reference.displaced if burst.smiles in taught]
     if not chosen:
         return None
-    return FrameData.from_bursts(chosen, offsets, data.numbers.shape[1])
+    return FrameData.from_bursts(chosen, offsets, data.numbers.shape[1], beneath)
 
 
 def _validation(config: TrainingConfig, held: FrameData) -> Validation:

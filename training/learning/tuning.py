@@ -72,12 +72,15 @@ def make_config(
     lr, muon_lr = (1.5e-3, 0.012) if from_scratch else (4e-4, 0.003)
     every = max(1, steps // 5)
     start = {} if from_scratch else {"start_from": checkpoint, "refit_energies": True}
+    sizes = parent.config.model_dump()
+    if from_scratch and "force_input" in sizes:
+        sizes["force_input"] = False  # the potential whose forces it hears is the parent's
     settings = {
         "name": name,
         "stride": parent.card.stride_fs,
         **start,
         "notes": _provenance(parent, checkpoint, from_scratch),
-        "operator": parent.config.model_dump(),
+        "operator": sizes,
         "data": {
             "paths": [str(data.absolute())],
             "displaced": [] if displaced is None else [str(displaced.absolute())],
@@ -177,7 +180,8 @@ def held_out_errors(
     starts
         States of each burst.
     """
-    data = FrameData.from_bursts(bursts, EnergyOffsets.from_operator(operator))
+    offsets = EnergyOffsets.from_operator(operator)
+    data = FrameData.from_bursts(bursts, offsets, beneath=operator.beneath)
     frames = [data.frames_of(lag, "lag") for lag in lags if lag <= operator.horizon]
     held_out = Validation(data, frames, starts)
     held_out.reset(next(operator.parameters()).device)

@@ -67,7 +67,7 @@ class Validation:
         predicted = operator(state, times.to(frames.device))
         paths = squared_errors(states.positions, reference, predicted).sum((0, 2))
         rest = torch.zeros(4, dtype=torch.float64, device=frames.device)
-        if operator.has_energy and operator.surface is None:
+        if operator.has_energy:
             rest = self._energy_errors(operator, state, states)
         self.sums += torch.cat([paths.flatten(), rest])
 
@@ -75,18 +75,16 @@ class Validation:
     def _energy_errors(operator: Operator, state: PhaseState, states: States) -> Tensor:
         """Squared errors of forces and energies, each with their number."""
         _, forces = operator.energy_and_forces(state)
+        wrong = (forces - states.forces).double().square().sum()
+        count = 3 * state.num_atoms.sum().double()
+        if operator.surface is not None:  # of a zero of its own, and not learned
+            return torch.stack([wrong, count, 0 * wrong, 0 * count])
         with torch.no_grad():
             species = operator.index(states.numbers, states.charge)
             output = operator.energy_output(species, states.masses, states.positions)
             energy = output * operator.energy_scale - states.energies
-        return torch.stack(
-            [
-                (forces - states.forces).double().square().sum(),
-                3 * state.num_atoms.sum().double(),
-                energy.double().square().sum(),
-                energy.new_tensor(len(energy), dtype=torch.float64),
-            ]
-        )
+        number = energy.new_tensor(len(energy), dtype=torch.float64)
+        return torch.stack([wrong, count, energy.double().square().sum(), number])
 
     def metrics(self, sums: Tensor) -> dict[str, float]:
         """Names and values of the errors that sums stand for.
@@ -105,5 +103,6 @@ class Validation:
             found[f"velocity_{label}"] = (wrong_v / max(speed, 1e-30)) ** 0.5
         if rest[1]:
             found["force_meV_A"] = 1000 * (rest[0] / rest[1]) ** 0.5
+        if rest[3]:
             found["energy_meV"] = 1000 * (rest[2] / rest[3]) ** 0.5
         return found

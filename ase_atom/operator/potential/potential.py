@@ -31,8 +31,8 @@ class PotentialCard(BaseModel):
     command
         What put it beside the operator.
     surface
-        Whether the operator's energies and forces are its own. If not, the operator is of another
-        level of theory, and its paths begin with the forces of this one.
+        Whether the operator's energies and forces are the potential's. If not, the operator is of
+        another level of theory, and its energy head adds to the potential.
     """
 
     model_config = ConfigDict(extra="forbid")
