@@ -239,14 +239,14 @@ def test_temperatures_of_runs_that_broke_at_once_are_not_known(
     output = tmp_path / "page"
     words = ["--table", table, "--output", output, "--langevin", "0.032"]
     assert run(monkeypatch, operator, data, *words) == 0
-    assert "| water | 0/2 | - |  |  |" in (output / "audit.md").read_text()
+    assert "| water | 0/2 | - |  |  |  |" in (output / "audit.md").read_text()
     kept = output / "runs" / "water.json"
     assert strict(kept)["run"]["temperature"] is None
     # As files of before had it.
     kept.write_text(kept.read_text().replace('"temperature": null', '"temperature": NaN'))
     (output / "audit.md").unlink()
     assert run(monkeypatch, operator, data, *words) == 0
-    assert "| water | 0/2 | - |  |  |" in (output / "audit.md").read_text()
+    assert "| water | 0/2 | - |  |  |  |" in (output / "audit.md").read_text()
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from ase_atom.analysis.molecule.symmetry import automorphisms, bond_classes
 from ase_atom.analysis.statistics import block_average, slopes
 from ase_atom.errors import DataError
 from ase_atom.molecules.topology import perceive_bonds
+from ase_atom.operator.scaling import thermal_speeds
 from ase_atom.propagation import sample_velocities
 from ase_atom.state import PhaseState
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
@@ -358,3 +359,22 @@ def test_running_statistics_are_those_of_all_samples() -> None:
     assert parts["rotation"]["degrees_of_freedom"] == parts["vibration"]["degrees_of_freedom"] == 3
     density = watch.temperature_density() @ np.diff(watch.temperature_edges)
     assert density == pytest.approx(1.0)
+
+
+def test_each_elements_atoms_have_a_temperature_of_their_own(ethanol: Atoms) -> None:
+    generator = torch.Generator().manual_seed(0)
+    state = PhaseState.from_atoms([ethanol] * 4000)
+    noise = torch.randn(state.velocities.shape, generator=generator, dtype=torch.float64)
+    speeds = thermal_speeds(state.masses, 300.0)
+    warm = state.replace(velocities=noise * speeds).without_drift()
+    watch = Observables([], 9, 4000, 300.0)
+    watch.add(warm, torch.arange(4000))
+    found = watch.element_temperatures()
+    assert set(found) == {"H", "C", "O"}
+    for mean, error in found.values():
+        assert error < 4.0
+        assert mean == pytest.approx(300.0, abs=4 * error)
+    hot = torch.where(state.numbers == 1, 2.0, 1.0).sqrt().unsqueeze(-1)
+    watch = Observables([], 9, 4000, 300.0)
+    watch.add(state.replace(velocities=noise * speeds * hot), torch.arange(4000))
+    assert watch.element_temperatures()["H"][0] > 560

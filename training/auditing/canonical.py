@@ -14,7 +14,7 @@ from ase_atom.errors import DataError
 from ase_atom.files import replace_text
 from ase_atom.molecules.topology import perceive_bonds
 from ase_atom.operator import Operator
-from ase_atom.operator.checkpoint import checksum
+from ase_atom.operator.engine.choice import evaluated_by
 from training.data.burst import Burst
 from training.evaluation.rollouts import Plan, starting_states
 from training.evaluation.verdicts import (
@@ -40,6 +40,9 @@ class CanonicalRun:
         the standard error of that, Å; None without a reference run.
     reasons
         Of the replicas that broke.
+    element, element_temperature, element_error
+        The element whose atoms' temperature is farthest from the plan's, that, and its standard
+        error over replicas, K.
     """
 
     replicas: int
@@ -50,6 +53,9 @@ class CanonicalRun:
     difference: float | None
     difference_error: float | None
     reasons: list[str]
+    element: str | None = None
+    element_temperature: float | None = None
+    element_error: float | None = None
 
 
 def roll(
@@ -87,7 +93,9 @@ def roll(
     bonds = perceive_bonds(numbers, bursts[0].positions[0])
     classes = bond_classes(numbers, bonds)
     state = starting_states(bursts, replicas, plan.temperature, plan.seed)
-    report, run, _ = langevin_report(operator, state, plan, classes, engine=None)
+    # Audits read features of the network itself; its runs may be any engine's.
+    moving = evaluated_by(operator, "auto", str(next(operator.parameters()).device))
+    report, run, watch = langevin_report(moving, state, plan, classes, engine=None)
     if run.interrupted:
         # Replicas that were cut short did not reach the end.
         raise KeyboardInterrupt
@@ -104,6 +112,9 @@ def roll(
             errors = (own["mean_error_angstrom"], worst["reference_mean_error_angstrom"])
             error = _number(np.hypot(*(value or 0.0 for value in errors)))
     heat = report["temperature"]["internal"]
+    elements = watch.element_temperatures()
+    far = max(elements, key=lambda one: abs(elements[one][0] - plan.temperature), default=None)
+    element = elements[far] if far is not None else (np.nan, np.nan)
     return CanonicalRun(
         replicas=replicas,
         unbroken=replicas - len(run.broken),
@@ -113,6 +124,9 @@ def roll(
         difference=difference,
         difference_error=error,
         reasons=[entry["reason"] for entry in run.broken],
+        element=far,
+        element_temperature=_number(element[0]),
+        element_error=_number(element[1]),
     )
 
 
@@ -135,7 +149,7 @@ def roll_once(
         As `roll` takes them.
     """
     of = {
-        "operator": checksum(operator.state_dict(), {"config": operator.config.model_dump_json()}),
+        "operator": operator.fingerprint,
         "bursts": [burst.checksum() for burst in bursts],
         "plan": asdict(plan),
         "replicas": replicas,

@@ -16,6 +16,7 @@ from matplotlib import pyplot as plt
 from matplotlib.transforms import Bbox
 
 from ase_atom.units import PS
+from training.auditing.canonical import CanonicalRun
 from training.auditing.errors import LOST, Correlation, is_lost, written
 from training.auditing.report import Audit, Row
 from training.evaluation.report import write_report
@@ -171,17 +172,20 @@ def _canonical(audit: Audit, plan: Plan) -> str:
     lines = [
         f"Langevin dynamics at {plan.temperature:g} K, friction {plan.friction * PS:g}/ps, "
         f"{plan.stride:g} fs jumps, {plan.duration / PS:g} ps of each replica: {whole} of {total} "
-        "replicas unbroken. Temperatures are of all motion about the centre of mass; bonds are "
-        "those whose mean length is farthest from that of the reference engine's own runs.",
+        "replicas unbroken. Temperatures are of all motion about the centre of mass, and of the "
+        "atoms of the element that is farthest from it; bonds are those whose mean length is "
+        "farthest from that of the reference engine's own runs.",
         "",
-        "| compound | unbroken | temperature, K | bond | mean length less the reference's, Å |",
-        "|---|---|---|---|---|",
+        "| compound | unbroken | temperature, K | element, K | bond | mean length less the "
+        "reference's, Å |",
+        "|---|---|---|---|---|---|",
     ]
     for name, run in runs:
         heat = _with_error(run.temperature, run.temperature_error, ".1f")
         off = "" if run.bond is None else _with_error(run.difference, run.difference_error, "+.4f")
         lines.append(
-            f"| {name} | {run.unbroken}/{run.replicas} | {heat} | {run.bond or ''} | {off} |"
+            f"| {name} | {run.unbroken}/{run.replicas} | {heat} | {_of_element(run)} | "
+            f"{run.bond or ''} | {off} |"
         )
     for of_set in audit.sets():
         of_it = [row.canonical for row in audit.rows if row.set == of_set and row.canonical]
@@ -192,12 +196,34 @@ def _canonical(audit: Audit, plan: Plan) -> str:
                 "",
                 f"Of {of_set}: {sum(run.unbroken for run in of_it)} of "
                 f"{sum(run.replicas for run in of_it)} unbroken; "
-                + ("no temperatures." if far is None else f"farthest temperature {far:.1f} K."),
+                + ("no temperatures." if far is None else f"farthest temperature {far:.1f} K.")
+                + _off_by_more(of_it, plan.temperature),
             ]
     for name, run in runs:
         if run.reasons:
             lines += ["", f"{name}: {run.reasons[0]}"]
     return "\n".join(lines)
+
+
+def _of_element(run: CanonicalRun) -> str:
+    heat = _with_error(run.element_temperature, run.element_error, ".1f")
+    return "" if run.element is None else f"{run.element} {heat}"
+
+
+def _off_by_more(runs: Sequence[CanonicalRun], nominal: float) -> str:
+    """How many are within 5 K, and elements within 3 %, and two standard errors."""
+    pairs = [
+        (run.temperature, run.temperature_error, run.element_temperature, run.element_error)
+        for run in runs
+    ]
+    known = [[np.nan if value is None else value for value in pair] for pair in pairs]
+    heat, error, element, own = np.array(known).T
+    near = np.sum(np.abs(heat - nominal) <= 5 + 2 * error)
+    equal = np.sum(np.abs(element - nominal) <= 0.03 * nominal + 2 * own)
+    return (
+        f" Within 5 K and two standard errors: {near} of {len(runs)}; every element within 3 % and "
+        f"two standard errors: {equal} of {len(runs)}."
+    )
 
 
 def _with_error(value: float | None, error: float | None, form: str) -> str:

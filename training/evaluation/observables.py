@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from ase.data import chemical_symbols
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -82,6 +83,8 @@ class Observables:
         self.heat_sums = torch.zeros(replicas, len(PARTS), dtype=torch.float64)
         self.heat_counts = torch.zeros(len(self.temperature_edges) - 1, dtype=torch.float64)
         self.series: list[list[float]] = []
+        self.elements: list[int] = []
+        self.element_sums = torch.zeros(replicas, 0, dtype=torch.float64)
 
     def add(self, state: PhaseState, rows: Tensor) -> None:
         """Count samples.
@@ -109,6 +112,32 @@ class Observables:
         counts, _ = np.histogram(kelvin[:, 0].numpy(), self.temperature_edges)
         self.heat_counts += torch.from_numpy(counts.astype(float))
         self.series.append(kelvin.mean(0).tolist())
+        self._add_elements(state, rows)
+
+    def _add_elements(self, state: PhaseState, rows: Tensor) -> None:
+        """Count kinetic temperatures of each element's atoms about the centre of mass, at rest."""
+        numbers, masses = state.numbers[0], state.masses[0].double()
+        if not self.elements:
+            self.elements = sorted(set(numbers[numbers > 0].tolist()))
+            self.element_sums = torch.zeros(
+                len(self.samples), len(self.elements), dtype=torch.float64
+            )
+        squares = state.without_drift().velocities.double().square().sum(-1)
+        for column, number in enumerate(self.elements):
+            own = numbers == number
+            # The centre of mass takes each atom's share of its mass in three motions away.
+            free = (3 * (1 - masses[own] / masses.sum())).sum()
+            twice = AMU_A2_FS2_IN_EV * (masses[own] * squares[:, own]).sum(1)
+            self.element_sums[:, column].index_add_(0, rows, twice / (KB * free))
+
+    def element_temperatures(self) -> dict[str, tuple[float, float]]:
+        """Mean temperature of each element's atoms and its standard error over replicas, K."""
+        there = self.samples > 0
+        by_replica = (self.element_sums[there] / self.samples[there, None]).numpy()
+        return {
+            chemical_symbols[number]: mean_and_error(by_replica[:, column])
+            for column, number in enumerate(self.elements)
+        }
 
     def temperatures(self) -> dict[str, Any]:
         """Mean temperature of each part with its standard error and degrees of freedom."""

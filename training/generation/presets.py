@@ -86,8 +86,7 @@ def _general(table: Path) -> list[Part]:
 
     Ordinary organic compounds are relaxed and shaken by a force field first, odd ones and ions by
     the engine alone. Ions lie apart, since operators without a charge cannot learn from them. Each
-    compound gets four bursts of 120 fs, and half as many frames as one of them of displaced
-    geometries.
+    compound gets four bursts of 120 fs. The potential needs no data, since it is the teacher's own.
     """
     common = {
         "engine": "aimnet2",
@@ -98,7 +97,6 @@ def _general(table: Path) -> list[Part]:
     }
     shaken = Settings(**common, force_field=1000.0, thermalise=80.0)
     relaxed = Settings(**common, relax_steps=40, thermalise=120.0)
-    spread = {"ensemble": "displaced", "duration": 29.0, "thermalise": 40.0}
     ways = {"organic": shaken, "odd": relaxed, "ion": relaxed}
     with open(table, newline="") as file:
         rows = [
@@ -112,11 +110,7 @@ def _general(table: Path) -> list[Part]:
     ):
         folder = {"odd": "odd", "ion": "ions"}.get(kind, "organic")
         where = {"part": part, "block": str(block), "set": kind}
-        displaced = settings.model_copy(update=spread)
-        parts += [
-            Part(f"wb97m/{folder}", (table,), settings, 4, where),
-            Part(f"wb97m/displaced/{folder}", (table,), displaced, 2, where),
-        ]
+        parts.append(Part(f"wb97m/{folder}", (table,), settings, 4, where))
     return parts
 
 
