@@ -7,17 +7,22 @@ those of AIMNet2's charges at the same geometry. Needs ``pip install '.[training
 
 from __future__ import annotations
 
+import sys
+from pathlib import Path
 from typing import Annotated
 
 import numpy as np
 import typer
 from ase.units import Debye
 
-from ase_atom.ase.conformer import from_smiles
-from ase_atom.ase.relaxation import relax
-from ase_atom.operator import load_operator
-from ase_atom.state import PhaseState
-from training.engines.factory import get_engine
+_ROOT = Path(__file__).parents[1]
+sys.path[:0] = [str(_ROOT)]  # training is run from the checkout and not installed
+
+from ase_atom.ase.conformer import from_smiles  # noqa: E402
+from ase_atom.ase.relaxation import relax  # noqa: E402
+from ase_atom.operator import load_operator  # noqa: E402
+from ase_atom.state import PhaseState  # noqa: E402
+from training.engines.factory import get_engine  # noqa: E402
 
 MEASURED = {
     "methanol": ("CO", 1.70),

@@ -80,7 +80,7 @@ def operators(
             ("stride", f"{card.stride_fs:g} fs recommended"),
             ("leaps", _leaps_in_words(leaps[card.name])),
             ("charges and dipole", _charges_in_words(charges[card.name])),
-            ("energies and dipole", _potential_in_words(potentials[card.name])),
+            ("potential", _potential_in_words(potentials[card.name])),
             ("reference", card.level_of_theory),
             ("trained by", card.training_command),
             ("data", f"sha256 {card.data_fingerprint}"),
@@ -96,8 +96,11 @@ def _plain(card: BaseModel | None) -> dict[str, Any] | None:
 
 
 def _potential_in_words(card: PotentialCard | None) -> str:
-    """Whose potential an operator has in place of an energy head; nothing of none."""
-    return "" if card is None else f"{card.reference} ({card.licence})"
+    """Whose potential an operator has; nothing of none."""
+    if card is None:
+        return ""
+    beneath = "" if card.surface else ", to which an energy head adds"
+    return f"{card.reference} ({card.licence}){beneath}"
 
 
 def _charges_in_words(card: ChargesCard | None) -> str:

@@ -6,7 +6,7 @@ import hashlib
 import json
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from typing import Self
 
@@ -157,6 +157,8 @@ class Operator(OperatorBase, nn.Module, ABC):
     def forces_heard(self, species: Tensor, x: Tensor) -> Tensor:
         """Forces of the potential in eV/Å, ``[B, N, 3]``, for a network that hears them.
 
+        Gradients are taken through them where ``x`` requires them.
+
         Raises
         ------
         ConfigError
@@ -169,10 +171,11 @@ class Operator(OperatorBase, nn.Module, ABC):
             )
         elements = len(self.config.elements)
         place = (species - 1).clamp(min=0)
-        kinds = torch.where(species > 0, place % elements + 1, 0)
+        known = torch.tensor(self.config.elements, device=x.device)
+        numbers = torch.where(species > 0, known[place % elements], 0)
         charges = torch.tensor(self.config.charges, device=x.device)
         charge = charges[(place // elements).amax(1)]
-        return self.potential.forces(kinds, x, charge).to(x)
+        return self.potential.forces(numbers, x, charge).to(x)
 
     # -- the map -----------------------------------------------------------------------------------
 
@@ -186,10 +189,12 @@ class Operator(OperatorBase, nn.Module, ABC):
         """SHA-256 of the architecture and the weights, whatever the card says."""
         config = self.config.model_dump(mode="json", exclude_defaults=True)
         config["architecture"] = self.config.architecture
-        weights = dict(self.state_dict())
+        weights, facts = dict(self.state_dict()), {"config": json.dumps(config, sort_keys=True)}
         if self.potential is not None:
-            weights |= {f"potential.{key}": each for key, each in self.potential.saved()[1].items()}
-        return checksum(weights, {"config": json.dumps(config, sort_keys=True)})
+            more, tensors = self.potential.saved()
+            facts |= {"potential": more["config"], "surface": str(self.potential.card.surface)}
+            weights |= {f"potential.{key}": each for key, each in tensors.items()}
+        return checksum(weights, facts)
 
     def forward(
         self, state: PhaseState, times: Tensor, graph: Tensor | None = None
@@ -373,10 +378,14 @@ class Operator(OperatorBase, nn.Module, ABC):
 
     def in_double_precision(self) -> Self:
         """Return a copy in double precision."""
-        found = deepcopy(self).double()
-        if found.potential is not None:
-            found.potential = found.potential.in_double_precision()
-        return found
+        return deepcopy(self).double()
+
+    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Self:
+        # A potential goes to devices and precisions with the operator.
+        if self.potential is not None:
+            self.potential.network._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        return self
 
     # -- checks ------------------------------------------------------------------------------------
 

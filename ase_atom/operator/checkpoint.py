@@ -26,7 +26,7 @@ from ase_atom.operator.config import ArchitectureConfig
 from ase_atom.operator.engine.choice import Engine, check_engine, evaluated_by
 from ase_atom.operator.engine.runtime import OnnxEngine
 from ase_atom.operator.leap import LeapCard, LeapDecoder
-from ase_atom.operator.potential import Potential, PotentialCard
+from ase_atom.operator.potential import Potential, PotentialCard, PotentialCharges
 from ase_atom.operator.registry import build_operator, parse_config
 from ase_atom.operator.torch_settings import own_torch
 
@@ -196,13 +196,15 @@ def load_operator(
         operator.load_state_dict(tensors)
         operator.leaps = None if leaps is None else leaps.to(device)
         if potential is not None:
-            if potential.network.config.elements != tuple(config.elements):
-                raise ValueError("its potential knows other elements than the operator")
-            operator.potential = potential.to(device)
+            if not set(config.elements) <= set(potential.network.config.elements):
+                raise ValueError("its potential does not know all of the operator's elements")
+            operator.potential = potential
             operator.has_energy |= potential.card.surface
         atomic = AtomicCharges.load(operator, *charges)
-        # A potential knows charges too, and better than what was learned from it.
-        operator.atomic_charges = operator.surface if atomic is None else atomic.to(device)
+        if atomic is not None:
+            operator.atomic_charges = atomic.to(device)
+        elif operator.surface is not None:
+            operator.atomic_charges = PotentialCharges(operator)
     return evaluated_by(operator.eval().requires_grad_(False), engine, device)
 
 

@@ -20,7 +20,7 @@ from ase_atom.errors import CheckpointError, ConfigError, CoverageError
 from ase_atom.operator import Operator, build_operator, load_operator, save_operator
 from ase_atom.operator.base import checksum
 from ase_atom.operator.engine.choice import evaluated_by
-from ase_atom.operator.potential import Potential
+from ase_atom.operator.potential import Potential, PotentialCharges
 from ase_atom.operator.potential.dispersion import Dispersion
 from training.potential import main as give_potential
 
@@ -32,7 +32,8 @@ def operator() -> Operator:
     config = make_operator().config.model_copy(update={"charges": (0, 1, -1)})
     made = build_operator(config).eval().requires_grad_(False)
     made.card = make_card(charges=[-1, 0, 1])
-    made.potential = made.atomic_charges = random_potential()
+    made.potential = random_potential()
+    made.atomic_charges = PotentialCharges(made)
     return made
 
 
@@ -127,8 +128,17 @@ def test_operators_that_differ_in_it_alone_are_told_apart(operator: Operator) ->
     before = operator.fingerprint
     operator.potential = random_potential(seed=1)
     other = operator.fingerprint
+    beneath = CARD.model_copy(update={"surface": False})
+    operator.potential = Potential(operator.potential.network, beneath)
+    third = operator.fingerprint
     operator.potential = None
-    assert len({before, other, operator.fingerprint}) == 3
+    assert len({before, other, third, operator.fingerprint}) == 4
+
+
+def test_leaps_are_known_by_what_they_were_known_by() -> None:
+    # Runs keep it, and a setting that is new for operators is none of theirs.
+    found = load_operator("ethanol-gfn2").leaps.fingerprint
+    assert found.startswith("6cb683ec")
 
 
 def test_what_the_operator_refuses_stays_refused(operator: Operator) -> None:
@@ -136,8 +146,9 @@ def test_what_the_operator_refuses_stays_refused(operator: Operator) -> None:
         (molecule("NH3"), r"atomic numbers \[7\]"),
         (Atoms("OH", [[0, 0, 0], [0, 0, 1]], info={"charge": -2}), "total charge"),
     ):
-        with pytest.raises(CoverageError, match=words):
-            operator.energy(PhaseState.from_atoms(atoms))
+        for asked in (operator.energy, operator.atomic_charges):
+            with pytest.raises(CoverageError, match=words):
+                asked(PhaseState.from_atoms(atoms))
 
 
 def test_a_file_that_does_not_fit_is_refused(operator: Operator, tmp_path: Path) -> None:
@@ -206,6 +217,28 @@ def test_forces_turn_with_the_molecule_and_change_its_path(
     torch.testing.assert_close(hearing(turned, TIMES)[0], before @ turn.T, atol=2e-5, rtol=0)
     hearing.potential = random_potential(seed=5)
     assert float((hearing(states, TIMES)[0] - before).abs().max()) > 1e-4
+
+
+def test_gradients_of_a_path_go_through_the_forces(hearing: Operator, states: PhaseState) -> None:
+    double = hearing.in_double_precision()
+    x = states.positions.clone().requires_grad_(True)
+    (slope,) = torch.autograd.grad(double(states.replace(positions=x), TIMES)[0][0, 2, 3, 1], x)
+    ends = []
+    for sign in (1, -1):
+        moved = states.positions.clone()
+        moved[0, 1, 0] += sign * 1e-4
+        ends.append(float(double(states.replace(positions=moved), TIMES)[0][0, 2, 3, 1]))
+    assert float(slope[0, 1, 0]) == pytest.approx((ends[0] - ends[1]) / 2e-4, rel=1e-4, abs=1e-7)
+
+
+def test_an_order_of_elements_of_its_own_changes_nothing(
+    hearing: Operator, states: PhaseState
+) -> None:
+    _, forces = hearing.energy_and_forces(states)
+    other = build_operator(hearing.config.model_copy(update={"elements": (8, 1, 6)}))
+    other.potential = hearing.potential
+    found = other.forces_heard(other.index(states.numbers, states.charge), states.positions)
+    torch.testing.assert_close(found, forces, atol=1e-5, rtol=0)
 
 
 def test_forces_that_are_known_need_not_be_found(hearing: Operator, states: PhaseState) -> None:

@@ -48,7 +48,7 @@ def prepared(
     write_bursts(folder / "water.h5", bursts)
     path = folder / "hearing.yaml"
     text = CONFIG.replace("START", str(folder / "parent.safetensors"))
-    path.write_text(text + f"refit_energies: {str(refit).lower()}\n")
+    path.write_text(text + ("refit_energies: true\n" if refit else ""))
     torch.manual_seed(0)
     operator = load_config(path).operator.model_copy(update={"force_input": False})
     parent = build_operator(operator)
@@ -62,10 +62,10 @@ def prepared(
 def test_energies_are_the_potentials_only_at_its_level_of_theory(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, theory: str
 ) -> None:
-    config = load_config(prepared(tmp_path, monkeypatch, theory))
+    own = theory == CARD.reference
+    config = load_config(prepared(tmp_path, monkeypatch, theory, refit=not own))
     reference = load_reference(config, RunFolder(tmp_path / "run"))
     operator = make_operator(config, reference.part("train"))
-    own = theory == CARD.reference
     assert (operator.surface is not None) == own
     terms = make_module(config, reference, operator).loss_of_step(0)
     assert ("force" in terms) == (not own)
@@ -103,7 +103,7 @@ def test_the_energy_head_begins_with_the_potential_and_learns_what_it_lacks(
     states = select_states(data, torch.arange(5))
     scales = Scales(torch.ones(1), force=1.0, energy=1.0, temperature=300.0)
     found = energy_losses(operator, states, scales, measure="length")[0]
-    assert float(found) == pytest.approx(float(expected) / math.sqrt(3), rel=1e-2)
+    assert float(found.detach()) == pytest.approx(float(expected) / math.sqrt(3), rel=1e-2)
 
 
 def test_jumps_after_the_first_hear_the_forces_where_it_ended(
@@ -148,10 +148,34 @@ def test_without_a_potential_there_is_nothing_to_hear(
         make_operator(config, reference.part("train"))
 
 
+@pytest.mark.parametrize(
+    ("theory", "options", "message"),
+    [
+        ("another", [], "not of the level of theory of .* set refit_energies: true"),
+        (
+            "another",
+            ["operator.elements=[1, 8, 6]", "refit_energies=true"],
+            r"potential of .* does not know atomic numbers \[6\]",
+        ),
+        (CARD.reference, ["loss.position=0", "loss.velocity=0"], "nothing to learn but paths"),
+    ],
+)
+def test_what_cannot_be_is_said_before_the_first_step(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    theory: str,
+    options: list[str],
+    message: str,
+) -> None:
+    config = load_config(prepared(tmp_path, monkeypatch, theory), options)
+    with pytest.raises(ConfigError, match=message):
+        train(config, tmp_path / "run")
+
+
 def test_training_from_random_weights_hears_none(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = prepared(tmp_path, monkeypatch, "another")
+    path = prepared(tmp_path, monkeypatch, "another", refit=True)
     trained = train(load_config(path), tmp_path / "run")
     parent = load_operator(trained)
     made: TrainingConfig = make_config(

@@ -333,7 +333,7 @@ def test_rotations_turn_and_mirror_windows_and_keep_what_is_physical():
         torch.ones(400, 4).long(),
         torch.ones(400, 4),
         torch.zeros(400).long(),
-        *(x, v, torch.tensor([1, 2])),
+        *(x, v, torch.tensor([1, 2]), x[:, 0] - v[:, 0]),
     )
     turned = rotated(windows, torch.Generator().manual_seed(1))
     for name in ("positions", "velocities"):
@@ -341,6 +341,7 @@ def test_rotations_turn_and_mirror_windows_and_keep_what_is_physical():
         torch.testing.assert_close(
             before @ before.transpose(1, 2), after @ after.transpose(1, 2), rtol=0, atol=1e-5
         )
+    torch.testing.assert_close(turned.forces, turned.positions[:, 0] - turned.velocities[:, 0])
     vectors = [torch.cat([w.positions, w.velocities], 1).flatten(1, 2) for w in (windows, turned)]
     matrices = torch.linalg.lstsq(*(side.double() for side in vectors)).solution
     squares = matrices @ matrices.transpose(1, 2)

@@ -218,6 +218,7 @@ def _off_by_more(runs: Sequence[CanonicalRun], nominal: float) -> str:
     ]
     known = [[np.nan if value is None else value for value in pair] for pair in pairs]
     heat, error, element, own = np.array(known).T
+    error, own = np.nan_to_num(error), np.nan_to_num(own)  # of a single replica they are unknown
     near = np.sum(np.abs(heat - nominal) <= 5 + 2 * error)
     equal = np.sum(np.abs(element - nominal) <= 0.03 * nominal + 2 * own)
     return (

@@ -175,7 +175,8 @@ def _begun(operator: Operator, config: ChargesConfig) -> ChargesNetwork:
         )
     torch.manual_seed(config.seed)
     network = ChargesNetwork(operator.config)
-    network.lift.load_state_dict(operator.lift.state_dict())
+    lift = operator.lift.state_dict()
+    network.lift.load_state_dict({key: lift[key] for key in network.lift.state_dict()})
     for own, first in zip(network.trunk.blocks, operator.trunk.blocks, strict=False):
         own.load_state_dict(first.state_dict())
     return network.train()

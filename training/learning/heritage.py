@@ -47,7 +47,8 @@ def inherit(operator: Operator, parent: Operator, source: str, refitted: bool) -
         for name, module in operator.named_modules()
         if isinstance(module, AtomEmbedding)
     }
-    if getattr(parent.config, "force_input", False) and not operator.config.force_input:
+    hears = [getattr(each.config, "force_input", False) for each in (parent, operator)]
+    if hears[0] and not hears[1]:
         changed["force_input"] = "True → False"
     grown = False
     for name in ("elements", "charges"):

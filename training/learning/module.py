@@ -138,7 +138,8 @@ class TrainingModule(AveragedModule):
             times = (jump * interval).to(x)
             heard = {}
             if hears:
-                known = self.operator.forces_heard(species, x) if known is None else known
+                # Errors of a jump's end are not learned from by way of the forces there.
+                known = self.operator.forces_heard(species, x.detach()) if known is None else known
                 heard, known = {"forces": known}, None
             path = self.segment(species, windows.masses, x, v, times, **heard)
             x, v = path[0][:, -1], path[1][:, -1]

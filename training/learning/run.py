@@ -71,7 +71,18 @@ def make_operator(
         inherit(operator, parent, config.start_from, config.refit_energies)
         if parent.potential is not None:
             operator.potential = _potential(parent.potential, train)
+            missing = set(operator.config.elements) - set(parent.potential.network.config.elements)
+            if missing:
+                raise ConfigError(
+                    f"the potential of {config.start_from} does not know atomic numbers "
+                    f"{sorted(missing)}: leave them out of operator.elements"
+                )
             if operator.beneath is not None and parent.surface is not None:
+                if not config.refit_energies:
+                    raise ConfigError(
+                        f"the data are not of the level of theory of {config.start_from}'s "
+                        "potential: set refit_energies: true"
+                    )
                 _silence(operator)
         elif getattr(config.operator, "force_input", False):
             raise ConfigError(
@@ -184,6 +195,11 @@ def make_module(config: TrainingConfig, reference: Reference, operator: Operator
     DataError
         If the data's frames do not fit the window, or the bursts are shorter than the horizon.
     """
+    if operator.surface is not None and not (config.loss.position or config.loss.velocity):
+        raise ConfigError(
+            "energies and forces are the potential's, so there is nothing to learn but paths: set "
+            "loss.position and loss.velocity"
+        )
     offsets = EnergyOffsets.from_operator(operator)
     samplers = []
     groups = bucketed(reference.part("train"), config.data.buckets)

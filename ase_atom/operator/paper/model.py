@@ -126,7 +126,8 @@ class PaperOperator(Operator):
         Raises
         ------
         ConfigError
-            If this operator has no energy head, or one of another size.
+            If this operator has no energy head, or one of another size, or the other's energies
+            are a potential's.
         """
         if self.energy_head is None or not isinstance(other, SpectralOperator):
             raise ConfigError(
@@ -134,6 +135,8 @@ class PaperOperator(Operator):
                 if self.energy_head is None
                 else f"{other.name} is no spectral operator: it has no energy head to take"
             )
+        if other.potential is not None:
+            raise ConfigError(f"{other.name} has its energies from a potential: no head gives them")
         theirs = other.state_dict()
         mine = self.energy_head.state_dict()
         wrong = [

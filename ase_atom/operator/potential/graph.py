@@ -68,7 +68,8 @@ def graph_of(network: PotentialNetwork, gradient: bool) -> bytes:
     writer = _Writer(graph, network)
     x = graph.input("x", ("b", "n", 3), np.float64)
     weights = graph.input(_PREFIX + "weights", ("b", "n", 1), np.float64)
-    centred = graph.cast(x - graph.sum(x * weights, [1]), np.float32)
+    # Padding at the centre, whatever the frame of reference.
+    centred = graph.cast(x - graph.sum(x * weights, [1]), np.float32) * writer.atoms
     energies = writer.energies(centred)
     outputs = {"energy": graph.sum(graph.cast(energies, np.float64), [1])}
     if gradient:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from copy import deepcopy
-from typing import Self
+from typing import TYPE_CHECKING
 
 import torch
 from pydantic import BaseModel, ConfigDict
@@ -17,6 +16,9 @@ from ase_atom.operator.potential.network import PotentialConfig, PotentialNetwor
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.sending import Sendable
 from ase_atom.state import PhaseState
+
+if TYPE_CHECKING:
+    from ase_atom.operator.base import Operator
 
 
 class PotentialCard(BaseModel):
@@ -41,6 +43,35 @@ class PotentialCard(BaseModel):
     licence: str
     command: str = ""
     surface: bool = True
+
+
+class PotentialCharges(Sendable):
+    """Atomic charges of an operator's potential, as `ase_atom.operator.protocol.Charges`.
+
+    Parameters
+    ----------
+    operator
+        With a potential; it knows elements and charges.
+    """
+
+    def __init__(self, operator: Operator) -> None:
+        self.operator = operator
+
+    def __call__(self, state: PhaseState) -> Tensor:
+        """Charges of atoms in e, ``[B, N]``, which add up to the molecule's; zero on padding.
+
+        Raises
+        ------
+        CoverageError
+            For an element or a total charge that the operator does not know.
+        """
+        self.operator.species(state)
+        assert self.operator.potential is not None
+        return self.operator.potential.charges(state)
+
+    def dipole(self, state: PhaseState) -> Tensor:
+        """Dipole of the charges about the centre of mass in e Å, ``[B, 3]``; errors as above."""
+        return dipole_of(self(state), state)
 
 
 class Potential(Sendable):
@@ -70,30 +101,14 @@ class Potential(Sendable):
 
     @own_torch()
     @torch.no_grad()
-    def __call__(self, state: PhaseState) -> Tensor:
+    def charges(self, state: PhaseState) -> Tensor:
         """Charges of atoms in e, ``[B, N]``, which add up to the molecule's; zero on padding."""
-        return self._evaluate(state)[1].to(state.positions)
+        found: Tensor = self._evaluate(state)[1]
+        return found.to(state.positions)
 
     def kinds(self, numbers: Tensor) -> Tensor:
         """What the network knows elements by, 0 for padding, from atomic numbers."""
         return self._kinds.to(numbers.device)[numbers]
-
-    def forces(self, kinds: Tensor, x: Tensor, charge: Tensor) -> Tensor:
-        """Forces in eV/Å, ``[B, N, 3]``, without a gradient of their own.
-
-        Parameters are those of `PotentialNetwork.forward`.
-        """
-        weight = next(self.network.parameters())
-        # Also where the caller forbids gradients: tensors made there cannot have any.
-        with torch.inference_mode(False), torch.enable_grad():
-            here = x.detach().to(weight).clone().requires_grad_(True)
-            energy, _ = self.network(kinds.to(weight.device).clone(), here, charge.to(weight))
-            (gradient,) = torch.autograd.grad(energy.sum(), here)
-        return -gradient
-
-    def dipole(self, state: PhaseState) -> Tensor:
-        """Dipole of the charges about the centre of mass in e Å, ``[B, 3]``."""
-        return dipole_of(self(state), state)
 
     def _evaluate(self, state: PhaseState) -> tuple[Tensor, Tensor]:
         weight = next(self.network.parameters())
@@ -103,16 +118,30 @@ class Potential(Sendable):
         energy, charges = self.network(kinds, about, here.charge.to(weight.dtype))
         return energy.to(state.device), charges.to(state.device)
 
-    def in_double_precision(self) -> Self:
-        """Return a copy in double precision."""
-        found = deepcopy(self)
-        found.network.double()
-        return found
+    @own_torch()
+    def forces(self, numbers: Tensor, x: Tensor, charge: Tensor) -> Tensor:
+        """Forces in eV/Å, ``[B, N, 3]``.
 
-    def to(self, device: str | torch.device) -> Self:
-        """Move the network to a device; states may be elsewhere."""
-        self.network.to(device)
-        return self
+        Gradients are taken through them where ``x`` requires them.
+
+        Parameters
+        ----------
+        numbers
+            Atomic numbers that it knows, 0 on padding, ``[B, N]``.
+        x
+            Å, ``[B, N, 3]``.
+        charge
+            Total charges, e, ``[B]``.
+        """
+        weight = next(self.network.parameters())
+        graded = x.requires_grad and torch.is_grad_enabled()
+        with torch.enable_grad():
+            # Copies, as gradients cannot be taken through what was made in inference mode.
+            here = x.to(weight) if graded else x.detach().to(weight).clone().requires_grad_(True)
+            kinds, total = self.kinds(numbers.to(weight.device)).clone(), charge.to(weight).clone()
+            energy, _ = self.network(kinds, here, total)
+            (gradient,) = torch.autograd.grad(energy.sum(), here, create_graph=graded)
+        return -gradient
 
     def saved(self) -> tuple[dict[str, str], dict[str, Tensor]]:
         """Facts and tensors from which `load` makes it again."""

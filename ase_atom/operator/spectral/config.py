@@ -28,11 +28,14 @@ class SpectralConfig(TrunkConfig):
         Number of frequencies of the decoder.
     frequency_range
         Lowest and highest initial angular frequency, rad/fs.
+    force_input
+        Whether the atoms' first vectors hold the forces of a potential besides the velocities.
     """
 
     architecture: Literal["spectral"] = "spectral"
     modes: int = Field(default=16, ge=1, le=4096)
     frequency_range: tuple[float, float] = (0.04, 0.85)
+    force_input: bool = False
 
     @model_validator(mode="before")
     @classmethod

@@ -25,7 +25,7 @@ class SpectralOperator(Operator):
 
     def __init__(self, config: SpectralConfig) -> None:
         super().__init__(config)
-        self.lift = Lift(config)
+        self.lift = Lift(config, config.force_input)
         self.trunk = Trunk(config)
         self.decoder = self.make_decoder(config)
         self.energy_atoms, self.energy_pairs = readouts(config)

@@ -28,8 +28,6 @@ class TrunkConfig(ArchitectureConfig):
         Length that no vector channel exceeds after a block: u becomes u / (1 + (|u|/c)⁴)^¼, which
         leaves short ones as they are. 0 for none; the products of a deep trunk on many kinds of
         molecules then run away on rare states.
-    force_input
-        Whether the atoms' first vectors hold the forces of a potential besides the velocities.
     """
 
     width: int = Field(default=128, ge=8, le=4096)
@@ -41,7 +39,6 @@ class TrunkConfig(ArchitectureConfig):
     radial_channels: int = Field(default=32, ge=1, le=4096)
     energy_blocks: int = Field(default=2, ge=1, le=64)
     vector_limit: float = Field(default=0.0, ge=0)
-    force_input: bool = False
 
     @model_validator(mode="after")
     def _sizes(self) -> Self:

@@ -123,19 +123,19 @@ class Lift(nn.Module):
 
     Pair features are invariants only: Gaussians of the distance, 1/(d + 0.5), the radial relative
     velocity and the relative speed. Node vectors are the velocities in units of the element's
-    thermal speed, gated by the element; with ``force_input`` the forces, gated by the element too,
-    are added. Where there are several charges, each adds a vector of its own to what the element
+    thermal speed, gated by the element; where ``forces`` are heard, these are added, gated by the
+    element too. Where there are several charges, each adds a vector of its own to what the element
     says.
     """
 
-    def __init__(self, config: TrunkConfig) -> None:
+    def __init__(self, config: TrunkConfig, forces: bool = False) -> None:
         super().__init__()
         elements, charges = len(config.elements), len(config.charges)
         pair = 2 * config.pair_width
         self.embedding = AtomEmbedding(elements, charges, config.width)
         self.velocity_gate = AtomEmbedding(elements, charges, config.vector_channels)
         self.force_gate = None
-        if config.force_input:
+        if forces:
             self.force_gate = AtomEmbedding(elements, charges, config.vector_channels)
             with torch.no_grad():
                 self.force_gate.weight.mul_(0.5)
@@ -169,8 +169,8 @@ class Lift(nn.Module):
         thermal_speeds
             √(k_B T/m) of each atom, Å/fs, ``[B, N, 1]``; anything above zero on padding.
         pushes
-            With ``force_input``, what the forces change velocities by in `PUSH_TIME`, over the
-            thermal speeds, ``[B, N, 3]``; without them the atoms hear none.
+            Where forces are heard, what they change velocities by in `PUSH_TIME`, over the
+            thermal speeds, ``[B, N, 3]``; None at rest.
 
         Returns
         -------
