@@ -48,13 +48,17 @@ def read_curve(folders: Sequence[Path], sets: Mapping[str, str], metric: str) ->
         if not log.is_file():
             raise typer.BadParameter(f"{folder} holds no metrics.csv: name a training's folder")
         with log.open(newline="") as file:
-            rows = [row for row in csv.DictReader(file) if row.get(f"validation/{metric}")]
-        found = {int(row["step"]) + 1: _medians(row, sets, metric) for row in rows}
+            rows = {int(row["step"]) + 1: row for row in csv.DictReader(file) if _has(row, metric)}
+        found = {step: _medians(row, sets, metric) for step, row in rows.items()}
         curve = {step: row for step, row in curve.items() if step < min(found, default=step + 1)}
         curve |= found
     if not curve:
         raise typer.BadParameter(f"no validation of {metric} in {', '.join(map(str, folders))}")
     return dict(sorted(curve.items()))
+
+
+def _has(row: Mapping[str, str], metric: str) -> bool:
+    return any(value and column.endswith(f"/{metric}") for column, value in row.items())
 
 
 def _medians(row: Mapping[str, str], sets: Mapping[str, str], metric: str) -> dict[str, float]:
@@ -65,7 +69,8 @@ def _medians(row: Mapping[str, str], sets: Mapping[str, str], metric: str) -> di
         if place == "compounds" and name == metric and value:
             found[sets.get(compound, "of no set")].append(float(value))
     medians = {name: statistics.median(values) for name, values in sorted(found.items())}
-    return {TRAINED: float(row[f"validation/{metric}"]), **medians}
+    trained = row.get(f"validation/{metric}")  # none where no burst of theirs is held out
+    return {TRAINED: float(trained), **medians} if trained else medians
 
 
 def as_markdown(curve: Curve) -> str:

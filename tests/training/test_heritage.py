@@ -103,3 +103,17 @@ def test_a_child_may_hear_forces_that_its_parent_does_not() -> None:
     torch.testing.assert_close(path(child, "CH3CH2OH"), path(parent, "CH3CH2OH"))
     with pytest.raises(ConfigError, match="force_input: True → False"):
         inherit(parent, child, "child", refitted=False)
+
+
+def test_a_child_may_go_in_shorter_pieces() -> None:
+    parent, child = small(0), small(1, segment=4)
+    inherit(child, parent, "parent", refitted=False)
+    atoms = molecule("CH3CH2OH")
+    atoms.set_velocities(torch.linspace(-1e-2, 1e-2, 27).reshape(-1, 3).numpy())
+    state = PhaseState.from_atoms([atoms])
+    with torch.no_grad():
+        first, whole = (each(state, torch.tensor([4.0, 8.0])) for each in (child, parent))
+        torch.testing.assert_close(first[0][:, 0], whole[0][:, 0])
+        halfway = state.replace(positions=whole[0][:, 0], velocities=whole[1][:, 0])
+        expected = parent(halfway, torch.tensor([4.0]))[0][:, 0]
+    torch.testing.assert_close(first[0][:, 1], expected)

@@ -10,7 +10,7 @@ from ase_atom.operator import Operator
 from ase_atom.operator.trunk.lifting import AtomEmbedding
 from training.learning.config import differences, listed
 
-_FREE = {"horizon", "elements", "charges", "force_input"}
+_FREE = {"horizon", "segment", "elements", "charges", "force_input"}
 
 
 def inherit(operator: Operator, parent: Operator, source: str, refitted: bool) -> None:
@@ -37,7 +37,7 @@ def inherit(operator: Operator, parent: Operator, source: str, refitted: bool) -
     Raises
     ------
     ConfigError
-        If the architectures differ in anything but the horizon and what is new.
+        If the architectures differ in anything but the horizon, the segment and what is new.
     """
     changed = differences(
         parent.config.model_dump(exclude=_FREE), operator.config.model_dump(exclude=_FREE)
