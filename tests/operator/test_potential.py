@@ -1,5 +1,6 @@
 """A potential beside an operator: what must hold of any, and the teacher's own."""
 
+import json
 import math
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
@@ -16,6 +17,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ase_atom import ATOMCalculator, PhaseState
+from ase_atom.cli import main
 from ase_atom.errors import CheckpointError, ConfigError, CoverageError
 from ase_atom.operator import Operator, build_operator, load_operator, save_operator
 from ase_atom.operator.base import checksum
@@ -294,3 +296,11 @@ def test_an_operator_takes_over_its_teachers_potential(
     expected = load_ensemble()(water.positions[None], water.numbers[None], np.zeros(1, int))
     assert float(energy) == pytest.approx(float(expected.energies[0]), abs=1e-3)
     np.testing.assert_allclose(forces[0].numpy(), expected.forces[0], atol=1e-4)
+
+
+def test_the_shipped_one_says_whose_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["operators", "--json"]) == 0
+    facts = {card["name"]: card["potential"] for card in json.loads(capsys.readouterr().out)}
+    assert facts["ethanol-gfn2"] is None
+    assert "AIMNet2" in facts["organic-wb97m"]["reference"]
+    assert "MIT" in facts["organic-wb97m"]["licence"]
