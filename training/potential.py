@@ -17,8 +17,9 @@ import typer
 from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator, load_operator, save_operator
+from ase_atom.operator.atomic_charges import PotentialCharges
 from ase_atom.operator.checkpoint import find_operator
-from ase_atom.operator.potential import Potential, PotentialCard, PotentialCharges
+from ase_atom.operator.potential import Potential, PotentialCard
 from ase_atom.operator.spectral.model import SpectralOperator
 from ase_atom.operator.torch_settings import set_threads
 from training.data.molecules import Molecule

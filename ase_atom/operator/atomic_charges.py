@@ -181,6 +181,35 @@ class AtomicCharges(Sendable):
         return self
 
 
+class PotentialCharges(Sendable):
+    """Atomic charges of an operator's potential, as `ase_atom.operator.protocol.Charges`.
+
+    Parameters
+    ----------
+    operator
+        With a potential; it knows elements and charges.
+    """
+
+    def __init__(self, operator: Operator) -> None:
+        self.operator = operator
+
+    def __call__(self, state: PhaseState) -> Tensor:
+        """Charges of atoms in e, ``[B, N]``, which add up to the molecule's; zero on padding.
+
+        Raises
+        ------
+        CoverageError
+            For an element or a total charge that the operator does not know.
+        """
+        self.operator.species(state)
+        assert self.operator.potential is not None
+        return self.operator.potential.charges(state)
+
+    def dipole(self, state: PhaseState) -> Tensor:
+        """Dipole of the charges about the centre of mass in e Å, ``[B, 3]``; errors as above."""
+        return dipole_of(self(state), state)
+
+
 def dipole_of(charges: Tensor, state: PhaseState) -> Tensor:
     """Dipole of charges ``[B, N]`` in e about the centre of mass, e Å, ``[B, 3]``."""
     about = state.about_center() * state.mask.unsqueeze(-1)

@@ -18,7 +18,7 @@ from ase_atom.errors import CheckpointError
 from ase_atom.errors.keywords import known_keywords
 from ase_atom.files import replace_file
 from ase_atom.io.guard import reading
-from ase_atom.operator.atomic_charges import AtomicCharges, ChargesCard
+from ase_atom.operator.atomic_charges import AtomicCharges, ChargesCard, PotentialCharges
 from ase_atom.operator.base import Operator, checksum
 from ase_atom.operator.blueprint import blueprint
 from ase_atom.operator.card import OperatorCard
@@ -26,7 +26,7 @@ from ase_atom.operator.config import ArchitectureConfig
 from ase_atom.operator.engine.choice import Engine, check_engine, evaluated_by
 from ase_atom.operator.engine.runtime import OnnxEngine
 from ase_atom.operator.leap import LeapCard, LeapDecoder
-from ase_atom.operator.potential import Potential, PotentialCard, PotentialCharges
+from ase_atom.operator.potential import Potential, PotentialCard
 from ase_atom.operator.registry import build_operator, parse_config
 from ase_atom.operator.torch_settings import own_torch
 

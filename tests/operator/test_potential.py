@@ -20,9 +20,10 @@ from ase_atom import ATOMCalculator, PhaseState
 from ase_atom.cli import main
 from ase_atom.errors import CheckpointError, ConfigError, CoverageError
 from ase_atom.operator import Operator, build_operator, load_operator, save_operator
+from ase_atom.operator.atomic_charges import PotentialCharges
 from ase_atom.operator.base import checksum
 from ase_atom.operator.engine.choice import evaluated_by
-from ase_atom.operator.potential import Potential, PotentialCharges
+from ase_atom.operator.potential import Potential
 from ase_atom.operator.potential.dispersion import Dispersion
 from training.potential import main as give_potential
 

@@ -134,7 +134,9 @@ def implied_time(transition: NDArray, lag: float) -> float:
     -τ / ln λ_2 of the second largest eigenvalue; zero where nothing is remembered.
     """
     second = float(np.sort(np.linalg.eigvals(transition).real)[-2])
-    return -lag / math.log(second) if 0 < second < 1 else 0.0
+    # An eigenvalue of zero comes out of some linear algebra libraries as 1e-17.
+    rounding = len(transition) * np.finfo(float).eps
+    return -lag / math.log(second) if rounding < second < 1 else 0.0
 
 
 def divergence(ours: NDArray, theirs: NDArray) -> float:

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 import torch
 from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
-from ase_atom.operator.atomic_charges import dipole_of
 from ase_atom.operator.blueprint import blueprint
 from ase_atom.operator.potential.network import PotentialConfig, PotentialNetwork
 from ase_atom.operator.torch_settings import own_torch
 from ase_atom.sending import Sendable
 from ase_atom.state import PhaseState
-
-if TYPE_CHECKING:
-    from ase_atom.operator.base import Operator
 
 
 class PotentialCard(BaseModel):
@@ -43,35 +38,6 @@ class PotentialCard(BaseModel):
     licence: str
     command: str = ""
     surface: bool = True
-
-
-class PotentialCharges(Sendable):
-    """Atomic charges of an operator's potential, as `ase_atom.operator.protocol.Charges`.
-
-    Parameters
-    ----------
-    operator
-        With a potential; it knows elements and charges.
-    """
-
-    def __init__(self, operator: Operator) -> None:
-        self.operator = operator
-
-    def __call__(self, state: PhaseState) -> Tensor:
-        """Charges of atoms in e, ``[B, N]``, which add up to the molecule's; zero on padding.
-
-        Raises
-        ------
-        CoverageError
-            For an element or a total charge that the operator does not know.
-        """
-        self.operator.species(state)
-        assert self.operator.potential is not None
-        return self.operator.potential.charges(state)
-
-    def dipole(self, state: PhaseState) -> Tensor:
-        """Dipole of the charges about the centre of mass in e Å, ``[B, 3]``; errors as above."""
-        return dipole_of(self(state), state)
 
 
 class Potential(Sendable):
