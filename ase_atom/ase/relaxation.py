@@ -25,8 +25,9 @@ MOST = 0.2
 def relax(atoms: Atoms, by: OperatorLike | GetPropertiesMixin, steps: int = STEPS) -> bool:
     """Relax a molecule, and say whether it came to a minimum.
 
-    Where bonds break or form on the way the atoms stay as they were; also where an operator changes
-    one by more than `MOST`, as it does not know the molecule then, or has no energy head.
+    Where bonds break or form on the way the atoms stay as they were; also where an operator's
+    energy head changes one by more than `MOST`, as it does not know the molecule then, or where
+    there is none. A potential of its own is believed as a calculator is.
 
     Parameters
     ----------
@@ -49,12 +50,9 @@ def relax(atoms: Atoms, by: OperatorLike | GetPropertiesMixin, steps: int = STEP
     before, after = (perceive_bonds(each.numbers, each.positions) for each in (atoms, moving))
     if before != after:
         return False
+    learned = operator is not None and getattr(operator, "surface", None) is None
     lengths = [[each.get_distance(i, j) for i, j in before] for each in (atoms, moving)]
-    if (
-        operator is not None
-        and before
-        and np.abs(np.divide(lengths[1], lengths[0]) - 1).max() > MOST
-    ):
+    if learned and before and np.abs(np.divide(lengths[1], lengths[0]) - 1).max() > MOST:
         return False
     atoms.set_positions(moving.positions)
     return bool(converged)

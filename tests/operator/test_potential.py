@@ -17,9 +17,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 
 from ase_atom import ATOMCalculator, PhaseState
+from ase_atom.ase.relaxation import relax
 from ase_atom.cli import main
 from ase_atom.errors import CheckpointError, ConfigError, CoverageError
-from ase_atom.operator import Operator, build_operator, load_operator, save_operator
+from ase_atom.operator import Operator, OperatorBase, build_operator, load_operator, save_operator
 from ase_atom.operator.atomic_charges import PotentialCharges
 from ase_atom.operator.base import checksum
 from ase_atom.operator.engine.choice import evaluated_by
@@ -305,3 +306,24 @@ def test_the_shipped_one_says_whose_it_is(capsys: pytest.CaptureFixture[str]) ->
     assert facts["ethanol-gfn2"] is None
     assert "AIMNet2" in facts["organic-wb97m"]["reference"]
     assert "MIT" in facts["organic-wb97m"]["licence"]
+
+
+class _Springs(OperatorBase):
+    """Two atoms on a spring of 1.1 Å."""
+
+    horizon = 1.0
+
+    def __call__(self, state: PhaseState, times: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        raise NotImplementedError
+
+    def energy(self, state: PhaseState) -> torch.Tensor:
+        apart = (state.positions[:, 0] - state.positions[:, 1]).norm(dim=-1)
+        return 20.0 * (apart - 1.1) ** 2
+
+
+def test_a_potential_is_believed_where_an_energy_head_is_not() -> None:
+    for surface, minimum in ((None, 1.45), (random_potential(), 1.1)):
+        operator, nitrogen = _Springs(), Atoms("N2", [[0, 0, 0], [0, 0, 1.45]])
+        operator.surface = surface
+        assert relax(nitrogen, operator) is (surface is not None)
+        assert nitrogen.get_distance(0, 1) == pytest.approx(minimum, abs=0.01)

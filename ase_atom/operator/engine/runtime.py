@@ -17,6 +17,7 @@ from ase_atom.operator.base import Operator
 from ase_atom.operator.engine.session import Arrays, Evaluator, Session
 from ase_atom.operator.leap.decoder import LeapDecoder
 from ase_atom.operator.leap.engines import EngineLeaps, NumbaLeaps, OnnxLeaps
+from ase_atom.operator.potential import Potential
 from ase_atom.operator.potential.graph import constants, graph_of
 from ase_atom.operator.protocol import OperatorBase
 from ase_atom.operator.torch_settings import own_torch
@@ -93,6 +94,11 @@ class OnnxEngine(OperatorBase):
     def moves_centre_exactly(self) -> bool:  # type: ignore[override]
         """Whether it is not torch that evaluates."""
         return self.reason is None
+
+    @property
+    def surface(self) -> Potential | None:
+        """That of the operator."""
+        return self.operator.surface
 
     @property
     def fingerprint(self) -> str:
