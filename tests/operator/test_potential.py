@@ -2,6 +2,7 @@
 
 import json
 import math
+from copy import deepcopy
 from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 
@@ -208,6 +209,28 @@ def test_engines_hear_the_same_forces(
         found.energy_and_forces(states), hearing.energy_and_forces(states), strict=True
     ):
         torch.testing.assert_close(ours, theirs, atol=5e-6, rtol=0)
+
+
+@pytest.mark.parametrize("engine", ["torch", "onnx", "numba"])
+def test_forces_beyond_what_was_learned_are_heard_as_the_largest(
+    hearing: Operator, engine: str
+) -> None:
+    found = evaluated_by(hearing, engine)
+    bond = Atoms("OH", [[0, 0, 0], [0, 0, 1]], info={"charge": -1})
+    state, usual = PhaseState.from_atoms(bond), hearing.forces_heard
+    state = state.replace(masses=state.masses.clone())
+    ends = []
+    for factor in (1e7, 1e8):
+        network = hearing.potential.network
+        scaled = deepcopy(network)
+        scaled.energy[-1].weight.mul_(factor)
+        hearing.potential = Potential(scaled, CARD)
+        largest = usual(hearing.index(state.numbers, state.charge), state.positions).abs().max()
+        assert float(largest) > 1e3
+        ends.append(evaluated_by(hearing, engine)(state, TIMES[:1])[0])
+        hearing.potential = Potential(network, CARD)
+    torch.testing.assert_close(*ends, atol=1e-3, rtol=0)
+    assert found is not None
 
 
 def test_forces_turn_with_the_molecule_and_change_its_path(

@@ -21,6 +21,7 @@ from ase_atom.operator.potential import Potential
 from ase_atom.operator.potential.graph import constants, graph_of
 from ase_atom.operator.protocol import OperatorBase
 from ase_atom.operator.torch_settings import own_torch
+from ase_atom.operator.trunk.lifting import limited
 from ase_atom.state import PhaseState
 
 TOLERANCE = 1e-5
@@ -160,7 +161,9 @@ class OnnxEngine(OperatorBase):
         """Forces of a potential at the start of a piece, where the network hears them."""
         if "force_gate" not in molecule:
             return {}
-        return {"f": (-self._felt(molecule, x)[1]).astype(np.float32)}
+        forces = torch.from_numpy(-self._felt(molecule, x)[1])
+        heard = limited(forces, torch.from_numpy(molecule["limits"]))
+        return {"f": heard.float().contiguous().numpy()}
 
     def _felt(self, molecule: Arrays, x: NDArray[Any]) -> list[NDArray[Any]]:
         """A potential's energies and gradients; the last ones are kept.

@@ -11,7 +11,7 @@ from ase_atom.operator.scaling import thermal_speeds
 from ase_atom.operator.spectral.config import SpectralConfig
 from ase_atom.operator.spectral.temporal import SpectralDecoder
 from ase_atom.operator.trunk import Lift, Trunk, read_energy, readouts
-from ase_atom.operator.trunk.lifting import push_scale
+from ase_atom.operator.trunk.lifting import limited, push_limits, push_scale
 
 
 class SpectralOperator(Operator):
@@ -87,7 +87,9 @@ class SpectralOperator(Operator):
 
         Their mass-weighted mean is taken out, so that the centre of mass keeps its place.
         """
-        pushes = None if forces is None else forces.to(x) * push_scale(masses, speeds)
+        pushes = None
+        if forces is not None:
+            pushes = limited(forces.to(x) * push_scale(masses, speeds), push_limits(masses))
         features = self.trunk(self.lift(species, x, v, speeds, pushes))
         coefficients = self.decoder.coefficients(features) * speeds.unsqueeze(-1)
         return self.settled(coefficients, species, masses)

@@ -24,6 +24,7 @@ from ase_atom.operator.trunk.lifting import (
     SPEED_FLOOR,
     Lift,
     gaussians,
+    push_limits,
     push_scale,
     scaled_gaussians,
 )
@@ -118,8 +119,9 @@ def constants(lift: Lift, species: Tensor, masses: Tensor, speeds: Tensor) -> di
     receiver, sender = lift.receiver(species), lift.sender(species)
     heard = {}
     if lift.force_gate is not None:
-        gate = lift.force_gate(species) * mask * push_scale(masses, speeds).float()
-        heard["force_gate"] = gate.unsqueeze(2)
+        scale = push_scale(masses, speeds)
+        heard["force_gate"] = (lift.force_gate(species) * mask * scale.float()).unsqueeze(2)
+        heard["limits"] = push_limits(masses) / scale.clamp(min=NEGLIGIBLE)  # eV/Å
     return heard | {
         "scalars": lift.embedding(species) * mask,
         "gate": (lift.velocity_gate(species) * mask / speeds.float()).unsqueeze(2),
