@@ -42,7 +42,7 @@ def push_limits(masses: Tensor) -> Tensor:
 
     Above all that training data hold: 17 for hydrogen, 9 for others.
     """
-    return torch.where(masses < _HEAVIEST_HYDROGEN, 20.0, 10.0).to(masses).unsqueeze(-1)
+    return torch.where(masses < _HEAVIEST_HYDROGEN, 30.0, 10.0).to(masses).unsqueeze(-1)
 
 
 def limited(pushes: Tensor, limits: Tensor) -> Tensor:
