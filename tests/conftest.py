@@ -8,10 +8,12 @@ from pathlib import Path
 import pytest
 import torch
 from ase import Atoms
+from ase.build import molecule
 from ase.data import atomic_masses
 from ase.io import read
 from springs import SpringOperator
 
+from ase_atom import PhaseState
 from ase_atom.cli import main
 from ase_atom.operator import (
     Operator,
@@ -86,6 +88,24 @@ def make_operator(seed: int = 0, strength: float = 1.0) -> Operator:
             parameter.mul_(strength)
     operator.card = make_card()
     return operator
+
+
+def make_ionic_operator() -> Operator:
+    """Return such an operator of three total charges, without strength of its own."""
+    torch.manual_seed(0)
+    config = make_operator().config.model_copy(update={"charges": (0, 1, -1)})
+    operator = build_operator(config).eval().requires_grad_(False)
+    operator.card = make_card(charges=[-1, 0, 1])
+    return operator
+
+
+def mixed_states(ethanol: Atoms) -> PhaseState:
+    """Ethanol, water and the hydroxide ion, bent, in one batch."""
+    hydroxide = Atoms("OH", [[0, 0, 0], [0.1, 0, 0.96]], info={"charge": -1})
+    batch = [ethanol, molecule("H2O"), hydroxide]
+    for seed, atoms in enumerate(batch):
+        atoms.rattle(0.05, seed=seed)
+    return PhaseState.from_atoms(batch)
 
 
 @pytest.fixture

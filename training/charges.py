@@ -19,7 +19,6 @@ from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError
 from ase_atom.operator import load_operator, save_operator
 from ase_atom.operator.atomic_charges import AtomicCharges, ChargesCard
-from ase_atom.operator.checkpoint import find_operator
 from ase_atom.operator.torch_settings import set_threads
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -57,12 +56,10 @@ def run(
     from training.data.store import iterate_collection
     from training.data.tables import read_partition
     from training.learning.charges import ChargesConfig, measure_charges, train_charges
+    from training.learning.destination import destination
 
     set_threads(1)
-    if part is None and (output is None) == (not write):
-        raise ConfigError(
-            "say where the operator goes: --output FILE, or --write to replace its own"
-        )
+    written = destination(operator, output, write) if part is None else None
     if part is not None and (output is not None or write):
         raise ConfigError("--part measures, and writes nothing: leave --output and --write out")
     model = load_operator(operator)
@@ -93,8 +90,8 @@ def run(
     model.atomic_charges = AtomicCharges(model, network, card)
     if divided["validation"]:
         print(_as_markdown(measure_charges(model, divided["validation"]), _sets(table)))
-    path = save_operator(model, find_operator(operator) if output is None else output)
-    print(f"written to {path}")
+    assert written is not None
+    print(f"written to {save_operator(model, written)}")
 
 
 def _sets(table: str) -> dict[str, str]:

@@ -18,7 +18,6 @@ from ase_atom.commandline import run_command
 from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator, load_operator, save_operator
 from ase_atom.operator.atomic_charges import PotentialCharges
-from ase_atom.operator.checkpoint import find_operator
 from ase_atom.operator.potential import Potential, PotentialCard
 from ase_atom.operator.spectral.model import SpectralOperator
 from ase_atom.operator.torch_settings import set_threads
@@ -52,13 +51,11 @@ def run(
     from training.engines.aimnet2 import load_ensemble
     from training.engines.factory import get_engine
     from training.generation.presets import read_compounds
+    from training.learning.destination import destination
     from training.learning.teacher import compare, network_of
 
     set_threads(1)
-    if (output is None) == (not write):
-        raise ConfigError(
-            "say where the operator goes: --output FILE, or --write to replace its own"
-        )
+    written = destination(operator, output, write)
     model = load_operator(operator)
     if not isinstance(model, SpectralOperator):
         raise ConfigError(
@@ -92,7 +89,7 @@ def run(
         # One of its features is the change of the total energy, which is another one now.
         model.card = model.card.model_copy(update={"calibration": None})
         print("its expected error is no longer known: python -m training.calibrate measures it")
-    print(f"written to {save_operator(model, find_operator(operator) if write else output)}")
+    print(f"written to {save_operator(model, written)}")
 
 
 def _refused(name: str, why: str) -> None:

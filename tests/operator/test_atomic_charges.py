@@ -12,7 +12,7 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 from ase.calculators.calculator import PropertyNotImplementedError
-from conftest import make_card, make_operator
+from conftest import make_card, make_ionic_operator, make_operator, mixed_states
 from harmonic_bursts import water_bursts
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -20,7 +20,7 @@ from safetensors.torch import save_file
 from ase_atom import ATOMCalculator, PhaseState
 from ase_atom.cli import main
 from ase_atom.errors import CheckpointError, DataError
-from ase_atom.operator import Operator, build_operator, load_operator, save_operator
+from ase_atom.operator import Operator, load_operator, save_operator
 from ase_atom.operator.atomic_charges import AtomicCharges, ChargesCard, ChargesNetwork
 from ase_atom.operator.base import checksum
 from training.charges import main as teach
@@ -57,21 +57,13 @@ def charged_bursts(count: int) -> list[Burst]:
 @pytest.fixture
 def states(ethanol: Atoms) -> PhaseState:
     """Ethanol, water and the hydroxide ion, bent, in one batch."""
-    hydroxide = Atoms("OH", [[0, 0, 0], [0.1, 0, 0.96]], info={"charge": -1})
-    batch = [ethanol, molecule("H2O"), hydroxide]
-    for seed, atoms in enumerate(batch):
-        atoms.rattle(0.05, seed=seed)
-    return PhaseState.from_atoms(batch)
+    return mixed_states(ethanol)
 
 
 @pytest.fixture
 def charged() -> Operator:
     """An operator of three total charges with random atomic charges."""
-    torch.manual_seed(0)
-    config = make_operator().config.model_copy(update={"charges": (0, 1, -1)})
-    operator = build_operator(config).eval().requires_grad_(False)
-    operator.card = make_card(charges=[-1, 0, 1])
-    return with_charges(operator)
+    return with_charges(make_ionic_operator())
 
 
 def test_charges_add_up_and_know_no_frame_of_reference(charged, states):

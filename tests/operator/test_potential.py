@@ -12,7 +12,7 @@ import torch
 from ase import Atoms
 from ase.build import molecule
 from ase.units import Bohr, Hartree
-from conftest import make_card, make_operator
+from conftest import make_ionic_operator, mixed_states
 from potentials import CARD, random_potential
 from safetensors import safe_open
 from safetensors.torch import save_file
@@ -33,10 +33,7 @@ from training.potential import main as give_potential
 @pytest.fixture
 def operator() -> Operator:
     """An operator of three total charges with a random potential."""
-    torch.manual_seed(0)
-    config = make_operator().config.model_copy(update={"charges": (0, 1, -1)})
-    made = build_operator(config).eval().requires_grad_(False)
-    made.card = make_card(charges=[-1, 0, 1])
+    made = make_ionic_operator()
     made.potential = random_potential()
     made.atomic_charges = PotentialCharges(made)
     return made
@@ -45,11 +42,7 @@ def operator() -> Operator:
 @pytest.fixture
 def states(ethanol: Atoms) -> PhaseState:
     """Ethanol, water and the hydroxide ion, bent, in one batch."""
-    hydroxide = Atoms("OH", [[0, 0, 0], [0.1, 0, 0.96]], info={"charge": -1})
-    batch = [ethanol, molecule("H2O"), hydroxide]
-    for seed, atoms in enumerate(batch):
-        atoms.rattle(0.05, seed=seed)
-    return PhaseState.from_atoms(batch)
+    return mixed_states(ethanol)
 
 
 def test_a_molecule_has_its_energy_wherever_it_is_and_whatever_is_beside_it(

@@ -197,7 +197,7 @@ def _canonical(audit: Audit, plan: Plan) -> str:
                 f"Of {of_set}: {sum(run.unbroken for run in of_it)} of "
                 f"{sum(run.replicas for run in of_it)} unbroken; "
                 + ("no temperatures." if far is None else f"farthest temperature {far:.1f} K.")
-                + _off_by_more(of_it, plan.temperature),
+                + _near_enough(of_it, plan.temperature),
             ]
     for name, run in runs:
         if run.reasons:
@@ -210,7 +210,7 @@ def _of_element(run: CanonicalRun) -> str:
     return "" if run.element is None else f"{run.element} {heat}"
 
 
-def _off_by_more(runs: Sequence[CanonicalRun], nominal: float) -> str:
+def _near_enough(runs: Sequence[CanonicalRun], nominal: float) -> str:
     """How many are within 5 K, and elements within 3 %, and two standard errors."""
     pairs = [
         (run.temperature, run.temperature_error, run.element_temperature, run.element_error)

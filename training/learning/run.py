@@ -64,40 +64,23 @@ def make_operator(
         raise ConfigError(
             f"the data holds atomic numbers {strange}: set operator.elements: {wanted}"
         )
+    parent = load_operator(config.start_from) if config.start_from else None
+    hears = getattr(config.operator, "force_input", False)
+    if hears and (parent is None or parent.potential is None):
+        raise ConfigError(
+            f"operator.force_input: set start_from to an operator with a potential (it is "
+            f"{config.start_from or 'not set'}); python -m training.potential gives it one"
+        )
     torch.manual_seed(config.trainer.seed)
     operator = build_operator(config.operator)
-    if config.start_from:
-        parent = load_operator(config.start_from)
+    if parent is not None:
+        assert config.start_from is not None
         inherit(operator, parent, config.start_from, config.refit_energies)
-        if parent.potential is not None:
-            operator.potential = _potential(parent.potential, train)
-            missing = set(operator.config.elements) - set(parent.potential.network.config.elements)
-            if missing:
-                raise ConfigError(
-                    f"the potential of {config.start_from} does not know atomic numbers "
-                    f"{sorted(missing)}: leave them out of operator.elements"
-                )
-            if operator.beneath is not None and parent.surface is not None:
-                if not config.refit_energies:
-                    raise ConfigError(
-                        f"the data are not of the level of theory of {config.start_from}'s "
-                        "potential: set refit_energies: true"
-                    )
-                _silence(operator)
-        elif getattr(config.operator, "force_input", False):
-            raise ConfigError(
-                f"operator.force_input: {config.start_from} has no potential to hear; "
-                "python -m training.potential gives it one"
-            )
+        _take_potential(operator, parent, config, train)
         fit_energies &= operator.surface is None
         if config.refit_energies and operator.has_energy and fit_energies:
             refit_energies(operator, train)
         return _frozen_energy(operator, config)
-    if getattr(config.operator, "force_input", False):
-        raise ConfigError(
-            "operator.force_input: set start_from to an operator with a potential, which "
-            "python -m training.potential gives to one"
-        )
     if config.energy_from:
         operator.take_energy(load_operator(config.energy_from))
         return _frozen_energy(operator, config)
@@ -122,11 +105,37 @@ def make_operator(
     return operator
 
 
-def _potential(potential: Potential, bursts: Sequence[Burst]) -> Potential:
-    """A parent's potential, whose energies are the operator's if the data are of its theory."""
+def _take_potential(
+    operator: Operator, parent: Operator, config: TrainingConfig, bursts: Sequence[Burst]
+) -> None:
+    """Take a parent's potential, whose energies are the operator's if the data are of its theory.
+
+    Raises
+    ------
+    ConfigError
+        If it does not know an element, or the energies of atoms are of another level of theory.
+    """
+    potential = parent.potential
+    if potential is None:
+        return
+    missing = set(operator.config.elements) - set(potential.network.config.elements)
+    if missing:
+        raise ConfigError(
+            f"the potential of {config.start_from} does not know atomic numbers "
+            f"{sorted(missing)}: leave them out of operator.elements"
+        )
     theories = {str(burst.attrs.get("theory", "unknown")) for burst in bursts}
     surface = theories == {potential.card.reference}
-    return Potential(potential.network, potential.card.model_copy(update={"surface": surface}))
+    card = potential.card.model_copy(update={"surface": surface})
+    operator.potential = Potential(potential.network, card)
+    if surface or parent.surface is None:
+        return
+    if not config.refit_energies:
+        raise ConfigError(
+            f"the data are not of the level of theory of {config.start_from}'s potential: set "
+            "refit_energies: true"
+        )
+    _silence(operator)
 
 
 def _silence(operator: Operator) -> None:
