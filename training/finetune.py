@@ -85,7 +85,7 @@ def check_parent(parent: Operator, bursts: Sequence[Burst], from_scratch: bool =
             raise ConfigError(
                 f"{parent.name} was not trained on {smiles} (its card lists "
                 f"{', '.join(card.smiles[:_NAMED])}{more}): start from an operator for molecules "
-                "in general, such as tg80-gfn2"
+                "in general, such as organic-wb97m"
             )
 
 
@@ -335,7 +335,7 @@ def run(
     length = sum((len(burst.energies) - 1) * burst.interval for burst in taught) / 1000
     print(f"{len(taught)} bursts to learn from ({length:g} ps), {len(held)} held out")
     rows = {}
-    if parent.has_energy and parent.surface is None:
+    if parent.has_energy:
         refit_energies(parent, taught)
     rows[f"before: {parent.name}"] = held_out_errors(parent, held)
     print(table(rows), flush=True)

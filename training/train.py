@@ -82,7 +82,7 @@ def train(
     if checkpoint:
         take_energy_scale(operator, checkpoint)
     module = make_module(config, reference, operator)
-    trainer = _trainer(config, folder, checkpoint, operator.surface is not None)
+    trainer = _trainer(config, folder, checkpoint, operator.potential is not None)
     if rank_zero_only.rank == 0:
         folder.begin(config, reference.split, reference.fingerprint)
         counts = ", ".join(f"{len(keys)} {part}" for part, keys in reference.split.items())
@@ -164,12 +164,12 @@ def _branch(config: TrainingConfig, first: int, steps: int) -> TrainingConfig:
 
 
 def _trainer(
-    config: TrainingConfig, folder: RunFolder, resume: Path | None, surface: bool
+    config: TrainingConfig, folder: RunFolder, resume: Path | None, potential: bool
 ) -> lightning.Trainer:
     settings, loss = config.trainer, config.loss
     strategy = "auto"
     if settings.devices > 1:
-        heads = (loss.force or loss.energy) and not surface
+        heads = (loss.force or loss.energy) and not potential
         everything = (loss.position or loss.velocity) and heads
         strategy = "ddp" if everything else "ddp_find_unused_parameters_true"
     return make_trainer(

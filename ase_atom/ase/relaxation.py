@@ -50,7 +50,7 @@ def relax(atoms: Atoms, by: OperatorLike | GetPropertiesMixin, steps: int = STEP
     before, after = (perceive_bonds(each.numbers, each.positions) for each in (atoms, moving))
     if before != after:
         return False
-    learned = operator is not None and getattr(operator, "surface", None) is None
+    learned = operator is not None and getattr(operator, "potential", None) is None
     lengths = [[each.get_distance(i, j) for i, j in before] for each in (atoms, moving)]
     if learned and before and np.abs(np.divide(lengths[1], lengths[0]) - 1).max() > MOST:
         return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -21,27 +20,14 @@ def operators(
 ) -> None:
     """List the operators in the package with the facts on their cards."""
     from ase_atom.operator import list_operators
-    from ase_atom.operator.checkpoint import (
-        find_operator,
-        read_charges_card,
-        read_leap_card,
-        read_potential_card,
-    )
+    from ase_atom.operator.checkpoint import find_operator, read_part_cards
 
     cards = list_operators()
-    files = {card.name: find_operator(card.name) for card in cards}
-    leaps = {name: read_leap_card(path) for name, path in files.items()}
-    charges = {name: read_charges_card(path) for name, path in files.items()}
-    potentials = {name: read_potential_card(path) for name, path in files.items()}
+    beside = {card.name: read_part_cards(find_operator(card.name)) for card in cards}
     if as_json:
-        beside: dict[str, Mapping[str, BaseModel | None]] = {
-            "leaps": leaps,
-            "atomic_charges": charges,
-            "potential": potentials,
-        }
         facts = [
             card.model_dump(mode="json")
-            | {kind: _plain(found[card.name]) for kind, found in beside.items()}
+            | {kind: _plain(found) for kind, found in beside[card.name]._asdict().items()}
             for card in cards
         ]
         typer.echo(json.dumps(facts, indent=2))
@@ -58,6 +44,7 @@ def operators(
 
     console = Console()
     for card in cards:
+        parts = beside[card.name]
         table = Table(title=card.name, title_justify="left", show_header=False, box=None)
         table.add_column(style="bold", no_wrap=True)
         table.add_column(overflow="fold")
@@ -78,9 +65,9 @@ def operators(
             ("temperatures", f"{low:g} to {high:g} K"),
             ("horizon", f"{card.horizon_fs:g} fs"),
             ("stride", f"{card.stride_fs:g} fs recommended"),
-            ("leaps", _leaps_in_words(leaps[card.name])),
-            ("charges and dipole", _charges_in_words(charges[card.name])),
-            ("potential", _potential_in_words(potentials[card.name])),
+            ("leaps", _leaps_in_words(parts.leaps)),
+            ("charges and dipole", _charges_in_words(parts.atomic_charges)),
+            ("potential", _potential_in_words(parts.potential)),
             ("reference", card.level_of_theory),
             ("trained by", card.training_command),
             ("data", f"sha256 {card.data_fingerprint}"),
@@ -99,8 +86,8 @@ def _potential_in_words(card: PotentialCard | None) -> str:
     """Whose potential an operator has; nothing of none."""
     if card is None:
         return ""
-    beneath = "" if card.surface else ", to which an energy head adds"
-    return f"{card.reference} ({card.licence}){beneath}"
+    source = f", fine-tuned from {card.source}" if card.source else ""
+    return f"{card.reference}{source} ({card.licence})"
 
 
 def _charges_in_words(card: ChargesCard | None) -> str:

@@ -55,8 +55,8 @@ class Operator(OperatorBase, nn.Module, ABC):
         Index of each atomic number among the operator's elements, counted from 1; 0 for padding
         and for elements that it does not know. ``[largest number + 1]``.
     potential
-        A potential of its own, or None. It takes the place of the energy head, see `surface`, or
-        the head adds to it, see `beneath`, and an architecture may hear its forces.
+        A potential of its own, which takes the place of the energy head, or None. An architecture
+        may hear its forces.
     energy_scale, energy_offsets, charge_offsets
         Affine map from the energy head's output to eV: the scale, the energy of an atom of
         each atomic number, ``[largest number + 1]``, and that of each of ``config.charges``; None
@@ -143,17 +143,6 @@ class Operator(OperatorBase, nn.Module, ABC):
         """The operator for engines other than torch, or None if it has no graph."""
         return None
 
-    @property
-    def surface(self) -> Potential | None:
-        """The potential, if energies and forces are its own rather than an energy head's."""
-        known = self.potential
-        return known if known is not None and known.card.surface else None
-
-    @property
-    def beneath(self) -> Potential | None:
-        """The potential, if it is of another level of theory: the energy head adds to it."""
-        return None if self.surface is not None else self.potential
-
     def forces_heard(self, species: Tensor, x: Tensor) -> Tensor:
         """Forces of the potential in eV/Å, ``[B, N, 3]``, for a network that hears them.
 
@@ -192,7 +181,7 @@ class Operator(OperatorBase, nn.Module, ABC):
         weights, facts = dict(self.state_dict()), {"config": json.dumps(config, sort_keys=True)}
         if self.potential is not None:
             more, tensors = self.potential.saved()
-            facts |= {"potential": more["config"], "surface": str(self.potential.card.surface)}
+            facts |= {"potential": more["config"]}
             weights |= {f"potential.{key}": each for key, each in tensors.items()}
         return checksum(weights, facts)
 
@@ -351,15 +340,14 @@ class Operator(OperatorBase, nn.Module, ABC):
         if state.device != device:
             return self.energy(state.to(device)).to(state.device)
         species = self.species(state)
-        if self.surface is not None:
-            return self.surface.energy(state)
+        if self.potential is not None:
+            return self.potential.energy(state)
         working = next(self.parameters()).dtype
         centre, _ = state.center_of_mass()
         x = (state.positions - centre[:, None]).to(working)
         output = self.energy_output(species, state.masses.to(working), x)
         offsets = self.offsets(state.numbers, state.charge)
-        energy = output.double() * self.energy_scale.double() + offsets
-        return energy if self.beneath is None else energy + self.beneath.energy(state)
+        return output.double() * self.energy_scale.double() + offsets
 
     def offsets(self, numbers: Tensor, charge: Tensor) -> Tensor:
         """Part of the energy that follows from elements and charge alone, eV, ``[B]``.

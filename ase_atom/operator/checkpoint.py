@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from importlib import resources
 from pathlib import Path
-from typing import Literal, TypeVar, overload
+from typing import Literal, NamedTuple, TypeVar, overload
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -199,11 +199,11 @@ def load_operator(
             if not set(config.elements) <= set(potential.network.config.elements):
                 raise ValueError("its potential does not know all of the operator's elements")
             operator.potential = potential
-            operator.has_energy |= potential.card.surface
+            operator.has_energy = True
         atomic = AtomicCharges.load(operator, *charges)
         if atomic is not None:
             operator.atomic_charges = atomic.to(device)
-        elif operator.surface is not None:
+        elif potential is not None:
             operator.atomic_charges = PotentialCharges(operator)
     return evaluated_by(operator.eval().requires_grad_(False), engine, device)
 
@@ -273,44 +273,33 @@ def read_card(path: str | Path) -> OperatorCard:
         return OperatorCard.model_validate_json(_header(path)["card"])
 
 
-def read_leap_card(path: str | Path) -> LeapCard | None:
-    """The card of the leaps in a checkpoint, without loading weights; None if it has none.
+class PartCards(NamedTuple):
+    """Cards of what a checkpoint holds beside an operator; None where it holds none."""
+
+    leaps: LeapCard | None
+    atomic_charges: ChargesCard | None
+    potential: PotentialCard | None
+
+
+def read_part_cards(path: str | Path) -> PartCards:
+    """The cards of what goes with an operator, without loading weights.
 
     Raises
     ------
     CheckpointError
         If the file is no readable operator.
     """
-    return _read_part_card(Path(path), _LEAPS, LeapCard)
-
-
-def read_charges_card(path: str | Path) -> ChargesCard | None:
-    """The card of the atomic charges in a checkpoint; None if it has none.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is no readable operator.
-    """
-    return _read_part_card(Path(path), _CHARGES, ChargesCard)
-
-
-def read_potential_card(path: str | Path) -> PotentialCard | None:
-    """The card of the potential in a checkpoint; None if it has none.
-
-    Raises
-    ------
-    CheckpointError
-        If the file is no readable operator.
-    """
-    return _read_part_card(Path(path), _POTENTIAL, PotentialCard)
-
-
-def _read_part_card(path: Path, prefix: str, kind: type[Card]) -> Card | None:
-    """The card of what goes with an operator, by what its names begin with."""
+    path = Path(path)
     with _reading(path):
-        text = _header(path).get(f"{prefix}card")
-        return None if text is None else kind.model_validate_json(text)
+        facts = _header(path)
+
+        def card(prefix: str, kind: type[Card]) -> Card | None:
+            text = facts.get(f"{prefix}card")
+            return None if text is None else kind.model_validate_json(text)
+
+        return PartCards(
+            card(_LEAPS, LeapCard), card(_CHARGES, ChargesCard), card(_POTENTIAL, PotentialCard)
+        )
 
 
 def _header(path: Path) -> dict[str, str]:

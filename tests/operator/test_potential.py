@@ -126,11 +126,8 @@ def test_operators_that_differ_in_it_alone_are_told_apart(operator: Operator) ->
     before = operator.fingerprint
     operator.potential = random_potential(seed=1)
     other = operator.fingerprint
-    beneath = CARD.model_copy(update={"surface": False})
-    operator.potential = Potential(operator.potential.network, beneath)
-    third = operator.fingerprint
     operator.potential = None
-    assert len({before, other, third, operator.fingerprint}) == 4
+    assert len({before, other, operator.fingerprint}) == 3
 
 
 def test_leaps_are_known_by_what_they_were_known_by() -> None:
@@ -188,12 +185,7 @@ TIMES = torch.tensor([2.0, 16.0, 30.0])
 
 
 @pytest.mark.parametrize("engine", ["onnx", "numba"])
-@pytest.mark.parametrize("surface", [True, False])
-def test_engines_hear_the_same_forces(
-    hearing: Operator, states: PhaseState, engine: str, surface: bool
-) -> None:
-    card = CARD.model_copy(update={"surface": surface})
-    hearing.potential = Potential(hearing.potential.network, card)
+def test_engines_hear_the_same_forces(hearing: Operator, states: PhaseState, engine: str) -> None:
     far = states.replace(positions=states.positions + 500.0 * states.mask.unsqueeze(-1))
     found = evaluated_by(hearing, engine)
     for ours, theirs in zip(found(far, TIMES), hearing(far, TIMES), strict=True):
@@ -338,8 +330,8 @@ class _Springs(OperatorBase):
 
 
 def test_a_potential_is_believed_where_an_energy_head_is_not() -> None:
-    for surface, minimum in ((None, 1.45), (random_potential(), 1.1)):
+    for potential, minimum in ((None, 1.45), (random_potential(), 1.1)):
         operator, nitrogen = _Springs(), Atoms("N2", [[0, 0, 0], [0, 0, 1.45]])
-        operator.surface = surface
-        assert relax(nitrogen, operator) is (surface is not None)
+        operator.potential = potential
+        assert relax(nitrogen, operator) is (potential is not None)
         assert nitrogen.get_distance(0, 1) == pytest.approx(minimum, abs=0.01)

@@ -16,10 +16,11 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from conftest import make_card, make_operator
 from harmonic_bursts import MASSES, WATER, Springs, water_bursts
+from potentials import random_potential
 
 from ase_atom.errors import ConfigError, DataError
 from ase_atom.molecules.coverage import temperature_warning
-from ase_atom.operator import load_operator
+from ase_atom.operator import load_operator, save_operator
 from ase_atom.state import PhaseState
 from training import finetune
 from training.data.export import write_frames
@@ -78,10 +79,19 @@ def tune(monkeypatch: pytest.MonkeyPatch, *words: str | Path) -> int:
     return caught.value.code
 
 
+@pytest.mark.parametrize("potential", [False, True])
 def test_an_operator_learns_another_level_of_theory(
-    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
+    parent: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+    potential: bool,
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    if potential:
+        before = load_operator(parent)
+        before.potential = random_potential((1, 8))
+        parent = save_operator(before, tmp_path / "parent.safetensors")
     data = tmp_path / "soft.h5"
     write_bursts(data, softer_bursts(4))
     words = ["--steps", "90", "--rate", "3", "--output", "tuned.safetensors"]
@@ -103,7 +113,8 @@ def test_an_operator_learns_another_level_of_theory(
     refit_energies(before, [bursts[key] for key in card.split["train"]])
     old, new = (tuning.held_out_errors(one, held, [4, 8]) for one in (before, operator))
     assert new["position_4fs"] < 0.8 * old["position_4fs"]
-    assert new["force_meV_A"] < 0.85 * old["force_meV_A"]
+    # A potential of random weights learns slowly.
+    assert new["force_meV_A"] < (0.97 if potential else 0.85) * old["force_meV_A"]
     # The zero of energy is the new one: 300 eV below the parent's.
     state = PhaseState.from_atoms(Atoms(held[0].numbers, held[0].positions[0]))
     assert float(operator.energy(state)) == pytest.approx(held[0].energies[0], abs=1.0)
@@ -132,7 +143,11 @@ def test_an_operator_is_tuned_for_molecules_that_it_covers() -> None:
             bursts,
             r"not trained on O \(its card lists CCO, CO\): .*",
         ),
-        (make_card(smiles=["O"]), bursts + hydrogens, r"not trained on OO .* such as tg80-gfn2"),
+        (
+            make_card(smiles=["O"]),
+            bursts + hydrogens,
+            r"not trained on OO .* such as organic-wb97m",
+        ),
         (make_card(smiles=["C" * n for n in range(1, 9)]), bursts, "CCCCCC, …"),
         (make_card(smiles=["O"]), bursts, None),
         (make_card(smiles=["CCO"], largest_molecule=2), bursts, None),

@@ -213,6 +213,12 @@ def test_a_run_can_start_from_a_trained_operator(config: Path, tmp_path: Path) -
     assert card.temperature_range_K[1] == before.temperature_range_K[1] > 300.0
     with pytest.raises(ConfigError, match=r"operator\.width: 16 → 32"):
         train(load_config(config, [*given, "operator.width=32"]), tmp_path / "other")
+    # It goes on only from the parent that it began with.
+    train(load_config(config, ["trainer.steps=3"]), tmp_path / "parent")
+    with pytest.raises(
+        ConfigError, match=r"started from another .*springs\.safetensors than there"
+    ):
+        train(load_config(config, [*given, "trainer.steps=2"]), tmp_path / "child")
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,6 @@ from torch import Tensor
 
 from ase_atom.errors import DataError
 from ase_atom.operator import Operator
-from ase_atom.operator.potential import Potential
-from ase_atom.state import PhaseState
 from training.data.store import Burst
 
 
@@ -62,7 +60,6 @@ class FrameData:
         bursts: Sequence[Burst],
         offsets: EnergyOffsets | None = None,
         size: int = 0,
-        beneath: Potential | None = None,
     ) -> FrameData:
         """Join bursts.
 
@@ -74,8 +71,6 @@ class FrameData:
             Energy of elements and charges to take off; see `energy_offsets`.
         size
             Least number of atoms to pad to; by default that of the largest molecule.
-        beneath
-            Potential to which the energies are added, and which is taken off too.
 
         Raises
         ------
@@ -107,8 +102,6 @@ class FrameData:
             frames["forces"][start:stop, :atoms] = burst.forces
             shift = offsets.of(burst) if offsets else 0.0
             energies[start:stop] = np.asarray(burst.energies, np.float64) - shift
-            if beneath is not None:
-                energies[start:stop] -= _energies_beneath(beneath, burst)
             start = stop
         length = torch.tensor(lengths)
         known = {smiles: index for index, smiles in enumerate({b.smiles: None for b in bursts})}
@@ -159,22 +152,6 @@ class FrameData:
         return count
 
 
-def _energies_beneath(potential: Potential, burst: Burst) -> NDArray[np.float64]:
-    """Energies of a potential at a burst's frames, eV, ``[T]``."""
-    frames = len(burst.positions)
-    positions = torch.from_numpy(np.asarray(burst.positions, np.float64))
-    state = PhaseState(
-        torch.as_tensor(burst.numbers, dtype=torch.int64).expand(frames, -1),
-        torch.as_tensor(burst.masses, dtype=torch.float64).expand(frames, -1),
-        positions,
-        torch.zeros_like(positions),
-        torch.full((frames,), burst.charge, dtype=torch.int64),
-    )
-    with torch.no_grad():
-        pieces = [potential.energy(state.select(rows)) for rows in torch.arange(frames).split(64)]
-    return torch.cat(pieces).numpy()
-
-
 def start_frames(frames: int, longest: int, count: int) -> NDArray:
     """At most ``count`` different frames, evenly spread, with ``longest`` more after each."""
     return np.unique(np.linspace(0, frames - 1 - longest, count).round().astype(int))
@@ -197,7 +174,11 @@ class EnergyOffsets:
 
     @classmethod
     def from_operator(cls, operator: Operator) -> EnergyOffsets:
-        """Those that an operator's energies hold."""
+        """Those that an operator's energies hold, of a potential the energies of separate atoms."""
+        if operator.potential is not None:
+            network = operator.potential.network
+            alone = zip(network.config.elements, network.alone[1:].tolist(), strict=True)
+            return cls(dict(alone), {})
         elements = {n: float(operator.energy_offsets[n]) for n in operator.config.elements}
         if operator.charge_offsets is None:
             return cls(elements, {})
@@ -206,7 +187,13 @@ class EnergyOffsets:
 
     def set_in(self, operator: Operator, scale: float | Tensor) -> None:
         """Put them into an operator, with its energy scale in eV."""
-        operator.set_energy_scale(self.elements, float(scale), self.charges)
+        if operator.potential is None:
+            operator.set_energy_scale(self.elements, float(scale), self.charges)
+            return
+        for number, energy in self.elements.items():
+            operator.potential.network.alone[operator.potential.kinds(torch.tensor(number))] = (
+                energy
+            )
 
     def of(self, burst: Burst) -> float:
         """Offset of a burst's molecule, eV."""
@@ -215,7 +202,9 @@ class EnergyOffsets:
 
 
 def energy_offsets(
-    bursts: Sequence[Burst], explained: Sequence[float] | None = None
+    bursts: Sequence[Burst],
+    explained: Sequence[float] | None = None,
+    charged: bool = True,
 ) -> EnergyOffsets:
     """Energies of elements and charges that best explain the molecules' mean energies.
 
@@ -227,9 +216,11 @@ def energy_offsets(
         Reference bursts.
     explained
         Energy of each burst's molecule that something else accounts for already, eV.
+    charged
+        Whether charges have energies of their own.
     """
     elements = sorted({int(number) for burst in bursts for number in burst.numbers})
-    charges = sorted({burst.charge for burst in bursts} - {0})
+    charges = sorted({burst.charge for burst in bursts} - {0}) if charged else []
     counts = [
         [
             *(int(np.sum(burst.numbers == element)) for element in elements),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import yaml
 from lightning.fabric.utilities.rank_zero import rank_zero_only
@@ -12,6 +13,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from ase_atom.errors import ConfigError
 from ase_atom.files import replace_text
 from ase_atom.io.guard import reading
+from ase_atom.operator import load_operator
 from training.data.split import Split
 from training.learning.config import TrainingConfig, differences, listed
 
@@ -49,7 +51,7 @@ class RunFolder:
     def begin(self, config: TrainingConfig, split: Split, fingerprint: str) -> None:
         """Write what defines the run; the settings come last and mark it as begun."""
         self.checkpoints.mkdir(parents=True, exist_ok=True)
-        facts = {"fingerprint": fingerprint, **split}
+        facts = {"fingerprint": fingerprint, "parent": _parent(config), **split}
         _replace(self.path / "split.json", json.dumps(facts, indent=1))
         _replace(self.path / "config.yaml", yaml.safe_dump(config.model_dump(mode="json")))
 
@@ -69,7 +71,8 @@ class RunFolder:
         Raises
         ------
         ConfigError
-            If a setting that changes what is learned differs from the folder's run.
+            If a setting that changes what is learned differs from the folder's run, or the operator
+            that it started from is another one by now.
         """
         stored = self.settings().model_dump(mode="json")
         changed = differences(stored, config.model_dump(mode="json"))
@@ -78,6 +81,11 @@ class RunFolder:
             raise ConfigError(
                 f"{self.path} holds a run with other settings ({listed(changed)}): choose another "
                 "--output, or discard that run with --restart"
+            )
+        if config.start_from and self._facts().get("parent") not in (None, _parent(config)):
+            raise ConfigError(
+                f"{self.path} holds a run that started from another {config.start_from} than "
+                "there is now: put that back, or discard the run with --restart"
             )
 
     def settings(self) -> TrainingConfig:
@@ -88,16 +96,26 @@ class RunFolder:
 
     def split(self) -> tuple[Split, str]:
         """Division of the data and fingerprint of the run that was begun here."""
+        facts = self._facts()
+        facts.pop("parent", None)
+        return facts, facts.pop("fingerprint")
+
+    def _facts(self) -> dict[str, Any]:
         path = self.path / "split.json"
         with reading(path, ConfigError):
-            facts = json.loads(path.read_text())
-            return facts, facts.pop("fingerprint")
+            facts: dict[str, Any] = json.loads(path.read_text())
+            return facts
 
     def last_checkpoint(self) -> Path | None:
         """The checkpoint to resume from, if there is one."""
         found = self.checkpoints.glob("step=*.ckpt")
         with reading(self.checkpoints, ConfigError):
             return max(found, key=lambda path: int(path.stem.partition("=")[2]), default=None)
+
+
+def _parent(config: TrainingConfig) -> str | None:
+    """What tells the operator that a run starts from from all others."""
+    return load_operator(config.start_from).fingerprint if config.start_from else None
 
 
 @rank_zero_only

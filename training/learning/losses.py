@@ -155,6 +155,14 @@ def measured(squares: Tensor, measure: str) -> Tensor:
     return (squares + _SMOOTH**2).sqrt() - _SMOOTH if measure == "length" else squares
 
 
+def learns_energies(operator: Operator) -> bool:
+    """Whether energies and forces are to be learned: not if a potential knows them already."""
+    potential = operator.potential
+    if potential is None:
+        return operator.has_energy
+    return any(weight.requires_grad for weight in potential.network.parameters())
+
+
 def energy_and_gradient(
     operator: Operator, species: Tensor, masses: Tensor, positions: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -182,8 +190,8 @@ def energy_losses(
     """Force and energy loss of a batch of states.
 
     The head's output times ``operator.energy_scale`` is the energy in eV less the offsets that
-    `training.data.frames.energy_offsets` gave, and less the potential beneath, if there is one;
-    the force is its negative gradient, with that potential's.
+    `training.data.frames.energy_offsets` gave; the force is its negative gradient. A potential
+    takes the head's place, if there is one.
 
     Parameters
     ----------
@@ -198,14 +206,16 @@ def energy_losses(
     measure
         ``square`` or ``length``.
     """
-    species = operator.index(states.numbers, states.charge)
-    output, gradient = evaluate(operator, species, states.masses, states.positions)
+    if operator.potential is None:
+        species = operator.index(states.numbers, states.charge)
+        output, gradient = evaluate(operator, species, states.masses, states.positions)
+        energy, force = output * operator.energy_scale, -gradient * operator.energy_scale
+    else:
+        given = states.numbers, states.positions, states.charge
+        energy, force = operator.potential.energy_and_forces(*given, graded=True)
     real = (states.numbers > 0).to(states.positions.dtype)
-    force = -gradient * operator.energy_scale
-    if operator.beneath is not None:
-        force = force + operator.forces_heard(species, states.positions)
     wrong = (force - states.forces).square().sum(-1) / (3 * scales.force**2)
-    energy = (output * operator.energy_scale - states.energies) / scales.energy
+    energy = (energy.to(states.energies) - states.energies) / scales.energy
     return (
         (measured(wrong, measure) * real).sum() / real.sum(),
         measured(energy.square(), measure).mean(),

@@ -8,14 +8,20 @@ from dataclasses import replace
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ase_atom.errors import ConfigError
 from ase_atom.operator import Operator
 from training.data.frames import Sampler, Windows
 from training.learning.config import TrainingConfig
 from training.learning.loop import AveragedModule
-from training.learning.losses import Scales, energy_and_gradient, energy_losses, path_losses
+from training.learning.losses import (
+    Scales,
+    energy_and_gradient,
+    energy_losses,
+    learns_energies,
+    path_losses,
+)
 from training.learning.optimisers import build_optimiser, build_schedule
 from training.learning.validation import Validation
 
@@ -70,12 +76,22 @@ class TrainingModule(AveragedModule):
         if config.trainer.compile:
             self.segment = torch.compile(self.segment, dynamic=False)
             self.energy = torch.compile(self.energy, dynamic=False)
+        # A potential that is trained along is saved with the module's state.
+        self.potential: nn.Module | None = None
+        if operator.potential is not None and learns_energies(operator):
+            self.potential = operator.potential.network
         self.rotations = config.data.rotations
         if self.rotations is None:
             self.rotations = not operator.equivariant
-        self.start_average(operator, config.optimiser.ema)
+        self.start_average(self.trained(), config.optimiser.ema)
         self._sums: dict[str, Tensor] = {}
         self._summed = 0
+
+    def trained(self) -> nn.Module:
+        """The operator, with its potential where that is trained along."""
+        if self.potential is None:
+            return self.operator
+        return nn.ModuleList([self.operator, self.potential])
 
     # -- training --------------------------------------------------------------------------------
 
@@ -108,7 +124,7 @@ class TrainingModule(AveragedModule):
                 share = sampler.batch_size / windows
                 found = self.path_terms(sampler, generator)
                 _add(terms, ("position", "velocity"), found, share)
-            if (weights.force or weights.energy) and self.operator.surface is None:
+            if (weights.force or weights.energy) and learns_energies(self.operator):
                 drawn = sampler.states(generator)
                 # Second derivatives in half precision lose too much: always float32.
                 with torch.autocast(self.device.type, enabled=False):
@@ -130,8 +146,8 @@ class TrainingModule(AveragedModule):
         x, v = windows.positions[:, 0], windows.velocities[:, 0]
         paths = []
         hears = getattr(self.operator.config, "force_input", False)
-        # The potential's forces at the start are the data's, if it is of their level of theory.
-        known = windows.forces if self.operator.surface is not None else None
+        # Those at the start are the data's, which the operator's own surface is or is to become.
+        known: Tensor | None = windows.forces
         for jump in lags.view(sampler.chain, -1) - length * torch.arange(sampler.chain).unsqueeze(
             1
         ):
@@ -139,7 +155,8 @@ class TrainingModule(AveragedModule):
             heard = {}
             if hears:
                 # Errors of a jump's end are not learned from by way of the forces there.
-                known = self.operator.forces_heard(species, x.detach()) if known is None else known
+                if known is None:
+                    known = self.operator.forces_heard(species, x.detach())
                 heard, known = {"forces": known}, None
             path = self.segment(species, windows.masses, x, v, times, **heard)
             x, v = path[0][:, -1], path[1][:, -1]
@@ -170,7 +187,7 @@ class TrainingModule(AveragedModule):
     def configure_optimizers(self) -> dict[str, Any]:
         """Optimiser and schedule of the configuration."""
         settings = self.config.optimiser
-        optimiser = build_optimiser(self.operator, settings)
+        optimiser = build_optimiser(self.operator, settings, beside=self.potential)
         steps = self.config.trainer.steps
         schedule = build_schedule(
             optimiser,

@@ -132,14 +132,21 @@ class Pair(Optimizer):
         self._share()
 
 
-def build_optimiser(model: nn.Module, config: OptimiserConfig, fused: bool = True) -> Optimizer:
+def build_optimiser(
+    model: nn.Module,
+    config: OptimiserConfig,
+    fused: bool = True,
+    beside: nn.Module | None = None,
+) -> Optimizer:
     """The optimiser that a configuration names, over the parameters of a model.
 
     AdamW alone may be had unfused, whose rounding is that of published runs.
 
     Muon takes the weights of linear layers whose sides both exceed eight; embeddings, biases,
-    gains and narrow matrices, which have no spectrum worth equalising, go to AdamW.
+    gains and narrow matrices, which have no spectrum worth equalising, go to AdamW. So does all of
+    a model ``beside``, another's trained one, which Muon's long steps would spoil.
     """
+    more = [] if beside is None else list(beside.parameters())
     adamw = {
         "lr": config.lr,
         "betas": config.betas,
@@ -153,9 +160,9 @@ def build_optimiser(model: nn.Module, config: OptimiserConfig, fused: bool = Tru
         if isinstance(layer, nn.Linear) and min(layer.weight.shape) > 8
     ]
     if config.name == "adamw" or not matrices:
-        return AdamW(model.parameters(), fused=fused, **adamw)
+        return AdamW([*model.parameters(), *more], fused=fused, **adamw)
     chosen = {id(weight) for weight in matrices}
-    rest = [p for p in model.parameters() if id(p) not in chosen]
+    rest = [p for p in model.parameters() if id(p) not in chosen] + more
     muon = Muon(matrices, config.muon_lr, config.muon_momentum, config.weight_decay)
     # Frequencies and gains have no reason to shrink.
     adamw["weight_decay"] = 0.0

@@ -21,7 +21,7 @@ from training.data.store import Burst
 from training.learning.checkpoints import load_plain
 from training.learning.config import TrainingConfig
 from training.learning.heritage import inherit
-from training.learning.losses import Scales
+from training.learning.losses import Scales, learns_energies
 from training.learning.module import TrainingModule
 from training.learning.reference import Reference, load_reference
 from training.learning.validation import Validation
@@ -77,7 +77,8 @@ def make_operator(
         assert config.start_from is not None
         inherit(operator, parent, config.start_from, config.refit_energies)
         _take_potential(operator, parent, config, train)
-        fit_energies &= operator.surface is None
+        if operator.potential is not None:
+            fit_energies &= learns_energies(operator)
         if config.refit_energies and operator.has_energy and fit_energies:
             refit_energies(operator, train)
         return _frozen_energy(operator, config)
@@ -108,12 +109,13 @@ def make_operator(
 def _take_potential(
     operator: Operator, parent: Operator, config: TrainingConfig, bursts: Sequence[Burst]
 ) -> None:
-    """Take a parent's potential, whose energies are the operator's if the data are of its theory.
+    """Take a parent's potential, to be trained on if the data are of another level of theory.
 
     Raises
     ------
     ConfigError
-        If it does not know an element, or the energies of atoms are of another level of theory.
+        If it does not know an element, or is not to be trained on and the data are of another
+        level of theory.
     """
     potential = parent.potential
     if potential is None:
@@ -125,36 +127,30 @@ def _take_potential(
             f"{sorted(missing)}: leave them out of operator.elements"
         )
     theories = {str(burst.attrs.get("theory", "unknown")) for burst in bursts}
-    surface = theories == {potential.card.reference}
-    card = potential.card.model_copy(update={"surface": surface})
-    operator.potential = Potential(potential.network, card)
-    if surface or parent.surface is None:
+    card = potential.card
+    operator.potential = potential
+    if theories == {card.reference}:
         return
     if not config.refit_energies:
         raise ConfigError(
             f"the data are not of the level of theory of {config.start_from}'s potential: set "
             "refit_energies: true"
         )
-    _silence(operator)
-
-
-def _silence(operator: Operator) -> None:
-    """Let an energy head begin with nothing to add to the potential."""
-    with torch.no_grad():
-        for readout in (operator.energy_pairs, operator.energy_atoms[-1]):
-            for weight in readout.parameters():
-                weight.zero_()
+    reference, source = ", ".join(sorted(theories)), card.source or card.reference
+    card = card.model_copy(update={"reference": reference, "source": source})
+    operator.potential = Potential(potential.network, card)
+    operator.potential.network.requires_grad_(True)
 
 
 def refit_energies(operator: Operator, bursts: Sequence[Burst], frames: int = 8) -> None:
-    """Set the energies of atoms so that the head's mean energy of each molecule is the data's.
+    """Set the energies of atoms so that the operator's mean energy of molecules is the data's.
 
     Every level of theory has a zero of its own.
 
     Parameters
     ----------
     operator
-        With a trained energy head, whose offsets are replaced.
+        With a trained energy head or a potential, whose energies of atoms are replaced.
     bursts
         Reference bursts.
     frames
@@ -163,6 +159,8 @@ def refit_energies(operator: Operator, bursts: Sequence[Burst], frames: int = 8)
     operator.energy_offsets.zero_()
     if operator.charge_offsets is not None:
         operator.charge_offsets.zero_()
+    if operator.potential is not None:
+        operator.potential.network.alone.zero_()
     outputs = []
     with torch.no_grad():
         for burst in bursts:
@@ -172,7 +170,8 @@ def refit_energies(operator: Operator, bursts: Sequence[Burst], frames: int = 8)
             # These frames' mean energy is not the burst's, and the head follows the difference.
             strayed = burst.energies[chosen].mean() - np.mean(burst.energies)
             outputs.append(energies.mean() - strayed)
-    energy_offsets(bursts, outputs).set_in(operator, operator.energy_scale)
+    found = energy_offsets(bursts, outputs, charged=operator.potential is None)
+    found.set_in(operator, operator.energy_scale)
 
 
 def take_energy_scale(operator: Operator, checkpoint: Path) -> None:
@@ -183,6 +182,8 @@ def take_energy_scale(operator: Operator, checkpoint: Path) -> None:
             kept = getattr(operator, name)
             if kept is not None:
                 kept.copy_(state["state_dict"][f"operator.{name}"])
+        if operator.potential is not None and learns_energies(operator):
+            operator.potential.network.alone.copy_(state["state_dict"]["potential.alone"])
 
 
 def _atoms(burst: Burst, frame: int) -> Atoms:
@@ -204,7 +205,7 @@ def make_module(config: TrainingConfig, reference: Reference, operator: Operator
     DataError
         If the data's frames do not fit the window, or the bursts are shorter than the horizon.
     """
-    if operator.surface is not None and not (config.loss.position or config.loss.velocity):
+    if not (learns_energies(operator) or config.loss.position or config.loss.velocity):
         raise ConfigError(
             "energies and forces are the potential's, so there is nothing to learn but paths: set "
             "loss.position and loss.velocity"
@@ -216,14 +217,14 @@ def make_module(config: TrainingConfig, reference: Reference, operator: Operator
     states = shares(groups, config.loss.force_batch)
     scales = []
     for bursts, windows, few in zip(groups, counts, states, strict=True):
-        data = FrameData.from_bursts(bursts, offsets, beneath=operator.beneath)
+        data = FrameData.from_bursts(bursts, offsets)
         window = data.frames_of(config.window, "loss.window")
         data.frames_of(window * config.loss.chain * data.interval, "loss.window times loss.chain")
         data.frames_of(config.operator.horizon, "operator.horizon")
         samplers.append(
             Sampler(
                 data,
-                geometries=_geometries(reference, bursts, data, offsets, operator.beneath),
+                geometries=_geometries(reference, bursts, data, offsets),
                 window=window,
                 chain=config.loss.chain,
                 lags_per_jump=config.loss.lags_per_sample,
@@ -234,7 +235,7 @@ def make_module(config: TrainingConfig, reference: Reference, operator: Operator
         )
         scales.append(Scales.from_data(data, window * config.loss.chain, config.loss.temperature))
     held_out = {
-        name: _validation(config, FrameData.from_bursts(bursts, offsets, beneath=operator.beneath))
+        name: _validation(config, FrameData.from_bursts(bursts, offsets))
         for name, bursts in reference.held_out().items()
     }
     weights = [float(len(sampler.data.energies)) for sampler in samplers]
@@ -246,14 +247,13 @@ def _geometries(
     bursts: Sequence[Burst],
     data: FrameData,
     offsets: EnergyOffsets,
-    beneath: Potential | None,
 ) -> FrameData | None:
     """Displaced geometries of the same compounds, padded alike."""
     taught = {burst.smiles for burst in bursts}
     chosen = [burst for burst in reference.displaced if burst.smiles in taught]
     if not chosen:
         return None
-    return FrameData.from_bursts(chosen, offsets, data.numbers.shape[1], beneath)
+    return FrameData.from_bursts(chosen, offsets, data.numbers.shape[1])
 
 
 def _validation(config: TrainingConfig, held: FrameData) -> Validation:

@@ -95,7 +95,11 @@ def make_config(
             "warmup": min(100, steps // 10),
             "ema": 0.99,
         },
-        "loss": {"force": 0.2, "energy": 0.005, "force_batch": 8}
+        "loss": {
+            "force": 0.2,
+            "energy": 0.005,
+            "force_batch": 8 if parent.potential is None else 32,
+        }
         if parent.has_energy
         else {"force": 0, "energy": 0},
         "trainer": {
@@ -181,7 +185,7 @@ def held_out_errors(
         States of each burst.
     """
     offsets = EnergyOffsets.from_operator(operator)
-    data = FrameData.from_bursts(bursts, offsets, beneath=operator.beneath)
+    data = FrameData.from_bursts(bursts, offsets)
     frames = [data.frames_of(lag, "lag") for lag in lags if lag <= operator.horizon]
     held_out = Validation(data, frames, starts)
     held_out.reset(next(operator.parameters()).device)

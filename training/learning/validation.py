@@ -77,12 +77,15 @@ class Validation:
         _, forces = operator.energy_and_forces(state)
         wrong = (forces - states.forces).double().square().sum()
         count = 3 * state.num_atoms.sum().double()
-        if operator.surface is not None:  # of a zero of its own, and not learned
-            return torch.stack([wrong, count, 0 * wrong, 0 * count])
-        with torch.no_grad():
-            species = operator.index(states.numbers, states.charge)
-            output = operator.energy_output(species, states.masses, states.positions)
-            energy = output * operator.energy_scale - states.energies
+        if operator.potential is not None:
+            given = states.numbers, states.positions, states.charge
+            energy = operator.potential.energy_and_forces(*given, graded=False)[0]
+        else:
+            with torch.no_grad():
+                species = operator.index(states.numbers, states.charge)
+                output = operator.energy_output(species, states.masses, states.positions)
+                energy = output * operator.energy_scale
+        energy = energy - states.energies
         number = energy.new_tensor(len(energy), dtype=torch.float64)
         return torch.stack([wrong, count, energy.double().square().sum(), number])
 

@@ -97,9 +97,9 @@ class OnnxEngine(OperatorBase):
         return self.reason is None
 
     @property
-    def surface(self) -> Potential | None:
+    def potential(self) -> Potential | None:
         """That of the operator."""
-        return self.operator.surface
+        return self.operator.potential
 
     @property
     def fingerprint(self) -> str:
@@ -179,19 +179,13 @@ class OnnxEngine(OperatorBase):
 
     def _energy(self, state: PhaseState, forces: bool) -> tuple[Tensor, ...]:
         molecule, x = self._molecule(state), _double(state.positions)
-        own = self.operator.surface is not None
-        if own and (forces or "force_gate" in molecule):
+        if self.potential is not None and (forces or "force_gate" in molecule):
             output, *gradient = self._felt(molecule, x)[: 1 + forces]
         else:
             output, *gradient = self._run("forces" if forces else "energy", molecule, {"x": x})
-        output = output[:, 0, 0] * self._scale + self._offsets
-        slopes = [self._scale * each for each in gradient]
-        if self.operator.beneath is not None:
-            more, slope = self._felt(molecule, x)
-            output, slopes = output + more[:, 0, 0], [each + slope for each in slopes]
-        energy = torch.from_numpy(output)
+        energy = torch.from_numpy(output[:, 0, 0] * self._scale + self._offsets)
         energy = energy if state.positions.is_cpu else energy.to(state.device)
-        return energy, *(_like(-each, state.positions) for each in slopes)
+        return energy, *(_like(-self._scale * each, state.positions) for each in gradient)
 
     def _run(
         self,
@@ -238,16 +232,13 @@ class OnnxEngine(OperatorBase):
                 return feed
         operator, masses = self.operator, state.masses.double()
         found = self._network.molecule(operator.species(state), masses)
-        self._offsets = operator.offsets(state.numbers, state.charge).numpy()
-        self._scale = float(operator.energy_scale)
-        if operator.potential is not None:
+        if operator.potential is None:
+            self._offsets = operator.offsets(state.numbers, state.charge).numpy()
+            self._scale = float(operator.energy_scale)
+        else:
             network, kinds = operator.potential.network, operator.potential.kinds(state.numbers)
             found |= constants(network, kinds, masses, state.charge)
-            alone = network.alone[kinds].sum(1).numpy()
-            if operator.surface is not None:
-                self._offsets, self._scale = alone, 1.0
-            else:
-                self._offsets = self._offsets + alone
+            self._offsets, self._scale = network.alone[kinds].sum(1).numpy(), 1.0
         feed = {name: each.contiguous().numpy() for name, each in found.items()}
         self._constants.clear()
         self._known = (state.numbers, state.masses, state.charge, feed)
@@ -289,7 +280,7 @@ class OnnxEngine(OperatorBase):
 
     def _of_potential(self, kind: str) -> bool:
         """Whether a graph is the potential's and not the network's."""
-        return kind == "heard" or (kind == "energy" and self.operator.surface is not None)
+        return kind == "heard" or (kind == "energy" and self.potential is not None)
 
     # -- trust -------------------------------------------------------------------------------------
 
@@ -401,7 +392,7 @@ class NumbaEngine(OnnxEngine):
         return kernel or super()._open(kind, threads)
 
     def _energy(self, state: PhaseState, forces: bool) -> tuple[Tensor, ...]:
-        if self.operator.surface is not None:
+        if self.potential is not None:
             return super()._energy(state, forces)
         energy, *rest = super()._energy(state, forces)
         # The same, to the last bit, with forces and without.

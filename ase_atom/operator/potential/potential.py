@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
 from torch import Tensor
 
 from ase_atom.operator.blueprint import blueprint
@@ -22,14 +23,13 @@ class PotentialCard(BaseModel):
     Attributes
     ----------
     reference
-        Whose energies and charges it gives, with the file that its weights are from.
+        Level of theory of its energies, with the file that its weights are from.
     licence
         Of the weights, with their owner.
     command
         What put it beside the operator.
-    surface
-        Whether the operator's energies and forces are the potential's. If not, the operator is of
-        another level of theory, and its energy head adds to the potential.
+    source
+        The potential from which it was fine-tuned, if it was. Its charges were learned there.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -37,7 +37,15 @@ class PotentialCard(BaseModel):
     reference: str
     licence: str
     command: str = ""
-    surface: bool = True
+    source: str = ""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_surface(cls, values: Any) -> Any:
+        # Files of an earlier version say that energies are the potential's, as all now are.
+        if isinstance(values, dict) and values.get("surface") is True:
+            return {key: value for key, value in values.items() if key != "surface"}
+        return values
 
 
 class Potential(Sendable):
@@ -86,9 +94,18 @@ class Potential(Sendable):
 
     @own_torch()
     def forces(self, numbers: Tensor, x: Tensor, charge: Tensor) -> Tensor:
-        """Forces in eV/Å, ``[B, N, 3]``.
+        """Forces in eV/Å, ``[B, N, 3]``; see `energy_and_forces`.
 
         Gradients are taken through them where ``x`` requires them.
+        """
+        graded = x.requires_grad and torch.is_grad_enabled()
+        return self.energy_and_forces(numbers, x, charge, graded)[1]
+
+    @own_torch()
+    def energy_and_forces(
+        self, numbers: Tensor, x: Tensor, charge: Tensor, graded: bool
+    ) -> tuple[Tensor, Tensor]:
+        """Energies without those of separate atoms in eV, ``[B]``, float64, and forces in eV/Å.
 
         Parameters
         ----------
@@ -98,16 +115,20 @@ class Potential(Sendable):
             Å, ``[B, N, 3]``.
         charge
             Total charges, e, ``[B]``.
+        graded
+            Whether gradients will be taken through the answers, by positions or by weights.
         """
         weight = next(self.network.parameters())
-        graded = x.requires_grad and torch.is_grad_enabled()
         with torch.enable_grad():
-            # Copies, as gradients cannot be taken through what was made in inference mode.
-            here = x.to(weight) if graded else x.detach().to(weight).clone().requires_grad_(True)
+            here = x.to(weight)
+            if not (graded and x.requires_grad):
+                # Copies, as gradients cannot be taken through what was made in inference mode.
+                here = here.detach().clone().requires_grad_(True)
             kinds, total = self.kinds(numbers.to(weight.device)).clone(), charge.to(weight).clone()
             energy, _ = self.network(kinds, here, total)
             (gradient,) = torch.autograd.grad(energy.sum(), here, create_graph=graded)
-        return -gradient
+            energy = energy - self.network.alone[kinds].sum(1)
+        return energy if graded else energy.detach(), -gradient
 
     def saved(self) -> tuple[dict[str, str], dict[str, Tensor]]:
         """Facts and tensors from which `load` makes it again."""
