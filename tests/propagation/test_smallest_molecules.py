@@ -1,0 +1,30 @@
+"""Molecules of three and four atoms, which a general operator forgets first, stay at 300 K."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from ase_atom import PhaseState, load_operator
+from ase_atom.ase.conformer import from_smiles
+from ase_atom.propagation import Langevin, Propagator, equilibrate, sample_velocities
+from ase_atom.units import KB
+
+REPLICAS, DURATION, FRICTION = 8, 1600.0, 0.01
+
+
+@pytest.mark.parametrize("smiles", ["O", "N", "C#N", "O=C=O", "C=O"])
+def test_the_general_operator_keeps_it_whole_and_at_the_temperature(smiles: str) -> None:
+    operator = load_operator("organic-wb97m", engine="auto")
+    state = PhaseState.from_atoms(from_smiles(smiles, 0)).repeat(REPLICAS)
+    state = sample_velocities(state, 300.0, torch.Generator().manual_seed(0))
+    state = equilibrate(operator, state, 300.0, duration=640.0, seed=1).state
+    propagator = Propagator(operator, state, Langevin(300.0, FRICTION), stride=16.0, seed=2)
+    # A bond that breaks raises an error.
+    found = [float(propagator.state.kinetic_energy().mean()) for _ in propagator.run(DURATION)]
+    degrees = 3 * int(state.num_atoms[0]) - 3
+    temperature = 2 * np.mean(found) / (degrees * KB)
+    # Kinetic energies forget themselves within 1/friction or sooner.
+    error = 300.0 * np.sqrt(2 / degrees / (REPLICAS * DURATION * FRICTION))
+    assert abs(temperature - 300.0) < 5 + 4 * error
