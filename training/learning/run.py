@@ -77,9 +77,7 @@ def make_operator(
         assert config.start_from is not None
         inherit(operator, parent, config.start_from, config.refit_energies)
         _take_potential(operator, parent, config, train)
-        if operator.potential is not None:
-            fit_energies &= learns_energies(operator)
-        if config.refit_energies and operator.has_energy and fit_energies:
+        if config.refit_energies and fit_energies and learns_energies(operator):
             refit_energies(operator, train)
         return _frozen_energy(operator, config)
     if config.energy_from:

@@ -74,17 +74,17 @@ class Validation:
     @staticmethod
     def _energy_errors(operator: Operator, state: PhaseState, states: States) -> Tensor:
         """Squared errors of forces and energies, each with their number."""
-        _, forces = operator.energy_and_forces(state)
-        wrong = (forces - states.forces).double().square().sum()
-        count = 3 * state.num_atoms.sum().double()
         if operator.potential is not None:
             given = states.numbers, states.positions, states.charge
-            energy = operator.potential.energy_and_forces(*given, graded=False)[0]
+            energy, forces = operator.potential.energy_and_forces(*given, graded=False)
         else:
+            _, forces = operator.energy_and_forces(state)
             with torch.no_grad():
                 species = operator.index(states.numbers, states.charge)
                 output = operator.energy_output(species, states.masses, states.positions)
                 energy = output * operator.energy_scale
+        wrong = (forces - states.forces).double().square().sum()
+        count = 3 * state.num_atoms.sum().double()
         energy = energy - states.energies
         number = energy.new_tensor(len(energy), dtype=torch.float64)
         return torch.stack([wrong, count, energy.double().square().sum(), number])
