@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from ase import Atoms
 from torch import Tensor
@@ -26,6 +28,8 @@ class SpringOperator(OperatorBase):
         fs.
     heating
         Relative growth of all velocities per fs of a jump, for a map that does not keep energy.
+    piece
+        fs, beyond which a call counts as one of several passes.
     """
 
     def __init__(
@@ -34,8 +38,9 @@ class SpringOperator(OperatorBase):
         stiffness: float = 10.0,
         horizon: float = 64.0,
         heating: float = 0.0,
+        piece: float = math.inf,
     ) -> None:
-        self.horizon = horizon
+        self.horizon, self.piece = horizon, piece
         self.stiffness = stiffness
         self.heating = heating
         self.reference = torch.tensor(reference.positions)

@@ -77,7 +77,7 @@ class Operator(OperatorBase, nn.Module, ABC):
         super().__init__()
         keep_freed_memory()
         self.config = config
-        self.horizon = config.horizon
+        self.horizon, self.piece = config.horizon, config.segment
         # Total energies are thousands of eV: the offsets stay in float64, outside the network.
         largest = max(config.elements)
         lookup = torch.zeros(largest + 1, dtype=torch.long)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Protocol, Self, cast
@@ -90,6 +91,11 @@ class OperatorLike(Protocol):
         ...
 
     @property
+    def piece(self) -> float:
+        """Longest time that one pass of the network covers, fs; a call chains passes."""
+        ...
+
+    @property
     def card(self) -> OperatorCard | None:
         """What the operator was trained for; None where it is its maker's to know."""
         ...
@@ -158,6 +164,8 @@ class OperatorBase(Sendable):
     ----------
     horizon
         Longest time that one call may ask for, fs.
+    piece
+        Infinite: every call is one pass.
     card
         None: elements, masses and charges are not compared with anything.
     has_energy
@@ -175,6 +183,7 @@ class OperatorBase(Sendable):
     """
 
     horizon: float
+    piece: float = math.inf
     card: OperatorCard | None = None
     engine: str = "python"
     has_energy: bool = False

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from torch import Tensor
 
 from ase_atom.operator.protocol import OperatorLike
 from ase_atom.operator.torch_settings import without_gradients
-from ase_atom.propagation.ensembles import Ensemble, Step
-from ase_atom.propagation.mechanics import Bodies, array, set_last, tensor
+from ase_atom.propagation.ensembles import Ensemble, Potential, Step, is_own
+from ase_atom.propagation.mechanics import Array, Bodies, array, set_last, tensor
 from ase_atom.state import PhaseState
+
+ROUNDS = 2
+"""Corrections of the second half of a reversible jump."""
 
 NUDGE = 0.1
 """Relative change of velocities up to which a jump goes on; past it the molecule starts afresh."""
@@ -52,38 +57,103 @@ def jump(operator: OperatorLike, state: PhaseState, times: Tensor) -> tuple[Tens
 
 
 @without_gradients
+@np.errstate(over="ignore", invalid="ignore")
 def reversible_jump(
-    operator: OperatorLike, state: PhaseState, times: Tensor
+    operator: OperatorLike, state: PhaseState, times: Tensor, energy: Potential | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Return the path of one jump that is reversible in time to second order in its error.
+    """Return the path of one jump that is reversible in time.
 
     Exact dynamics retrace their path when all velocities are turned round: with R that turn and Φ
     the jump, RΦRΦ is the identity. A learned Φ comes back to z + δ instead. The least-squares
     guess of a vibration whose phase it does not know for sure has too small an amplitude, so δ is
-    above all a loss, a thousandth a jump perhaps, but the same one jump after jump. Starting from
-    z − δ/2 shares it out evenly between the way there and the way back, which leaves none (on the
-    symmetry of maps and what it does for their long-time behaviour see Hairer, Lubich and Wanner,
-    Geometric Numerical Integration, chapters V and XI).
+    above all a loss, a thousandth a jump perhaps, but the same one jump after jump.
 
-    Three passes of the operator. Arguments and results are those of `jump`, and times end with the
-    jump's end.
+    A jump of more than one pass of the network is divided: Φ makes its first half, and the second
+    is the adjoint of Φ, that is, the jump whose way back by Φ ends in the middle. Such a
+    composition is reversible, and so gains and loses nothing on average (Hairer, Lubich and
+    Wanner, Geometric Numerical Integration, chapters II.3, V and XI). The adjoint is found by
+    `ROUNDS` corrections, each of which reduces what is left of δ by about the relative error of Φ.
+    A jump of one pass starts from z − δ/2 instead, which shares δ out between the way there and
+    the way back: it is reversible to second order in δ.
+
+    In either case as many passes as in three jumps. Arguments and results are those of `jump`, and
+    times end with the jump's end.
+
+    Parameters
+    ----------
+    energy
+        Potential energies in eV, ``[B]``, of a divided jump that is to keep the total energy. The
+        vibrational velocities are scaled in the middle of the jump. Scaled at its end alone, they
+        would make it irreversible, and the vibrations' energies would gather in a few of them.
     """
-    end = times[-1:]
-
-    def turned(start: PhaseState) -> PhaseState:
-        positions, velocities = jump(operator, start, end)
-        return start.replace(
-            positions=tensor(array(positions)[:, 0], positions),
-            velocities=tensor(-array(velocities)[:, 0], velocities),
-        )
-
-    back = turned(turned(state))
+    if float(times[-1]) > operator.piece * (1 + 1e-9):
+        return _divided_jump(operator, state, times, energy)
+    back = _turned(operator, _turned(operator, state, times[-1:]), times[-1:])
     x, v = array(state.positions), array(state.velocities)
-    shared = state.replace(
-        positions=tensor(1.5 * x - 0.5 * array(back.positions), state.positions),
-        velocities=tensor(1.5 * v - 0.5 * array(back.velocities), state.velocities),
+    x, v = 1.5 * x - 0.5 * array(back.positions), 1.5 * v - 0.5 * array(back.velocities)
+    return jump(operator, _moved(state, x, v), times)
+
+
+def _divided_jump(
+    operator: OperatorLike, state: PhaseState, times: Tensor, energy: Potential | None
+) -> tuple[Tensor, Tensor]:
+    """The path of Φ, then of its adjoint, each over half of the jump."""
+    half = times[-1:] / 2
+    first, second = times[times < half], times[times >= half] - half
+    positions, velocities = jump(operator, state, torch.cat([first, half]))
+    # What is no number any more must not upset the linear algebra of the molecules beside it.
+    x, v, finite = _finite(state, array(positions)[:, -1], array(velocities)[:, -1])
+    middle = _moved(state, x, v)
+    bodies, missed_x, missed_v = Bodies.of(state), np.zeros_like(x), np.zeros_like(v)
+    total = None if energy is None else _total(energy, state)
+    kinetic, gain, scaled = array(middle.kinetic_energy()), np.zeros(len(x)), v
+    for place in range(ROUNDS):
+        end = _turned(operator, _moved(state, x + missed_x, scaled + missed_v), half)
+        back = _turned(operator, end, half)
+        missed_x = missed_x + x - array(back.positions)
+        missed_v = missed_v + scaled - array(back.velocities)
+        # The first end has the energy that Φ gains or loses, which the correction takes out.
+        if energy is not None and place:
+            left = total - _total(energy, end)
+            gain = gain + np.where(np.isfinite(left), left, 0.0)
+            scaled = bodies.with_kinetic_energy(x, v, kinetic + gain)
+    x, v = x + missed_x, scaled + missed_v
+    if not finite.all():
+        x[~finite], v[~finite] = math.nan, math.nan
+    later_x, later_v = jump(operator, _moved(state, x, v), second)
+    return (
+        torch.cat([positions[:, :-1], later_x], dim=1),
+        torch.cat([velocities[:, :-1], later_v], dim=1),
     )
-    return jump(operator, shared, times)
+
+
+def _turned(operator: OperatorLike, start: PhaseState, end: Tensor) -> PhaseState:
+    """The end of a jump with its velocities turned round."""
+    positions, velocities = jump(operator, start, end)
+    return _moved(start, array(positions)[:, -1], -array(velocities)[:, -1])
+
+
+def _moved(state: PhaseState, x: Array, v: Array) -> PhaseState:
+    return state.replace(
+        positions=tensor(x, state.positions), velocities=tensor(v, state.velocities)
+    )
+
+
+def _total(energy: Potential, state: PhaseState) -> Array:
+    return array(energy(state)) + array(state.kinetic_energy())
+
+
+def _finite(state: PhaseState, x: Array, v: Array) -> tuple[Array, Array, Array]:
+    """Positions and velocities with the state's own where they are no numbers, and where not."""
+    finite = np.isfinite(x).all((1, 2)) & np.isfinite(v).all((1, 2))
+    if finite.all():
+        return x, v, finite
+    rows = finite[:, None, None]
+    return (
+        np.where(rows, x, array(state.positions)),
+        np.where(rows, v, array(state.velocities)),
+        finite,
+    )
 
 
 @without_gradients
@@ -121,9 +191,13 @@ def advance(
     grid, after `Ensemble.leave`; those before lie on the path of the jump.
     """
     start = state if entered else ensemble.enter(state, step)
-    make = reversible_jump if ensemble.reversible else jump
     times = offsets if start.positions.is_cpu else offsets.to(start.device)
-    positions, velocities = make(operator, start, times)
+    if ensemble.reversible:
+        own = ensemble.energy_correction and is_own(step.potential, operator)
+        energy = operator.energy if own else None
+        positions, velocities = reversible_jump(operator, start, times, energy)
+    else:
+        positions, velocities = jump(operator, start, times)
     return finish(ensemble, start, positions, velocities, step)
 
 

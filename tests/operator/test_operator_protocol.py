@@ -74,7 +74,7 @@ def test_networks_and_analytic_operators_have_the_interface(tiny_operator, ethan
 
 @pytest.mark.parametrize("thing", [3, None, object(), lambda state, times: None, [Rotor()]])
 def test_what_lacks_the_interface_is_named(thing, ethanol) -> None:
-    with pytest.raises(ConfigError, match="is no operator, it lacks horizon, card"):
+    with pytest.raises(ConfigError, match="is no operator, it lacks horizon, piece, card"):
         Propagator(thing, PhaseState.from_atoms(ethanol))
 
 

@@ -263,11 +263,15 @@ def test_energy_correction_leaves_the_thermostat_nothing_to_replace(ethanol):
     assert drift(True) < 1e-4
 
 
-def test_reversible_jumps_share_out_what_the_operator_adds(ethanol):
+ONE_PASS, TWO_PASSES = math.inf, 8.0
+
+
+@pytest.mark.parametrize("piece", [ONE_PASS, TWO_PASSES])
+def test_reversible_jumps_share_out_what_the_operator_adds(ethanol, piece):
     state = thermal(ethanol, copies=2)
 
     def energy(heating: float, ensemble: NVE) -> torch.Tensor:
-        operator = SpringOperator(ethanol, heating=heating)
+        operator = SpringOperator(ethanol, heating=heating, piece=piece)
         for frames in Propagator(operator, state, ensemble, stride=16.0).run(1600.0):
             last = frames.state(-1)
         return last.kinetic_energy() + operator.energy(last)
@@ -278,26 +282,52 @@ def test_reversible_jumps_share_out_what_the_operator_adds(ethanol):
     assert (energy(1e-3, NVE(False, True)) - exact).abs().max() < 0.05 * gained
 
 
-def test_reversible_jumps_retrace_their_path(ethanol):
-    operator = SpringOperator(ethanol, heating=1e-3)
+def missed(make, operator: SpringOperator, state: PhaseState) -> float:
+    """How far a jump and its way back end from the start, relative to the velocities."""
+    here, stride = state, torch.tensor([16.0], dtype=torch.float64)
+    for _ in range(2):
+        positions, velocities = make(operator, here, stride)
+        here = here.replace(positions=positions[:, 0], velocities=-velocities[:, 0])
+    return float((here.velocities - state.velocities).norm() / state.velocities.norm())
+
+
+@pytest.mark.parametrize(("piece", "left"), [(ONE_PASS, 0.05), (TWO_PASSES, 0.003)])
+def test_reversible_jumps_retrace_their_path(ethanol, piece, left):
+    operator, state = SpringOperator(ethanol, heating=1e-3, piece=piece), thermal(ethanol)
+    assert missed(jump, operator, state) > 0.02
+    assert missed(reversible_jump, operator, state) < left * missed(jump, operator, state)
+
+
+def test_a_jump_that_keeps_the_energy_is_reversible_too(ethanol):
+    operator, state = SpringOperator(ethanol, heating=1e-3, piece=TWO_PASSES), thermal(ethanol)
+
+    def keeping(operator, state, times):
+        return reversible_jump(operator, state, times, operator.energy)
+
+    x, v = keeping(operator, state, torch.tensor([16.0], dtype=torch.float64))
+    end = state.replace(positions=x[:, -1], velocities=v[:, -1])
+    before, after = (each.kinetic_energy() + operator.energy(each) for each in (state, end))
+    assert float((after - before).abs().max()) < 1e-3 * float(state.kinetic_energy().mean())
+    assert missed(keeping, operator, state) < 0.01 * missed(jump, operator, state)
+
+
+def test_a_molecule_without_numbers_does_not_disturb_those_beside_it(ethanol):
+    operator, state = SpringOperator(ethanol, heating=1e-3, piece=TWO_PASSES), thermal(ethanol, 2)
+    times = torch.tensor([16.0], dtype=torch.float64)
+    broken = state.replace(velocities=state.velocities.clone())
+    broken.velocities[0] = math.inf
+    alone = reversible_jump(operator, state, times, operator.energy)
+    beside = reversible_jump(operator, broken, times, operator.energy)
+    for one, other in zip(alone, beside, strict=True):
+        torch.testing.assert_close(one[1], other[1], rtol=0, atol=1e-12)
+        assert not bool(torch.isfinite(other[0]).any())
+
+
+@pytest.mark.parametrize("piece", [ONE_PASS, TWO_PASSES])
+def test_reversible_jumps_decode_frames_on_the_path_to_their_end(ethanol, piece):
+    operator = SpringOperator(ethanol, heating=1e-3, piece=piece)
     state = thermal(ethanol)
-    stride = torch.tensor([16.0], dtype=torch.float64)
-
-    def missed(make) -> float:
-        here = state
-        for _ in range(2):
-            positions, velocities = make(operator, here, stride)
-            here = here.replace(positions=positions[:, 0], velocities=-velocities[:, 0])
-        return float((here.velocities - state.velocities).norm() / state.velocities.norm())
-
-    assert missed(jump) > 0.02
-    assert missed(reversible_jump) < 0.05 * missed(jump)
-
-
-def test_reversible_jumps_decode_frames_on_the_path_to_their_end(ethanol):
-    operator = SpringOperator(ethanol, heating=1e-3)
-    state = thermal(ethanol)
-    times = torch.tensor([4.0, 11.0, 16.0], dtype=torch.float64)
+    times = torch.tensor([4.0, 8.0, 11.0, 16.0], dtype=torch.float64)
     path = reversible_jump(operator, state, times)
     end = reversible_jump(operator, state, times[-1:])
     for whole, alone in zip(path, end, strict=True):

@@ -86,7 +86,9 @@ def _general(table: Path) -> list[Part]:
 
     Ordinary organic compounds are relaxed and shaken by a force field first, odd ones and ions by
     the engine alone. Ions lie apart, since operators without a charge cannot learn from them. Each
-    compound gets four bursts of 120 fs. The potential needs no data, since it is the teacher's own.
+    compound gets four bursts of 120 fs, and each training compound of three or four atoms sixteen:
+    these are few, cost little, and are what an operator forgets first. The potential needs no data,
+    since it is the teacher's own.
     """
     common = {
         "engine": "aimnet2",
@@ -111,6 +113,10 @@ def _general(table: Path) -> list[Part]:
         folder = {"odd": "odd", "ion": "ions"}.get(kind, "organic")
         where = {"part": part, "block": str(block), "set": kind}
         parts.append(Part(f"wb97m/{folder}", (table,), settings, 4, where))
+    for kind, folder in (("odd", "odd"), ("ion", "ions")):
+        for atoms in ("3", "4"):
+            where = {"part": "train", "set": kind, "atoms": atoms}
+            parts.append(Part(f"wb97m/{folder}", (table,), relaxed, 16, where))
     return parts
 
 

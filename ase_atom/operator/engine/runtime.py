@@ -75,7 +75,7 @@ class OnnxEngine(OperatorBase):
                 "in torch.float32 on cpu; use engine='torch'"
             )
         self.operator, self.strict = operator, strict
-        self.horizon, self.card = operator.horizon, operator.card
+        self.horizon, self.piece, self.card = operator.horizon, operator.piece, operator.card
         self.has_energy = operator.has_energy
         self.predicts_velocities = operator.predicts_velocities
         self.atomic_charges = operator.atomic_charges

@@ -8,6 +8,7 @@ from ase_atom.propagation.ensembles.base import (
     Potential,
     Step,
     Thermostat,
+    is_own,
     keep,
 )
 from ase_atom.propagation.ensembles.bussi import Bussi
@@ -36,6 +37,7 @@ __all__ = [
     "ensemble_with",
     "ensembles",
     "find_ensemble",
+    "is_own",
     "keep",
     "own_settings",
     "register",

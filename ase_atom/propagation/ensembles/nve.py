@@ -30,9 +30,10 @@ class NVE:
     ----------
     energy_correction
         Also scale the vibrational velocities at the end of each jump, so that the sum of kinetic
-        and potential energy is conserved. This costs one energy evaluation per jump.
+        and potential energy is conserved. This costs one energy evaluation per jump, or two where
+        `ase_atom.propagation.reversible_jump` keeps the energy too.
     reversible
-        Make jumps reversible in time. This takes three passes of the operator instead of one. The
+        Make jumps reversible in time. This takes as many passes of the network as three jumps. The
         operator's error then adds no energy to a vibration, and removes none, on average.
     """
 
