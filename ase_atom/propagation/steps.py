@@ -10,7 +10,7 @@ from torch import Tensor
 
 from ase_atom.operator.protocol import OperatorLike
 from ase_atom.operator.torch_settings import without_gradients
-from ase_atom.propagation.ensembles import Ensemble, Potential, Step, is_own
+from ase_atom.propagation.ensembles import CachedPotential, Ensemble, Step
 from ase_atom.propagation.mechanics import Array, Bodies, array, set_last, tensor
 from ase_atom.state import PhaseState
 
@@ -59,7 +59,10 @@ def jump(operator: OperatorLike, state: PhaseState, times: Tensor) -> tuple[Tens
 @without_gradients
 @np.errstate(over="ignore", invalid="ignore")
 def reversible_jump(
-    operator: OperatorLike, state: PhaseState, times: Tensor, energy: Potential | None = None
+    operator: OperatorLike,
+    state: PhaseState,
+    times: Tensor,
+    potential: CachedPotential | None = None,
 ) -> tuple[Tensor, Tensor]:
     """Return the path of one jump that is reversible in time.
 
@@ -81,13 +84,13 @@ def reversible_jump(
 
     Parameters
     ----------
-    energy
-        Potential energies in eV, ``[B]``, of a divided jump that is to keep the total energy. The
-        vibrational velocities are scaled in the middle of the jump. Scaled at its end alone, they
-        would make it irreversible, and the vibrations' energies would gather in a few of them.
+    potential
+        Energy of a divided jump that is to keep the total energy. The vibrational velocities are
+        scaled in the middle of the jump. Scaled at its end alone, they would make it irreversible,
+        and the energy of all vibrations would gather in a few.
     """
     if float(times[-1]) > operator.piece * (1 + 1e-9):
-        return _divided_jump(operator, state, times, energy)
+        return _divided_jump(operator, state, times, potential)
     back = _turned(operator, _turned(operator, state, times[-1:]), times[-1:])
     x, v = array(state.positions), array(state.velocities)
     x, v = 1.5 * x - 0.5 * array(back.positions), 1.5 * v - 0.5 * array(back.velocities)
@@ -95,7 +98,10 @@ def reversible_jump(
 
 
 def _divided_jump(
-    operator: OperatorLike, state: PhaseState, times: Tensor, energy: Potential | None
+    operator: OperatorLike,
+    state: PhaseState,
+    times: Tensor,
+    potential: CachedPotential | None,
 ) -> tuple[Tensor, Tensor]:
     """The path of Φ, then of its adjoint, each over half of the jump."""
     half = times[-1:] / 2
@@ -105,16 +111,17 @@ def _divided_jump(
     x, v, finite = _finite(state, array(positions)[:, -1], array(velocities)[:, -1])
     middle = _moved(state, x, v)
     bodies, missed_x, missed_v = Bodies.of(state), np.zeros_like(x), np.zeros_like(v)
-    total = None if energy is None else _total(energy, state)
     kinetic, gain, scaled = array(middle.kinetic_energy()), np.zeros(len(x)), v
+    if potential is not None:
+        total = array(potential(state)) + array(state.kinetic_energy())
     for place in range(ROUNDS):
         end = _turned(operator, _moved(state, x + missed_x, scaled + missed_v), half)
         back = _turned(operator, end, half)
         missed_x = missed_x + x - array(back.positions)
         missed_v = missed_v + scaled - array(back.velocities)
         # The first end has the energy that Φ gains or loses, which the correction takes out.
-        if energy is not None and place:
-            left = total - _total(energy, end)
+        if potential is not None and place:
+            left = total - array(potential.aside(end)) - array(end.kinetic_energy())
             gain = gain + np.where(np.isfinite(left), left, 0.0)
             scaled = bodies.with_kinetic_energy(x, v, kinetic + gain)
     x, v = x + missed_x, scaled + missed_v
@@ -139,13 +146,9 @@ def _moved(state: PhaseState, x: Array, v: Array) -> PhaseState:
     )
 
 
-def _total(energy: Potential, state: PhaseState) -> Array:
-    return array(energy(state)) + array(state.kinetic_energy())
-
-
 def _finite(state: PhaseState, x: Array, v: Array) -> tuple[Array, Array, Array]:
     """Positions and velocities with the state's own where they are no numbers, and where not."""
-    finite = np.isfinite(x).all((1, 2)) & np.isfinite(v).all((1, 2))
+    finite: Array = np.isfinite(np.stack([x, v])).all((0, 2, 3))
     if finite.all():
         return x, v, finite
     rows = finite[:, None, None]
@@ -193,9 +196,10 @@ def advance(
     start = state if entered else ensemble.enter(state, step)
     times = offsets if start.positions.is_cpu else offsets.to(start.device)
     if ensemble.reversible:
-        own = ensemble.energy_correction and is_own(step.potential, operator)
-        energy = operator.energy if own else None
-        positions, velocities = reversible_jump(operator, start, times, energy)
+        potential = step.potential if ensemble.energy_correction else None
+        if not (isinstance(potential, CachedPotential) and potential.is_of(operator)):
+            potential = None  # one that another pays for is asked once a jump, at its end
+        positions, velocities = reversible_jump(operator, start, times, potential)
     else:
         positions, velocities = jump(operator, start, times)
     return finish(ensemble, start, positions, velocities, step)

@@ -302,7 +302,7 @@ def test_a_jump_that_keeps_the_energy_is_reversible_too(ethanol):
     operator, state = SpringOperator(ethanol, heating=1e-3, piece=TWO_PASSES), thermal(ethanol)
 
     def keeping(operator, state, times):
-        return reversible_jump(operator, state, times, operator.energy)
+        return reversible_jump(operator, state, times, CachedPotential(operator.energy))
 
     x, v = keeping(operator, state, torch.tensor([16.0], dtype=torch.float64))
     end = state.replace(positions=x[:, -1], velocities=v[:, -1])
@@ -316,8 +316,8 @@ def test_a_molecule_without_numbers_does_not_disturb_those_beside_it(ethanol):
     times = torch.tensor([16.0], dtype=torch.float64)
     broken = state.replace(velocities=state.velocities.clone())
     broken.velocities[0] = math.inf
-    alone = reversible_jump(operator, state, times, operator.energy)
-    beside = reversible_jump(operator, broken, times, operator.energy)
+    alone = reversible_jump(operator, state, times, CachedPotential(operator.energy))
+    beside = reversible_jump(operator, broken, times, CachedPotential(operator.energy))
     for one, other in zip(alone, beside, strict=True):
         torch.testing.assert_close(one[1], other[1], rtol=0, atol=1e-12)
         assert not bool(torch.isfinite(other[0]).any())

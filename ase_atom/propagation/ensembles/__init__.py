@@ -8,7 +8,6 @@ from ase_atom.propagation.ensembles.base import (
     Potential,
     Step,
     Thermostat,
-    is_own,
     keep,
 )
 from ase_atom.propagation.ensembles.bussi import Bussi
@@ -37,7 +36,6 @@ __all__ = [
     "ensemble_with",
     "ensembles",
     "find_ensemble",
-    "is_own",
     "keep",
     "own_settings",
     "register",

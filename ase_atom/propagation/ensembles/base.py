@@ -21,7 +21,6 @@ from ase_atom.errors import ConfigError
 from ase_atom.errors.values import check_flag
 from ase_atom.operator.base import Operator
 from ase_atom.operator.engine.runtime import OnnxEngine
-from ase_atom.operator.protocol import OperatorLike
 from ase_atom.operator.torch_settings import users_torch
 from ase_atom.propagation.mechanics import Array, Bodies, array, tensor
 from ase_atom.propagation.stochastic import Noise
@@ -62,7 +61,7 @@ class CachedPotential:
     def __init__(self, potential: Potential) -> None:
         self._potential = potential
         # An operator of the package sees to torch itself: no need to go out and come in again.
-        self.owner = owner = getattr(potential, "__self__", None)
+        self._owner = owner = getattr(potential, "__self__", None)
         self._settings = nullcontext if isinstance(owner, Operator | OnnxEngine) else users_torch
         self._asked: PhaseState | None = None
         self._answer = torch.empty(0)
@@ -91,6 +90,14 @@ class CachedPotential:
         with self._settings():
             return self._potential(state).detach()
 
+    def aside(self, state: PhaseState) -> Tensor:
+        """Return potential energies in eV, ``[B]``, and keep the latest answer."""
+        return self._ask(state)
+
+    def is_of(self, operator: object) -> bool:
+        """Whether the energy is the operator's own, not a calculator's."""
+        return self._owner is operator
+
     def state_dict(self) -> dict[str, Tensor]:
         """Return the latest answer and the positions that it belongs to; nothing before the first.
 
@@ -106,11 +113,6 @@ class CachedPotential:
         if saved:
             self._asked = state.replace(positions=saved["positions"])
             self._answer = saved["energies"]
-
-
-def is_own(potential: Potential, operator: OperatorLike) -> bool:
-    """Whether a step's potential energy is that of the operator, not a calculator's."""
-    return isinstance(potential, CachedPotential) and potential.owner is operator
 
 
 def _same(one: Tensor, other: Tensor) -> bool:
