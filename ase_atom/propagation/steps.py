@@ -76,6 +76,9 @@ def reversible_jump(
     composition is reversible, and so gains and loses nothing on average (Hairer, Lubich and
     Wanner, Geometric Numerical Integration, chapters II.3, V and XI). The adjoint is found by
     `ROUNDS` corrections, each of which reduces what is left of δ by about the relative error of Φ.
+    Angular momentum, and energy if asked for, are brought to those of the start in the middle, as
+    `conservation` does it. Only at the end that would make the jump irreversible, and the energy of
+    all vibrations would gather in a few.
     A jump of one pass starts from z − δ/2 instead, which shares δ out between the way there and
     the way back: it is reversible to second order in δ.
 
@@ -85,9 +88,7 @@ def reversible_jump(
     Parameters
     ----------
     potential
-        Energy of a divided jump that is to keep the total energy. The vibrational velocities are
-        scaled in the middle of the jump. Scaled at its end alone, they would make it irreversible,
-        and the energy of all vibrations would gather in a few.
+        Energy of a divided jump that is to keep the total energy.
     """
     if float(times[-1]) > operator.piece * (1 + 1e-9):
         return _divided_jump(operator, state, times, potential)
@@ -109,22 +110,25 @@ def _divided_jump(
     positions, velocities = jump(operator, state, torch.cat([first, half]))
     # What is no number any more must not upset the linear algebra of the molecules beside it.
     x, v, finite = _finite(state, array(positions)[:, -1], array(velocities)[:, -1])
-    middle = _moved(state, x, v)
-    bodies, missed_x, missed_v = Bodies.of(state), np.zeros_like(x), np.zeros_like(v)
-    kinetic, gain, scaled = array(middle.kinetic_energy()), np.zeros(len(x)), v
-    if potential is not None:
-        total = array(potential(state)) + array(state.kinetic_energy())
+    bodies, missed_x, missed_v, kept = Bodies.of(state), np.zeros_like(x), np.zeros_like(v), v
+    x0, v0 = array(state.positions), array(state.velocities)
+    start_momentum, momentum = bodies.angular_momentum(x0, v0), bodies.angular_momentum(x, v)
+    start_kinetic, kinetic = bodies.kinetic_energy(v0), bodies.kinetic_energy(v)
     for place in range(ROUNDS):
-        end = _turned(operator, _moved(state, x + missed_x, scaled + missed_v), half)
+        end = _turned(operator, _moved(state, x + missed_x, kept + missed_v), half)
         back = _turned(operator, end, half)
         missed_x = missed_x + x - array(back.positions)
-        missed_v = missed_v + scaled - array(back.velocities)
-        # The first end has the energy that Φ gains or loses, which the correction takes out.
-        if potential is not None and place:
-            left = total - array(potential.aside(end)) - array(end.kinetic_energy())
-            gain = gain + np.where(np.isfinite(left), left, 0.0)
-            scaled = bodies.with_kinetic_energy(x, v, kinetic + gain)
-    x, v = x + missed_x, scaled + missed_v
+        missed_v = missed_v + kept - array(back.velocities)
+        if not place:
+            continue  # what Φ gains or loses itself is in the first end: rounds take it out
+        x1, v1 = array(end.positions), -array(end.velocities)
+        momentum = momentum + _number(start_momentum - bodies.angular_momentum(x1, v1))
+        kept = bodies.with_angular_momentum(x, v, momentum)
+        if potential is not None:
+            gain = array(potential(state)) - array(potential.aside(end))
+            kinetic = kinetic + _number(start_kinetic + gain - bodies.kinetic_energy(v1))
+            kept = bodies.with_kinetic_energy(x, kept, kinetic)
+    x, v = x + missed_x, kept + missed_v
     if not finite.all():
         x[~finite], v[~finite] = math.nan, math.nan
     later_x, later_v = jump(operator, _moved(state, x, v), second)
@@ -144,6 +148,11 @@ def _moved(state: PhaseState, x: Array, v: Array) -> PhaseState:
     return state.replace(
         positions=tensor(x, state.positions), velocities=tensor(v, state.velocities)
     )
+
+
+def _number(values: Array) -> Array:
+    """Values with zeros where there is no finite number."""
+    return np.where(np.isfinite(values), values, 0.0)
 
 
 def _finite(state: PhaseState, x: Array, v: Array) -> tuple[Array, Array, Array]:
