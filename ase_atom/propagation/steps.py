@@ -63,6 +63,7 @@ def reversible_jump(
     state: PhaseState,
     times: Tensor,
     potential: CachedPotential | None = None,
+    keeps_momentum: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return the path of one jump that is reversible in time.
 
@@ -76,9 +77,9 @@ def reversible_jump(
     composition is reversible, and so gains and loses nothing on average (Hairer, Lubich and
     Wanner, Geometric Numerical Integration, chapters II.3, V and XI). The adjoint is found by
     `ROUNDS` corrections, each of which reduces what is left of δ by about the relative error of Φ.
-    Angular momentum, and energy if asked for, are brought to those of the start in the middle, as
-    `conservation` does it. Only at the end that would make the jump irreversible, and the energy of
-    all vibrations would gather in a few.
+    Angular momentum and energy, where they are kept, are brought to those of the start in the
+    middle, as `conservation` does it. At the end alone that would make the jump irreversible, and
+    the energy of all vibrations would gather in a few.
     A jump of one pass starts from z − δ/2 instead, which shares δ out between the way there and
     the way back: it is reversible to second order in δ.
 
@@ -89,9 +90,11 @@ def reversible_jump(
     ----------
     potential
         Energy of a divided jump that is to keep the total energy.
+    keeps_momentum
+        Whether a divided jump is to keep the angular momentum.
     """
     if float(times[-1]) > operator.piece * (1 + 1e-9):
-        return _divided_jump(operator, state, times, potential)
+        return _divided_jump(operator, state, times, potential, keeps_momentum)
     back = _turned(operator, _turned(operator, state, times[-1:]), times[-1:])
     x, v = array(state.positions), array(state.velocities)
     x, v = 1.5 * x - 0.5 * array(back.positions), 1.5 * v - 0.5 * array(back.velocities)
@@ -103,6 +106,7 @@ def _divided_jump(
     state: PhaseState,
     times: Tensor,
     potential: CachedPotential | None,
+    keeps_momentum: bool,
 ) -> tuple[Tensor, Tensor]:
     """The path of Φ, then of its adjoint, each over half of the jump."""
     half = times[-1:] / 2
@@ -122,8 +126,10 @@ def _divided_jump(
         if not place:
             continue  # what Φ gains or loses itself is in the first end: rounds take it out
         x1, v1 = array(end.positions), -array(end.velocities)
-        momentum = momentum + _number(start_momentum - bodies.angular_momentum(x1, v1))
-        kept = bodies.with_angular_momentum(x, v, momentum)
+        kept = v
+        if keeps_momentum:
+            momentum = momentum + _number(start_momentum - bodies.angular_momentum(x1, v1))
+            kept = bodies.with_angular_momentum(x, v, momentum)
         if potential is not None:
             gain = array(potential(state)) - array(potential.aside(end))
             kinetic = kinetic + _number(start_kinetic + gain - bodies.kinetic_energy(v1))
@@ -208,7 +214,9 @@ def advance(
         potential = step.potential if ensemble.energy_correction else None
         if not (isinstance(potential, CachedPotential) and potential.is_of(operator)):
             potential = None  # one that another pays for is asked once a jump, at its end
-        positions, velocities = reversible_jump(operator, start, times, potential)
+        positions, velocities = reversible_jump(
+            operator, start, times, potential, ensemble.keeps_momentum
+        )
     else:
         positions, velocities = jump(operator, start, times)
     return finish(ensemble, start, positions, velocities, step)

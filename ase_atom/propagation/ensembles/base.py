@@ -172,8 +172,10 @@ class Ensemble(Protocol):
         Settings that it has beside those of all ensembles, by name.
     reversible_by_default
         Whether jumps are made reversible where nobody says.
+    keeps_momentum
+        Whether the angular momentum is kept over each jump.
     reversible
-        Whether they are, see `ase_atom.propagation.reversible_jump`.
+        Whether jumps are, see `ase_atom.propagation.reversible_jump`.
     energy_correction
         Whether the total energy is kept over each jump.
     """
@@ -182,6 +184,7 @@ class Ensemble(Protocol):
     title: ClassVar[str]
     parameters: ClassVar[Mapping[str, Parameter]]
     reversible_by_default: ClassVar[bool]
+    keeps_momentum: ClassVar[bool]
 
     @property
     def reversible(self) -> bool: ...
@@ -245,6 +248,7 @@ class Thermostat(ABC):
     energy_correction: bool
     reversible: bool
     parameters: ClassVar[Mapping[str, Parameter]] = {}
+    keeps_momentum: ClassVar[bool] = False
     # Those that derive from it are dataclasses, to be copied by `dataclasses.replace`.
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
@@ -277,8 +281,10 @@ class Thermostat(ABC):
         return self.thermalise(state, 0.5 * step.stride, step.noise)
 
     def conserve(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
-        """Restore the energy if asked to."""
-        return keep(end, start, step, energy=True) if self.energy_correction else end
+        """Restore the energy if asked to, and the angular momentum if the ensemble keeps it."""
+        if not (self.energy_correction or self.keeps_momentum):
+            return end
+        return keep(end, start, step, energy=self.energy_correction, momentum=self.keeps_momentum)
 
     def leave(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
         """Restore what the jump is to keep, and apply T(h/2)."""

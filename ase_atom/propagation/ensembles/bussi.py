@@ -10,7 +10,7 @@ import torch
 
 from ase_atom.errors import StateError
 from ase_atom.errors.keywords import known_fields
-from ase_atom.propagation.ensembles.base import Parameter, Step, Thermostat, keep
+from ase_atom.propagation.ensembles.base import Parameter, Thermostat
 from ase_atom.propagation.ensembles.registry import register
 from ase_atom.propagation.stochastic import Noise, rescale_kinetic_energy
 from ase_atom.state import PhaseState
@@ -52,6 +52,7 @@ class Bussi(Thermostat):
         "taut": Parameter("fs", "relaxation time of Bussi's thermostat", "10 to 10000", least=2.0)
     }
     reversible_by_default: ClassVar[bool] = True
+    keeps_momentum: ClassVar[bool] = True
 
     temperature_K: float = 300.0
     taut: float = 100.0
@@ -75,10 +76,6 @@ class Bussi(Thermostat):
                 "thermal velocities first"
             )
         return state
-
-    def conserve(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
-        """Restore the angular momentum and, if asked to, the energy."""
-        return keep(end, start, step, energy=self.energy_correction, momentum=True)
 
     @property
     def relaxation_time(self) -> float:

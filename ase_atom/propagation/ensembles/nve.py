@@ -41,6 +41,7 @@ class NVE:
     title: ClassVar[str] = "NVE"
     parameters: ClassVar[Mapping[str, Parameter]] = {}
     reversible_by_default: ClassVar[bool] = True
+    keeps_momentum: ClassVar[bool] = True
 
     energy_correction: bool = True
     reversible: bool = True
