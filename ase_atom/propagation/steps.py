@@ -14,8 +14,11 @@ from ase_atom.propagation.ensembles import CachedPotential, Ensemble, Step
 from ase_atom.propagation.mechanics import Array, Bodies, array, set_last, tensor
 from ase_atom.state import PhaseState
 
-ROUNDS = 2
+ROUNDS = 3
 """Corrections of the second half of a reversible jump."""
+
+TRUSTED = 0.1
+"""Relative change of velocities in the last of these up to which they are made."""
 
 NUDGE = 0.1
 """Relative change of velocities up to which a jump goes on; past it the molecule starts afresh."""
@@ -57,7 +60,7 @@ def jump(operator: OperatorLike, state: PhaseState, times: Tensor) -> tuple[Tens
 
 
 @without_gradients
-@np.errstate(over="ignore", invalid="ignore")
+@np.errstate(over="ignore", invalid="ignore", divide="ignore")
 def reversible_jump(
     operator: OperatorLike,
     state: PhaseState,
@@ -83,8 +86,8 @@ def reversible_jump(
     A jump of one pass starts from z − δ/2 instead, which shares δ out between the way there and
     the way back: it is reversible to second order in δ.
 
-    In either case as many passes as in three jumps. Arguments and results are those of `jump`, and
-    times end with the jump's end.
+    As many passes as in three jumps, or in four where the jump is divided. Arguments and results
+    are those of `jump`, and times end with the jump's end.
 
     Parameters
     ----------
@@ -122,7 +125,9 @@ def _divided_jump(
         end = _turned(operator, _moved(state, x + missed_x, kept + missed_v), half)
         back = _turned(operator, end, half)
         missed_x = missed_x + x - array(back.positions)
-        missed_v = missed_v + kept - array(back.velocities)
+        off = kept - array(back.velocities)
+        missed_v = missed_v + off
+        trusted = _number(bodies.kinetic_energy(off) / bodies.kinetic_energy(kept)) < TRUSTED**2
         if not place:
             continue  # what Φ gains or loses itself is in the first end: rounds take it out
         x1, v1 = array(end.positions), -array(end.velocities)
@@ -134,7 +139,9 @@ def _divided_jump(
             gain = array(potential(state)) - array(potential.aside(end))
             kinetic = kinetic + _number(start_kinetic + gain - bodies.kinetic_energy(v1))
             kept = bodies.with_kinetic_energy(x, kept, kinetic)
-    x, v = x + missed_x, kept + missed_v
+    # Where Φ is too far off for the corrections to settle, the second half is Φ's as it is.
+    rows = trusted[:, None, None]
+    x, v = np.where(rows, x + missed_x, x), np.where(rows, kept + missed_v, v)
     if not finite.all():
         x[~finite], v[~finite] = math.nan, math.nan
     later_x, later_v = jump(operator, _moved(state, x, v), second)
@@ -158,7 +165,8 @@ def _moved(state: PhaseState, x: Array, v: Array) -> PhaseState:
 
 def _number(values: Array) -> Array:
     """Values with zeros where there is no finite number."""
-    return np.where(np.isfinite(values), values, 0.0)
+    found: Array = np.where(np.isfinite(values), values, 0.0)
+    return found
 
 
 def _finite(state: PhaseState, x: Array, v: Array) -> tuple[Array, Array, Array]:

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from typing import Any
 
 import torch
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import BaseModel, ConfigDict
 from torch import Tensor
 
 from ase_atom.operator.blueprint import blueprint
@@ -38,14 +37,6 @@ class PotentialCard(BaseModel):
     licence: str
     command: str = ""
     source: str = ""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _without_surface(cls, values: Any) -> Any:
-        # Files of an earlier version say that energies are the potential's, as all now are.
-        if isinstance(values, dict) and values.get("surface") is True:
-            return {key: value for key, value in values.items() if key != "surface"}
-        return values
 
 
 class Potential(Sendable):

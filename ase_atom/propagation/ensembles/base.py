@@ -184,7 +184,9 @@ class Ensemble(Protocol):
     title: ClassVar[str]
     parameters: ClassVar[Mapping[str, Parameter]]
     reversible_by_default: ClassVar[bool]
-    keeps_momentum: ClassVar[bool]
+
+    @property
+    def keeps_momentum(self) -> bool: ...
 
     @property
     def reversible(self) -> bool: ...
@@ -248,7 +250,6 @@ class Thermostat(ABC):
     energy_correction: bool
     reversible: bool
     parameters: ClassVar[Mapping[str, Parameter]] = {}
-    keeps_momentum: ClassVar[bool] = False
     # Those that derive from it are dataclasses, to be copied by `dataclasses.replace`.
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
@@ -259,6 +260,11 @@ class Thermostat(ABC):
             raise ConfigError(f"the temperature must be above 0 K, not {self.temperature_K:g}")
         for name, parameter in self.parameters.items():
             parameter.check(name, getattr(self, name))
+
+    @property
+    def keeps_momentum(self) -> bool:
+        """With the energy, since scaling vibrations does not return what a rotation lost."""
+        return self.energy_correction
 
     @property
     @abstractmethod
@@ -281,7 +287,7 @@ class Thermostat(ABC):
         return self.thermalise(state, 0.5 * step.stride, step.noise)
 
     def conserve(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
-        """Restore the energy if asked to, and the angular momentum if the ensemble keeps it."""
+        """Restore the angular momentum and the energy, if asked to."""
         if not (self.energy_correction or self.keeps_momentum):
             return end
         return keep(end, start, step, energy=self.energy_correction, momentum=self.keeps_momentum)

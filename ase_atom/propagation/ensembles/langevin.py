@@ -32,8 +32,9 @@ class Langevin(Thermostat):
     fix_com
         Fix the centre of mass.
     energy_correction
-        Also scale the vibrational velocities at the end of each jump, so that the jump itself
-        conserves the total energy. This costs one energy evaluation per jump.
+        Also restore the angular momentum at the end of each jump and scale the vibrational
+        velocities, so that the jump itself conserves both and the total energy. This costs one
+        energy evaluation per jump.
     reversible
         As in `NVE`. The thermostat compensates the energy loss of vibrations if the friction is
         well above the rate of the loss.
