@@ -141,14 +141,28 @@ def _divided_jump(
             kept = bodies.with_kinetic_energy(x, kept, kinetic)
     # Where Φ is too far off for the corrections to settle, the second half is Φ's as it is.
     rows = trusted[:, None, None]
-    x, v = np.where(rows, x + missed_x, x), np.where(rows, kept + missed_v, v)
+    moved_x = np.where(rows, missed_x, 0.0)
+    moved_v = np.where(rows, kept + missed_v - v, 0.0)
     if not finite.all():
-        x[~finite], v[~finite] = math.nan, math.nan
-    later_x, later_v = jump(operator, _moved(state, x, v), second)
+        moved_x[~finite], moved_v[~finite] = math.nan, math.nan
+    later_x, later_v = jump(operator, _moved(state, x + moved_x, v + moved_v), second)
+    over_x, over_v = _faded(moved_x, moved_v, array(second), float(half))
     return (
-        torch.cat([positions[:, :-1], later_x], dim=1),
-        torch.cat([velocities[:, :-1], later_v], dim=1),
+        torch.cat([positions[:, :-1], later_x - tensor(over_x, later_x)], dim=1),
+        torch.cat([velocities[:, :-1], later_v - tensor(over_v, later_v)], dim=1),
     )
+
+
+def _faded(x: Array, v: Array, times: Array, end: float) -> tuple[Array, Array]:
+    """The cubic path and its derivative from a displacement and a velocity to none of either.
+
+    Less it, a path that begins beside another goes on from that one without a step, and ends where
+    it would: a step in the middle of each jump would be a line in every spectrum.
+    """
+    s = (times / end)[:, None, None]
+    x, v = x[:, None], v[:, None]
+    path = x * (1 - 3 * s**2 + 2 * s**3) + v * end * (s - 2 * s**2 + s**3)
+    return path, x * (6 * s**2 - 6 * s) / end + v * (1 - 4 * s + 3 * s**2)
 
 
 def _turned(operator: OperatorLike, start: PhaseState, end: Tensor) -> PhaseState:

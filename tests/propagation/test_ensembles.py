@@ -324,6 +324,18 @@ def test_a_molecule_without_numbers_does_not_disturb_those_beside_it(ethanol):
         assert not bool(torch.isfinite(other[0]).any())
 
 
+def test_a_divided_jump_has_no_step_in_its_middle(ethanol):
+    operator, state = SpringOperator(ethanol, heating=1e-3, piece=TWO_PASSES), thermal(ethanol)
+    times = torch.linspace(0.0, 16.0, 161, dtype=torch.float64)[1:]
+    positions, velocities = reversible_jump(operator, state, times)
+    accelerations = (velocities[:, 1:] - velocities[:, :-1]).abs().amax((0, 2, 3))
+    elsewhere = torch.cat([accelerations[:70], accelerations[90:]])
+    assert accelerations[78:82].max() < 1.2 * elsewhere.max()
+    # Velocities are the derivatives of the positions, also across the middle.
+    moved = (positions[:, 2:] - positions[:, :-2]) / 0.2
+    assert float((moved - velocities[:, 1:-1]).abs().max()) < 0.02 * float(velocities.abs().max())
+
+
 @pytest.mark.parametrize("piece", [ONE_PASS, TWO_PASSES])
 def test_reversible_jumps_decode_frames_on_the_path_to_their_end(ethanol, piece):
     operator = SpringOperator(ethanol, heating=1e-3, piece=piece)
