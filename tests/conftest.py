@@ -22,6 +22,7 @@ from ase_atom.operator import (
     build_operator,
     save_operator,
 )
+from ase_atom.propagation.ensembles import Thermostat
 
 ROOT = Path(__file__).parents[1]
 ETHANOL = ROOT / "examples" / "ethanol.xyz"
@@ -150,3 +151,9 @@ def go(
 def out(tmp_path: Path) -> Path:
     """Where `go` writes."""
     return tmp_path / "out"
+
+
+@pytest.fixture
+def turning_springs(monkeypatch):
+    """Springs pull back a molecule that turns, so thermostats are not to keep its momentum."""
+    monkeypatch.setattr(Thermostat, "keeps_momentum", False)

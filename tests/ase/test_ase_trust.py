@@ -17,7 +17,7 @@ from springs import SpringOperator
 from ase_atom import ATOMLangevin, ATOMPropagator, ATOMVerlet, PhaseState
 from ase_atom.errors import BrokenStateError, ConfigError, FallbackError
 from ase_atom.io import read_trajectory
-from ase_atom.propagation import NVE, Adaptive, Langevin, Propagator
+from ase_atom.propagation import NVE, Adaptive, Propagator
 
 LANGEVIN = {"temperature_K": 300, "friction": 0.02 / FS, "seed": 4}
 
@@ -188,12 +188,10 @@ def test_a_script_that_is_started_again_goes_on(ethanol, tmp_path, timestep) -> 
         )
 
 
+@pytest.mark.usefixtures("turning_springs")
 def test_a_calculator_that_fails_leaves_all_frames_and_may_be_tried_again(
-    ethanol, tmp_path, monkeypatch
+    ethanol, tmp_path
 ) -> None:
-    # These springs pull back a molecule that turns, so its angular momentum is not to be kept.
-    monkeypatch.setattr(Langevin, "keeps_momentum", False)
-
     def made(fails_at: int | None, file: str) -> ATOMPropagator:
         calculator = SpringCalculator(SpringOperator(ethanol), fails_at=fails_at)
         return ATOMLangevin(

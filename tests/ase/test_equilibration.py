@@ -25,6 +25,7 @@ def from_rest(atoms, replicas: int) -> PhaseState:
     return sample_velocities(state, KELVIN, torch.Generator().manual_seed(1))
 
 
+@pytest.mark.usefixtures("turning_springs")
 def test_potential_and_kinetic_energy_come_to_the_temperature(springs, ethanol):
     replicas = 400
     found = equilibrate(springs, from_rest(ethanol, replicas), KELVIN, seed=2)
@@ -66,6 +67,7 @@ def test_what_breaks_is_told_and_the_others_go_on(springs, ethanol):
         assert torch.equal(found.state.positions[row], whole.state.positions[row])
 
 
+@pytest.mark.usefixtures("turning_springs")
 def test_all_breaking_is_told_too(ethanol):
     state = from_rest(ethanol, 2)
     wild = SpringOperator(ethanol, heating=1.0)
@@ -118,6 +120,7 @@ def test_the_same_seed_is_the_same_start(ethanol, springs):
     np.testing.assert_array_equal(twins[0].get_momenta(), twins[1].get_momenta())
 
 
+@pytest.mark.usefixtures("turning_springs")
 def test_broken_atoms_stay_as_they_were(ethanol):
     before = ethanol.positions.copy()
     with pytest.raises(BrokenStateError):

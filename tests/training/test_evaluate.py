@@ -103,6 +103,7 @@ def test_heating_shows_as_drift() -> None:
     assert drift["standard_error"] > 0
 
 
+@pytest.mark.usefixtures("turning_springs")
 def test_canonical_dynamics_has_the_right_temperature_and_widths(ethanol: Atoms) -> None:
     springs = SpringOperator(ethanol, stiffness=20.0)
     classes = bond_classes(ethanol.numbers, perceive_bonds(ethanol.numbers, ethanol.positions))
