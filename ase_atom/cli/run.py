@@ -118,7 +118,7 @@ def run(
     reversible: bool | None = typer.Option(
         None,
         "--reversible/--single-pass",
-        help="Make jumps reversible in time. This takes three passes of the operator, not one.",
+        help="Make jumps reversible in time. This takes as long as three or four jumps.",
         show_default="reversible for nve and bussi",
         rich_help_panel=_DYNAMICS,
     ),

@@ -83,6 +83,7 @@ def reversible_jump(
     Angular momentum and energy, where they are kept, are brought to those of the start in the
     middle, as `conservation` does it. At the end alone that would make the jump irreversible, and
     the energy of all vibrations would gather in a few.
+
     A jump of one pass starts from z − δ/2 instead, which shares δ out between the way there and
     the way back: it is reversible to second order in δ.
 
