@@ -11,7 +11,6 @@ import numpy as np
 import torch
 import typer
 from numpy.typing import NDArray
-from scipy.spatial.transform import Rotation
 
 from ase_atom import NVE, Bussi, Langevin, PhaseState, Propagator, load_operator
 from ase_atom.analysis.molecule.harmonic import NormalModes
@@ -19,6 +18,7 @@ from ase_atom.analysis.molecule.minima import HeadCalculator, modes_at, relax
 from ase_atom.ase.conformer import from_smiles
 from ase_atom.operator import OperatorLike
 from ase_atom.propagation import Ensemble, equilibrate, sample_velocities
+from ase_atom.superposition import superposing_rotations
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB, PS
 
 TEMPERATURE, STRIDE, PARTS = 300.0, 16.0, 4
@@ -42,11 +42,8 @@ def temperatures(modes: NormalModes, state: PhaseState) -> NDArray:
     x, v = state.positions.double().numpy(), state.velocities.double().numpy()
     fractions = modes.masses / modes.masses.sum()
     x, v = (side - np.einsum("n,bnd->bd", fractions, side)[:, None] for side in (x, v))
-    turns = [Rotation.align_vectors(modes.positions, one, modes.masses)[0] for one in x]
-    x, v = (
-        np.stack([turn.apply(one) for turn, one in zip(turns, side, strict=True)])
-        for side in (x, v)
-    )
+    frame, _ = superposing_rotations(x, modes.positions, modes.masses)
+    x, v = x @ frame, v @ frame
     _, internal, spin = modes.in_eckart_frame(x, v)
     speeds = (internal * np.sqrt(modes.masses)[:, None]).reshape(len(x), -1) @ modes.vectors
     turning = (modes.masses[:, None] * np.cross(spin[:, None], x) ** 2).sum((1, 2), keepdims=True)

@@ -12,7 +12,7 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar
 
@@ -206,12 +206,14 @@ def kept_geometries(molecule: Molecule, folder: Path) -> list[Atoms]:
 
 
 def frequencies(
-    molecule: Molecule, calculator: Calculator, start: Atoms | None
+    molecule: Molecule,
+    calculator: Calculator,
+    start: Atoms | None,
+    modes: Callable[[Atoms], NormalModes] = modes_at,
 ) -> tuple[Atoms, NDArray]:
     """Minimum of a method and its harmonic wavenumbers there, 1/cm, ascending."""
     atoms = relaxed(molecule, calculator, start)
-    analytic = isinstance(calculator, Reference)
-    return atoms, (calculator.modes if analytic else modes_at)(atoms).wavenumbers
+    return atoms, modes(atoms).wavenumbers
 
 
 def scan(
@@ -296,7 +298,8 @@ def _tasks(folder: Path) -> Iterator[tuple]:
 
 def _frequency_errors(molecule: Molecule, folder: Path) -> dict[str, Any]:
     minimum, own = frequencies(molecule, aimnet2(molecule.charge), None)
-    _, truth = frequencies(molecule, Reference(folder, molecule.charge), minimum)
+    reference = Reference(folder, molecule.charge)
+    _, truth = frequencies(molecule, reference, minimum, reference.modes)
     _, other = frequencies(molecule, gfn2(molecule.charge), minimum)
     return {
         "AIMNet2": float(np.abs(own - truth).mean()),

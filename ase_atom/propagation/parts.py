@@ -13,7 +13,7 @@ from ase_atom.errors import FallbackError
 from ase_atom.operator.protocol import OperatorLike
 from ase_atom.propagation.ensembles import Ensemble, Step
 from ase_atom.propagation.fallback import Fallback
-from ase_atom.propagation.steps import advance, finish, jump, reversible_jump
+from ase_atom.propagation.steps import advance, finish, finite_rows, jump, reversible_jump
 from ase_atom.state import PhaseState
 
 SAME_TIME = 1e-9
@@ -164,7 +164,7 @@ def make_part(
         x, v = advance(operator, ensemble, start, times, own, entered=True)
     else:
         x, v, failure = _with_forces(operator, ensemble, fallback, start, times, own, span.forces)
-    finite = (torch.isfinite(x[:, -1]) & torch.isfinite(v[:, -1])).flatten(1).all(1)
+    finite = finite_rows(x[:, -1], v[:, -1])
     goes_on = finite & alive.to(finite.device)
     rows = goes_on[:, None, None]
     after = start.replace(

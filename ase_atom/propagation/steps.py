@@ -117,11 +117,15 @@ def _divided_jump(
     first, second = times[times < half], times[times >= half] - half
     positions, velocities = jump(operator, state, torch.cat([first, half]))
     # What is no number any more must not upset the linear algebra of the molecules beside it.
-    x, v, finite = _finite(state, array(positions)[:, -1], array(velocities)[:, -1])
+    rows = finite_rows(positions[:, -1], velocities[:, -1])
+    middle = state.replace(positions=positions[:, -1], velocities=velocities[:, -1])
+    middle = choose(rows, middle, state)
+    x, v, finite = array(middle.positions), array(middle.velocities), rows.cpu().numpy()
     bodies, missed_x, missed_v, kept = Bodies.of(state), np.zeros_like(x), np.zeros_like(v), v
     x0, v0 = array(state.positions), array(state.velocities)
     start_momentum, momentum = bodies.angular_momentum(x0, v0), bodies.angular_momentum(x, v)
     start_kinetic, kinetic = bodies.kinetic_energy(v0), bodies.kinetic_energy(v)
+    before = None if potential is None else array(potential(state))
     for place in range(ROUNDS):
         end = _turned(operator, _moved(state, x + missed_x, kept + missed_v), half)
         back = _turned(operator, end, half)
@@ -137,13 +141,13 @@ def _divided_jump(
             momentum = momentum + _number(start_momentum - bodies.angular_momentum(x1, v1))
             kept = bodies.with_angular_momentum(x, v, momentum)
         if potential is not None:
-            gain = array(potential(state)) - array(potential.aside(end))
+            gain = before - array(potential.aside(end))
             kinetic = kinetic + _number(start_kinetic + gain - bodies.kinetic_energy(v1))
             kept = bodies.with_kinetic_energy(x, kept, kinetic)
     # Where Φ is too far off for the corrections to settle, the second half is Φ's as it is.
-    rows = trusted[:, None, None]
-    moved_x = np.where(rows, missed_x, 0.0)
-    moved_v = np.where(rows, kept + missed_v - v, 0.0)
+    settled = trusted[:, None, None]
+    moved_x = np.where(settled, missed_x, 0.0)
+    moved_v = np.where(settled, kept + missed_v - v, 0.0)
     if not finite.all():
         moved_x[~finite], moved_v[~finite] = math.nan, math.nan
     later_x, later_v = jump(operator, _moved(state, x + moved_x, v + moved_v), second)
@@ -182,19 +186,6 @@ def _number(values: Array) -> Array:
     """Values with zeros where there is no finite number."""
     found: Array = np.where(np.isfinite(values), values, 0.0)
     return found
-
-
-def _finite(state: PhaseState, x: Array, v: Array) -> tuple[Array, Array, Array]:
-    """Positions and velocities with the state's own where they are no numbers, and where not."""
-    finite: Array = np.isfinite(np.stack([x, v])).all((0, 2, 3))
-    if finite.all():
-        return x, v, finite
-    rows = finite[:, None, None]
-    return (
-        np.where(rows, x, array(state.positions)),
-        np.where(rows, v, array(state.velocities)),
-        finite,
-    )
 
 
 @without_gradients
@@ -266,8 +257,7 @@ def finish(
         set_last(velocities, ensemble.leave(end, start, step).velocities)
         return positions, velocities
     # A jump that ended in no number would upset the linear algebra of the conservation laws.
-    finite = torch.isfinite(end.positions) & torch.isfinite(end.velocities)
-    finite = finite.flatten(1).all(dim=1)
+    finite = finite_rows(end.positions, end.velocities)
     end = ensemble.leave(choose(finite, end, start), start, step)
     velocities[:, -1] = torch.where(finite[:, None, None], end.velocities, velocities[:, -1])
     return positions, velocities
@@ -299,6 +289,11 @@ def carry_on(
         return changed
     kept = ensemble.conserve(left, start, step)
     return changed.replace(velocities=changed.velocities + kept.velocities - left.velocities)
+
+
+def finite_rows(x: Tensor, v: Tensor) -> Tensor:
+    """Whether all numbers of a molecule are finite, ``[B]``."""
+    return (torch.isfinite(x) & torch.isfinite(v)).flatten(1).all(dim=1)
 
 
 def choose(rows: Tensor, yes: PhaseState, no: PhaseState) -> PhaseState:

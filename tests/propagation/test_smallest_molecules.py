@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-import torch
 
-from ase_atom import PhaseState, load_operator
-from ase_atom.ase.conformer import from_smiles
-from ase_atom.propagation import NVE, Langevin, Propagator, equilibrate, sample_velocities
+from ase_atom import load_operator
+from ase_atom.propagation import NVE, Langevin, Propagator
 from ase_atom.units import KB
 from benchmarks.mode_temperatures import modes_of, started, temperatures
 
@@ -18,9 +16,7 @@ REPLICAS, DURATION, FRICTION = 8, 1600.0, 0.01
 @pytest.mark.parametrize("smiles", ["O", "N", "C#N", "O=C=O", "C=O"])
 def test_the_general_operator_keeps_it_whole_and_at_the_temperature(smiles: str) -> None:
     operator = load_operator("organic-wb97m", engine="auto")
-    state = PhaseState.from_atoms(from_smiles(smiles, 0)).repeat(REPLICAS)
-    state = sample_velocities(state, 300.0, torch.Generator().manual_seed(0))
-    state = equilibrate(operator, state, 300.0, duration=640.0, seed=1).state
+    state = started(operator, smiles, REPLICAS)
     propagator = Propagator(operator, state, Langevin(300.0, FRICTION), stride=16.0, seed=2)
     # A bond that breaks raises an error.
     found = [float(propagator.state.kinetic_energy().mean()) for _ in propagator.run(DURATION)]

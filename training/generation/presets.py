@@ -105,18 +105,19 @@ def _general(table: Path) -> list[Part]:
             (row["part"], int(row["block"]), row["set"], ways.get(row["set"], shaken))
             for row in csv.DictReader(file)
         ]
+    folders = {"odd": "wb97m/odd", "ion": "wb97m/ions"}
     stage = {"validation": 0.0, "test": 1.5}  # training blocks count from 1
     parts = []
     for part, block, kind, settings in sorted(
         dict.fromkeys(rows), key=lambda row: (stage.get(row[0], row[1]), row[2])
     ):
-        folder = {"odd": "odd", "ion": "ions"}.get(kind, "organic")
+        folder = folders.get(kind, "wb97m/organic")
         where = {"part": part, "block": str(block), "set": kind}
-        parts.append(Part(f"wb97m/{folder}", (table,), settings, 4, where))
-    for kind, folder in (("odd", "odd"), ("ion", "ions")):
+        parts.append(Part(folder, (table,), settings, 4, where))
+    for kind, folder in folders.items():
         for atoms in ("3", "4"):
             where = {"part": "train", "set": kind, "atoms": atoms}
-            parts.append(Part(f"wb97m/{folder}", (table,), relaxed, 16, where))
+            parts.append(Part(folder, (table,), relaxed, 16, where))
     return parts
 
 

@@ -70,7 +70,7 @@ class CachedPotential:
         """Return potential energies in eV, ``[B]``, computing only those of moved molecules."""
         last = self._asked
         if last is None or not _same(last.numbers, state.numbers):
-            self._answer = self._ask(state)
+            self._answer = self.aside(state)
         elif last.positions is not state.positions:
             before, now = array(last.positions), array(state.positions)
             if not np.array_equal(before, now):
@@ -80,19 +80,16 @@ class CachedPotential:
 
     def _answer_moved(self, state: PhaseState, moved: Array) -> None:
         if moved.all():
-            self._answer = self._ask(state)
+            self._answer = self.aside(state)
             return
         rows = torch.from_numpy(moved.nonzero()[0]).to(state.device)
         self._answer = self._answer.clone()
-        self._answer[rows] = self._ask(state.select(rows))
-
-    def _ask(self, state: PhaseState) -> Tensor:
-        with self._settings():
-            return self._potential(state).detach()
+        self._answer[rows] = self.aside(state.select(rows))
 
     def aside(self, state: PhaseState) -> Tensor:
-        """Return potential energies in eV, ``[B]``, and keep the latest answer."""
-        return self._ask(state)
+        """Return potential energies in eV, ``[B]``, computed anew and not remembered."""
+        with self._settings():
+            return self._potential(state).detach()
 
     def is_of(self, operator: object) -> bool:
         """Whether the energy is the operator's own, not a calculator's."""
@@ -220,13 +217,15 @@ class Ensemble(Protocol):
 
 
 def keep(
-    end: PhaseState, start: PhaseState, step: Step, *, energy: bool, momentum: bool = False
+    end: PhaseState, start: PhaseState, step: Step, *, energy: bool, momentum: bool
 ) -> PhaseState:
     """Return a jump's end with the energy and angular momentum of its start.
 
     The angular momentum about the centre of mass by `conservation.restore_angular_momentum`, then
     the total energy by `conservation.restore_energy`, each only if asked for.
     """
+    if not (energy or momentum):
+        return end
     gain = array(step.potential(start)) - array(step.potential(end)) if energy else None
     x, v, x0, v0 = map(array, (end.positions, end.velocities, start.positions, start.velocities))
     v = Bodies.of(end).kept(x, v, x0, v0, gain, momentum)
@@ -288,8 +287,6 @@ class Thermostat(ABC):
 
     def conserve(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
         """Restore the angular momentum and the energy, if asked to."""
-        if not (self.energy_correction or self.keeps_momentum):
-            return end
         return keep(end, start, step, energy=self.energy_correction, momentum=self.keeps_momentum)
 
     def leave(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:

@@ -57,7 +57,7 @@ class NVE:
 
     def conserve(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
         """Restore the angular momentum and, if asked to, the energy."""
-        return keep(end, start, step, energy=self.energy_correction, momentum=True)
+        return keep(end, start, step, energy=self.energy_correction, momentum=self.keeps_momentum)
 
     def leave(self, end: PhaseState, start: PhaseState, step: Step) -> PhaseState:
         """Restore the angular momentum and, if asked to, the energy."""
