@@ -12,9 +12,9 @@ import hashlib
 import json
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Annotated, Any, ClassVar
+from typing import Annotated, ClassVar
 
 import numpy as np
 import typer
@@ -31,7 +31,6 @@ from rdkit import Chem
 _ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(_ROOT))  # training is run from the checkout and not installed
 
-from ase_atom.analysis.molecule.harmonic import NormalModes  # noqa: E402
 from ase_atom.analysis.molecule.minima import modes_at  # noqa: E402
 from ase_atom.files import replace_text  # noqa: E402
 from training.data.molecules import Molecule, from_smiles  # noqa: E402
@@ -89,34 +88,23 @@ class Reference(Calculator):
     ) -> None:
         """Compute ``energy`` (eV) and, where they are asked for, ``forces`` (eV/Å)."""
         super().calculate(atoms, properties, system_changes)
-        wanted = "forces" if "forces" in (properties or []) else "energy"
-        known = self._kept(self.atoms, wanted)
+        content = [self.atoms.numbers.tolist(), self.atoms.positions.round(7).tolist()]
+        digest = hashlib.sha256(json.dumps([content, self._charge]).encode()).hexdigest()[:24]
+        path = self._folder / f"{digest}.json"
+        known = json.loads(path.read_text()) if path.exists() else {}
+        if "energy" not in known or ("forces" in (properties or []) and "forces" not in known):
+            known = self._compute("forces" in (properties or []))
+            replace_text(path, json.dumps(known))
         self.results = {"energy": known["energy"]}
         if "forces" in known:
             self.results["forces"] = np.array(known["forces"])
 
-    def modes(self, minimum: Atoms) -> NormalModes:
-        """Normal modes by the analytic Hessian."""
-        hessian = np.array(self._kept(minimum, "hessian")["hessian"])
-        return NormalModes.from_hessian(minimum.get_masses(), minimum.positions, hessian)
-
-    def _kept(self, atoms: Atoms, wanted: str) -> dict:
-        """What the folder has of a structure, once ``wanted`` is there."""
-        content = [atoms.numbers.tolist(), atoms.positions.round(7).tolist()]
-        digest = hashlib.sha256(json.dumps([content, self._charge]).encode()).hexdigest()[:24]
-        path = self._folder / f"{digest}.json"
-        known = json.loads(path.read_text()) if path.exists() else {}
-        if wanted not in known:
-            known |= self._compute(atoms, wanted)
-            replace_text(path, json.dumps(known))
-        return known
-
-    def _compute(self, atoms: Atoms, wanted: str) -> dict:
+    def _compute(self, forces: bool) -> dict:
         from pyscf import dft, gto
 
         start = time.process_time()
         molecule = gto.M(
-            atom=list(zip(atoms.symbols, atoms.positions, strict=True)),
+            atom=list(zip(self.atoms.symbols, self.atoms.positions, strict=True)),
             basis="def2-tzvp",
             charge=self._charge,
             verbose=0,
@@ -127,13 +115,10 @@ class Reference(Calculator):
         field.conv_tol = 1e-9
         energy = field.kernel()
         if not field.converged:
-            raise RuntimeError(f"{atoms.symbols}: the field did not converge")
+            raise RuntimeError(f"{self.atoms.symbols}: the field did not converge")
         known = {"energy": float(energy) * Hartree}
-        if wanted == "forces":
+        if forces:
             known["forces"] = (-field.nuc_grad_method().kernel() * Hartree / Bohr).tolist()
-        if wanted == "hessian":
-            blocks = field.Hessian().kernel() * Hartree / Bohr**2
-            known["hessian"] = blocks.transpose(0, 2, 1, 3).reshape(2 * (3 * len(atoms),)).tolist()
         return known | {"seconds": time.process_time() - start}
 
 
@@ -206,14 +191,11 @@ def kept_geometries(molecule: Molecule, folder: Path) -> list[Atoms]:
 
 
 def frequencies(
-    molecule: Molecule,
-    calculator: Calculator,
-    start: Atoms | None,
-    modes: Callable[[Atoms], NormalModes] = modes_at,
+    molecule: Molecule, calculator: Calculator, start: Atoms | None
 ) -> tuple[Atoms, NDArray]:
     """Minimum of a method and its harmonic wavenumbers there, 1/cm, ascending."""
     atoms = relaxed(molecule, calculator, start)
-    return atoms, modes(atoms).wavenumbers
+    return atoms, modes_at(atoms).wavenumbers
 
 
 def scan(
@@ -296,15 +278,13 @@ def _tasks(folder: Path) -> Iterator[tuple]:
         )
 
 
-def _frequency_errors(molecule: Molecule, folder: Path) -> dict[str, Any]:
+def _frequency_errors(molecule: Molecule, folder: Path) -> dict[str, float]:
     minimum, own = frequencies(molecule, aimnet2(molecule.charge), None)
-    reference = Reference(folder, molecule.charge)
-    _, truth = frequencies(molecule, reference, minimum, reference.modes)
+    _, truth = frequencies(molecule, Reference(folder, molecule.charge), minimum)
     _, other = frequencies(molecule, gfn2(molecule.charge), minimum)
     return {
         "AIMNet2": float(np.abs(own - truth).mean()),
         "GFN2-xTB": float(np.abs(other - truth).mean()),
-        "wavenumbers": [mode.round(1).tolist() for mode in (truth, own, other)],
     }
 
 
