@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 import torch
 import typer
+from ase import Atoms
 from numpy.typing import NDArray
 
 from ase_atom import NVE, Bussi, Langevin, PhaseState, Propagator, load_operator
@@ -29,12 +30,12 @@ ENSEMBLES: dict[str, Ensemble] = {
 }
 
 
-def modes_of(operator: OperatorLike, smiles: str) -> NormalModes:
-    """Normal modes at the minimum that a conformer relaxes to."""
+def minimum_of(operator: OperatorLike, smiles: str) -> Atoms:
+    """The minimum of the operator's potential that a conformer relaxes to, with a calculator."""
     minimum = relax(from_smiles(smiles, 0), HeadCalculator(operator))
     if minimum is None:
         raise typer.BadParameter(f"{smiles} does not relax to a minimum")
-    return modes_at(minimum)
+    return minimum
 
 
 def temperatures(modes: NormalModes, state: PhaseState) -> NDArray:
@@ -52,9 +53,9 @@ def temperatures(modes: NormalModes, state: PhaseState) -> NDArray:
     return found * AMU_A2_FS2_IN_EV / KB
 
 
-def started(operator: OperatorLike, smiles: str, replicas: int) -> PhaseState:
+def started(operator: OperatorLike, minimum: Atoms, replicas: int) -> PhaseState:
     """Replicas at 300 K, by Langevin dynamics."""
-    state = PhaseState.from_atoms(from_smiles(smiles, 0)).repeat(replicas)
+    state = PhaseState.from_atoms(minimum).repeat(replicas)
     state = sample_velocities(state, TEMPERATURE, torch.Generator().manual_seed(0))
     return equilibrate(operator, state, TEMPERATURE, duration=640.0, seed=1).state
 
@@ -70,8 +71,8 @@ def main(
     torch.set_num_threads(1)
     model = load_operator(operator, engine="auto")
     for smiles in molecules:
-        modes = modes_of(model, smiles)
-        state = started(model, smiles, replicas)
+        minimum = minimum_of(model, smiles)
+        modes, state = modes_at(minimum), started(model, minimum, replicas)
         propagator = Propagator(model, state, ENSEMBLES[ensemble], STRIDE, drop_broken=True, seed=2)
         kelvin = [temperatures(modes, propagator.state) for _ in propagator.run(time * PS)]
         lost = len(propagator.broken)

@@ -27,7 +27,8 @@ class SpringOperator(OperatorBase):
     horizon
         fs.
     heating
-        Relative growth of all velocities per fs of a jump, for a map that does not keep energy.
+        Relative growth of velocities per fs of a jump, for a map that does not keep energy; one
+        number, or one for each mode.
     piece
         fs, beyond which a call counts as one of several passes.
     """
@@ -37,14 +38,14 @@ class SpringOperator(OperatorBase):
         reference: Atoms,
         stiffness: float = 10.0,
         horizon: float = 64.0,
-        heating: float = 0.0,
+        heating: float | Tensor = 0.0,
         piece: float = math.inf,
     ) -> None:
         self.horizon, self.piece = horizon, piece
         self.stiffness = stiffness
-        self.heating = heating
         self.reference = torch.tensor(reference.positions)
         n = len(reference)
+        self.heating = torch.as_tensor(heating, dtype=torch.float64).expand(n)
         laplacian = n * torch.eye(n, dtype=torch.float64) - 1.0
         self.root = torch.as_tensor(reference.get_masses()).sqrt()
         scaled = stiffness / AMU_A2_FS2_IN_EV * laplacian / torch.outer(self.root, self.root)
@@ -61,8 +62,8 @@ class SpringOperator(OperatorBase):
         cosine, sine = torch.cos(omega * t), torch.sin(omega * t)
         over = torch.where(omega > 0, sine / omega.clamp(min=1e-30), t)  # sin(ωt)/ω
         positions = self.modes @ (q * cosine + p * over) / root + self.reference
-        velocities = self.modes @ (p * cosine - q * omega * sine) / root
-        return positions, velocities * (1.0 + self.heating * t)
+        grown = (p * cosine - q * omega * sine) * (1.0 + self.heating[:, None] * t)
+        return positions, self.modes @ grown / root
 
     def energy(self, state: PhaseState) -> Tensor:
         """Return the potential energy in eV, ``[B]``."""

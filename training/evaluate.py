@@ -74,7 +74,8 @@ def evaluate(
         bool | None,
         typer.Option(
             "--reversible/--single-pass",
-            help="Make jumps of rollouts reversible in time. Default: in NVE.",
+            help="Make jumps of rollouts reversible in time. Default: in NVE, and on average in "
+            "Langevin dynamics.",
             show_default=False,
         ),
     ] = None,

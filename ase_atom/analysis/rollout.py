@@ -168,8 +168,7 @@ def run_from(
     energy_correction
         Keep the operator's own energy over each jump.
     reversible
-        Make jumps reversible in time; as in `ase_atom.ATOMPropagator` by default not in Langevin
-        dynamics.
+        Make jumps reversible in time, see `ase_atom.ATOMPropagator`.
     seed
         Of the thermostat's noise.
 

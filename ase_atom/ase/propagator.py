@@ -101,7 +101,9 @@ class ATOMPropagator(MarchingDynamics):
     reversible
         Make jumps reversible in time, at the cost of three or four jumps; see
         `ase_atom.propagation.reversible_jump`. This is the default in microcanonical and Bussi
-        dynamics, where nothing else returns the energy that single vibrations lose in jumps.
+        dynamics, where nothing else returns the energy that single vibrations lose in jumps. By
+        default in Langevin and Andersen dynamics jumps of several passes are reversible on
+        average, at the cost of a jump and a half. False: each jump is a single one.
     evaluate
         True: ``atoms.calc`` computes energy and forces at steps where an observer is called, so
         that trajectories hold them. False: they are computed only if an observer asks for them.

@@ -45,7 +45,7 @@ from ase_atom.propagation import (
     reservations,
 )
 from ase_atom.propagation.grid import MOST_STEPS
-from ase_atom.propagation.steps import choose
+from ase_atom.propagation.jumps import choose
 from ase_atom.state import PhaseState
 from ase_atom.units import velocities_to_ase
 

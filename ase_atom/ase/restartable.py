@@ -129,7 +129,10 @@ class RestartableDynamics(Sendable, MolecularDynamics):
             self._noise.load_state_dict(saved["noise"])  # to see whether it can be
             self._noise.load_state_dict(before)
         self._path.load_state_dict(saved["path"])
-        values = {name: type(v)(saved["ensemble"][name]) for name, v in _values(self.ensemble)}
+        values = {
+            name: None if value is None else type(value)(saved["ensemble"][name])
+            for name, value in _values(self.ensemble)
+        }
         self.ensemble = replace(self.ensemble, **values)  # type: ignore[type-var]
         self._path.ensemble = self.ensemble
         if self._log_path is not None and (log := self._log_before()) is not None:

@@ -115,7 +115,7 @@ Reversible = Annotated[
     Option(
         "--reversible/--single-pass",
         help="Make the operator's jumps reversible in time, as ase-atom run does.",
-        show_default="reversible for nve and bussi",
+        show_default="reversible for nve and bussi, on average for the others",
     ),
 ]
 Tolerance = Annotated[

@@ -119,7 +119,7 @@ def run(
         None,
         "--reversible/--single-pass",
         help="Make jumps reversible in time. This takes as long as three or four jumps.",
-        show_default="reversible for nve and bussi",
+        show_default="reversible for nve and bussi, on average for the others",
         rich_help_panel=_DYNAMICS,
     ),
     uncorrected: bool = typer.Option(

@@ -99,7 +99,9 @@ class ATOMIntegrator(openmm.CustomIntegrator):
     reversible
         Make jumps reversible in time, at the cost of three or four jumps; see
         `ase_atom.propagation.reversible_jump`. This is the default in microcanonical and Bussi
-        dynamics, where nothing else returns the energy that single vibrations lose in jumps.
+        dynamics, where nothing else returns the energy that single vibrations lose in jumps. By
+        default in Langevin and Andersen dynamics jumps of several passes are reversible on
+        average, at the cost of a jump and a half. False: each jump is a single one.
     system_forces
         "refuse" refuses a System with forces, since they have no effect on jumps. "report" accepts
         a force field, which reporters then evaluate. Biases, restraints and barostats are always

@@ -50,7 +50,7 @@ def record_of(plan: Plan, held: bool, fingerprint: str) -> dict[str, float]:
         "made_own": own[0] if len(own) == 1 else _number_of(repr(own)),
         "made_fix_com": float(held),
         "made_energy_correction": float(ensemble.energy_correction),
-        "made_reversible": float(ensemble.reversible),
+        "made_reversible": _number_of_choice(ensemble.reversible),
         "made_timestep": plan.timestep,
         "made_stride": plan.frames * plan.timestep,
         "made_operator": _number_of(fingerprint),
@@ -82,9 +82,9 @@ def differences(
         if mine != other:
             found.append(f"{name} {mine:g} fs, not {other:g} fs")
     for name in ("fix_com", "energy_correction", "reversible"):
-        mine, other = bool(record[f"made_{name}"]), bool(loaded[f"made_{name}"])
+        mine, other = record[f"made_{name}"], loaded[f"made_{name}"]
         if mine != other:
-            found.append(f"{name}={mine}, not {other}")
+            found.append(f"{name}={_choice_of(mine)}, not {_choice_of(other)}")
     if record["made_operator"] != loaded["made_operator"]:
         found.append("another operator")
     return found
@@ -105,6 +105,14 @@ def _difference_of_own(ensemble: type[Ensemble], mine: float, other: float) -> s
     rate = parameter.unit == "1/fs"
     factor, unit = (PS, "/ps") if rate else (1.0, " fs")
     return f"{name} {factor * mine:g}{unit}, not {factor * other:g}{unit}"
+
+
+def _number_of_choice(choice: bool | None) -> float:
+    return 0.5 if choice is None else float(choice)
+
+
+def _choice_of(number: float) -> bool | None:
+    return None if number == 0.5 else bool(number)
 
 
 def _number_of(text: str) -> float:

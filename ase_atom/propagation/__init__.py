@@ -20,6 +20,7 @@ from ase_atom.propagation.fallback import Fallback
 from ase_atom.propagation.frames import Frames
 from ase_atom.propagation.grid import check_time, steps_per_stride
 from ase_atom.propagation.guard import Guard, Label
+from ase_atom.propagation.jumps import jump, jump_reversible_on_average, reversible_jump
 from ase_atom.propagation.path import Path
 from ase_atom.propagation.propagator import Propagator, roll_out
 from ase_atom.propagation.settings import (
@@ -29,7 +30,7 @@ from ase_atom.propagation.settings import (
     is_reversible,
     reservations,
 )
-from ase_atom.propagation.steps import advance, carry_on, jump, reversible_jump
+from ase_atom.propagation.steps import advance, carry_on
 from ase_atom.propagation.stochastic import (
     Noise,
     ornstein_uhlenbeck,
@@ -69,6 +70,7 @@ __all__ = [
     "expect",
     "is_reversible",
     "jump",
+    "jump_reversible_on_average",
     "look_ahead",
     "ornstein_uhlenbeck",
     "rescale_kinetic_energy",

@@ -82,9 +82,7 @@ def equilibrate(
     ConfigError, HorizonError, CoverageError, StateError
         As `Propagator`.
     """
-    ensemble = Langevin(
-        temperature_K, friction, energy_correction=energy_correction, reversible=False
-    )
+    ensemble = Langevin(temperature_K, friction, energy_correction=energy_correction)
     steps = math.ceil(round(duration / stride, 6))
     propagator = Propagator(
         operator,

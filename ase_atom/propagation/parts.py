@@ -13,7 +13,8 @@ from ase_atom.errors import FallbackError
 from ase_atom.operator.protocol import OperatorLike
 from ase_atom.propagation.ensembles import Ensemble, Step
 from ase_atom.propagation.fallback import Fallback
-from ase_atom.propagation.steps import advance, finish, finite_rows, jump, reversible_jump
+from ase_atom.propagation.jumps import finite_rows
+from ase_atom.propagation.steps import advance, decode, finish
 from ase_atom.state import PhaseState
 
 SAME_TIME = 1e-9
@@ -194,8 +195,7 @@ def _with_forces(
     x = start.positions.new_empty((start.batch_size, count, *start.positions.shape[1:]))
     v = torch.empty_like(x)
     if len(others):
-        make = reversible_jump if ensemble.reversible else jump
-        path = make(operator, start.select(others), times)
+        path = decode(operator, ensemble, start.select(others), times, step)
         x[others], v[others] = (each[:, :count] for each in path)
     x[rows], v[rows] = stretch.positions, stretch.velocities
     if stretch.failure is not None:

@@ -31,10 +31,11 @@ from ase_atom.propagation.ensembles import NVE, CachedPotential, Ensemble, Poten
 from ase_atom.propagation.frames import Frames, Schedule, exact
 from ase_atom.propagation.grid import check_time
 from ase_atom.propagation.guard import Guard
+from ase_atom.propagation.jumps import choose
 from ase_atom.propagation.leaps import Leaping, check_leap, is_leap
 from ase_atom.propagation.mechanics import array, tensor
 from ase_atom.propagation.settings import check_abilities, default_stride
-from ase_atom.propagation.steps import advance, choose
+from ase_atom.propagation.steps import advance
 from ase_atom.propagation.stochastic import Noise, SerialisableNoise, torch_noise
 from ase_atom.sending import Sendable
 from ase_atom.state import PhaseState

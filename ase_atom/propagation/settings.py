@@ -38,8 +38,11 @@ Heat is what breaks molecules, and a start that is cold by chance is common.
 """
 
 
-def is_reversible(ensemble: type[Ensemble], asked: bool | None) -> bool:
-    """Say whether jumps are made reversible in time: as asked for, else as the ensemble has it."""
+def is_reversible(ensemble: type[Ensemble], asked: bool | None) -> bool | None:
+    """Say whether jumps are made reversible in time: as asked for, else as the ensemble has it.
+
+    None stands for reversible on average.
+    """
     return ensemble.reversible_by_default if asked is None else bool(asked)
 
 

@@ -81,7 +81,7 @@ CHANGES = {
     "reversible": (
         {**LANGEVIN, "reversible": True},
         Langevin(300, 0.01, energy_correction=False, reversible=True),
-        "reversible=True, not False",
+        "reversible=True, not None",
     ),
     "several": (
         {"temperature": 500, "friction": 2, "stride": 8.0},

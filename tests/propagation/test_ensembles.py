@@ -10,7 +10,6 @@ from ase.build import molecule
 from springs import SpringOperator
 
 from ase_atom.errors import ConfigError, HorizonError, StateError
-from ase_atom.operator import load_operator
 from ase_atom.propagation import (
     NVE,
     Bussi,
@@ -23,7 +22,6 @@ from ase_atom.propagation import (
     rescale_kinetic_energy,
     restore_angular_momentum,
     restore_energy,
-    reversible_jump,
     sample_velocities,
     steps_per_stride,
     torch_noise,
@@ -261,107 +259,6 @@ def test_energy_correction_leaves_the_thermostat_nothing_to_replace(ethanol):
 
     assert drift(False) > 0.01
     assert drift(True) < 1e-4
-
-
-ONE_PASS, TWO_PASSES = math.inf, 8.0
-
-
-@pytest.mark.parametrize("piece", [ONE_PASS, TWO_PASSES])
-def test_reversible_jumps_share_out_what_the_operator_adds(ethanol, piece):
-    start, stride = thermal(ethanol, copies=2), torch.tensor([16.0], dtype=torch.float64)
-
-    def energy(heating: float, make) -> torch.Tensor:
-        operator, state = SpringOperator(ethanol, heating=heating, piece=piece), start
-        for _ in range(100):
-            positions, velocities = make(operator, state, stride)
-            state = state.replace(positions=positions[:, 0], velocities=velocities[:, 0])
-        return state.kinetic_energy() + operator.energy(state)
-
-    exact = energy(0.0, jump)
-    gained = (energy(1e-3, jump) - exact).min()
-    assert gained > 0.5  # eV
-    assert (energy(1e-3, reversible_jump) - exact).abs().max() < 0.05 * gained
-
-
-def missed(make, operator: SpringOperator, state: PhaseState) -> float:
-    """How far a jump and its way back end from the start, relative to the velocities."""
-    here, stride = state, torch.tensor([16.0], dtype=torch.float64)
-    for _ in range(2):
-        positions, velocities = make(operator, here, stride)
-        here = here.replace(positions=positions[:, 0], velocities=-velocities[:, 0])
-    return float((here.velocities - state.velocities).norm() / state.velocities.norm())
-
-
-@pytest.mark.parametrize(("piece", "left"), [(ONE_PASS, 0.05), (TWO_PASSES, 0.003)])
-def test_reversible_jumps_retrace_their_path(ethanol, piece, left):
-    operator, state = SpringOperator(ethanol, heating=1e-3, piece=piece), thermal(ethanol)
-    assert missed(jump, operator, state) > 0.02
-    assert missed(reversible_jump, operator, state) < left * missed(jump, operator, state)
-
-
-def test_a_jump_that_keeps_the_energy_is_reversible_too(ethanol):
-    operator, state = SpringOperator(ethanol, heating=1e-3, piece=TWO_PASSES), thermal(ethanol)
-
-    def keeping(operator, state, times):
-        return reversible_jump(operator, state, times, CachedPotential(operator.energy))
-
-    x, v = keeping(operator, state, torch.tensor([16.0], dtype=torch.float64))
-    end = state.replace(positions=x[:, -1], velocities=v[:, -1])
-    before, after = (each.kinetic_energy() + operator.energy(each) for each in (state, end))
-    assert float((after - before).abs().max()) < 1e-3 * float(state.kinetic_energy().mean())
-    assert missed(keeping, operator, state) < 0.01 * missed(jump, operator, state)
-
-
-def test_a_molecule_without_numbers_does_not_disturb_those_beside_it(ethanol):
-    operator, state = SpringOperator(ethanol, heating=1e-3, piece=TWO_PASSES), thermal(ethanol, 2)
-    times = torch.tensor([16.0], dtype=torch.float64)
-    broken = state.replace(velocities=state.velocities.clone())
-    broken.velocities[0] = math.inf
-    alone = reversible_jump(operator, state, times, CachedPotential(operator.energy))
-    beside = reversible_jump(operator, broken, times, CachedPotential(operator.energy))
-    for one, other in zip(alone, beside, strict=True):
-        torch.testing.assert_close(one[1], other[1], rtol=0, atol=1e-12)
-        assert not bool(torch.isfinite(other[0]).any())
-
-
-def test_a_divided_jump_has_no_step_in_its_middle(ethanol):
-    operator, state = SpringOperator(ethanol, heating=1e-3, piece=TWO_PASSES), thermal(ethanol)
-    times = torch.linspace(0.0, 16.0, 161, dtype=torch.float64)[1:]
-    positions, velocities = reversible_jump(operator, state, times)
-    accelerations = (velocities[:, 1:] - velocities[:, :-1]).abs().amax((0, 2, 3))
-    elsewhere = torch.cat([accelerations[:70], accelerations[90:]])
-    assert accelerations[78:82].max() < 1.2 * elsewhere.max()
-    # Velocities are the derivatives of the positions, also across the middle.
-    moved = (positions[:, 2:] - positions[:, :-2]) / 0.2
-    assert float((moved - velocities[:, 1:-1]).abs().max()) < 0.02 * float(velocities.abs().max())
-
-
-@pytest.mark.parametrize("piece", [ONE_PASS, TWO_PASSES])
-def test_reversible_jumps_decode_frames_on_the_path_to_their_end(ethanol, piece):
-    operator = SpringOperator(ethanol, heating=1e-3, piece=piece)
-    state = thermal(ethanol)
-    times = torch.tensor([4.0, 8.0, 11.0, 16.0], dtype=torch.float64)
-    path = reversible_jump(operator, state, times)
-    end = reversible_jump(operator, state, times[-1:])
-    for whole, alone in zip(path, end, strict=True):
-        torch.testing.assert_close(whole[:, -1:], alone, rtol=0, atol=1e-12)
-    exact = SpringOperator(ethanol)(state, times)[0]
-    assert (path[0] - exact).abs().max() < 0.01
-
-
-def test_vibrations_of_a_trained_operator_keep_their_energy_in_reversible_jumps(ethanol):
-    operator = load_operator("ethanol-gfn2")
-    state = thermal(ethanol, copies=4).without_drift()
-    start = state.kinetic_energy() + operator.energy(state)
-
-    def gain(ensemble: NVE) -> float:
-        for frames in Propagator(operator, state, ensemble, stride=16.0).run(960.0):
-            last = frames.state(-1)
-        return float((last.kinetic_energy() + operator.energy(last) - start).mean())
-
-    lost = gain(NVE(False, False))
-    assert lost < -0.03  # eV
-    assert abs(gain(NVE(False, True))) < -0.3 * lost
 
 
 # -- stochastic velocity rescaling ----------------------------------------------------------------

@@ -6,9 +6,10 @@ import numpy as np
 import pytest
 
 from ase_atom import load_operator
+from ase_atom.analysis.molecule.minima import modes_at
 from ase_atom.propagation import NVE, Langevin, Propagator
 from ase_atom.units import KB
-from benchmarks.mode_temperatures import modes_of, started, temperatures
+from benchmarks.mode_temperatures import minimum_of, started, temperatures
 
 REPLICAS, DURATION, FRICTION = 8, 1600.0, 0.01
 
@@ -16,7 +17,7 @@ REPLICAS, DURATION, FRICTION = 8, 1600.0, 0.01
 @pytest.mark.parametrize("smiles", ["O", "N", "C#N", "O=C=O", "C=O"])
 def test_the_general_operator_keeps_it_whole_and_at_the_temperature(smiles: str) -> None:
     operator = load_operator("organic-wb97m", engine="auto")
-    state = started(operator, smiles, REPLICAS)
+    state = started(operator, minimum_of(operator, smiles), REPLICAS)
     propagator = Propagator(operator, state, Langevin(300.0, FRICTION), stride=16.0, seed=2)
     # A bond that breaks raises an error.
     found = [float(propagator.state.kinetic_energy().mean()) for _ in propagator.run(DURATION)]
@@ -29,7 +30,8 @@ def test_the_general_operator_keeps_it_whole_and_at_the_temperature(smiles: str)
 
 def test_no_vibration_gathers_the_energy_of_others_at_constant_energy() -> None:
     operator = load_operator("organic-wb97m", engine="auto")
-    modes, state = modes_of(operator, "C=O"), started(operator, "C=O", REPLICAS)
+    minimum = minimum_of(operator, "C=O")
+    modes, state = modes_at(minimum), started(operator, minimum, REPLICAS)
     propagator = Propagator(operator, state, NVE(), stride=16.0)
     kelvin = np.array([temperatures(modes, propagator.state) for _ in propagator.run(4800.0)])
     early, late = (np.median(part.mean(0), axis=0) for part in np.array_split(kelvin, 2))

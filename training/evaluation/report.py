@@ -202,7 +202,8 @@ def show_nve(console: Console, section: Mapping[str, Any]) -> None:
 
 def _heading(name: str, section: Mapping[str, Any]) -> str:
     kept = "energy restored after jumps" if section["energy_correction"] else "uncorrected"
-    turn = "reversible" if section["reversible"] else "single-pass"
+    turns = {True: "reversible", None: "on average reversible", False: "single-pass"}
+    turn = turns[section["reversible"]]
     cut = ", interrupted" if section["interrupted"] else ""
     return (
         f"{name}: {section['replicas']} replicas × {section['duration_ps']:g} ps, "

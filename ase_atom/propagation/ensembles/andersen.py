@@ -55,13 +55,13 @@ class Andersen(Thermostat):
             "1/fs", "rate of an atom's collisions", "0.001 to 0.1", most=0.5
         )
     }
-    reversible_by_default: ClassVar[bool] = False
+    reversible_by_default: ClassVar[bool | None] = None
 
     temperature_K: float = 300.0
     collision_rate: float = 0.01
     fix_com: bool = True
     energy_correction: bool = True
-    reversible: bool = False
+    reversible: bool | None = None
 
     @property
     def relaxation_time(self) -> float:

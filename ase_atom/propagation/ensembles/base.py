@@ -168,11 +168,12 @@ class Ensemble(Protocol):
     parameters
         Settings that it has beside those of all ensembles, by name.
     reversible_by_default
-        Whether jumps are made reversible where nobody says.
+        What ``reversible`` is where nobody says.
     keeps_momentum
         Whether the angular momentum is kept over each jump.
     reversible
-        Whether jumps are, see `ase_atom.propagation.reversible_jump`.
+        Whether jumps are, see `ase_atom.propagation.reversible_jump`; None for jumps that are so on
+        average, see `ase_atom.propagation.jump_reversible_on_average`.
     energy_correction
         Whether the total energy is kept over each jump.
     """
@@ -180,13 +181,13 @@ class Ensemble(Protocol):
     name: ClassVar[str]
     title: ClassVar[str]
     parameters: ClassVar[Mapping[str, Parameter]]
-    reversible_by_default: ClassVar[bool]
+    reversible_by_default: ClassVar[bool | None]
 
     @property
     def keeps_momentum(self) -> bool: ...
 
     @property
-    def reversible(self) -> bool: ...
+    def reversible(self) -> bool | None: ...
 
     @property
     def energy_correction(self) -> bool: ...
@@ -247,14 +248,15 @@ class Thermostat(ABC):
     temperature_K: float
     fix_com: bool
     energy_correction: bool
-    reversible: bool
+    reversible: bool | None
     parameters: ClassVar[Mapping[str, Parameter]] = {}
     # Those that derive from it are dataclasses, to be copied by `dataclasses.replace`.
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
 
     def __post_init__(self) -> None:
-        for name in ("fix_com", "energy_correction", "reversible"):
+        for name in ("fix_com", "energy_correction"):
             check_flag(name, getattr(self, name))
+        check_flag("reversible", self.reversible, or_none=True)
         if not (self.temperature_K > 0 and math.isfinite(self.temperature_K)):
             raise ConfigError(f"the temperature must be above 0 K, not {self.temperature_K:g}")
         for name, parameter in self.parameters.items():

@@ -51,7 +51,7 @@ class Bussi(Thermostat):
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "taut": Parameter("fs", "relaxation time of Bussi's thermostat", "10 to 10000", least=2.0)
     }
-    reversible_by_default: ClassVar[bool] = True
+    reversible_by_default: ClassVar[bool | None] = True
     keeps_momentum: ClassVar[bool] = True
 
     temperature_K: float = 300.0

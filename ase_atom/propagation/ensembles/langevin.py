@@ -36,8 +36,10 @@ class Langevin(Thermostat):
         velocities, so that the jump itself conserves both and the total energy. This costs one
         energy evaluation per jump.
     reversible
-        As in `NVE`. The thermostat compensates the energy loss of vibrations if the friction is
-        well above the rate of the loss.
+        True: as in `NVE`. None: on average, if the operator makes a jump in several passes, which
+        adds half as many (`ase_atom.propagation.jump_reversible_on_average`). False: never. Then
+        the thermostat alone compensates what vibrations gain or lose in jumps, and their
+        temperatures are right only if the friction is well above the rate of it.
 
     Raises
     ------
@@ -50,13 +52,13 @@ class Langevin(Thermostat):
     parameters: ClassVar[Mapping[str, Parameter]] = {
         "friction": Parameter("1/fs", "Langevin friction", "0.001 to 0.1", most=0.5)
     }
-    reversible_by_default: ClassVar[bool] = False
+    reversible_by_default: ClassVar[bool | None] = None
 
     temperature_K: float = 300.0
     friction: float = 0.01
     fix_com: bool = True
     energy_correction: bool = True
-    reversible: bool = False
+    reversible: bool | None = None
 
     @property
     def relaxation_time(self) -> float:

@@ -41,7 +41,7 @@ class NVE:
     name: ClassVar[str] = "nve"
     title: ClassVar[str] = "NVE"
     parameters: ClassVar[Mapping[str, Parameter]] = {}
-    reversible_by_default: ClassVar[bool] = True
+    reversible_by_default: ClassVar[bool | None] = True
     keeps_momentum: ClassVar[bool] = True
 
     energy_correction: bool = True

@@ -150,9 +150,11 @@ def settling_ensemble(ensemble: Langevin, card: LeapCard) -> Langevin:
     """Return the ensemble in which stiff vibrations forget the sample within its settling.
 
     Energies are not corrected: the thermostat leaves a fifth of the velocities over a jump, so that
-    what a jump loses cannot add up.
+    what a jump loses cannot add up. For the same reason jumps are single.
     """
-    return replace(ensemble, friction=card.settling_friction, energy_correction=False)
+    return replace(
+        ensemble, friction=card.settling_friction, energy_correction=False, reversible=False
+    )
 
 
 def stride_in_steps(

@@ -16,6 +16,7 @@ from ase_atom.operator.protocol import OperatorLike
 from ase_atom.propagation.bodies import with_bodies
 from ase_atom.propagation.ensembles import Ensemble, Langevin, Step
 from ase_atom.propagation.guard import Guard
+from ase_atom.propagation.jumps import choose
 from ase_atom.propagation.leaps.asked import (
     check_leap,
     check_molecules,
@@ -25,7 +26,7 @@ from ase_atom.propagation.leaps.asked import (
 )
 from ase_atom.propagation.leaps.band import ThermalBand, floors
 from ase_atom.propagation.leaps.tally import REASONS, LastLeap, LeapTally
-from ase_atom.propagation.steps import advance, choose
+from ase_atom.propagation.steps import advance
 from ase_atom.state import PhaseState
 from ase_atom.units import format_time
 
