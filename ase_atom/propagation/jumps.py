@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -16,11 +17,14 @@ from ase_atom.propagation.mechanics import Array, Bodies, array, tensor
 from ase_atom.propagation.stochastic import Noise
 from ase_atom.state import PhaseState
 
-ROUNDS = 3
-"""Corrections of the second half of a reversible jump."""
+ROUNDS, MOST_ROUNDS = 3, 5
+"""Corrections of the second half of a reversible jump: of every molecule, and of a hard one."""
+
+CLOSE = 1e-3
+"""What is missed before a correction, relative to the velocities, that makes it the last one."""
 
 TRUSTED = 0.1
-"""Relative change of velocities in the last of these up to which they are made."""
+"""The same for the last one that there is, beyond which none is made."""
 
 OFTEN = 4
 """Passes per jump in which a jump that is reversible on average is corrected each time."""
@@ -84,7 +88,7 @@ def reversible_jump(
     is the adjoint of Φ, that is, the jump whose way back by Φ ends in the middle. Such a
     composition is reversible, and so gains and loses nothing on average (Hairer, Lubich and
     Wanner, Geometric Numerical Integration, chapters II.3, V and XI). The adjoint is found by
-    `ROUNDS` corrections, each of which reduces what is left of δ by about the relative error of Φ.
+    `ROUNDS` corrections, or by up to `MOST_ROUNDS` where Φ errs much.
     Angular momentum and energy, where they are kept, are brought to those of the start in the
     middle, as `conservation` does it. At the end alone that would make the jump irreversible, and
     the energy of all vibrations would gather in a few.
@@ -170,33 +174,8 @@ def _divided_jump(
     middle = state.replace(positions=positions[:, -1], velocities=velocities[:, -1])
     middle = choose(rows, middle, state)
     x, v, finite = array(middle.positions), array(middle.velocities), rows.cpu().numpy()
-    bodies, missed_x, missed_v, kept = Bodies.of(state), np.zeros_like(x), np.zeros_like(v), v
-    x0, v0 = array(state.positions), array(state.velocities)
-    start_momentum, momentum = bodies.angular_momentum(x0, v0), bodies.angular_momentum(x, v)
-    start_kinetic, kinetic = bodies.kinetic_energy(v0), bodies.kinetic_energy(v)
-    before = None if potential is None else array(potential(state))
-    for place in range(ROUNDS):
-        end = _turned(operator, _moved(state, x + missed_x, kept + missed_v), half)
-        back = _turned(operator, end, half)
-        missed_x = missed_x + x - array(back.positions)
-        off = kept - array(back.velocities)
-        missed_v = missed_v + off
-        trusted = _number(bodies.kinetic_energy(off) / bodies.kinetic_energy(kept)) < TRUSTED**2
-        if not place:
-            continue  # what Φ gains or loses itself is in the first end: rounds take it out
-        x1, v1 = array(end.positions), -array(end.velocities)
-        kept = v
-        if keeps_momentum:
-            momentum = momentum + _number(start_momentum - bodies.angular_momentum(x1, v1))
-            kept = bodies.with_angular_momentum(x, v, momentum)
-        if potential is not None:
-            gain = before - array(potential.aside(end))
-            kinetic = kinetic + _number(start_kinetic + gain - bodies.kinetic_energy(v1))
-            kept = bodies.with_kinetic_energy(x, kept, kinetic)
-    # Where Φ is too far off for the corrections to settle, the second half is Φ's as it is.
-    settled = trusted[:, None, None]
-    moved_x = np.where(settled, missed_x, 0.0)
-    moved_v = np.where(settled, kept + missed_v - v, 0.0)
+    start = _Start.of(state, potential, keeps_momentum)
+    moved_x, moved_v = _towards_the_middle(operator, start, x, v, half)
     if not finite.all():
         moved_x[~finite], moved_v[~finite] = math.nan, math.nan
     later_x, later_v = jump(operator, _moved(state, x + moved_x, v + moved_v), second)
@@ -205,6 +184,150 @@ def _divided_jump(
         torch.cat([positions[:, :-1], later_x - tensor(over_x, later_x)], dim=1),
         torch.cat([velocities[:, :-1], later_v - tensor(over_v, later_v)], dim=1),
     )
+
+
+@dataclass(frozen=True)
+class _Start:
+    """Where a divided jump begins, and what it is to keep.
+
+    Attributes
+    ----------
+    state
+        The molecules.
+    potential
+        Of those that are to keep their energy.
+    total
+        Kinetic and potential energy in eV, ``[B]``; the kinetic alone without a potential.
+    momentum
+        Angular momentum in amu Å²/fs, ``[B, 3]``; None where it is not kept.
+    """
+
+    state: PhaseState
+    potential: CachedPotential | None
+    total: Array
+    momentum: Array | None
+
+    @classmethod
+    def of(cls, state: PhaseState, potential: CachedPotential | None, momentum: bool) -> _Start:
+        """Take down what the molecules have."""
+        bodies, x, v = Bodies.of(state), array(state.positions), array(state.velocities)
+        total = bodies.kinetic_energy(v)
+        if potential is not None:
+            total = total + array(potential(state))
+        return cls(state, potential, total, bodies.angular_momentum(x, v) if momentum else None)
+
+    def select(self, rows: Array) -> _Start:
+        """Return some of the molecules, by their places."""
+        some = self.state.select(torch.from_numpy(rows).to(self.state.device))
+        momentum = None if self.momentum is None else self.momentum[rows]
+        return _Start(some, self.potential, self.total[rows], momentum)
+
+    def kept(self, x: Array, v: Array, last: Array, end: PhaseState) -> Array:
+        """Return the middle's velocities with which the end would have what the start had.
+
+        Parameters
+        ----------
+        x, v
+            The middle, as the first half left it.
+        last
+            The velocities there with which the second half came to ``end``.
+        end
+            Its end, with its velocities turned round.
+        """
+        bodies, x1, v1 = Bodies.of(self.state), array(end.positions), -array(end.velocities)
+        found = v
+        if self.momentum is not None:
+            missed = _number(self.momentum - bodies.angular_momentum(x1, v1))
+            found = bodies.with_angular_momentum(x, v, bodies.angular_momentum(x, last) + missed)
+        if self.potential is not None:
+            total = bodies.kinetic_energy(v1) + array(self.potential.aside(end))
+            kinetic = bodies.kinetic_energy(last) + _number(self.total - total)
+            found = bodies.with_kinetic_energy(x, found, kinetic)
+        return found
+
+
+def _towards_the_middle(
+    operator: OperatorLike, start: _Start, x: Array, v: Array, half: Tensor
+) -> tuple[Array, Array]:
+    """Return the change of the middle from which the second half of a jump is Φ's adjoint.
+
+    Where Φ is too far off for that to be found, there is none: the second half is Φ's as it is.
+    """
+    change_x, change_v = np.zeros_like(x), np.zeros_like(v)
+    places, kept, from_x, from_v = np.arange(len(x)), v, x, v
+    search = _Search(np.sqrt(array(start.state.masses))[:, :, None], float(half))
+    for place in range(MOST_ROUNDS):
+        end = _turned(operator, _moved(start.state, from_x, from_v), half)
+        back = _turned(operator, end, half)
+        bodies, back_v = Bodies.of(start.state), array(back.velocities)
+        off = np.sqrt(bodies.kinetic_energy(kept - back_v) / bodies.kinetic_energy(kept))
+        off = np.where(np.isfinite(off), off, np.inf)
+        if place:  # what Φ gains or loses itself is in the first end: rounds take it out
+            kept = start.kept(x, v, kept, end)
+        search.add((from_x, from_v), (array(back.positions), back_v))
+        from_x, from_v = search.next(x, kept)
+        last = place == MOST_ROUNDS - 1
+        done = (off < CLOSE) | last if place >= ROUNDS - 1 else np.zeros(len(x), bool)
+        settled = done & (off < TRUSTED)
+        change_x[places[settled]] = (from_x - x)[settled]
+        change_v[places[settled]] = (from_v - v)[settled]
+        if done.all():
+            break
+        if done.any():
+            rows = np.flatnonzero(~done)
+            start, places = start.select(rows), places[rows]
+            x, v, kept, from_x, from_v = (each[rows] for each in (x, v, kept, from_x, from_v))
+            search.select(rows)
+    return change_x, change_v
+
+
+class _Search:
+    """For the state from which the way there and back ends in a given one.
+
+    Anderson's mixing (J. ACM 12, 547 (1965)) of all states that were tried: the next is the one
+    that would come closest if what is missed depended linearly on the state.
+
+    Parameters
+    ----------
+    weights
+        Of velocities, ``[B, N, 1]``: square roots of masses.
+    time
+        fs, by which positions are divided to be measured with velocities.
+    """
+
+    def __init__(self, weights: Array, time: float) -> None:
+        self._weights = np.concatenate([weights / time, weights], axis=1)
+        self._from: list[Array] = []
+        self._back: list[Array] = []
+
+    def add(self, start: tuple[Array, Array], back: tuple[Array, Array]) -> None:
+        """Take in a state that was tried, and where its way there and back ended."""
+        self._from.append(np.concatenate(start, axis=1))
+        self._back.append(np.concatenate(back, axis=1))
+
+    def select(self, rows: Array) -> None:
+        """Go on with some of the molecules, by their places."""
+        self._weights = self._weights[rows]
+        self._from = [each[rows] for each in self._from]
+        self._back = [each[rows] for each in self._back]
+
+    def next(self, x: Array, v: Array) -> tuple[Array, Array]:
+        """Return the next state to try, for a way there and back that is to end in x and v."""
+        last, back = self._from[-1], self._back[-1]
+        missed = np.concatenate([x, v], axis=1) - back
+        found = last + missed
+        if len(self._from) > 1:
+            changes = np.stack([each - back for each in self._back[:-1]])
+            sized = _number(self._weights * changes)
+            square = np.einsum("ibnd,jbnd->bij", sized, sized)
+            trace = np.trace(square, axis1=1, axis2=2)[:, None, None]
+            # Where nothing changed any more but rounding errors, nothing is to be learned.
+            square = square + (1e-8 * trace + 1e-300) * np.eye(len(sized))
+            product = np.einsum("ibnd,bnd->bi", sized, _number(self._weights * missed))
+            shares = np.linalg.solve(square, product[..., None])[..., 0]
+            steps = np.stack([last - each for each in self._from[:-1]]) + changes
+            found = found - np.einsum("bi,ibnd->bnd", _number(shares), steps)
+        return found[:, : x.shape[1]], found[:, x.shape[1] :]
 
 
 def _faded(x: Array, v: Array, times: Array, end: float) -> tuple[Array, Array]:
