@@ -96,8 +96,8 @@ def reversible_jump(
     A jump of one pass starts from z − δ/2 instead, which shares δ out between the way there and
     the way back: it is reversible to second order in δ.
 
-    As many passes as in three jumps, or in four where the jump is divided. Arguments and results
-    are those of `jump`, and times end with the jump's end.
+    As many passes as in three jumps, or in four to six where the jump is divided. Arguments and
+    results are those of `jump`, and times end with the jump's end.
 
     Parameters
     ----------
