@@ -75,7 +75,9 @@ def decode(
         if not (isinstance(potential, CachedPotential) and potential.is_of(operator)):
             potential = None  # one that another pays for is asked once a jump, at its end
         return reversible_jump(operator, start, times, potential, ensemble.keeps_momentum)
-    if ensemble.reversible is None and float(times[-1]) > operator.piece * (1 + 1e-9):
+    # By the usual stride, too: shorter ones, of one pass, gain or lose as much in a time.
+    usual = 0.0 if operator.card is None else operator.card.stride_fs
+    if ensemble.reversible is None and max(float(times[-1]), usual) > operator.piece * (1 + 1e-9):
         return jump_reversible_on_average(operator, start, times, step.noise)
     return jump(operator, start, times)
 

@@ -14,6 +14,7 @@ from ase_atom.propagation import (
     CachedPotential,
     Langevin,
     Propagator,
+    Step,
     jump,
     jump_reversible_on_average,
     reversible_jump,
@@ -21,6 +22,7 @@ from ase_atom.propagation import (
     torch_noise,
 )
 from ase_atom.propagation.mechanics import array
+from ase_atom.propagation.steps import decode
 from ase_atom.state import PhaseState
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB
 
@@ -210,6 +212,21 @@ def test_a_molecule_without_numbers_is_not_corrected_and_disturbs_no_other(ethan
     beside = jump_reversible_on_average(operator, broken, STRIDE, torch_noise(1))
     for one, other in zip(alone, beside, strict=True):
         torch.testing.assert_close(one[1], other[1], rtol=0, atol=1e-12)
+
+
+def test_a_short_stride_is_corrected_where_the_usual_one_takes_several_passes(ethanol):
+    operator, state = SpringOperator(ethanol, heating=1e-3, piece=8.0), thermal(ethanol, 200)
+    times = torch.tensor([8.0], dtype=torch.float64)
+    single = jump(operator, state, times)[0]
+
+    def corrected() -> float:
+        step = Step(8.0, torch_noise(1), operator.energy)
+        found = decode(operator, Langevin(), state, times, step)[0]
+        return float((found != single).flatten(1).any(1).double().mean())
+
+    assert corrected() == 0.0
+    operator.card = load_operator("organic-wb97m").card
+    assert corrected() == pytest.approx(0.25, abs=0.1)
 
 
 def test_langevin_dynamics_keep_each_vibration_at_the_temperature_by_them(ethanol):

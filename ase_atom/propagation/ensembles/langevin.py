@@ -36,10 +36,11 @@ class Langevin(Thermostat):
         velocities, so that the jump itself conserves both and the total energy. This costs one
         energy evaluation per jump.
     reversible
-        True: as in `NVE`. None: on average, if the operator makes a jump in several passes, which
-        adds half as many (`ase_atom.propagation.jump_reversible_on_average`). False: never. Then
-        the thermostat alone compensates what vibrations gain or lose in jumps, and their
-        temperatures are right only if the friction is well above the rate of it.
+        True: as in `NVE`. None: on average, if the operator makes this jump or its usual one in
+        several passes, which adds half as many
+        (`ase_atom.propagation.jump_reversible_on_average`). False: never. Then the thermostat alone
+        compensates what vibrations gain or lose in jumps, and their temperatures are right only if
+        the friction is well above the rate of it.
 
     Raises
     ------
