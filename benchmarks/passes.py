@@ -27,9 +27,14 @@ STRIDE, SETTLING, PARTS = 16.0, 1600.0, 5
 
 
 def corrected(
-    every: int, made: count[int], operator: OperatorLike, state: PhaseState, times: Tensor
+    every: int,
+    made: count[int],
+    operator: OperatorLike,
+    state: PhaseState,
+    times: Tensor,
+    *_: object,
 ) -> tuple[Tensor, Tensor]:
-    """A jump in the place of `steps.reversible_jump`."""
+    """A jump of one pass in the place of `steps.reversible_jump`, which keeps nothing in it."""
     if next(made) % every:
         return jump(operator, state, times)
 

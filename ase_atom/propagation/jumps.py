@@ -106,7 +106,7 @@ def reversible_jump(
     keeps_momentum
         Whether a divided jump is to keep the angular momentum.
     """
-    if float(times[-1]) > operator.piece * (1 + 1e-9):
+    if takes_several_passes(operator, float(times[-1])):
         return _divided_jump(operator, state, times, potential, keeps_momentum)
     back = _turned(operator, _turned(operator, state, times[-1:]), times[-1:])
     x, v = array(state.positions), array(state.velocities)
@@ -261,13 +261,13 @@ def _towards_the_middle(
         back = _turned(operator, end, half)
         bodies, back_v = Bodies.of(start.state), array(back.velocities)
         off = np.sqrt(bodies.kinetic_energy(kept - back_v) / bodies.kinetic_energy(kept))
-        off = np.where(np.isfinite(off), off, np.inf)
         if place:  # what Φ gains or loses itself is in the first end: rounds take it out
             kept = start.kept(x, v, kept, end)
         search.add((from_x, from_v), (array(back.positions), back_v))
         from_x, from_v = search.next(x, kept)
-        last = place == MOST_ROUNDS - 1
-        done = (off < CLOSE) | last if place >= ROUNDS - 1 else np.zeros(len(x), bool)
+        if place < ROUNDS - 1:
+            continue
+        done = (off < CLOSE) | (place == MOST_ROUNDS - 1)
         settled = done & (off < TRUSTED)
         change_x[places[settled]] = (from_x - x)[settled]
         change_v[places[settled]] = (from_v - v)[settled]
@@ -358,6 +358,11 @@ def _number(values: Array) -> Array:
     """Values with zeros where there is no finite number."""
     found: Array = np.where(np.isfinite(values), values, 0.0)
     return found
+
+
+def takes_several_passes(operator: OperatorLike, time: float) -> bool:
+    """Whether a jump over a time in fs is more than one pass of the network."""
+    return time > operator.piece * (1 + 1e-9)
 
 
 def finite_rows(x: Tensor, v: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from ase_atom.propagation.jumps import (
     jump,
     jump_reversible_on_average,
     reversible_jump,
+    takes_several_passes,
 )
 from ase_atom.propagation.mechanics import Bodies, array, set_last, tensor
 from ase_atom.state import PhaseState
@@ -77,7 +78,8 @@ def decode(
         return reversible_jump(operator, start, times, potential, ensemble.keeps_momentum)
     # By the usual stride, too: shorter ones, of one pass, gain or lose as much in a time.
     usual = 0.0 if operator.card is None else operator.card.stride_fs
-    if ensemble.reversible is None and max(float(times[-1]), usual) > operator.piece * (1 + 1e-9):
+    longest = max(float(times[-1]), usual)
+    if ensemble.reversible is None and takes_several_passes(operator, longest):
         return jump_reversible_on_average(operator, start, times, step.noise)
     return jump(operator, start, times)
 
