@@ -52,6 +52,17 @@ def run(
         float, typer.Option(min=0, help="Also run so many ps of Langevin dynamics of each.")
     ] = 0.0,
     replicas: Annotated[int, typer.Option(min=1, help="Of each compound in that.")] = 16,
+    precision: Annotated[
+        float | None,
+        typer.Option(
+            min=0.01,
+            help="K. Go on until each temperature has at most this standard error.",
+        ),
+    ] = None,
+    longest: Annotated[
+        float | None,
+        typer.Option(help="ps, at which that ends. [default: ten times --langevin]"),
+    ] = None,
     temperature: Annotated[float, typer.Option(min=1, help="K, of that.")] = 300.0,
     stride: Annotated[
         float | None, typer.Option(help="fs, of its jumps. [default: the operator's]")
@@ -84,9 +95,10 @@ def run(
     stride = default_stride(model) if stride is None else stride
     if not 0 < stride <= model.horizon:
         raise ConfigError(f"--stride must lie in (0, {model.horizon:g}] fs, not {stride:g}")
+    longest = _longest(langevin, precision, longest)
     long = None
     if langevin:
-        plan = Plan(langevin * PS, stride, temperature)
+        plan = Plan(langevin * PS, stride, temperature, precision=precision, longest=longest * PS)
         long = Long(plan, replicas, output, [find_data(path) for path in reference or ()])
     found = audit(
         model,
@@ -103,6 +115,21 @@ def run(
     write_page(found, output)
     print(as_markdown(found))
     print(f"written to {output}")
+
+
+def _longest(langevin: float, precision: float | None, longest: float | None) -> float:
+    """When a run that goes on ends, ps."""
+    if precision is not None and not langevin:
+        raise ConfigError("--precision is for --langevin: say how many ps to run at least")
+    if longest is None:
+        return 10 * langevin if precision else langevin
+    if precision is None:
+        raise ConfigError("--longest is for --precision: say to which standard error, in K")
+    if not longest >= langevin:
+        raise ConfigError(
+            f"--longest must be at least --langevin, {langevin:g} ps, not {longest:g}"
+        )
+    return longest
 
 
 def _others(words: Sequence[str]) -> dict[str, list[Path]]:

@@ -17,12 +17,14 @@ from harmonic_bursts import water_bursts
 from rdkit import Chem, DataStructs
 from rdkit.Chem import AllChem
 
+from ase_atom.analysis.molecule.symmetry import bond_classes
 from ase_atom.errors import ConfigError, DataError
+from ase_atom.molecules.topology import perceive_bonds
 from ase_atom.operator import load_operator, save_operator
 from ase_atom.state import PhaseState
 from training import audit as command
 from training.auditing import canonical
-from training.auditing.canonical import CanonicalRun, roll
+from training.auditing.canonical import CanonicalRun, compare_with, roll
 from training.auditing.errors import correlate, pair, relative, squares
 from training.auditing.page import as_markdown
 from training.auditing.report import Audit, Long, audit
@@ -30,6 +32,7 @@ from training.auditing.similarity import compare, embed, functional_groups
 from training.data.store import Burst, write_bursts
 from training.evaluation.observables import Observables
 from training.evaluation.rollouts import Plan
+from training.evaluation.verdicts import reference_observables
 from training.learning.tuning import held_out_errors
 
 
@@ -286,16 +289,53 @@ def thermostatted(bursts: list[Burst], scale: float = 1.0) -> list[Burst]:
 def test_long_runs_are_counted_and_their_bonds_compared(operator: Path) -> None:
     model, bursts = load_operator(operator), water_bursts(4)
     plan = Plan(duration=32.0, stride=model.card.stride_fs, temperature=300.0)
-    plain = roll(model, bursts, plan, 4, thermostatted(bursts))
-    larger = roll(model, bursts, plan, 4, thermostatted(bursts, 1.02))
-    assert plain.unbroken + len(plain.reasons) == 4
-    assert plain.unbroken > 0
-    assert plain.bond == "O1–H1,2"
+    run = roll(model, bursts, plan, 4)
+    plain = compare_with(thermostatted(bursts), run, bursts, 300.0)
+    larger = compare_with(thermostatted(bursts, 1.02), run, bursts, 300.0)
+    assert run.unbroken + len(run.reasons) == 4
+    assert run.unbroken > 0
+    assert run.time == pytest.approx(0.032)
+    assert (plain.bond, plain.width, plain.classes) == ("O1–H1,2", "O1–H1,2", 1)
     # Water's bonds are 0.97 Å long: against runs of a larger one they are short by 2 %.
     assert plain.difference - larger.difference == pytest.approx(0.02 * 0.97, rel=0.05)
-    assert 50 < plain.temperature < 1000
-    alone = roll(model, bursts, plan, 4)
-    assert (alone.bond, alone.temperature) == (None, plain.temperature)
+    assert plain.ratio / larger.ratio == pytest.approx(1.02)
+    assert 50 < run.temperature < 1000
+    assert compare_with((), run, bursts, 300.0) is None
+
+
+def test_bonds_beside_a_reference_are_counted_within_errors() -> None:
+    """What counts as alike: 0.005 Å and 5 %, and two standard errors."""
+    bursts = thermostatted(water_bursts(8))
+    numbers, positions = bursts[0].numbers, bursts[0].positions[0]
+    classes = bond_classes(numbers, perceive_bonds(numbers, positions))
+    (reference,) = reference_observables(bursts, classes, 300.0).bond_lengths()
+    for longer, wider, alike, as_wide in (
+        (0.004, 1.04, 1, 1),
+        (0.02, 1.0, 0, 1),
+        (0.0, 1.6, 1, 0),
+    ):
+        own = dict(reference, mean_error_angstrom=0.0, width_error_angstrom=0.0)
+        own["mean_angstrom"] += longer
+        own["width_angstrom"] *= wider
+        run = CanonicalRun(4, 4, 10.0, 300.0, 1.0, "O", 300.0, 1.0, [own], [])
+        found = compare_with(bursts, run, bursts, 300.0)
+        assert (found.alike, found.as_wide) == (alike, as_wide)
+        assert found.difference == pytest.approx(longer, abs=1e-9)
+        assert found.ratio == pytest.approx(wider)
+        assert found.ratios == [pytest.approx(wider)]
+
+
+def test_runs_go_on_until_temperatures_are_known(operator: Path) -> None:
+    model, bursts = load_operator(operator), water_bursts(4)
+    plan = Plan(32.0, model.card.stride_fs, 300.0, precision=1e9, longest=80.0)
+    short = roll(model, bursts, plan, 4)
+    assert short.time == pytest.approx(0.032)
+    long = roll(model, bursts, replace(plan, precision=1e-9), 4)
+    assert long.time == pytest.approx(0.08)
+    asked = roll(model, bursts, replace(plan, duration=80.0), 4)
+    # To go on is to be in the same run.
+    assert long.unbroken == asked.unbroken
+    assert long.temperature == pytest.approx(asked.temperature, rel=0.2)
 
 
 def test_replicas_that_were_cut_short_are_not_counted(
@@ -314,11 +354,12 @@ def test_replicas_that_were_cut_short_are_not_counted(
 def test_reference_runs_must_be_of_the_ensemble_and_the_order(operator: Path) -> None:
     model, bursts = load_operator(operator), water_bursts(2)
     plan = Plan(duration=16.0, stride=model.card.stride_fs, temperature=300.0)
+    run = roll(model, bursts, plan, 2)
     with pytest.raises(DataError, match="is nve at 300 K, not langevin"):
-        roll(model, bursts, plan, 2, bursts)
+        compare_with(bursts, run, bursts, 300.0)
     other = replace(thermostatted(bursts)[0], numbers=bursts[0].numbers[::-1].copy())
     with pytest.raises(DataError, match="in another order"):
-        roll(model, bursts, plan, 2, [other])
+        compare_with([other], run, bursts, 300.0)
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,7 @@ def test_exact_microcanonical_dynamics_has_no_drift() -> None:
 
 def test_heating_shows_as_drift() -> None:
     springs = SpringOperator(collinear(), heating=1e-5)
-    plan = Plan(800.0, 16.0, 300.0, reversible=False)
+    plan = Plan(800.0, 16.0, 300.0, energy_correction=False, reversible=False)
     report, run = nve_report(springs, moving_along(3), plan, SpringCalculator(springs))
     total = np.array(run.potential) + np.array(run.kinetic)
     gained = 1000 * (total[-1] - total[0]) / 3

@@ -16,7 +16,7 @@ from matplotlib import pyplot as plt
 from matplotlib.transforms import Bbox
 
 from ase_atom.units import PS
-from training.auditing.canonical import CanonicalRun
+from training.auditing.canonical import LENGTH, WIDTH, BondsBeside, CanonicalRun
 from training.auditing.errors import LOST, Correlation, is_lost, written
 from training.auditing.report import Audit, Row
 from training.evaluation.report import write_report
@@ -166,26 +166,37 @@ def _others(audit: Audit) -> str:
 
 
 def _canonical(audit: Audit, plan: Plan) -> str:
-    runs = [(row.name, row.canonical) for row in audit.rows if row.canonical]
-    total = sum(run.replicas for _, run in runs)
-    whole = sum(run.unbroken for _, run in runs)
+    runs = [(row.name, row.canonical, row.bonds) for row in audit.rows if row.canonical]
+    total = sum(run.replicas for _, run, _ in runs)
+    whole = sum(run.unbroken for _, run, _ in runs)
+    times = sorted(run.time for _, run, _ in runs)
+    until = (
+        f" or longer, until the standard error is {plan.precision:g} K (median "
+        f"{np.median(times):g} ps, at most {times[-1]:g} ps),"
+        if plan.precision
+        else ""
+    )
     lines = [
         f"Langevin dynamics at {plan.temperature:g} K, friction {plan.friction * PS:g}/ps, "
-        f"{plan.stride:g} fs jumps, {plan.duration / PS:g} ps of each replica: {whole} of {total} "
-        "replicas unbroken. Temperatures are of all motion about the centre of mass, and of the "
-        "atoms of the element that is farthest from it; bonds are those whose mean length is "
-        "farthest from that of the reference engine's own runs.",
+        f"{plan.stride:g} fs jumps, {plan.duration / PS:g} ps{until} of each replica: {whole} of "
+        f"{total} replicas unbroken. Temperatures are of all motion about the centre of mass, and "
+        "of the atoms of the element that is farthest from it; bonds are those whose mean length, "
+        "and whose width, is farthest from that of the reference engine's own runs.",
         "",
-        "| compound | unbroken | temperature, K | element, K | bond | mean length less the "
-        "reference's, Å |",
+        "| compound | unbroken | temperature, K | element, K | mean length less the reference's, Å "
+        "| width over the reference's |",
         "|---|---|---|---|---|---|",
     ]
-    for name, run in runs:
+    for name, run, bonds in runs:
         heat = _with_error(run.temperature, run.temperature_error, ".1f")
-        off = "" if run.bond is None else _with_error(run.difference, run.difference_error, "+.4f")
+        cells = ["", ""]
+        if bonds:
+            off = _with_error(bonds.difference, bonds.difference_error, "+.4f")
+            ratio = _with_error(bonds.ratio, bonds.ratio_error, ".2f")
+            cells = [f"{bonds.bond} {off}", f"{bonds.width} {ratio}"]
         lines.append(
             f"| {name} | {run.unbroken}/{run.replicas} | {heat} | {_of_element(run)} | "
-            f"{run.bond or ''} | {off} |"
+            f"{' | '.join(cells)} |"
         )
     for of_set in audit.sets():
         of_it = [row.canonical for row in audit.rows if row.set == of_set and row.canonical]
@@ -199,7 +210,9 @@ def _canonical(audit: Audit, plan: Plan) -> str:
                 + ("no temperatures." if far is None else f"farthest temperature {far:.1f} K.")
                 + _near_enough(of_it, plan.temperature),
             ]
-    for name, run in runs:
+    if found := [bonds for _, _, bonds in runs if bonds]:
+        lines += ["", _bonds_beside(found)]
+    for name, run, _ in runs:
         if run.reasons:
             lines += ["", f"{name}: {run.reasons[0]}"]
     return "\n".join(lines)
@@ -224,6 +237,20 @@ def _near_enough(runs: Sequence[CanonicalRun], nominal: float) -> str:
     return (
         f" Within 5 K and two standard errors: {near} of {len(runs)}; every element within 3 % and "
         f"two standard errors: {equal} of {len(runs)}."
+    )
+
+
+def _bonds_beside(found: Sequence[BondsBeside]) -> str:
+    """Of how many classes of bonds means and widths are those of the reference, and all widths."""
+    classes = sum(each.classes for each in found)
+    ratios = [ratio for each in found for ratio in each.ratios]
+    low, middle, high = np.quantile(ratios, [0.25, 0.5, 0.75])
+    return (
+        f"Bonds beside the reference engine's runs, of {len(found)} of the compounds: mean lengths "
+        f"of {sum(each.alike for each in found)} of {classes} kinds are within {LENGTH:g} Å, and "
+        f"widths of {sum(each.as_wide for each in found)} within {WIDTH:.0%}, and two standard "
+        f"errors. Widths are {middle:.3f} of the reference's (median; quartiles {low:.3f} and "
+        f"{high:.3f})."
     )
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from ase_atom.operator import Operator
 from ase_atom.state import PhaseState
-from training.auditing.canonical import CanonicalRun, roll_once
+from training.auditing.canonical import BondsBeside, CanonicalRun, compare_with, roll_once
 from training.auditing.compounds import thermostatted
 from training.auditing.errors import (
     Correlation,
@@ -34,7 +34,10 @@ DRAWS = 1000
 
 @dataclass(frozen=True)
 class Row:
-    """One compound: errors at each lag, how near the training set it is, a long run, its set."""
+    """One compound: errors at each lag, how near the training set it is, a long run, its set.
+
+    Bonds of the long run are beside those of the reference engine's, where there is one.
+    """
 
     name: str
     smiles: str
@@ -44,6 +47,7 @@ class Row:
     likeness: Likeness
     canonical: CanonicalRun | None = None
     set: str = ""
+    bonds: BondsBeside | None = None
 
 
 @dataclass(frozen=True)
@@ -190,15 +194,16 @@ def audit(
         rng = np.random.default_rng(0)
         errors = relative(squares(operator, bursts, lags, starts), DRAWS, rng)
         say(f"{name}: " + ", ".join(written(e.value) for e in errors))
-        run = None
+        run = bonds = None
         if long:
-            of_it = bursts, long.plan, long.replicas, runs.get(smiles, ())
-            run = roll_once(long.folder, name, operator, *of_it)
+            run = roll_once(long.folder, name, operator, bursts, long.plan, long.replicas)
+            bonds = compare_with(runs.get(smiles, ()), run, bursts, long.plan.temperature)
             heat = "" if run.temperature is None else f", {run.temperature:.0f} K"
             say(f"{name}: {run.unbroken} of {run.replicas} unbroken{heat}")
         atoms = len(bursts[0].numbers)
         of_set = material.sets.get(name, "")
-        rows.append(Row(name, smiles, atoms, len(bursts), errors, likeness[smiles], run, of_set))
+        of_it = likeness[smiles], run, of_set, bonds
+        rows.append(Row(name, smiles, atoms, len(bursts), errors, *of_it))
     audited = {row.name: [error.value for error in row.errors] for row in rows}
     beside = []
     for each in material.files:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,7 +13,7 @@ from ase.calculators.calculator import Calculator
 from numpy.typing import NDArray
 
 from ase_atom.operator import Operator
-from ase_atom.propagation import Ensemble, Propagator, roll_out
+from ase_atom.propagation import Ensemble, Frames, Propagator, roll_out
 from ase_atom.state import PhaseState
 from ase_atom.units import PS
 from training.data.burst import Burst
@@ -46,6 +46,11 @@ class Plan:
         Of the noise.
     snapshots
         Evenly spaced times at which the reference engine looks at every replica.
+    precision
+        K. Langevin dynamics go on, half a duration at a time, until the standard error of the mean
+        temperature is at most this; None for the duration alone.
+    longest
+        fs, beyond which they do not.
     """
 
     duration: float
@@ -56,6 +61,8 @@ class Plan:
     reversible: bool | None = None
     seed: int = 0
     snapshots: int = 21
+    precision: float | None = None
+    longest: float = 1000 * PS
 
     @property
     def jumps(self) -> int:
@@ -119,6 +126,7 @@ def observed_run(
     observables: Observables | None = None,
     settle: float = 0.0,
     advance: Advance | None = None,
+    enough: Callable[[], bool] | None = None,
 ) -> Run:
     """March all replicas as one batch, dropping those that break.
 
@@ -142,13 +150,15 @@ def observed_run(
         fs.
     advance
         Progress.
+    enough
+        Asked after the plan's duration, and after each half of it that follows; None to stop there.
     """
     march = Propagator(operator, state, ensemble, plan.stride, seed=plan.seed, drop_broken=True)
     first = march.state
     linear, angular = first.linear_momentum(), first.angular_momentum()
     run = Run()
     try:
-        for frames in roll_out(march, plan.jumps * plan.stride):
+        for frames in _pieces(march, plan, enough):
             for index in range(len(frames)):
                 run.jumps = round(float(frames.times[index]) / plan.stride)
                 rows = torch.nonzero(frames.valid[:, index]).flatten()
@@ -171,6 +181,15 @@ def observed_run(
         for error in march.broken
     ]
     return run
+
+
+def _pieces(march: Propagator, plan: Plan, enough: Callable[[], bool] | None) -> Iterator[Frames]:
+    """Frames of the plan's duration, and of halves of it until there are enough."""
+    left, jumps = int(plan.longest / plan.stride), plan.jumps
+    while jumps > 0 and len(march.broken) < march.state.batch_size:
+        yield from roll_out(march, jumps * plan.stride)
+        left -= jumps
+        jumps = 0 if enough is None or enough() else min(max(1, plan.jumps // 2), left)
 
 
 def _snapshot(

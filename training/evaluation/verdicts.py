@@ -43,7 +43,12 @@ def langevin_report(
         energy_correction=plan.energy_correction,
         reversible=is_reversible(Langevin, plan.reversible),
     )
-    run = observed_run(operator, state, ensemble, plan, engine, watch, settle, advance)
+
+    def enough() -> bool:
+        error = watch.temperatures()["internal"]["standard_error_K"]
+        return plan.precision is None or (error is not None and error <= plan.precision)
+
+    run = observed_run(operator, state, ensemble, plan, engine, watch, settle, advance, enough)
     report = _common(run, state, plan) | {
         "ensemble": "Langevin, O(h/2) Φ_h O(h/2), centre of mass fixed",
         "friction_per_fs": plan.friction,
