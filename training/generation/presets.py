@@ -78,6 +78,7 @@ def presets() -> dict[str, list[Part]]:
             )
         ],
         "wb97m": _general(COMPOUNDS / "general.csv"),
+        "wb97m-langevin": _thermostatted(COMPOUNDS / "general.csv"),
     }
 
 
@@ -119,6 +120,29 @@ def _general(table: Path) -> list[Part]:
             where = {"part": "train", "set": kind, "atoms": atoms}
             parts.append(Part(folder, (table,), relaxed, 16, where))
     return parts
+
+
+def _thermostatted(table: Path) -> list[Part]:
+    """Langevin runs of the smaller test compounds, whose bonds an audit compares with.
+
+    The friction does not change the distribution. This one lets bonds forget in 20 fs.
+    """
+    settings = Settings(
+        engine="aimnet2",
+        ensemble="langevin",
+        friction=0.05,
+        temperatures=(300.0,),
+        duration=2000.0,
+        interval=8.0,
+        relax_steps=40,
+        thermalise=120.0,
+        thermal_friction=0.04,
+        precision="single",
+    )
+    return [
+        Part("wb97m-langevin", (table,), settings, 8, {"part": "test", "set": kind})
+        for kind in ("odd", "ion", "tg80")
+    ]
 
 
 def get_preset(name: str, bursts: int | None = None, part: str | None = None) -> list[Part]:
