@@ -3,8 +3,10 @@
 Each molecule moves for 20 ps at constant energy, from 300 K, and the band of each normal mode of
 GFN2-xTB is taken from the power spectrum along it. Bands and fundamentals are matched by rank.
 Measured fundamentals in the gas phase are those of Shimanouchi, Tables of Molecular Vibrational
-Frequencies, Consolidated Volume I, NSRDS-NBS 39 (1972). Nuclei are classical here: they swing less
-far than at the zero point, so a band lies nearer to its harmonic wavenumber than the measured one.
+Frequencies, Consolidated Volume I, NSRDS-NBS 39 (1972). Those of ethanol, which it does not have,
+are from the entry of trans ethanol in NIST's CCCBDB (Standard Reference Database 101, release 22),
+with the O-H stretch from a matrix. Nuclei are classical here: they swing less far than at the zero
+point, so a band lies nearer to its harmonic wavenumber than the measured one.
 """
 
 from __future__ import annotations
@@ -23,6 +25,11 @@ FUNDAMENTALS = {
     "water": ("O", [3657, 1595, 3756]),
     "formaldehyde": ("C=O", [2783, 1746, 1500, 1167, 2843, 1249]),
     "methanol": ("CO", [3681, 3000, 2844, 1477, 1455, 1345, 1060, 1033, 2960, 1477, 1165, 295]),
+    "ethanol": (
+        "CCO",
+        [3653, 2984, 2939, 2900, 1490, 1464, 1412, 1371, 1256, 1091, 1028, 888, 417]
+        + [2991, 2910, 1446, 1275, 1161, 812, 251, 200],
+    ),
     "benzene": (
         "c1ccccc1",
         [3062, 992, 1326, 673, 3068, 1010, 995, 703, 1310, 1150]

@@ -78,23 +78,24 @@ def test_compounds_that_are_left_out_are_named_with_the_reason(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    more = "butane,CCCC,test\nsalt,[Na+].[Cl-],test\nagain,NC,test\n"
+    more = "butane,CCCC,test\nammonium,[NH4+],test\nsalt,[Na+].[Cl-],test\nagain,NC,test\n"
     table.write_text(table.read_text() + more)
     output = tmp_path / "page"
     assert run(monkeypatch, operator, data, "--table", table, "--output", output) == 0
     printed, page = capsys.readouterr().out, (output / "audit.md").read_text()
     found = strict(output / "audit.json")
     assert len(found["rows"]) == 5
-    assert list(found["left_out"]) == ["again", "butane", "salt"]
+    assert list(found["left_out"]) == ["again", "butane", "ammonium", "salt"]
     for name, reason in (
         ("butane", "the data hold no microcanonical bursts of it"),
+        ("ammonium", "the data hold no microcanonical bursts of it"),
         ("salt", "it cannot be simulated: '[Cl-].[Na+]' holds 2 molecules or ions; give one "),
         ("again", "it is the compound amine, or a stereoisomer"),
     ):
         assert found["left_out"][name].startswith(reason)
         assert f"left out: {name}: {reason}" in printed
         assert f"\n- {name}: {reason}" in page
-    assert "5 of 8 compounds, 1 in the training set" in page
+    assert "5 of 9 compounds, 1 in the training set" in page
 
 
 @pytest.mark.parametrize(
