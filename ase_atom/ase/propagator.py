@@ -99,7 +99,7 @@ class ATOMPropagator(MarchingDynamics):
         the operator's own potential is conserved. An ASE calculator conserves the energy with its
         potential instead. False switches the correction off.
     reversible
-        Make jumps reversible in time, at the cost of three to six jumps; see
+        Make jumps reversible in time, at the cost of three to seven jumps; see
         `ase_atom.propagation.reversible_jump`. This is the default in microcanonical and Bussi
         dynamics, where nothing else returns the energy that single vibrations lose in jumps. By
         default in Langevin and Andersen dynamics jumps of several passes are reversible on

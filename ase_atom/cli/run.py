@@ -118,7 +118,7 @@ def run(
     reversible: bool | None = typer.Option(
         None,
         "--reversible/--single-pass",
-        help="Make jumps reversible in time. This takes as long as three to six jumps.",
+        help="Make jumps reversible in time. This takes as long as three to seven jumps.",
         show_default="reversible for nve and bussi, on average for the others",
         rich_help_panel=_DYNAMICS,
     ),

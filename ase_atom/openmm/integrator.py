@@ -97,7 +97,7 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         Scale the vibrational velocities at the end of each jump, so that the total energy with the
         operator's own potential is conserved.
     reversible
-        Make jumps reversible in time, at the cost of three to six jumps; see
+        Make jumps reversible in time, at the cost of three to seven jumps; see
         `ase_atom.propagation.reversible_jump`. This is the default in microcanonical and Bussi
         dynamics, where nothing else returns the energy that single vibrations lose in jumps. By
         default in Langevin and Andersen dynamics jumps of several passes are reversible on

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,9 @@ from ase_atom.state import PhaseState
 
 ROUNDS, MOST_ROUNDS = 3, 5
 """Corrections of the second half of a reversible jump: of every molecule, and of a hard one."""
+
+RESTORED = 2
+"""Corrections of what is to be kept, where the second half is Φ itself."""
 
 CLOSE = 1e-3
 """What is missed before a correction, relative to the velocities, that makes it the last one."""
@@ -76,6 +80,7 @@ def reversible_jump(
     times: Tensor,
     potential: CachedPotential | None = None,
     keeps_momentum: bool = False,
+    adjoint_first: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return the path of one jump that is reversible in time.
 
@@ -93,11 +98,18 @@ def reversible_jump(
     middle, as `conservation` does it. At the end alone that would make the jump irreversible, and
     the energy of all vibrations would gather in a few.
 
+    The adjoint may come first, too. A vibration of which a jump is a half period, or any number of
+    them, meets the same error at the same phase in each jump, and gains without bounds: such
+    resonances limit every method of long steps (Schlick, Barth and Mandziuk, Annu. Rev. Biophys.
+    Biomol. Struct. 26, 181 (1997)). The error of one order has the opposite sign of the other's for
+    half a period, or three halves. So in a run the order changes at random (`adjoint_comes_first`).
+
     A jump of one pass starts from z − δ/2 instead, which shares δ out between the way there and
     the way back: it is reversible to second order in δ.
 
-    As many passes as in three jumps, or in four to six where the jump is divided. Arguments and
-    results are those of `jump`, and times end with the jump's end.
+    As many passes as in three jumps. Where the jump is divided, as in four or five, and as in up to
+    seven for molecules for which Φ errs much. Arguments and results are those of `jump`, and times
+    end with the jump's end.
 
     Parameters
     ----------
@@ -105,9 +117,12 @@ def reversible_jump(
         Energy of a divided jump that is to keep the total energy.
     keeps_momentum
         Whether a divided jump is to keep the angular momentum.
+    adjoint_first
+        Whether a divided jump begins with the adjoint.
     """
     if takes_several_passes(operator, float(times[-1])):
-        return _divided_jump(operator, state, times, potential, keeps_momentum)
+        start = _Start.of(state, potential, keeps_momentum)
+        return _divided_jump(operator, start, times, adjoint_first)
     back = _turned(operator, _turned(operator, state, times[-1:]), times[-1:])
     x, v = array(state.positions), array(state.velocities)
     x, v = 1.5 * x - 0.5 * array(back.positions), 1.5 * v - 0.5 * array(back.velocities)
@@ -152,38 +167,65 @@ def jump_reversible_on_average(
     bodies = Bodies.of(state)
     size = np.sqrt(bodies.kinetic_energy(moved_v) / bodies.kinetic_energy(v))
     share = np.minimum(0.5 * passes / chance, _number(LARGEST / size))[:, None, None]
-    moved_x, moved_v = share * moved_x, share * moved_v
-    positions, velocities = jump(operator, _moved(state, x + moved_x, v + moved_v), times)
-    over_x, over_v = _faded(moved_x, moved_v, array(times), end)
-    return positions - tensor(over_x, positions), velocities - tensor(over_v, velocities)
+    return _from_beside(operator, state, share * moved_x, share * moved_v, times)
+
+
+def adjoint_comes_first(number: int) -> bool:
+    """Whether it does in the jump of a number in a run: at random, but in each run the same."""
+    return bool(random.Random(number).getrandbits(1))
 
 
 def _divided_jump(
-    operator: OperatorLike,
-    state: PhaseState,
-    times: Tensor,
-    potential: CachedPotential | None,
-    keeps_momentum: bool,
+    operator: OperatorLike, start: _Start, times: Tensor, adjoint_first: bool
 ) -> tuple[Tensor, Tensor]:
-    """The path of Φ, then of its adjoint, each over half of the jump."""
+    """The path of Φ and of its adjoint, one after the other, each over half of the jump."""
     half = times[-1:] / 2
-    first, second = times[times < half], times[times >= half] - half
-    positions, velocities = jump(operator, state, torch.cat([first, half]))
+    first, second = torch.cat([times[times < half], half]), times[times >= half] - half
+    if adjoint_first:
+        positions, velocities = _adjoint(operator, start.free(), start.state, first)
+    else:
+        positions, velocities = jump(operator, start.state, first)
     # What is no number any more must not upset the linear algebra of the molecules beside it.
     rows = finite_rows(positions[:, -1], velocities[:, -1])
-    middle = state.replace(positions=positions[:, -1], velocities=velocities[:, -1])
-    middle = choose(rows, middle, state)
-    x, v, finite = array(middle.positions), array(middle.velocities), rows.cpu().numpy()
-    start = _Start.of(state, potential, keeps_momentum)
-    moved_x, moved_v = _towards_the_middle(operator, start, x, v, half)
-    if not finite.all():
-        moved_x[~finite], moved_v[~finite] = math.nan, math.nan
-    later_x, later_v = jump(operator, _moved(state, x + moved_x, v + moved_v), second)
-    over_x, over_v = _faded(moved_x, moved_v, array(second), float(half))
+    middle = start.state.replace(positions=positions[:, -1], velocities=velocities[:, -1])
+    middle = choose(rows, middle, start.state)
+    onwards = _restored if adjoint_first else _adjoint
+    later_x, later_v = onwards(operator, start, middle, second)
+    lost = ~rows[:, None, None, None]
     return (
-        torch.cat([positions[:, :-1], later_x - tensor(over_x, later_x)], dim=1),
-        torch.cat([velocities[:, :-1], later_v - tensor(over_v, later_v)], dim=1),
+        torch.cat([positions[:, :-1], later_x.masked_fill(lost, math.nan)], dim=1),
+        torch.cat([velocities[:, :-1], later_v.masked_fill(lost, math.nan)], dim=1),
     )
+
+
+def _adjoint(
+    operator: OperatorLike, start: _Start, state: PhaseState, times: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The path of Φ's adjoint from a state, which ends with what the start has to keep."""
+    x, v = array(state.positions), array(state.velocities)
+    moved_x, moved_v = _towards(operator, start, x, v, times[-1:])
+    return _from_beside(operator, state, moved_x, moved_v, times)
+
+
+def _restored(
+    operator: OperatorLike, start: _Start, state: PhaseState, times: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The path of Φ from a state, which ends with what the start has to keep."""
+    x, v = array(state.positions), array(state.velocities)
+    kept = v
+    for _ in range(RESTORED):
+        kept = start.kept(x, v, kept, _turned(operator, _moved(state, x, kept), times[-1:]))
+    return _from_beside(operator, state, np.zeros_like(x), kept - v, times)
+
+
+def _from_beside(
+    operator: OperatorLike, state: PhaseState, moved_x: Array, moved_v: Array, times: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The path from a state to the end of a jump that begins beside it."""
+    x, v = array(state.positions) + moved_x, array(state.velocities) + moved_v
+    positions, velocities = jump(operator, _moved(state, x, v), times)
+    over_x, over_v = _faded(moved_x, moved_v, array(times), float(times[-1]))
+    return positions - tensor(over_x, positions), velocities - tensor(over_v, velocities)
 
 
 @dataclass(frozen=True)
@@ -216,6 +258,10 @@ class _Start:
             total = total + array(potential(state))
         return cls(state, potential, total, bodies.angular_momentum(x, v) if momentum else None)
 
+    def free(self) -> _Start:
+        """Return the same with nothing to keep."""
+        return _Start(self.state, None, self.total, None)
+
     def select(self, rows: Array) -> _Start:
         """Return some of the molecules, by their places."""
         some = self.state.select(torch.from_numpy(rows).to(self.state.device))
@@ -246,12 +292,12 @@ class _Start:
         return found
 
 
-def _towards_the_middle(
+def _towards(
     operator: OperatorLike, start: _Start, x: Array, v: Array, half: Tensor
 ) -> tuple[Array, Array]:
-    """Return the change of the middle from which the second half of a jump is Φ's adjoint.
+    """Return the change of a state from which Φ does what its adjoint does from that state.
 
-    Where Φ is too far off for that to be found, there is none: the second half is Φ's as it is.
+    Where Φ is too far off for that to be found, there is none: Φ stands for its adjoint.
     """
     change_x, change_v = np.zeros_like(x), np.zeros_like(v)
     places, kept, from_x, from_v = np.arange(len(x)), v, x, v
