@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import random
 from dataclasses import dataclass
 
 import numpy as np
@@ -98,11 +97,12 @@ def reversible_jump(
     middle, as `conservation` does it. At the end alone that would make the jump irreversible, and
     the energy of all vibrations would gather in a few.
 
-    The adjoint may come first, too. A vibration of which a jump is a half period, or any number of
+    The adjoint may come first, too. A vibration of which a jump is half a period, or any number of
     them, meets the same error at the same phase in each jump, and gains without bounds: such
     resonances limit every method of long steps (Schlick, Barth and Mandziuk, Annu. Rev. Biophys.
     Biomol. Struct. 26, 181 (1997)). The error of one order has the opposite sign of the other's for
-    half a period, or three halves. So in a run the order changes at random (`adjoint_comes_first`).
+    one and three half periods, so runs take the orders in turn. The resonances that this leaves, at
+    a quarter of a period and its odd multiples, are half as strong.
 
     A jump of one pass starts from z − δ/2 instead, which shares δ out between the way there and
     the way back: it is reversible to second order in δ.
@@ -168,11 +168,6 @@ def jump_reversible_on_average(
     size = np.sqrt(bodies.kinetic_energy(moved_v) / bodies.kinetic_energy(v))
     share = np.minimum(0.5 * passes / chance, _number(LARGEST / size))[:, None, None]
     return _from_beside(operator, state, share * moved_x, share * moved_v, times)
-
-
-def adjoint_comes_first(number: int) -> bool:
-    """Whether it does in the jump of a number in a run: at random, but in each run the same."""
-    return bool(random.Random(number).getrandbits(1))
 
 
 def _divided_jump(
