@@ -208,7 +208,7 @@ def _restored(
     """The path of Φ from a state, which ends with what the start has to keep."""
     x, v = array(state.positions), array(state.velocities)
     kept = v
-    for _ in range(RESTORED):
+    for _ in range(RESTORED if start.keeps_anything else 0):
         kept = start.kept(x, v, kept, _turned(operator, _moved(state, x, kept), times[-1:]))
     return _from_beside(operator, state, np.zeros_like(x), kept - v, times)
 
@@ -252,6 +252,11 @@ class _Start:
         if potential is not None:
             total = total + array(potential(state))
         return cls(state, potential, total, bodies.angular_momentum(x, v) if momentum else None)
+
+    @property
+    def keeps_anything(self) -> bool:
+        """Whether there is an energy or a momentum to keep."""
+        return self.potential is not None or self.momentum is not None
 
     def free(self) -> _Start:
         """Return the same with nothing to keep."""

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -67,11 +68,15 @@ def missed(make, operator: SpringOperator, state: PhaseState) -> float:
     return float((here.velocities - state.velocities).norm() / state.velocities.norm())
 
 
-@pytest.mark.parametrize(("piece", "left"), [(ONE_PASS, 0.05), (TWO_PASSES, 0.003)])
-def test_reversible_jumps_retrace_their_path(ethanol, piece, left):
+@pytest.mark.parametrize(
+    ("piece", "first", "left"),
+    [(ONE_PASS, False, 0.05), (TWO_PASSES, False, 0.003), (TWO_PASSES, True, 0.003)],
+)
+def test_reversible_jumps_retrace_their_path(ethanol, piece, first, left):
     operator, state = SpringOperator(ethanol, heating=1e-3, piece=piece), thermal(ethanol)
+    make = partial(reversible_jump, adjoint_first=first)
     assert missed(jump, operator, state) > 0.02
-    assert missed(reversible_jump, operator, state) < left * missed(jump, operator, state)
+    assert missed(make, operator, state) < left * missed(jump, operator, state)
 
 
 @pytest.mark.parametrize("first", [False, True])
