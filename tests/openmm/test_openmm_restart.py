@@ -145,6 +145,15 @@ def test_equal_settings_go_on_without_a_word(ethanol, springs, carry, settings):
     assert np.array_equal(phase(second), march(first, 3)[-1])
 
 
+def test_jumps_of_several_passes_go_on_in_their_order(ethanol, carry):
+    """In every other stride the second half is the network's own: the state knows in which."""
+    first = simulate(ethanol, "organic-wb97m", stride=16.0)
+    first.step(37)  # inside the second stride
+    second = simulate(ethanol, "organic-wb97m", stride=16.0)
+    carry(first, second)
+    assert np.array_equal(march(second, 60), march(first, 60))
+
+
 def test_a_temperature_that_was_set_is_the_integrators_own(ethanol, springs, carry):
     first = simulate(ethanol, springs, **LANGEVIN)
     first.integrator.setTemperature(500)

@@ -1,9 +1,12 @@
 """The path of a jump, and that its grid belongs to the dynamics, not to who counts the steps."""
 
+import math
+
 import numpy as np
 import pytest
 import torch
 from ase_dynamics import FS, record, thermal
+from springs import SpringOperator
 
 from ase_atom import Bussi, Langevin, PhaseState
 from ase_atom.ase.propagator import ATOMPropagator
@@ -107,13 +110,15 @@ def test_a_broken_molecule_breaks_at_one_time_however_often_it_is_asked(ethanol,
     [NVE(True, True), Langevin(300.0, 0.02), Bussi(300.0, 40.0, energy_correction=True)],
     ids=["NVE", "Langevin", "Bussi"],
 )
+@pytest.mark.parametrize("piece", [math.inf, 4.0])  # one pass of the network, or two in a jump
 @pytest.mark.parametrize("steps", [0, 5, 16, 21])
-def test_a_path_goes_on_from_a_file_to_the_last_bit(ethanol, springs, tmp_path, ensemble, steps):
+def test_a_path_goes_on_from_a_file_to_the_last_bit(ethanol, tmp_path, ensemble, steps, piece):
     """Also inside a jump, and one that was changed from outside, with the noise kept beside."""
     start = ensemble.prepare(PhaseState.from_atoms(thermal(ethanol)))
+    operator = SpringOperator(ethanol, heating=1e-4, piece=piece)
 
     def path() -> Path:
-        return Path(springs, ensemble, start, 0.5, 16)
+        return Path(operator, ensemble, start, 0.5, 16)
 
     one, noise = path(), torch_noise(3)
     _walk(one, start, steps, noise)
@@ -131,4 +136,4 @@ def test_a_path_goes_on_from_a_file_to_the_last_bit(ethanol, springs, tmp_path, 
         assert torch.equal(a, b)
     assert (one.steps, one.place) == (other.steps, other.place)
     with pytest.raises(StateError, match="another molecule, stride or time step"):
-        Path(springs, ensemble, start, 1.0, 8).load_state_dict(one.state_dict())
+        Path(operator, ensemble, start, 1.0, 8).load_state_dict(one.state_dict())

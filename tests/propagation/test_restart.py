@@ -65,11 +65,19 @@ def test_a_run_goes_on_from_its_file(springs, state, ensemble, interval, taken, 
     assert_same(gather([*before, *resumed.go_on()]), expected)
 
 
-def test_a_trained_operator_goes_on_and_is_prolonged(state, tmp_path):
-    operator = load_operator("ethanol-gfn2")
+@pytest.mark.parametrize(
+    ("name", "ensemble"),
+    [
+        ("ethanol-gfn2", Langevin(**CORRECTED)),
+        ("organic-wb97m", NVE(reversible=True, **CORRECTED)),
+        ("organic-wb97m", Langevin(reversible=None, **CORRECTED)),
+    ],
+)
+def test_a_trained_operator_goes_on_and_is_prolonged(state, tmp_path, name, ensemble):
+    operator = load_operator(name)
 
     def fresh():
-        return Propagator(operator, state, Langevin(**CORRECTED), 16.0, 8.0, seed=3)
+        return Propagator(operator, state, ensemble, 16.0, 8.0, seed=3)
 
     whole = fresh()
     expected = gather([*whole.run(64.0), *whole.run(32.0)])
