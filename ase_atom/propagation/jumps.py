@@ -100,9 +100,9 @@ def reversible_jump(
     A jump of one pass starts from z − δ/2 instead, which shares δ out between the way there and
     the way back: it is reversible to second order in δ.
 
-    As many passes as in three jumps. Where the jump is divided, as in five, and as in up to seven
-    for molecules for which Φ errs much. Arguments and results are those of `jump`, and times end
-    with the jump's end.
+    As many passes as in three jumps. Where the jump is divided, as in four, or five if it keeps
+    something, and as in up to seven for molecules for which Φ errs much. Arguments and results are
+    those of `jump`, and times end with the jump's end.
 
     Parameters
     ----------
