@@ -20,6 +20,7 @@ from ase_atom.openmm.program import (
     FIRST,
     LABEL,
     NOT_FINITE,
+    NUMBER,
     PHASE,
     SEED,
     TEMPERATURE,
@@ -181,6 +182,7 @@ class JumpCallback:
             warn("the loaded state was written with other settings; this integrator uses its own")
         if changed and self.plan.still:
             start = start.without_drift()
+        path.steps = int(values[NUMBER]) * self.plan.frames + first  # a state may have been loaded
         path.begin(start, self._noise.of(int(values[SEED])), place=first, changed=bool(changed))
         x_shifts = (path.positions.numpy() - positions) / NM
         v_shifts = (path.velocities.numpy() - velocities) / NM_PS

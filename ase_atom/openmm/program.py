@@ -64,6 +64,8 @@ class Change(IntEnum):
 PHASE = "atom_phase"
 FIRST = "atom_first"
 """The jump's first frame: above 0 if positions or velocities were changed inside the stride."""
+NUMBER = "atom_number"
+"""The stride's number in the run, from 0."""
 CHANGED = "atom_changed"
 """How the jump began, see `Change`."""
 SEED = "atom_seed"
@@ -107,7 +109,8 @@ The CPU platform evaluates no force where a position is NaN, and could not say w
 
 def parameters() -> dict[str, float]:
     """Return the force's global parameters and their values in a new Context."""
-    return dict.fromkeys((REMARK, PHASE, FIRST, CHANGED, SEED, TEMPERATURE, LABEL), 0.0)
+    names = (REMARK, PHASE, FIRST, CHANGED, SEED, TEMPERATURE, LABEL)
+    return dict.fromkeys(names, 0.0) | {NUMBER: -1.0}
 
 
 def write_program(
@@ -161,6 +164,7 @@ def write_program(
     integrator.addComputeGlobal("due", f"max(step({FRAME}-{frames}),step(changed-1))")
     integrator.beginIfBlock("due > 0")
     _make_up_for_lending(integrator)
+    integrator.addComputeGlobal(NUMBER, f"{NUMBER}+step({FRAME}-{frames})")
     integrator.addComputeGlobal(FRAME, f"select(step({FRAME}-{frames}),0,{FRAME})")
     integrator.addComputeGlobal(FIRST, FRAME)
     integrator.addComputeGlobal(CHANGED, "step(changed-1)+loaded")
@@ -171,7 +175,7 @@ def write_program(
     integrator.addComputeGlobal(SEED, f"{2**26}*{SEED}+floor({2**26}*uniform)")
     integrator.addComputeGlobal(TEMPERATURE, TARGET)
     integrator.addComputeSum("weighted", "x*gaussian+v*uniform")
-    integrator.addComputeGlobal(LABEL, f"weighted+({FIRST}+{TEMPERATURE})*uniform")
+    integrator.addComputeGlobal(LABEL, f"weighted+({FIRST}+{NUMBER}+{TEMPERATURE})*uniform")
     integrator.addComputePerDof("x", _shown("x"))
     integrator.endBlock()
 

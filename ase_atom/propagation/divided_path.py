@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -99,7 +99,7 @@ class DividedPath(Path):
     ) -> tuple[list[Part], list[_Chosen]]:
         """Make parts until one ends at a frame, or a calculator fails, or the molecule breaks."""
         now = place * self.timestep
-        step = Step(self.frames * self.timestep, noise, self._potential)
+        step = self._step(noise)
         instants = [n * self.timestep for n in range(place + 1, self.frames + 1)]
         parts: list[Part] = []
         chosen: list[_Chosen] = []
@@ -134,7 +134,7 @@ class DividedPath(Path):
         forces = bool(span.forces)
         # What forces gain or lose is not corrected at the end of their stretch, either.
         if changed and not forces and (left := self.left(place)) is not None:
-            own = Step(span.length, step.noise, step.potential)
+            own = replace(step, stride=span.length)
             state = carry_on(self.ensemble, state, left, under_way.start, own)
         alive = torch.ones(1, dtype=torch.bool)
         fallback, since = self.adaptive.fallback, place * self.timestep

@@ -18,10 +18,10 @@ from ase_atom.propagation.stochastic import Noise
 from ase_atom.state import PhaseState
 
 ROUNDS, MOST_ROUNDS = 3, 5
-"""Corrections that find Φ's adjoint: of every molecule, and of a hard one."""
+"""Corrections of the second half of a reversible jump: of every molecule, and of a hard one."""
 
 RESTORED = 2
-"""Corrections of what a divided jump is to keep."""
+"""Corrections of what is to be kept, where the second half is Φ itself."""
 
 CLOSE = 1e-3
 """What is missed before a correction, relative to the velocities, that makes it the last one."""
@@ -79,6 +79,7 @@ def reversible_jump(
     times: Tensor,
     potential: CachedPotential | None = None,
     keeps_momentum: bool = False,
+    adjoint_first: bool = False,
 ) -> tuple[Tensor, Tensor]:
     """Return the path of one jump that is reversible in time.
 
@@ -87,22 +88,28 @@ def reversible_jump(
     guess of a vibration whose phase it does not know for sure has too small an amplitude, so δ is
     above all a loss, a thousandth a jump perhaps, but the same one jump after jump.
 
-    A jump of more than one pass of the network is divided: its first half is the adjoint of Φ, that
-    is, the jump whose way back by Φ ends at the start, and Φ makes the second. Such a composition
-    is reversible, and so gains and loses nothing on average (Hairer, Lubich and Wanner, Geometric
-    Numerical Integration, chapters II.3, V and XI). The adjoint is found by `ROUNDS` corrections,
-    or by up to `MOST_ROUNDS` where Φ errs much. Angular momentum and energy, where they are kept,
-    are brought to those of the start in the middle, by `RESTORED` corrections. At the end alone
-    that would make the jump irreversible, and the energy of all vibrations would gather in a few.
-    In the other order what is to be kept and the adjoint have to be found at once, and neither is
-    found as closely.
+    A jump of more than one pass of the network is divided: Φ makes its first half, and the second
+    is the adjoint of Φ, that is, the jump whose way back by Φ ends in the middle. Such a
+    composition is reversible, and so gains and loses nothing on average (Hairer, Lubich and
+    Wanner, Geometric Numerical Integration, chapters II.3, V and XI). The adjoint is found by
+    `ROUNDS` corrections, or by up to `MOST_ROUNDS` where Φ errs much.
+    Angular momentum and energy, where they are kept, are brought to those of the start in the
+    middle, as `conservation` does it. At the end alone that would make the jump irreversible, and
+    the energy of all vibrations would gather in a few.
+
+    The adjoint may come first, too. A vibration of which a jump is half a period, or any number of
+    them, meets the same error at the same phase in each jump, and gains without bounds: such
+    resonances limit every method of long steps (Schlick, Barth and Mandziuk, Annu. Rev. Biophys.
+    Biomol. Struct. 26, 181 (1997)). The error of one order has the opposite sign of the other's for
+    one and three half periods, so runs take the orders in turn. The resonances that this leaves, at
+    a quarter of a period and its odd multiples, are half as strong.
 
     A jump of one pass starts from z − δ/2 instead, which shares δ out between the way there and
     the way back: it is reversible to second order in δ.
 
-    As many passes as in three jumps. Where the jump is divided, as in four, or five if it keeps
-    something, and as in up to seven for molecules for which Φ errs much. Arguments and results are
-    those of `jump`, and times end with the jump's end.
+    As many passes as in three jumps. Where the jump is divided, as in four or five, and as in up to
+    seven for molecules for which Φ errs much. Arguments and results are those of `jump`, and times
+    end with the jump's end.
 
     Parameters
     ----------
@@ -110,10 +117,12 @@ def reversible_jump(
         Energy of a divided jump that is to keep the total energy.
     keeps_momentum
         Whether a divided jump is to keep the angular momentum.
+    adjoint_first
+        Whether a divided jump begins with the adjoint.
     """
     if takes_several_passes(operator, float(times[-1])):
         start = _Start.of(state, potential, keeps_momentum)
-        return _divided_jump(operator, start, times)
+        return _divided_jump(operator, start, times, adjoint_first)
     back = _turned(operator, _turned(operator, state, times[-1:]), times[-1:])
     x, v = array(state.positions), array(state.velocities)
     x, v = 1.5 * x - 0.5 * array(back.positions), 1.5 * v - 0.5 * array(back.velocities)
@@ -161,26 +170,47 @@ def jump_reversible_on_average(
     return _from_beside(operator, state, share * moved_x, share * moved_v, times)
 
 
-def _divided_jump(operator: OperatorLike, start: _Start, times: Tensor) -> tuple[Tensor, Tensor]:
-    """The path of Φ's adjoint, then of Φ, each over half of the jump."""
+def _divided_jump(
+    operator: OperatorLike, start: _Start, times: Tensor, adjoint_first: bool
+) -> tuple[Tensor, Tensor]:
+    """The path of Φ and of its adjoint, one after the other, each over half of the jump."""
     half = times[-1:] / 2
     first, second = torch.cat([times[times < half], half]), times[times >= half] - half
-    moved_x, moved_v = _towards(operator, start.state, half)
-    positions, velocities = _from_beside(operator, start.state, moved_x, moved_v, first)
+    if adjoint_first:
+        positions, velocities = _adjoint(operator, start.free(), start.state, first)
+    else:
+        positions, velocities = jump(operator, start.state, first)
     # What is no number any more must not upset the linear algebra of the molecules beside it.
     rows = finite_rows(positions[:, -1], velocities[:, -1])
     middle = start.state.replace(positions=positions[:, -1], velocities=velocities[:, -1])
     middle = choose(rows, middle, start.state)
-    x, v = array(middle.positions), array(middle.velocities)
-    kept = v
-    for _ in range(RESTORED if start.keeps_anything else 0):
-        kept = start.kept(x, v, kept, _turned(operator, _moved(middle, x, kept), half))
-    later_x, later_v = _from_beside(operator, middle, np.zeros_like(x), kept - v, second)
+    onwards = _restored if adjoint_first else _adjoint
+    later_x, later_v = onwards(operator, start, middle, second)
     lost = ~rows[:, None, None, None]
     return (
         torch.cat([positions[:, :-1], later_x.masked_fill(lost, math.nan)], dim=1),
         torch.cat([velocities[:, :-1], later_v.masked_fill(lost, math.nan)], dim=1),
     )
+
+
+def _adjoint(
+    operator: OperatorLike, start: _Start, state: PhaseState, times: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The path of Φ's adjoint from a state, which ends with what the start has to keep."""
+    x, v = array(state.positions), array(state.velocities)
+    moved_x, moved_v = _towards(operator, start, x, v, times[-1:])
+    return _from_beside(operator, state, moved_x, moved_v, times)
+
+
+def _restored(
+    operator: OperatorLike, start: _Start, state: PhaseState, times: Tensor
+) -> tuple[Tensor, Tensor]:
+    """The path of Φ from a state, which ends with what the start has to keep."""
+    x, v = array(state.positions), array(state.velocities)
+    kept = v
+    for _ in range(RESTORED if start.keeps_anything else 0):
+        kept = start.kept(x, v, kept, _turned(operator, _moved(state, x, kept), times[-1:]))
+    return _from_beside(operator, state, np.zeros_like(x), kept - v, times)
 
 
 def _from_beside(
@@ -228,6 +258,16 @@ class _Start:
         """Whether there is an energy or a momentum to keep."""
         return self.potential is not None or self.momentum is not None
 
+    def free(self) -> _Start:
+        """Return the same with nothing to keep."""
+        return _Start(self.state, None, self.total, None)
+
+    def select(self, rows: Array) -> _Start:
+        """Return some of the molecules, by their places."""
+        some = self.state.select(torch.from_numpy(rows).to(self.state.device))
+        momentum = None if self.momentum is None else self.momentum[rows]
+        return _Start(some, self.potential, self.total[rows], momentum)
+
     def kept(self, x: Array, v: Array, last: Array, end: PhaseState) -> Array:
         """Return the middle's velocities with which the end would have what the start had.
 
@@ -252,22 +292,25 @@ class _Start:
         return found
 
 
-def _towards(operator: OperatorLike, state: PhaseState, time: Tensor) -> tuple[Array, Array]:
+def _towards(
+    operator: OperatorLike, start: _Start, x: Array, v: Array, half: Tensor
+) -> tuple[Array, Array]:
     """Return the change of a state from which Φ does what its adjoint does from that state.
 
     Where Φ is too far off for that to be found, there is none: Φ stands for its adjoint.
     """
-    x, v = array(state.positions), array(state.velocities)
     change_x, change_v = np.zeros_like(x), np.zeros_like(v)
-    places, from_x, from_v = np.arange(len(x)), x, v
-    search = _Search(np.sqrt(array(state.masses))[:, :, None], float(time))
+    places, kept, from_x, from_v = np.arange(len(x)), v, x, v
+    search = _Search(np.sqrt(array(start.state.masses))[:, :, None], float(half))
     for place in range(MOST_ROUNDS):
-        end = _turned(operator, _moved(state, from_x, from_v), time)
-        back = _turned(operator, end, time)
-        bodies, back_v = Bodies.of(state), array(back.velocities)
-        off = np.sqrt(bodies.kinetic_energy(v - back_v) / bodies.kinetic_energy(v))
+        end = _turned(operator, _moved(start.state, from_x, from_v), half)
+        back = _turned(operator, end, half)
+        bodies, back_v = Bodies.of(start.state), array(back.velocities)
+        off = np.sqrt(bodies.kinetic_energy(kept - back_v) / bodies.kinetic_energy(kept))
+        if place:  # what Φ gains or loses itself is in the first end: rounds take it out
+            kept = start.kept(x, v, kept, end)
         search.add((from_x, from_v), (array(back.positions), back_v))
-        from_x, from_v = search.next(x, v)
+        from_x, from_v = search.next(x, kept)
         if place < ROUNDS - 1:
             continue
         done = (off < CLOSE) | (place == MOST_ROUNDS - 1)
@@ -278,8 +321,8 @@ def _towards(operator: OperatorLike, state: PhaseState, time: Tensor) -> tuple[A
             break
         if done.any():
             rows = np.flatnonzero(~done)
-            state, places = state.select(torch.from_numpy(rows).to(state.device)), places[rows]
-            x, v, from_x, from_v = (each[rows] for each in (x, v, from_x, from_v))
+            start, places = start.select(rows), places[rows]
+            x, v, kept, from_x, from_v = (each[rows] for each in (x, v, kept, from_x, from_v))
             search.select(rows)
     return change_x, change_v
 

@@ -126,7 +126,7 @@ class Path:
         """
         place = self.place % self.frames if place is None else place
         state = self._own(state)
-        step = Step(self.frames * self.timestep, noise, self._potential)
+        step = self._step(noise)
         with own_torch(self.threads), torch.no_grad():
             start = self.ensemble.prepare(state) if changed else state
             if place == 0:
@@ -139,6 +139,11 @@ class Path:
         self.place = self.first = place
         self.start, self.good = start, good
         self.positions, self.velocities = x[0], v[0]
+
+    def _step(self, noise: Noise) -> Step:
+        """Return what the ensemble needs for the stride that the path is in."""
+        number = self.steps // self.frames
+        return Step(self.frames * self.timestep, noise, self._potential, number)
 
     def _own(self, state: PhaseState) -> PhaseState:
         """Return a state of the molecule with the mechanics of the path."""

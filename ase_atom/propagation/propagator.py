@@ -353,14 +353,12 @@ class Propagator(Sendable):
     def _step(self) -> None:
         """Make one jump and put its frames on `_pending`."""
         times, offsets, wanted = self._schedule.of_jump(self._jumps)
-        state = self.state
-        what = self.operator, self.ensemble, state, offsets, self._step_of_grid
+        state, step = self.state, replace(self._step_of_grid, number=self._jumps)
+        what = self.operator, self.ensemble, state, offsets, step
         told: tuple[Tensor | None, Tensor | None] = None, None
         if self.leaping is not None:
             begins = self._jumps == 0
-            positions, velocities = self.leaping.frame(
-                state, self._alive, self._step_of_grid, begins
-            )
+            positions, velocities = self.leaping.frame(state, self._alive, step, begins)
         elif self.adaptive is None:
             positions, velocities = advance(*what)
         else:

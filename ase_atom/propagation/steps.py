@@ -75,7 +75,9 @@ def decode(
         potential = step.potential if ensemble.energy_correction else None
         if not (isinstance(potential, CachedPotential) and potential.is_of(operator)):
             potential = None  # one that another pays for is asked once a jump, at its end
-        return reversible_jump(operator, start, times, potential, ensemble.keeps_momentum)
+        adjoint_first = step.number % 2 == 1
+        kept = potential, ensemble.keeps_momentum
+        return reversible_jump(operator, start, times, *kept, adjoint_first)
     # By the usual stride, too: shorter ones, of one pass, gain or lose as much in a time.
     usual = 0.0 if operator.card is None else operator.card.stride_fs
     longest = max(float(times[-1]), usual)

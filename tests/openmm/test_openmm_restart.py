@@ -145,7 +145,8 @@ def test_equal_settings_go_on_without_a_word(ethanol, springs, carry, settings):
     assert np.array_equal(phase(second), march(first, 3)[-1])
 
 
-def test_jumps_of_several_passes_go_on(ethanol, carry):
+def test_jumps_of_several_passes_go_on_in_their_order(ethanol, carry):
+    """In every other stride the second half is the network's own: the state knows in which."""
     first = simulate(ethanol, "organic-wb97m", stride=16.0)
     first.step(37)  # inside the second stride
     second = simulate(ethanol, "organic-wb97m", stride=16.0)

@@ -1,6 +1,8 @@
 """Jumps that are reversible in time, and those that are so on average."""
 
 import math
+from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -66,19 +68,24 @@ def missed(make, operator: SpringOperator, state: PhaseState) -> float:
     return float((here.velocities - state.velocities).norm() / state.velocities.norm())
 
 
-@pytest.mark.parametrize(("piece", "left"), [(ONE_PASS, 0.05), (TWO_PASSES, 0.003)])
-def test_reversible_jumps_retrace_their_path(ethanol, piece, left):
+@pytest.mark.parametrize(
+    ("piece", "first", "left"),
+    [(ONE_PASS, False, 0.05), (TWO_PASSES, False, 0.003), (TWO_PASSES, True, 0.003)],
+)
+def test_reversible_jumps_retrace_their_path(ethanol, piece, first, left):
     operator, state = SpringOperator(ethanol, heating=1e-3, piece=piece), thermal(ethanol)
+    make = partial(reversible_jump, adjoint_first=first)
     assert missed(jump, operator, state) > 0.02
-    assert missed(reversible_jump, operator, state) < left * missed(jump, operator, state)
+    assert missed(make, operator, state) < left * missed(jump, operator, state)
 
 
-def test_a_jump_that_keeps_the_energy_is_reversible_too(ethanol):
+@pytest.mark.parametrize("first", [False, True])
+def test_a_jump_that_keeps_the_energy_is_reversible_too(ethanol, first):
     operator, state = SpringOperator(ethanol, heating=1e-3, piece=TWO_PASSES), thermal(ethanol)
 
     def keeping(operator, state, times):
         potential = CachedPotential(operator.energy)
-        return reversible_jump(operator, state, times, potential)
+        return reversible_jump(operator, state, times, potential, adjoint_first=first)
 
     x, v = keeping(operator, state, torch.tensor([16.0], dtype=torch.float64))
     end = state.replace(positions=x[:, -1], velocities=v[:, -1])
@@ -87,11 +94,72 @@ def test_a_jump_that_keeps_the_energy_is_reversible_too(ethanol):
     assert missed(keeping, operator, state) < 0.01 * missed(jump, operator, state)
 
 
-def test_a_divided_jump_has_no_step_in_its_middle(ethanol):
+def test_one_order_is_the_other_half_a_jump_later(ethanol):
+    """Half a jump later, Φ and its adjoint are met in the other order."""
+    operator, state = SpringOperator(ethanol, heating=1e-3, piece=TWO_PASSES), thermal(ethanol)
+    stride = torch.tensor([16.0], dtype=torch.float64)
+
+    def made(start: PhaseState, first: bool) -> PhaseState:
+        x, v = reversible_jump(operator, start, stride, adjoint_first=first)
+        return start.replace(positions=x[:, -1], velocities=v[:, -1])
+
+    half = stride / 2
+    x, v = operator(state, half)
+    halfway = state.replace(positions=x[:, -1], velocities=v[:, -1])
+    x, v = operator(made(state, False), half)
+    torch.testing.assert_close(made(halfway, True).velocities, v[:, -1], rtol=0, atol=1e-6)
+
+
+class Kicked(SpringOperator):
+    """Springs of one period, with a kick towards the minimum at the start of each pass."""
+
+    kick = 0.01
+
+    def __init__(self, atoms: Atoms, half_period: float) -> None:
+        self.rate = math.pi / half_period
+        mass = atoms.get_masses()[0]
+        super().__init__(atoms, AMU_A2_FS2_IN_EV * mass * self.rate**2 / len(atoms), piece=8.0)
+
+    def __call__(self, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
+        off = state.positions - self.reference
+        kick = self.kick * self.rate * (off - off.mean(1, keepdim=True))
+        return super().__call__(state.replace(velocities=state.velocities - kick), times)
+
+
+def gained(operator: Kicked, atoms: Atoms, jumps: int, order: Callable[[int], bool]) -> Tensor:
+    """Energies of replicas after a number of jumps over those at the start."""
+    state = start = thermal(atoms, copies=8).without_drift()
+    for number in range(jumps):
+        x, v = reversible_jump(operator, state, STRIDE, adjoint_first=order(number))
+        state = state.replace(positions=x[:, -1], velocities=v[:, -1])
+    energies = [each.kinetic_energy() + operator.energy(each) for each in (start, state)]
+    return energies[1] / energies[0]
+
+
+TRIANGLE = Atoms("O3", [[0, 0, 0], [1.3, 0, 0], [0.6, 1.1, 0]])
+
+
+def test_a_vibration_of_which_a_jump_is_half_a_period_does_not_gain_without_bounds():
+    """Errors of one order add up from jump to jump, those of both in turn do not."""
+    operator = Kicked(TRIANGLE, 16.0 / (1 - Kicked.kick / math.pi))
+    assert gained(operator, TRIANGLE, 300, lambda number: False).mean() > 10
+    found = gained(operator, TRIANGLE, 300, lambda number: number % 2 == 1)
+    assert float((found - 1).abs().max()) < 0.1
+
+
+@pytest.mark.parametrize("half_period", [5.0, 7.0, 10.0, 14.0, 20.0, 30.0])
+def test_other_vibrations_keep_what_they_have_when_the_orders_are_taken_in_turn(half_period):
+    operator = Kicked(TRIANGLE, half_period)
+    found = gained(operator, TRIANGLE, 300, lambda number: number % 2 == 1)
+    assert float((found - 1).abs().max()) < 0.1
+
+
+@pytest.mark.parametrize("first", [False, True])
+def test_a_divided_jump_has_no_step_in_its_middle(ethanol, first):
     operator, state = SpringOperator(ethanol, heating=1e-3, piece=TWO_PASSES), thermal(ethanol)
     times = torch.linspace(0.0, 16.0, 161, dtype=torch.float64)[1:]
     potential = CachedPotential(operator.energy)
-    positions, velocities = reversible_jump(operator, state, times, potential)
+    positions, velocities = reversible_jump(operator, state, times, potential, adjoint_first=first)
     accelerations = (velocities[:, 1:] - velocities[:, :-1]).abs().amax((0, 2, 3))
     elsewhere = torch.cat([accelerations[:70], accelerations[90:]])
     assert accelerations[78:82].max() < 1.2 * elsewhere.max()
@@ -129,6 +197,8 @@ def test_vibrations_of_a_trained_operator_keep_their_energy_in_reversible_jumps(
 
 
 # -- on average -----------------------------------------------------------------------------------
+
+STRIDE = torch.tensor([16.0], dtype=torch.float64)
 
 
 def canonical(operator: SpringOperator, atoms: Atoms, copies: int) -> PhaseState:

@@ -43,11 +43,14 @@ class Step:
     potential
         Potential energy, asked for by ensembles with ``energy_correction`` at the start and the
         end of each jump; see `CachedPotential`.
+    number
+        Of the stride in the run, from 0.
     """
 
     stride: float
     noise: Noise
     potential: Potential
+    number: int = 0
 
 
 class CachedPotential:

@@ -30,8 +30,8 @@ class NVE:
     ----------
     energy_correction
         Also scale the vibrational velocities at the end of each jump, so that the sum of kinetic
-        and potential energy is conserved. This costs one energy evaluation per jump, or three
-        where `ase_atom.propagation.reversible_jump` keeps the energy too.
+        and potential energy is conserved. This costs one energy evaluation per jump, or three to
+        five where `ase_atom.propagation.reversible_jump` keeps the energy too.
     reversible
         Make jumps reversible in time. This takes as many passes of the network as three to seven
         jumps. The operator's error then adds no energy to a vibration, and removes none, on
