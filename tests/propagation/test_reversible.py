@@ -147,7 +147,7 @@ def test_a_vibration_of_which_a_jump_is_half_a_period_does_not_gain_without_boun
     assert float((found - 1).abs().max()) < 0.1
 
 
-@pytest.mark.parametrize("half_period", [5.0, 7.0, 10.0, 14.0, 20.0, 30.0])
+@pytest.mark.parametrize("half_period", [7.0, 14.0, 30.0])
 def test_other_vibrations_keep_what_they_have_when_the_orders_are_taken_in_turn(half_period):
     operator = Kicked(TRIANGLE, half_period)
     found = gained(operator, TRIANGLE, 300, lambda number: number % 2 == 1)
