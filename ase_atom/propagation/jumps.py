@@ -18,10 +18,10 @@ from ase_atom.propagation.stochastic import Noise
 from ase_atom.state import PhaseState
 
 ROUNDS, MOST_ROUNDS = 3, 5
-"""Corrections of the second half of a reversible jump: of every molecule, and of a hard one."""
+"""Corrections that find the adjoint half of a jump: of every molecule, and of a hard one."""
 
 RESTORED = 2
-"""Corrections of what is to be kept, where the second half is Φ itself."""
+"""Corrections of what is to be kept, where the second half is Φ itself; else `ROUNDS` do both."""
 
 CLOSE = 1e-3
 """What is missed before a correction, relative to the velocities, that makes it the last one."""

@@ -45,8 +45,10 @@ def langevin_report(
     )
 
     def enough() -> bool:
+        if plan.precision is None:
+            return True
         error = watch.temperatures()["internal"]["standard_error_K"]
-        return plan.precision is None or (error is not None and error <= plan.precision)
+        return error is not None and bool(error <= plan.precision)
 
     run = observed_run(operator, state, ensemble, plan, engine, watch, settle, advance, enough)
     report = _common(run, state, plan) | {

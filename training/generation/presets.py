@@ -28,6 +28,11 @@ COMMON = {
 }
 
 
+GENERAL = {"engine": "aimnet2", "thermal_friction": 0.04, "precision": "single"}
+RELAXED = {"relax_steps": 40, "thermalise": 120.0}
+"""By the engine alone, where a force field does not describe the compound."""
+
+
 @dataclass(frozen=True)
 class Part:
     """Bursts of one kind for a list of compounds.
@@ -91,15 +96,9 @@ def _general(table: Path) -> list[Part]:
     these are few, cost little, and are what an operator forgets first. The potential needs no data,
     since it is the teacher's own.
     """
-    common = {
-        "engine": "aimnet2",
-        "thermal_friction": 0.04,
-        "precision": "single",
-        "duration": 120.0,
-        "temperatures": (300.0, 400.0, 500.0, 600.0),
-    }
-    shaken = Settings(**common, force_field=1000.0, thermalise=80.0)
-    relaxed = Settings(**common, relax_steps=40, thermalise=120.0)
+    common = {"duration": 120.0, "temperatures": (300.0, 400.0, 500.0, 600.0)}
+    shaken = Settings(**GENERAL, **common, force_field=1000.0, thermalise=80.0)
+    relaxed = Settings(**GENERAL, **RELAXED, **common)
     ways = {"organic": shaken, "odd": relaxed, "ion": relaxed}
     with open(table, newline="") as file:
         rows = [
@@ -128,16 +127,13 @@ def _thermostatted(table: Path) -> list[Part]:
     The friction does not change the distribution. This one lets bonds forget in 20 fs.
     """
     settings = Settings(
-        engine="aimnet2",
+        **GENERAL,
+        **RELAXED,
         ensemble="langevin",
         friction=0.05,
         temperatures=(300.0,),
         duration=2000.0,
         interval=8.0,
-        relax_steps=40,
-        thermalise=120.0,
-        thermal_friction=0.04,
-        precision="single",
     )
     return [
         Part("wb97m-langevin", (table,), settings, 8, {"part": "test", "set": kind})
