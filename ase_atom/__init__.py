@@ -32,6 +32,7 @@ _HOMES = {
     "CalculatorSteps": "ase_atom.ase.steps",
     "NVE": "ase_atom.propagation",
     "OpenMMSteps": "ase_atom.openmm.steps",
+    "PotentialSteps": "ase_atom.propagation",
     "Propagator": "ase_atom.propagation",
     "equilibrate": "ase_atom.ase.equilibration",
     "propagate_replicas": "ase_atom.ase.replicas",

@@ -17,7 +17,7 @@ from typing import Annotated
 import numpy as np
 import typer
 
-from ase_atom import simulate
+from ase_atom import PotentialSteps, load_operator, simulate
 from ase_atom.analysis.modes import mode_spectra
 from ase_atom.analysis.reference_engines import make_calculator
 
@@ -46,17 +46,22 @@ def main(
     name: Annotated[str, typer.Argument(help="An operator's name or file.")] = "organic-wb97m",
     time: Annotated[str, typer.Option(help="Length of each run.")] = "20 ps",
     output: Annotated[Path | None, typer.Option("-o", help="Folder for pictures.")] = None,
+    timestep: Annotated[
+        float | None, typer.Option(help="Steps by forces, fs, in place of jumps.")
+    ] = None,
     only: Annotated[str, typer.Option(help="Molecules, with commas.")] = ",".join(FUNDAMENTALS),
 ) -> None:
     """Print the table as Markdown."""
     print("| molecule | measured, 1/cm | band | band less measured |\n|---|---|---|---|")
+    operator = load_operator(name, engine="auto")
+    mover = operator if timestep is None else PotentialSteps(operator, timestep)
     wanted = only.split(",")
     if strange := sorted({*wanted} - {*FUNDAMENTALS}):
         raise typer.BadParameter(f"{strange[0]!r} is none of {', '.join(FUNDAMENTALS)}")
     for molecule in wanted:
         smiles, measured = FUNDAMENTALS[molecule]
         run = simulate(
-            smiles, time, operator=name, ensemble="nve", frame_interval="2 fs", accept_error=True
+            smiles, time, operator=mover, ensemble="nve", frame_interval="2 fs", accept_error=True
         )
         found = mode_spectra(run.trajectory(), make_calculator("gfn2"))
         bands = sorted((b for b in found.bands if b is not None), key=lambda band: band.position)

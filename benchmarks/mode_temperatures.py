@@ -3,12 +3,10 @@
 Prints the kinetic temperature of rotation and of each normal mode in K, in quarters of a run from
 one Langevin start at 300 K, as the median over replicas and, in brackets, the mean. At constant
 energy vibrations of small molecules hardly exchange energy, so each keeps what it has. With
-``--ensemble forces`` the same starts go on by velocity Verlet with the operator's own forces.
+``--timestep`` the same starts go on by velocity Verlet with the operator's own forces.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 import torch
@@ -16,7 +14,7 @@ import typer
 from ase import Atoms
 from numpy.typing import NDArray
 
-from ase_atom import NVE, Bussi, Langevin, PhaseState, Propagator, load_operator
+from ase_atom import NVE, Bussi, Langevin, PhaseState, PotentialSteps, Propagator, load_operator
 from ase_atom.analysis.molecule.harmonic import NormalModes
 from ase_atom.analysis.molecule.minima import HeadCalculator, modes_at, relax
 from ase_atom.ase.conformer import from_smiles
@@ -25,7 +23,7 @@ from ase_atom.propagation import Ensemble, equilibrate, sample_velocities
 from ase_atom.superposition import superposing_rotations
 from ase_atom.units import AMU_A2_FS2_IN_EV, KB, PS
 
-TEMPERATURE, STRIDE, TIMESTEP, PARTS = 300.0, 16.0, 0.5, 4
+TEMPERATURE, STRIDE, PARTS = 300.0, 16.0, 4
 ENSEMBLES: dict[str, Ensemble] = {
     "nve": NVE(),
     "bussi": Bussi(TEMPERATURE, 100.0),
@@ -63,42 +61,26 @@ def started(operator: OperatorLike, minimum: Atoms, replicas: int) -> PhaseState
     return equilibrate(operator, state, TEMPERATURE, duration=640.0, seed=1).state
 
 
-def by_forces(model: OperatorLike, state: PhaseState, time: float) -> Iterator[PhaseState]:
-    """States at each stride of velocity Verlet with the operator's forces."""
-    masses = state.masses[..., None].double() * AMU_A2_FS2_IN_EV
-    x, v = state.positions.double(), state.velocities.double()
-    forces = model.energy_and_forces(state)[1]
-    for step in range(round(time / TIMESTEP)):
-        v = v + 0.5 * TIMESTEP * forces / masses
-        x = x + TIMESTEP * v
-        forces = model.energy_and_forces(state.replace(positions=x))[1]
-        v = v + 0.5 * TIMESTEP * forces / masses
-        if (step + 1) % round(STRIDE / TIMESTEP) == 0:
-            yield state.replace(positions=x, velocities=v)
-
-
 def main(
     operator: str,
     molecules: list[str],
-    ensemble: str = typer.Option("nve", help="nve, bussi, langevin or forces."),
+    ensemble: str = typer.Option("nve", help="nve, bussi or langevin."),
     replicas: int = typer.Option(12, help="Molecules that move together."),
     time: float = typer.Option(8.0, help="Length of a run in ps."),
+    timestep: float | None = typer.Option(None, help="Steps by forces, fs, in place of jumps."),
 ) -> None:
     """Print a table for each molecule."""
     torch.set_num_threads(1)
     model = load_operator(operator, engine="auto")
+    mover = model if timestep is None else PotentialSteps(model, timestep)
     for smiles in molecules:
         minimum = minimum_of(model, smiles)
         modes, state = modes_at(minimum), started(model, minimum, replicas)
-        if ensemble == "forces":
-            lost = 0
-            kelvin = [temperatures(modes, each) for each in by_forces(model, state, time * PS)]
-        else:
-            march = Propagator(model, state, ENSEMBLES[ensemble], STRIDE, drop_broken=True, seed=2)
-            kelvin = [temperatures(modes, march.state) for _ in march.run(time * PS)]
-            lost = len(march.broken)
+        march = Propagator(mover, state, ENSEMBLES[ensemble], STRIDE, drop_broken=True, seed=2)
+        kelvin = [temperatures(modes, march.state) for _ in march.run(time * PS)]
         print(
-            f"\n{smiles}, {ensemble}: {replicas - lost} of {replicas} unbroken after {time:g} ps\n"
+            f"\n{smiles}, {ensemble}: {replicas - len(march.broken)} of {replicas} unbroken "
+            f"after {time:g} ps\n"
         )
         waves = [f"{wave:.0f} 1/cm" for wave in modes.wavenumbers]
         print("| ps | rotation |", " | ".join(waves), "|\n|---|---|" + "---|" * len(waves))

@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from ase_atom.errors.keywords import known_keywords
 from ase_atom.molecules.atoms import set_charge, total_charge
 from ase_atom.operator.protocol import Leap
-from ase_atom.propagation.stepwise import Array, Stepwise
+from ase_atom.propagation.stepwise import Array, OneByOne
 
 
-class CalculatorSteps(Stepwise):
+class CalculatorSteps(OneByOne):
     """An ASE calculator as an operator: velocity Verlet by its forces.
 
     Parameters

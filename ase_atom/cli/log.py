@@ -225,6 +225,7 @@ def record_of(batch: Batch, state: str, code: int | None = None) -> dict[str, An
             "name": batch.plan.name,
             "fingerprint": operator.fingerprint,
             "engine": operator.engine,
+            "timestep_fs": request.timestep,
         },
         "seed": request.seed,
         "threads": request.threads,

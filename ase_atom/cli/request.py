@@ -16,6 +16,7 @@ from ase_atom.units import PS, format_time
 if TYPE_CHECKING:
     from ase.calculators.calculator import Calculator
 
+    from ase_atom.operator import OperatorLike
     from ase_atom.propagation import Adaptive, Ensemble, Settings
 
 TEMPERATURE = 300.0  # K
@@ -75,6 +76,7 @@ class RunRequest:
     tolerance: float | None = None
     fallback: str | None = None
     burst: float | None = None
+    timestep: float | None = None
     quiet: bool = False
     as_json: bool = False
 
@@ -89,6 +91,8 @@ class RunRequest:
                 f"--fallback goes with a thermostat, not with --ensemble {self.ensemble}: another "
                 "potential has another energy, and what is to be kept would jump"
             )
+        if self.timestep is not None:
+            self._check_steps()
         check_belongs("--friction", self.friction, "langevin", self.ensemble)
         taut = None if self.taut is None else format_time(self.taut).replace(" ", "")
         check_belongs("--taut", taut, "bussi", self.ensemble)
@@ -115,6 +119,40 @@ class RunRequest:
             ):
                 if given:
                     raise ConfigError(f"--equilibration and {option} contradict each other")
+
+    def _check_steps(self) -> None:
+        """Refuse a time step that cannot be, and what is for jumps alone."""
+        from ase_atom.propagation.stepwise import HORIZON, check_timestep
+
+        assert self.timestep is not None
+        check_timestep(self.timestep, "--timestep")
+        if self.stride is not None and self.stride > HORIZON:
+            raise ConfigError(
+                f"--stride must be at most {HORIZON:g} fs with --timestep, not "
+                f"{format_time(self.stride)}: it is how often the thermostat acts"
+            )
+        times = {"--stride": self.settings.stride, "--frame-interval": self.frame_interval}
+        for option, time in times.items():
+            # As far as a decimal says: 0.1 is not a tenth to a computer.
+            if time is not None and abs(time - round(time / self.timestep) * self.timestep) > 1e-6:
+                raise ConfigError(
+                    f"{option} {format_time(time)} is no multiple of --timestep "
+                    f"{format_time(self.timestep)}"
+                )
+        for_jumps = {
+            "--reversible": self.reversible is True,
+            "--single-pass": self.reversible is False,
+            "--tolerance": self.tolerance is not None,
+            "--fallback": self.fallback is not None,
+            "--burst": self.burst is not None,
+            "--uncorrected": self.uncorrected,
+        }
+        for option, is_given in for_jumps.items():
+            if is_given:
+                raise ConfigError(
+                    f"{option} is for jumps, and --timestep makes steps by forces in their place: "
+                    "leave one of the two out"
+                )
 
     @property
     def names(self) -> list[str]:
@@ -160,7 +198,9 @@ class RunRequest:
     def settings(self) -> Settings:
         """The dynamics, in the terms of propagation."""
         from ase_atom.propagation import Settings
+        from ase_atom.propagation.settings import DEFAULT_STRIDE
 
+        by_jumps = self.timestep is None
         own = {
             "friction": None if self.friction is None else self.friction / PS,
             "taut": self.taut,
@@ -170,9 +210,9 @@ class RunRequest:
             kind=self.ensemble,
             temperature=self.kelvin if self.has_thermostat else None,
             own={name: value for name, value in own.items() if value is not None},
-            energy_correction=not self.uncorrected,
-            reversible=self.reversible,
-            stride=self.stride,
+            energy_correction=by_jumps and not self.uncorrected,
+            reversible=self.reversible if by_jumps else False,
+            stride=self.stride if by_jumps or self.stride is not None else DEFAULT_STRIDE,
             names={name: f"--{name}" for name in ("temperature", "friction", "taut", "stride")},
         )
 
@@ -180,6 +220,20 @@ class RunRequest:
     def divides_strides(self) -> bool:
         """Whether strides are divided where jumps err too much."""
         return self.tolerance is not None or self.fallback is not None
+
+    def moving(self, operator: OperatorLike) -> OperatorLike:
+        """Return what moves the molecules: the operator, or steps by its forces.
+
+        Raises
+        ------
+        ConfigError
+            For steps of an operator without energies, or a time step that cannot be.
+        """
+        if self.timestep is None:
+            return operator
+        from ase_atom.propagation import PotentialSteps
+
+        return PotentialSteps(operator, self.timestep)
 
     def calculator(self) -> Calculator:
         """Return the calculator that ``--fallback`` names.

@@ -169,7 +169,7 @@ class SavedRun:
         name = self.request.operator or self.operator["name"]
         known: dict[str, Engine] = {"onnx": "onnx", "numba": "numba"}
         engine = known.get(self.operator["engine"], "torch")
-        found = load_operator(name, engine, self.request.device)
+        found = self.request.moving(load_operator(name, engine, self.request.device))
         if found.fingerprint != self.operator["fingerprint"]:
             raise CheckpointError(
                 f"{name} is not the operator that the run in {self.path} began with: it was "

@@ -128,6 +128,12 @@ def run(
         help="Do not restore the operator's energy after each jump.",
         rich_help_panel=_DYNAMICS,
     ),
+    timestep: str | None = typer.Option(
+        None,
+        help="Move by velocity Verlet with the operator's own forces, in steps of this length, in "
+        "place of jumps. For constant energy, such as 1fs.",
+        rich_help_panel=_DYNAMICS,
+    ),
     equilibration: str | None = typer.Option(
         None,
         help="Time of Langevin dynamics before frame 0; not in any file.",
@@ -284,6 +290,7 @@ def run(
         tolerance=tolerance,
         fallback=fallback,
         burst=_read(burst, "--burst"),
+        timestep=_read(timestep, "--timestep"),
         threads=threads,
         engine=engine,
         device=device,

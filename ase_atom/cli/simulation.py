@@ -67,7 +67,7 @@ def simulate(request: RunRequest) -> int:
     molecules = load_molecules(request)
     rows = _rows(request, molecules)
     _check_records(request, rows)
-    plan = plan_of(request, molecules.operator)
+    plan = plan_of(request, request.moving(molecules.operator))
     _check_room(rows, plan.duration, plan.interval)
     check_bursts(request, plan, rows)
     notes = look_at_errors(request, plan, molecules)
@@ -271,9 +271,11 @@ def _announcement(request: RunRequest, plan: Plan, molecules: Molecules) -> str:
         jumps = f"{format_time(SHORTEST)} to {jumps} that err less than {adaptive.tolerance:.2g}"
         if adaptive.fallback is not None:
             jumps += f" (else {adaptive.fallback.name})"
+    kind = "leaps" if plan.leaps else "jumps"
+    if request.timestep is not None:
+        kind, jumps = "steps by its forces", format_time(request.timestep)
     return (
-        f"{who} with {plan.name}: {format_time(plan.duration)}{whole} in "
-        f"{'leaps' if plan.leaps else 'jumps'} of {jumps}, "
+        f"{who} with {plan.name}: {format_time(plan.duration)}{whole} in {kind} of {jumps}, "
         f"{request.described()}"
     )
 

@@ -6,19 +6,22 @@ import hashlib
 
 import numpy as np
 import openmm
+import torch
 from numpy.typing import NDArray
 from openmm import unit
+from torch import Tensor
 
 from ase_atom.errors import ConfigError
 from ase_atom.errors.keywords import known_keywords
 from ase_atom.molecules.coverage import MASS_TOLERANCE
 from ase_atom.openmm.molecule import positions_of
 from ase_atom.operator.protocol import Leap
-from ase_atom.propagation.stepwise import Array, Stepwise
+from ase_atom.propagation.stepwise import Array, OneByOne
+from ase_atom.state import PhaseState
 from ase_atom.units import KJ_MOL, NM, NM_PS, PS
 
 
-class OpenMMSteps(Stepwise):
+class OpenMMSteps(OneByOne):
     """An OpenMM System of one molecule as an operator: velocity Verlet by its forces.
 
     Parameters
@@ -85,21 +88,35 @@ class OpenMMSteps(Stepwise):
         forces = state.getForces(asNumpy=True)._value
         return energy * KJ_MOL, forces * (KJ_MOL / NM)
 
-    def follow(
-        self, numbers: NDArray[np.int64], charge: int, masses: Array, start: Array, steps: list[int]
-    ) -> Array:
-        """Return positions and velocities after numbers of steps; see `Stepwise.follow`."""
-        self._check(len(masses), masses)
-        self._context.setPositions(start[0] / NM)
-        self._context.setVelocities(start[1] / NM_PS)
-        done, found = 0, []
-        for count in steps:
-            self._integrator.step(count - done)
-            done = count
-            state = self._context.getState(positions=True, velocities=True)
-            v = state.getVelocities(asNumpy=True)._value * NM_PS
-            found.append(np.stack([positions_of(state), v]))
-        return np.stack(found)
+    def __call__(self, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Return positions and velocities, ``[B, T, N, 3]``, at ``times`` in fs.
+
+        OpenMM's own integrator makes the steps.
+
+        Raises
+        ------
+        HorizonError
+            For a time outside a jump, or between steps.
+        """
+        counts = self.steps_to(times.tolist())
+        size = state.positions.shape
+        found = np.zeros((size[0], len(counts), 2, *size[1:]))
+        for row in range(size[0]):
+            real = state.mask[row].cpu().numpy()
+            self._check(int(real.sum()), state.masses[row].double().cpu().numpy()[real])
+            self._context.setPositions(state.positions[row].double().cpu().numpy()[real] / NM)
+            self._context.setVelocities(state.velocities[row].double().cpu().numpy()[real] / NM_PS)
+            done = 0
+            for place in np.argsort(counts, kind="stable"):
+                self._integrator.step(counts[place] - done)
+                done = counts[place]
+                found[row, place][:, real] = self._phase()
+        both = torch.from_numpy(found).to(state.positions)
+        return both[:, :, 0], both[:, :, 1]
+
+    def _phase(self) -> Array:
+        state = self._context.getState(positions=True, velocities=True)
+        return np.stack([positions_of(state), state.getVelocities(asNumpy=True)._value * NM_PS])
 
     def _check(self, atoms: int, masses: Array | None = None) -> None:
         if atoms != len(self._masses):

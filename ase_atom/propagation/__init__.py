@@ -31,6 +31,7 @@ from ase_atom.propagation.settings import (
     reservations,
 )
 from ase_atom.propagation.steps import advance, carry_on
+from ase_atom.propagation.stepwise import PotentialSteps
 from ase_atom.propagation.stochastic import (
     Noise,
     ornstein_uhlenbeck,
@@ -56,6 +57,7 @@ __all__ = [
     "OperatorLike",
     "Path",
     "Potential",
+    "PotentialSteps",
     "Propagator",
     "Settings",
     "Step",

@@ -15,6 +15,7 @@ from ase_atom.propagation.bodies import with_bodies
 from ase_atom.propagation.ensembles import CachedPotential, Ensemble, Potential, Step
 from ase_atom.propagation.guard import Guard
 from ase_atom.propagation.steps import advance, carry_on
+from ase_atom.propagation.stepwise import suited
 from ase_atom.propagation.stochastic import Noise
 from ase_atom.state import PhaseState
 
@@ -75,7 +76,8 @@ class Path:
         potential: Potential | None = None,
         threads: int | None = None,
     ) -> None:
-        self.operator, self.ensemble = operator, ensemble
+        self.operator = operator
+        self.ensemble = ensemble
         self.timestep, self.frames, self.threads = timestep, frames, threads
         self.steps = self.place = self.first = self.good = 0
         self.start: PhaseState | None = None
@@ -85,6 +87,15 @@ class Path:
         self._offsets = torch.from_numpy(times)
         self._potential = CachedPotential(operator.energy if potential is None else potential)
         self.watch(state)
+
+    @property
+    def ensemble(self) -> Ensemble:
+        """What happens before and after each jump, as `stepwise.suited` has it."""
+        return self._ensemble
+
+    @ensemble.setter
+    def ensemble(self, ensemble: Ensemble) -> None:
+        self._ensemble = suited(ensemble, self.operator)
 
     def watch(self, state: PhaseState) -> None:
         """Take the guard's limits from a state that no jump has led to.

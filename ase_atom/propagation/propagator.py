@@ -36,6 +36,7 @@ from ase_atom.propagation.leaps import Leaping, check_leap, is_leap
 from ase_atom.propagation.mechanics import array, tensor
 from ase_atom.propagation.settings import check_abilities, default_stride
 from ase_atom.propagation.steps import advance
+from ase_atom.propagation.stepwise import suited
 from ase_atom.propagation.stochastic import Noise, SerialisableNoise, torch_noise
 from ase_atom.sending import Sendable
 from ase_atom.state import PhaseState
@@ -131,7 +132,7 @@ class Propagator(Sendable):
         frame_interval = stride if frame_interval is None else frame_interval
         check_time("stride", stride)
         check_time("frame interval", frame_interval)
-        self.ensemble = NVE() if ensemble is None else ensemble
+        self.ensemble = suited(NVE() if ensemble is None else ensemble, operator)
         leaping = is_leap(operator, stride)
         if leaping:
             check_leap(operator, self.ensemble, stride, frame_interval)

@@ -1,12 +1,15 @@
-"""Jumps made step by step from forces, for molecules that no operator was trained for.
+"""Jumps made step by step from forces: of a potential of an operator's own, or of another program.
 
-They cost what dynamics by those forces costs. They settle and judge leaps that were learned from a
-trajectory (see `ase_atom.propagation.leaps`).
+They cost what dynamics by those forces costs. Those of another program settle and judge leaps that
+were learned from a trajectory (see `ase_atom.propagation.leaps`).
 """
 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import fields, is_dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,7 +17,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ase_atom.errors import ConfigError, HorizonError
-from ase_atom.operator.protocol import Leap, OperatorBase
+from ase_atom.errors.keywords import known_keywords
+from ase_atom.operator.card import OperatorCard
+from ase_atom.operator.protocol import Charges, Leap, OperatorBase, OperatorLike, check_operator
+from ase_atom.operator.torch_settings import without_gradients
+from ase_atom.propagation.ensembles import Ensemble
 from ase_atom.state import PhaseState
 from ase_atom.units import AMU_A2_FS2_IN_EV
 
@@ -23,9 +30,14 @@ Array = NDArray[np.float64]
 HORIZON = 16.0
 """fs, of one jump."""
 
+LONGEST_STEP = 2.0
+"""fs. Velocity Verlet of an O–H stretch, 3900 1/cm, is unstable from 2.7 fs on."""
+
 
 class Stepwise(OperatorBase, ABC):
     """Velocity Verlet as an operator: positions and velocities at multiples of a time step.
+
+    It is symplectic, so a run does not correct its energy; see `suited`.
 
     Parameters
     ----------
@@ -51,6 +63,63 @@ class Stepwise(OperatorBase, ABC):
         self.timestep, self.leaps = timestep, leaps
 
     @abstractmethod
+    def energy_and_forces(self, state: PhaseState) -> tuple[Tensor, Tensor]:
+        """Return potential energies in eV, ``[B]``, and forces in eV/Å, ``[B, N, 3]``."""
+
+    def energy(self, state: PhaseState) -> Tensor:
+        """Return potential energies in eV, ``[B]``, float64."""
+        return self.energy_and_forces(state)[0]
+
+    @without_gradients
+    def __call__(self, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Return positions and velocities, ``[B, T, N, 3]``, at ``times`` in fs.
+
+        Raises
+        ------
+        HorizonError
+            For a time outside a jump, or between steps.
+        """
+        counts = self.steps_to(times.tolist())
+        x, v = state.positions.double(), state.velocities.double()
+        masses = torch.where(state.mask, state.masses, 1.0)[..., None].double() * AMU_A2_FS2_IN_EV
+        half, last = 0.5 * self.timestep / masses, max(counts, default=0)
+        found = {0: (x, v)}
+        forces = self._forces(state, x) if last else x
+        for count in range(1, last + 1):
+            v = v + half * forces
+            x = x + self.timestep * v
+            forces = self._forces(state, x)
+            v = v + half * forces
+            if count in counts:
+                found[count] = x, v
+        paths = (torch.stack([found[count][side] for count in counts], dim=1) for side in (0, 1))
+        positions, velocities = (path.to(state.positions) for path in paths)
+        return positions, velocities
+
+    def _forces(self, state: PhaseState, x: Tensor) -> Tensor:
+        return self.energy_and_forces(state.replace(positions=x))[1].double()
+
+    def steps_to(self, times: Sequence[float]) -> list[int]:
+        """Return the number of steps to each time in fs.
+
+        Raises
+        ------
+        HorizonError
+            For a time outside a jump, or between steps.
+        """
+        counts = [round(time / self.timestep) for time in times]
+        for time, count in zip(times, counts, strict=True):
+            if not 0 <= time <= self.horizon * (1 + 1e-9):
+                raise HorizonError(f"{time:g} fs is not in a jump of up to {self.horizon:g} fs")
+            if abs(count * self.timestep - time) > 1e-6 * self.timestep:
+                raise HorizonError(f"{time:g} fs is no multiple of steps of {self.timestep:g} fs")
+        return counts
+
+
+class OneByOne(Stepwise):
+    """Velocity Verlet by a program that computes one molecule at a time."""
+
+    @abstractmethod
     def evaluate(self, numbers: NDArray[np.int64], charge: int, x: Array) -> tuple[float, Array]:
         """Return energy in eV and forces in eV/Å, ``[N, 3]``, of one molecule.
 
@@ -62,69 +131,6 @@ class Stepwise(OperatorBase, ABC):
             Å, ``[N, 3]``.
         """
 
-    def follow(
-        self, numbers: NDArray[np.int64], charge: int, masses: Array, start: Array, steps: list[int]
-    ) -> Array:
-        """Return positions and velocities of one molecule after numbers of steps that rise.
-
-        Parameters
-        ----------
-        numbers, charge
-            As for `evaluate`.
-        masses
-            amu, ``[N]``.
-        start
-            Positions and velocities, Å and Å/fs, ``[2, N, 3]``.
-        steps
-            In all, from the start.
-
-        Returns
-        -------
-        ``[T, 2, N, 3]``.
-        """
-        x, v = start.copy()
-        half = 0.5 * self.timestep / (masses[:, None] * AMU_A2_FS2_IN_EV)
-        done, found = 0, []
-        forces = self.evaluate(numbers, charge, x)[1] if max(steps, default=0) else x
-        for count in steps:
-            for _ in range(count - done):
-                v = v + half * forces
-                x = x + self.timestep * v
-                forces = self.evaluate(numbers, charge, x)[1]
-                v = v + half * forces
-            done = count
-            found.append(np.stack([x, v]))
-        return np.stack(found)
-
-    def __call__(self, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
-        """Return positions and velocities, ``[B, T, N, 3]``, at ``times`` in fs.
-
-        Raises
-        ------
-        HorizonError
-            For a time outside a jump, or between steps.
-        """
-        counts = self._steps(times.tolist())
-        order = np.argsort(counts, kind="stable")
-        back = np.argsort(order)
-        size = state.positions.shape
-        found = np.zeros((size[0], len(counts), 2, *size[1:]))
-        for row in range(size[0]):
-            numbers, charge, real = self._molecule(state, row)
-            start = torch.stack([state.positions[row], state.velocities[row]])[:, real]
-            masses = state.masses[row][real].double().cpu().numpy()
-            path = self.follow(
-                *(numbers, charge, masses, start.double().cpu().numpy()),
-                [counts[place] for place in order],
-            )
-            found[row][:, :, real.cpu().numpy()] = path[back]
-        both = torch.from_numpy(found).to(state.positions)
-        return both[:, :, 0], both[:, :, 1]
-
-    def energy(self, state: PhaseState) -> Tensor:
-        """Return potential energies in eV, ``[B]``, float64."""
-        return self.energy_and_forces(state)[0]
-
     def energy_and_forces(self, state: PhaseState) -> tuple[Tensor, Tensor]:
         """Return potential energies in eV, ``[B]``, and forces in eV/Å, ``[B, N, 3]``.
 
@@ -133,26 +139,102 @@ class Stepwise(OperatorBase, ABC):
         energies = torch.full((state.batch_size,), float("nan"), dtype=torch.float64)
         forces = torch.zeros_like(state.positions)
         for row in range(state.batch_size):
-            numbers, charge, real = self._molecule(state, row)
+            real = state.mask[row]
+            numbers = state.numbers[row][real].cpu().numpy()
             x = state.positions[row][real].double().cpu().numpy()
             if np.isfinite(x).all():
-                energies[row], pull = self.evaluate(numbers, charge, x)
+                energies[row], pull = self.evaluate(numbers, int(state.charge[row]), x)
                 forces[row, real] = torch.from_numpy(pull).to(forces)
             else:
                 forces[row, real] = float("nan")
         return energies.to(state.device), forces
 
-    def _steps(self, times: list[float]) -> list[int]:
-        counts = [round(time / self.timestep) for time in times]
-        for time, count in zip(times, counts, strict=True):
-            if not 0 <= time <= self.horizon * (1 + 1e-9):
-                raise HorizonError(f"{time:g} fs is not in a jump of up to {self.horizon:g} fs")
-            if abs(count * self.timestep - time) > 1e-6 * self.timestep:
-                raise HorizonError(f"{time:g} fs is no multiple of steps of {self.timestep:g} fs")
-        return counts
 
-    @staticmethod
-    def _molecule(state: PhaseState, row: int) -> tuple[NDArray[np.int64], int, Tensor]:
-        real = state.mask[row]
-        numbers = state.numbers[row][real].cpu().numpy()
-        return numbers, int(state.charge[row]), real
+class PotentialSteps(Stepwise):
+    """An operator whose path is that of velocity Verlet by its own forces, in place of its jumps.
+
+    Whole batches move together. At constant energy the modes of a molecule keep what they have,
+    which jumps cannot promise (docs/general-operator.md).
+
+    Parameters
+    ----------
+    operator
+        With a potential of its own, or an energy head.
+    timestep
+        fs.
+
+    Raises
+    ------
+    ConfigError
+        For an operator without energies, or a time step that is not above 0 and up to 2 fs.
+    """
+
+    @known_keywords()
+    def __init__(self, operator: OperatorLike, timestep: float = 1.0) -> None:
+        check_operator(operator)
+        if not operator.has_energy:
+            raise ConfigError("the operator has no energy head, so it has no forces to step by")
+        check_timestep(timestep)
+        super().__init__(timestep)
+        self.operator, self.horizon = operator, max(HORIZON, operator.horizon)
+
+    @property
+    def card(self) -> OperatorCard | None:  # type: ignore[override]
+        """The operator's, without what is known of the error of its jumps."""
+        card = self.operator.card
+        return None if card is None else card.model_copy(update={"calibration": None})
+
+    @property
+    def engine(self) -> str:  # type: ignore[override]
+        """What evaluates the operator."""
+        return self.operator.engine
+
+    @property
+    def atomic_charges(self) -> Charges | None:  # type: ignore[override]
+        """The operator's."""
+        return self.operator.atomic_charges
+
+    @property
+    def fingerprint(self) -> str:
+        """The operator's, and the time step."""
+        return f"{self.operator.fingerprint} {self.timestep}"
+
+    def energy(self, state: PhaseState) -> Tensor:
+        """Return the operator's potential energies in eV, ``[B]``."""
+        return self.operator.energy(state)
+
+    def energy_and_forces(self, state: PhaseState) -> tuple[Tensor, Tensor]:
+        """Return the operator's energies in eV, ``[B]``, and forces in eV/Å, ``[B, N, 3]``."""
+        return self.operator.energy_and_forces(state)
+
+    def in_double_precision(self) -> PotentialSteps:
+        """Return the same with the operator computed in double precision."""
+        return PotentialSteps(self.operator.in_double_precision(), self.timestep)
+
+
+def check_timestep(timestep: float, name: str = "timestep") -> None:
+    """Check that molecules can be moved in steps of a length in fs.
+
+    Raises
+    ------
+    ConfigError
+        If not, by the name that the caller has for it.
+    """
+    if not 0 < timestep <= LONGEST_STEP:
+        raise ConfigError(
+            f"{name} must be above 0 and at most {LONGEST_STEP:g} fs, not {timestep:g} fs: bonds "
+            "of hydrogen vibrate in 9 fs"
+        )
+
+
+def suited(ensemble: Ensemble, operator: OperatorLike) -> Ensemble:
+    """Return an ensemble as an operator needs it: one that corrects no symplectic steps.
+
+    Velocity Verlet retraces its path, and its energy only oscillates about one that it keeps.
+    Corrections would take thrice the time, and add the noise that they remove from jumps.
+    """
+    if not (isinstance(operator, Stepwise) and is_dataclass(ensemble)):
+        return ensemble
+    names = {field.name for field in fields(ensemble)}
+    own: dict[str, Any] = dict.fromkeys({"reversible", "energy_correction"} & names, False)
+    return replace(ensemble, **own)

@@ -78,6 +78,28 @@ def test_a_finished_run_is_prolonged_as_if_it_had_been_longer(tmp_path, ending, 
             assert one.read_bytes() == other.read_bytes()
 
 
+def test_a_run_by_steps_goes_on_by_steps(tmp_path, capsys):
+    steps = ["--timestep", "1fs", "--ensemble", "nve", "--operator", "organic-wb97m"]
+    for name, time in (("whole", "160fs"), ("cut", "50fs")):
+        (tmp_path / name).mkdir()
+        words = command(tmp_path / name, "dcd", time, *steps)
+        # Replicas at constant energy must not start alike.
+        words[words.index("--no-equilibration")] = "--equilibration=16fs"
+        assert main(words) == 0
+    assert "in steps by its forces of 1 fs, NVE" in capsys.readouterr().err
+    restart = tmp_path / "cut" / "run.restart"
+    assert main(["run", "--resume", str(restart), "--time", "160fs"]) == 0
+    for file in ("run-0.dcd", "run-1.dcd"):
+        assert (tmp_path / "whole" / file).read_bytes() == (tmp_path / "cut" / file).read_bytes()
+    record = json.loads((tmp_path / "cut" / "run.json").read_text())
+    assert record["operator"]["timestep_fs"] == 1.0
+    assert record["ensemble"] == "NVE(energy_correction=False, reversible=False)"
+    with (tmp_path / "whole" / "run.csv").open() as file:
+        total = [float(row["total_eV"]) for row in csv.DictReader(file)]
+    for replica in (total[0::2], total[1::2]):
+        assert 0 < np.ptp(replica) < 0.05
+
+
 def test_a_run_and_its_files_can_be_moved(tmp_path, monkeypatch):
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
