@@ -1,6 +1,7 @@
 """What 16 fs cost: ``python benchmarks/jump_cost.py``, of one thread's own time.
 
-A jump of the general operators by the engines that are installed, and a force call of AIMNet2, in
+A jump of the general operators by the engines that are installed, as it is and at constant energy,
+where it is reversible, steps of 1 fs by the operator's own forces, and a force call of AIMNet2, in
 turn; the least time of each counts. Positions differ from call to call, so that no engine has kept
 the forces of the last one. Needs ``pip install '.[training,numba]'``.
 """
@@ -10,6 +11,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -20,8 +22,9 @@ import typer
 _ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(_ROOT)]  # training is run from the checkout and not installed
 
-from ase_atom import PhaseState, load_operator  # noqa: E402
+from ase_atom import NVE, PhaseState, PotentialSteps, Propagator, load_operator  # noqa: E402
 from ase_atom.ase.conformer import from_smiles  # noqa: E402
+from ase_atom.operator import OperatorLike  # noqa: E402
 from training.engines.aimnet2 import load_ensemble  # noqa: E402
 
 STRIDE = 16.0
@@ -51,6 +54,10 @@ def main(
         }
         charge = np.zeros(batch, int)
 
+        general = load_operator("organic-wb97m", engine="onnx")
+        calls["organic-wb97m, onnx, constant energy"] = partial(_run, general)
+        calls["organic-wb97m, onnx, 16 steps"] = partial(_run, PotentialSteps(general, 1.0))
+
         def teacher(moved: PhaseState, charge: np.ndarray = charge) -> None:
             ensemble(moved.positions.numpy(), moved.numbers.numpy(), charge)
 
@@ -70,6 +77,11 @@ def main(
         first = best["tg80-gfn2, torch"]
         for name, spent in best.items():
             print(f"| {name} | {batch} | {spent:.1f} | {spent / first:.2f} |", flush=True)
+
+
+def _run(operator: OperatorLike, state: PhaseState) -> None:
+    for _ in Propagator(operator, state, NVE(), STRIDE).run(STRIDE):
+        pass
 
 
 def _jump(name: str, engine: str) -> Callable[[PhaseState], object]:

@@ -20,7 +20,7 @@ from ase_atom.cli.expected import look_at_errors
 from ase_atom.cli.keeper import Keeper
 from ase_atom.cli.log import EnergyLog, record_file, record_of, write_record
 from ase_atom.cli.march import march
-from ase_atom.cli.messages import say, say_warning
+from ase_atom.cli.messages import Note, say, say_warning
 from ase_atom.cli.report import Row, report
 from ase_atom.cli.request import ResumeRequest, RunRequest
 from ase_atom.cli.restart import SavedRun, reading_saved_run
@@ -41,6 +41,7 @@ from ase_atom.propagation.adaptive import SHORTEST
 from ase_atom.propagation.depth import DepthWatch
 from ase_atom.propagation.frames import exact
 from ase_atom.propagation.grid import check_count
+from ase_atom.propagation.jumps import takes_several_passes
 from ase_atom.propagation.leaps import check_leap, is_leap
 from ase_atom.state import PhaseState
 from ase_atom.units import format_time
@@ -70,7 +71,7 @@ def simulate(request: RunRequest) -> int:
     plan = plan_of(request, request.moving(molecules.operator))
     _check_room(rows, plan.duration, plan.interval)
     check_bursts(request, plan, rows)
-    notes = look_at_errors(request, plan, molecules)
+    notes = [*look_at_errors(request, plan, molecules), *_hints(request, plan)]
     rows = [row for row in rows if row.molecule.place not in molecules.left_out]
     start = prepare(request, plan, rows, notes)
     started_at = {row.molecule.place for row in start.rows}
@@ -178,6 +179,19 @@ def carry_out(batch: Batch, announcement: str) -> int:
     if batch.request.as_json:
         typer.echo(json.dumps(record_of(batch, "done", code), indent=1, ensure_ascii=False))
     return code
+
+
+def _hints(request: RunRequest, plan: Plan) -> list[Note]:
+    """What would serve better than reversible jumps of several passes, where nobody chose them."""
+    chosen = request.reversible is not None or request.divides_strides or plan.leaps
+    if chosen or not plan.ensemble.reversible or not takes_several_passes(plan.operator, plan.jump):
+        return []
+    return [
+        Note(
+            f"reversible jumps of {plan.name} take as long as steps by its own forces, --timestep "
+            "1fs, by which each vibration keeps its energy"
+        )
+    ]
 
 
 def _engine(operator: OperatorLike) -> str:

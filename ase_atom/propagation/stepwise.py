@@ -154,7 +154,7 @@ class PotentialSteps(Stepwise):
     """An operator whose path is that of velocity Verlet by its own forces, in place of its jumps.
 
     Whole batches move together. At constant energy the modes of a molecule keep what they have,
-    which jumps cannot promise (docs/general-operator.md).
+    which jumps cannot promise (docs/general-operator.md). The operator's leaps settle by steps.
 
     Parameters
     ----------
@@ -175,7 +175,7 @@ class PotentialSteps(Stepwise):
         if not operator.has_energy:
             raise ConfigError("the operator has no energy head, so it has no forces to step by")
         check_timestep(timestep)
-        super().__init__(timestep)
+        super().__init__(timestep, operator.leaps)
         self.operator, self.horizon = operator, max(HORIZON, operator.horizon)
 
     @property

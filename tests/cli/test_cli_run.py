@@ -275,3 +275,17 @@ def test_help_is_in_groups_with_examples(capsys):
         assert title in text
     assert "ase-atom run ethanol.xyz -o ethanol.dcd" in text
     assert "4  the mean temperature is not the thermostat's" in text
+
+
+def test_constant_energy_by_jumps_of_several_passes_names_the_better_way(run):
+    nve = ("--smiles", "O", "--ensemble", "nve", "--time", "16fs", "--equilibration", "16fs")
+    hint = "--timestep 1fs, by which each vibration keeps its energy"
+    for n, (more, said) in enumerate(
+        (((), True), (("--reversible",), False), (("--timestep", "1fs"), False))
+    ):
+        code, _, notes = run(*nve, *more, output=f"{n}.dcd")
+        assert code == 0
+        assert any(hint in line for line in notes) == said, more
+    code, _, notes = run(ETHANOL, *nve[2:], output="ethanol.dcd")
+    assert code == 0
+    assert not any(hint in line for line in notes)

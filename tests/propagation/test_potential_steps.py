@@ -13,6 +13,7 @@ from springs import SpringOperator
 from ase_atom import (
     NVE,
     ATOMCalculator,
+    ATOMVerlet,
     Bussi,
     Langevin,
     PhaseState,
@@ -47,6 +48,7 @@ def test_the_path_is_that_of_ases_velocity_verlet(name):
     steps = PotentialSteps(load_operator(name), 0.5)
     check_operator(steps)
     x, v = steps(state, torch.tensor([16.0, 0.0, 4.0], dtype=torch.float64))
+    assert steps.leaps is steps.operator.leaps
     for row, atoms in enumerate(state.to_atoms()):
         atoms.calc = ATOMCalculator(name)
         for count, place in ((8, 2), (24, 0)):
@@ -111,6 +113,17 @@ def test_each_vibration_of_sulfur_dioxide_keeps_its_energy():
     kelvin = np.array([temperatures(modes, run.state) for _ in run.run(1600.0)])
     early, late = (part.mean(0)[:, 1:] for part in np.array_split(kelvin, 2))
     assert np.abs(late - early).max() < 0.25 * early.mean()
+
+
+def test_ases_integrator_of_jumps_takes_steps_as_well():
+    (atoms,) = thermal("CH3CH2OH").to_atoms()
+    other, operator = atoms.copy(), load_operator("ethanol-gfn2")
+    ATOMVerlet(atoms, units.fs, operator=PotentialSteps(operator)).run(40)
+    other.calc = ATOMCalculator(operator)
+    VelocityVerlet(other, units.fs).run(40)
+    assert np.abs(atoms.positions - other.positions).max() < 1e-5
+    with pytest.raises(HorizonError, match=r"0\.5 fs is no multiple of steps of 1 fs"):
+        ATOMVerlet(atoms, 0.5 * units.fs, operator=PotentialSteps(operator)).run(1)
 
 
 def test_molecules_of_a_batch_do_not_touch_each_other():
