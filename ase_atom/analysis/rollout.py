@@ -26,6 +26,7 @@ from ase_atom.errors import ConfigError, DataError
 from ase_atom.molecules.catalogue import operator_for
 from ase_atom.operator import OperatorLike
 from ase_atom.propagation import Propagator, Settings, roll_out
+from ase_atom.propagation.stepwise import Stepwise
 from ase_atom.state import PhaseState
 from ase_atom.units import format_time
 
@@ -211,16 +212,17 @@ def run_from(
         reversible=reversible,
         stride=stride,
     )
-    made, stride = settings.ensemble(), settings.choose_stride(operator)
+    made, stride = settings.ensemble(operator), settings.choose_stride(operator)
     march = Propagator(
         operator, state, made, stride, reference.interval, seed=seed, drop_broken=True
     )
     runs = _runs(march, duration, name)
-    theory = f"{name}, {'reversible ' if made.reversible else ''}jumps of {format_time(stride)}"
-    facts = {
-        "ensemble": ensemble,
-        "theory": theory if energy_correction else f"{theory}, uncorrected",
-    }
+    if isinstance(operator, Stepwise):
+        theory = f"{name}, steps by its forces of {format_time(operator.timestep)}"
+    else:
+        theory = f"{name}, {'reversible ' if made.reversible else ''}jumps of {format_time(stride)}"
+        theory += "" if energy_correction else ", uncorrected"
+    facts = {"ensemble": ensemble, "theory": theory}
     if ensemble != "nve":
         facts |= {"temperature_K": f"{temperature:g}", "friction_per_fs": f"{friction:g}"}
     if march.broken:

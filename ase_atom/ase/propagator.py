@@ -210,8 +210,8 @@ class ATOMPropagator(MarchingDynamics):
             energy_correction=energy_correction,
             reversible=reversible,
         )
-        self.ensemble = chosen.ensemble()
         self.operator = choose_operator(atoms, operator)
+        self.ensemble = chosen.ensemble(self.operator)
         self.adaptive = Adaptive.asked(tolerance, fallback)
         step_length = ase_time("timestep", timestep)
         self.steps_per_stride, leaps = stride_in_steps(

@@ -282,9 +282,9 @@ def propagate_replicas(
         energy_correction=energy_correction,
         reversible=reversible,
     )
-    ensemble = chosen.ensemble()
-    noise = choose_noise(rng, seed, isinstance(ensemble, Thermostat))
     model = choose_operator(replicas[0], operator)
+    ensemble = chosen.ensemble(model)
+    noise = choose_noise(rng, seed, isinstance(ensemble, Thermostat))
     for atoms in replicas[1:]:
         choose_operator(atoms, model)
     adaptive = Adaptive.asked(tolerance, fallback)

@@ -20,6 +20,7 @@ from ase_atom.molecules.atoms import STATED, fixes_centre_of_mass
 from ase_atom.molecules.catalogue import operator_for
 from ase_atom.propagation import OperatorLike, Potential, Settings, check_abilities
 from ase_atom.propagation.ensembles import own_settings, unit_of
+from ase_atom.propagation.stepwise import Stepwise
 from ase_atom.state import PhaseState
 from ase_atom.units import FS
 
@@ -177,6 +178,11 @@ def choose_potential(
     if isinstance(energy_correction, bool):
         check_abilities(operator, energy_correction)
         return operator.energy
+    if isinstance(operator, Stepwise):
+        raise ConfigError(
+            "energy_correction is a calculator whose energy jumps are to keep, and steps by forces "
+            "are not corrected: leave it out"
+        )
     if isinstance(energy_correction, SinglePointCalculator):
         raise ConfigError(
             "energy_correction is a calculator that holds the energy of one frame and computes no "

@@ -278,7 +278,7 @@ def simulate(
         reversible=reversible,
         stride=None if stride is None else _time("stride", stride),
     )
-    chosen = settings.ensemble()
+    chosen = settings.ensemble(model)
     adaptive = Adaptive.asked(tolerance, fallback)
     usual = settings.choose_stride(model)
     jump = settings.choose_stride(model, adaptive is not None)

@@ -129,7 +129,8 @@ def _check_options(request: RunRequest) -> None:
     request.settings.ensemble()
     request.adaptive()
     if request.operator is not None:
-        plan_of(request, load_operator(request.operator, engine=request.engine.value))
+        operator = load_operator(request.operator, engine=request.engine.value)
+        plan_of(request, request.moving(operator))
     elif request.frame_interval is not None and request.frame_interval > request.time:
         raise ConfigError(
             f"--time {format_time(request.time)} is shorter than one frame interval of "

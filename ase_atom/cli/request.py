@@ -122,6 +122,7 @@ class RunRequest:
 
     def _check_steps(self) -> None:
         """Refuse a time step that cannot be, and what is for jumps alone."""
+        from ase_atom.propagation.grid import whole_steps
         from ase_atom.propagation.stepwise import HORIZON, check_timestep
 
         assert self.timestep is not None
@@ -131,20 +132,18 @@ class RunRequest:
                 f"--stride must be at most {HORIZON:g} fs with --timestep, not "
                 f"{format_time(self.stride)}: it is how often the thermostat acts"
             )
-        times = {"--stride": self.settings.stride, "--frame-interval": self.frame_interval}
-        for option, time in times.items():
-            # As far as a decimal says: 0.1 is not a tenth to a computer.
-            if time is not None and abs(time - round(time / self.timestep) * self.timestep) > 1e-6:
-                raise ConfigError(
-                    f"{option} {format_time(time)} is no multiple of --timestep "
-                    f"{format_time(self.timestep)}"
-                )
+        times = {"stride": self.settings.stride, "frame interval": self.frame_interval}
+        for name, time in times.items():
+            if time is not None:
+                option = f"--{name.replace(' ', '-')}"
+                whole_steps(name, time, self.timestep, f"{option} and --timestep set them")
         for_jumps = {
             "--reversible": self.reversible is True,
             "--single-pass": self.reversible is False,
             "--tolerance": self.tolerance is not None,
             "--fallback": self.fallback is not None,
             "--burst": self.burst is not None,
+            "--accept-error": self.accept_error,
             "--uncorrected": self.uncorrected,
         }
         for option, is_given in for_jumps.items():

@@ -36,7 +36,7 @@ from ase_atom.io.room import check_room
 from ase_atom.io.topology import names_beside
 from ase_atom.operator import OnnxEngine, OperatorLike
 from ase_atom.operator.torch_settings import set_threads
-from ase_atom.propagation import Frames, Guard, Propagator, default_stride
+from ase_atom.propagation import Frames, Guard, PotentialSteps, Propagator, default_stride
 from ase_atom.propagation.adaptive import SHORTEST
 from ase_atom.propagation.depth import DepthWatch
 from ase_atom.propagation.frames import exact
@@ -182,9 +182,10 @@ def carry_out(batch: Batch, announcement: str) -> int:
 
 
 def _hints(request: RunRequest, plan: Plan) -> list[Note]:
-    """What would serve better than reversible jumps of several passes, where nobody chose them."""
-    chosen = request.reversible is not None or request.divides_strides or plan.leaps
-    if chosen or not plan.ensemble.reversible or not takes_several_passes(plan.operator, plan.jump):
+    """What serves constant energy better than jumps of several passes, where nobody chose them."""
+    chosen = request.reversible is not None or request.divides_strides or request.has_thermostat
+    usual = default_stride(plan.operator)
+    if chosen or not (plan.operator.has_energy and takes_several_passes(plan.operator, usual)):
         return []
     return [
         Note(
@@ -196,6 +197,8 @@ def _hints(request: RunRequest, plan: Plan) -> list[Note]:
 
 def _engine(operator: OperatorLike) -> str:
     """What evaluated the operator, and why, where it was to be another."""
+    if isinstance(operator, PotentialSteps):
+        return _engine(operator.operator)
     if isinstance(operator, OnnxEngine) and operator.reason is not None:
         return f"{operator.engine}, in place of {operator.kind}: {operator.reason}"
     return operator.engine

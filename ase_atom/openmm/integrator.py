@@ -150,10 +150,10 @@ class ATOMIntegrator(openmm.CustomIntegrator):
         chosen = settings_of(
             temperature, friction, taut, settings, stride, fix_com, energy_correction, reversible
         )
-        ensemble = chosen.ensemble()
+        source = OperatorSource(operator)
+        ensemble = chosen.ensemble(source.operator)
         thermostatted = isinstance(ensemble, Thermostat)
         held = _is_held(system, fix_com, thermostatted)
-        source = OperatorSource(operator)
         check_abilities(source.operator, energy_correction)
         length = chosen.choose_stride(source.operator)
         frames, leaps = stride_in_steps(source.operator, ensemble, length, step_length, PLAIN)

@@ -16,6 +16,7 @@ from ase_atom.operator.protocol import OperatorLike
 from ase_atom.propagation.ensembles import Ensemble, Step, Thermostat
 from ase_atom.propagation.fallback import Fallback
 from ase_atom.propagation.parts import SAME_TIME, Divided, Part, Span, make_part
+from ase_atom.propagation.stepwise import Stepwise
 from ase_atom.state import PhaseState
 from ase_atom.units import format_time
 
@@ -99,9 +100,14 @@ class Adaptive:
         Raises
         ------
         ConfigError
-            For an operator without an error estimate, a fallback without a thermostat, or one that
-            fails on the first molecule.
+            For steps by forces, an operator without an error estimate, a fallback without a
+            thermostat, or one that fails on the first molecule.
         """
+        if isinstance(operator, Stepwise):
+            raise ConfigError(
+                "a tolerance or a fallback is for jumps, and the molecules move by steps of "
+                f"{operator.timestep:g} fs: leave it out"
+            )
         if operator.error_estimate is None:
             name = type(operator).__name__ if operator.card is None else operator.card.name
             raise ConfigError(

@@ -99,13 +99,33 @@ def steps_per_stride(
         raise HorizonError(
             f"a stride of {stride:g} fs lies beyond the operator's horizon of {horizon:g} fs"
         )
-    ratio = stride / timestep
+    return whole_steps("stride", stride, timestep, units)
+
+
+def whole_steps(name: str, time: float, timestep: float, units: str = "") -> int:
+    """Return how many time steps there are in a time that is a multiple of them.
+
+    Parameters
+    ----------
+    name
+        What the time is, for the message.
+    time, timestep
+        fs.
+    units
+        As in `check_time`.
+
+    Raises
+    ------
+    ConfigError
+        If it is no multiple; the message names the nearest that are.
+    """
+    ratio = time / timestep
     count = round(ratio)
-    if count < 1 or abs(ratio - count) > TOLERANCE * ratio:
+    if abs(ratio - count) > TOLERANCE * ratio:
         below, above = math.floor(ratio), math.ceil(ratio)
         near = " or ".join(f"{n * timestep:g} fs" for n in (below, above) if n > 0)
         raise ConfigError(
-            f"a stride of {stride:g} fs is no multiple of the time step of {timestep:g} fs; "
+            f"a {name} of {time:g} fs is no multiple of the time step of {timestep:g} fs; "
             f"near ones are {near}{_after(units)}"
         )
     return count

@@ -77,7 +77,7 @@ class Path:
         threads: int | None = None,
     ) -> None:
         self.operator = operator
-        self.ensemble = ensemble
+        self.ensemble = suited(ensemble, operator, {"step between frames": timestep}, potential)
         self.timestep, self.frames, self.threads = timestep, frames, threads
         self.steps = self.place = self.first = self.good = 0
         self.start: PhaseState | None = None
@@ -87,15 +87,6 @@ class Path:
         self._offsets = torch.from_numpy(times)
         self._potential = CachedPotential(operator.energy if potential is None else potential)
         self.watch(state)
-
-    @property
-    def ensemble(self) -> Ensemble:
-        """What happens before and after each jump, as `stepwise.suited` has it."""
-        return self._ensemble
-
-    @ensemble.setter
-    def ensemble(self, ensemble: Ensemble) -> None:
-        self._ensemble = suited(ensemble, self.operator)
 
     def watch(self, state: PhaseState) -> None:
         """Take the guard's limits from a state that no jump has led to.

@@ -132,7 +132,8 @@ class Propagator(Sendable):
         frame_interval = stride if frame_interval is None else frame_interval
         check_time("stride", stride)
         check_time("frame interval", frame_interval)
-        self.ensemble = suited(NVE() if ensemble is None else ensemble, operator)
+        grids = {"stride": stride, "frame interval": frame_interval}
+        self.ensemble = suited(NVE() if ensemble is None else ensemble, operator, grids, potential)
         leaping = is_leap(operator, stride)
         if leaping:
             check_leap(operator, self.ensemble, stride, frame_interval)

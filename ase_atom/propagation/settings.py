@@ -26,6 +26,7 @@ from ase_atom.propagation.ensembles import (
     ensembles,
     find_ensemble,
 )
+from ase_atom.propagation.stepwise import Stepwise, suited
 from ase_atom.state import PhaseState
 
 DEFAULT_STRIDE = 16.0
@@ -82,8 +83,13 @@ class Settings:
     stride: float | None = None
     names: Mapping[str, str] = field(default_factory=dict)
 
-    def ensemble(self) -> Ensemble:
+    def ensemble(self, operator: OperatorLike | None = None) -> Ensemble:
         """Return the ensemble that the settings describe.
+
+        Parameters
+        ----------
+        operator
+            Moves the molecules: the ensemble is `suited` to it.
 
         Raises
         ------
@@ -119,7 +125,15 @@ class Settings:
                 "microcanonical dynamics, where the centre of mass keeps its motion"
             )
         make: Callable[..., Ensemble] = kind
-        return make(**values)
+        made = make(**values)
+        if operator is None:
+            return made
+        if self.reversible is not None and isinstance(operator, Stepwise):
+            raise ConfigError(
+                f"{self._name('reversible')} is for jumps, and steps by forces retrace their path "
+                "by themselves: leave it out"
+            )
+        return suited(made, operator)
 
     def _said(self) -> list[str]:
         return [name for name, value in self.own.items() if value is not None]

@@ -7,9 +7,9 @@ were learned from a trajectory (see `ase_atom.propagation.leaps`).
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from dataclasses import fields, is_dataclass, replace
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -21,7 +21,8 @@ from ase_atom.errors.keywords import known_keywords
 from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.protocol import Charges, Leap, OperatorBase, OperatorLike, check_operator
 from ase_atom.operator.torch_settings import without_gradients
-from ase_atom.propagation.ensembles import Ensemble
+from ase_atom.propagation.ensembles import Ensemble, Potential
+from ase_atom.propagation.grid import LEAST_TIME, whole_steps
 from ase_atom.state import PhaseState
 from ase_atom.units import AMU_A2_FS2_IN_EV
 
@@ -77,18 +78,21 @@ class Stepwise(OperatorBase, ABC):
         Raises
         ------
         HorizonError
-            For a time outside a jump, or between steps.
+            For a time outside a jump.
+        ConfigError
+            For a time between steps.
         """
         counts = self.steps_to(times.tolist())
-        x, v = state.positions.double(), state.velocities.double()
-        masses = torch.where(state.mask, state.masses, 1.0)[..., None].double() * AMU_A2_FS2_IN_EV
-        half, last = 0.5 * self.timestep / masses, max(counts, default=0)
+        x, v, masses = (each.double() for each in (state.positions, state.velocities, state.masses))
+        precise = state.replace(positions=x, velocities=v, masses=masses)
+        inertia = torch.where(state.mask, masses, 1.0)[..., None] * AMU_A2_FS2_IN_EV
+        half, last = 0.5 * self.timestep / inertia, max(counts, default=0)
         found = {0: (x, v)}
-        forces = self._forces(state, x) if last else x
+        forces = self.energy_and_forces(precise)[1] if last else x
         for count in range(1, last + 1):
             v = v + half * forces
             x = x + self.timestep * v
-            forces = self._forces(state, x)
+            forces = self.energy_and_forces(precise.replace(positions=x))[1]
             v = v + half * forces
             if count in counts:
                 found[count] = x, v
@@ -96,24 +100,20 @@ class Stepwise(OperatorBase, ABC):
         positions, velocities = (path.to(state.positions) for path in paths)
         return positions, velocities
 
-    def _forces(self, state: PhaseState, x: Tensor) -> Tensor:
-        return self.energy_and_forces(state.replace(positions=x))[1].double()
-
     def steps_to(self, times: Sequence[float]) -> list[int]:
         """Return the number of steps to each time in fs.
 
         Raises
         ------
         HorizonError
-            For a time outside a jump, or between steps.
+            For a time outside a jump.
+        ConfigError
+            For a time between steps.
         """
-        counts = [round(time / self.timestep) for time in times]
-        for time, count in zip(times, counts, strict=True):
+        for time in times:
             if not 0 <= time <= self.horizon * (1 + 1e-9):
                 raise HorizonError(f"{time:g} fs is not in a jump of up to {self.horizon:g} fs")
-            if abs(count * self.timestep - time) > 1e-6 * self.timestep:
-                raise HorizonError(f"{time:g} fs is no multiple of steps of {self.timestep:g} fs")
-        return counts
+        return [whole_steps("time", time, self.timestep) for time in times]
 
 
 class OneByOne(Stepwise):
@@ -130,6 +130,17 @@ class OneByOne(Stepwise):
         x
             Å, ``[N, 3]``.
         """
+
+    def __call__(self, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Return positions and velocities, ``[B, T, N, 3]``; see `Stepwise`.
+
+        Each molecule to the end before the next, so that a program that starts from its last answer
+        finds one of the same molecule.
+        """
+        rows = [state.select(torch.tensor([row])) for row in range(state.batch_size)]
+        paths = [super(OneByOne, self).__call__(row, times) for row in rows]
+        positions, velocities = (torch.cat(side) for side in zip(*paths, strict=True))
+        return positions, velocities
 
     def energy_and_forces(self, state: PhaseState) -> tuple[Tensor, Tensor]:
         """Return potential energies in eV, ``[B]``, and forces in eV/Å, ``[B, N, 3]``.
@@ -220,21 +231,57 @@ def check_timestep(timestep: float, name: str = "timestep") -> None:
     ConfigError
         If not, by the name that the caller has for it.
     """
-    if not 0 < timestep <= LONGEST_STEP:
+    if isinstance(timestep, bool) or not isinstance(timestep, int | float):
+        raise ConfigError(f"{name} is a number in fs, not {timestep!r}")
+    if not LEAST_TIME <= timestep <= LONGEST_STEP:
         raise ConfigError(
-            f"{name} must be above 0 and at most {LONGEST_STEP:g} fs, not {timestep:g} fs: bonds "
-            "of hydrogen vibrate in 9 fs"
+            f"{name} must be from {LEAST_TIME:g} to {LONGEST_STEP:g} fs, not {timestep:g} fs: "
+            "bonds of hydrogen vibrate in 9 fs"
         )
 
 
-def suited(ensemble: Ensemble, operator: OperatorLike) -> Ensemble:
+def suited(
+    ensemble: Ensemble,
+    operator: OperatorLike,
+    times: Mapping[str, float] | None = None,
+    potential: Potential | None = None,
+) -> Ensemble:
     """Return an ensemble as an operator needs it: one that corrects no symplectic steps.
 
     Velocity Verlet retraces its path, and its energy only oscillates about one that it keeps.
     Corrections would take thrice the time, and add the noise that they remove from jumps.
+
+    Parameters
+    ----------
+    ensemble, operator
+        Of a run. For an operator that is not `Stepwise` the ensemble comes back as it is.
+    times
+        What must be multiples of the time step, fs, by name.
+    potential
+        What jumps would keep.
+
+    Raises
+    ------
+    ConfigError
+        If a time is no multiple, the potential is another than the operator's, or the ensemble
+        cannot be had without corrections.
     """
-    if not (isinstance(operator, Stepwise) and is_dataclass(ensemble)):
+    if not isinstance(operator, Stepwise):
         return ensemble
-    names = {field.name for field in fields(ensemble)}
-    own: dict[str, Any] = dict.fromkeys({"reversible", "energy_correction"} & names, False)
-    return replace(ensemble, **own)
+    for name, time in (times or {}).items():
+        whole_steps(name, time, operator.timestep)
+    if potential is not None and getattr(potential, "__self__", None) is not operator:
+        raise ConfigError(
+            "another potential's energy is for jumps to keep, and steps by forces are not "
+            "corrected: leave it out"
+        )
+    if not (ensemble.reversible or ensemble.energy_correction):
+        return ensemble
+    made: Any = ensemble
+    try:
+        return cast(Ensemble, replace(made, reversible=False, energy_correction=False))
+    except (TypeError, ValueError) as error:
+        raise ConfigError(
+            f"the ensemble {ensemble.title} corrects jumps, and steps by forces are not to be "
+            "corrected: make it a dataclass with the fields reversible and energy_correction"
+        ) from error

@@ -79,6 +79,29 @@ def test_an_openmm_path_is_that_of_its_forces():
     assert float(drift) < 0.01 * float(state.kinetic_energy()[0])
 
 
+@pytest.mark.parametrize("precision", [torch.float32, torch.float64])
+def test_molecules_of_a_batch_are_followed_one_after_the_other(precision):
+    """A program that starts from its last answer finds one of the same molecule."""
+    asked = []
+
+    class Heard(EMT):
+        def calculate(self, atoms=None, properties=("energy",), system_changes=all_changes):
+            asked.append(len(atoms))
+            super().calculate(atoms, properties, system_changes)
+
+    state = PhaseState.from_atoms([molecule("H2O"), molecule("CH3CH2OH")])
+    state = sample_velocities(state, 300.0, torch.Generator().manual_seed(3))
+    state = state.replace(
+        masses=state.masses.to(precision),
+        positions=state.positions.to(precision),
+        velocities=state.velocities.to(precision),
+    )
+    x, _ = CalculatorSteps(Heard(), 0.5)(state, torch.tensor([8.0], dtype=torch.float64))
+    assert x.dtype == precision
+    assert asked == sorted(asked)
+    assert not bool(x[0, :, 3:].any())
+
+
 def test_leaps_settle_by_forces():
     operator = OpenMMSteps(springs(), 0.5, untrained_leaps())
     propagator = Propagator(operator, start(4), Langevin(300.0, 0.01), stride=1000.0, seed=5)
@@ -98,7 +121,7 @@ def test_what_forces_cannot_do_is_refused():
     with pytest.raises(ConfigError, match="OpenMM: "):
         OpenMMSteps(springs(), platform="Abacus")
     operator = OpenMMSteps(springs(), 0.5)
-    with pytest.raises(HorizonError, match=r"no multiple of steps of 0\.5 fs"):
+    with pytest.raises(ConfigError, match=r"0\.7 fs is no multiple of the time step of 0\.5 fs"):
         operator(start(), torch.tensor([0.7], dtype=torch.float64))
     with pytest.raises(HorizonError, match="is not in a jump of up to 16 fs"):
         operator(start(), torch.tensor([17.0], dtype=torch.float64))

@@ -125,11 +125,14 @@ def test_bad_structures(go, tmp_path, out, case):
         (["--equilibration", "1e15ns"], "at most 1e+10 can be asked for"),
         (["--time", "150us", "--replicas", "3000"], "or more, and"),
         (["--ensemble", "npt"], "Invalid value for '--ensemble'"),
-        (["--timestep", "3fs"], "--timestep must be above 0 and at most 2 fs, not 3 fs"),
-        (["--timestep", "0.7fs"], "--stride 16 fs is no multiple of --timestep 0.7 fs"),
+        (["--timestep", "3fs"], "--timestep must be from 0.001 to 2 fs, not 3 fs"),
+        (
+            ["--timestep", "0.7fs"],
+            "no multiple of the time step of 0.7 fs; near ones are 15.4 fs or 16.1 fs; --stride",
+        ),
         (
             ["--timestep", "1fs", "--frame-interval", "2.5fs"],
-            "--frame-interval 2.5 fs is no multiple of --timestep 1 fs",
+            "a frame interval of 2.5 fs is no multiple of the time step of 1 fs; near ones are",
         ),
         (["--timestep", "1fs", "--stride", "4ps"], "--stride must be at most 16 fs with"),
         (["--timestep", "1fs", "--single-pass"], "--single-pass is for jumps, and --timestep"),
@@ -137,6 +140,8 @@ def test_bad_structures(go, tmp_path, out, case):
         (["--timestep", "1fs", "--uncorrected"], "--uncorrected is for jumps"),
         (["--timestep", "1fs", "--tolerance", "0.1"], "--tolerance is for jumps"),
         (["--timestep", "1fs", "--fallback", "gfn2"], "--fallback is for jumps"),
+        (["--timestep", "1fs", "--accept-error"], "--accept-error is for jumps"),
+        (["--timestep", "1e-9fs"], "--timestep must be from 0.001 to 2 fs, not 1e-09 fs"),
         (["--speed", "9"], "No such option"),
     ],
 )

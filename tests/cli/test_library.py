@@ -138,7 +138,7 @@ def test_a_list_that_is_no_good_is_one_line_and_no_file(here, capsys, text, said
         (["library.smi", "--operator", "none"], "none"),
         (["library.smi", "--tolerance", "2"], "--tolerance"),
         (["library.smi", "--time", "1fs", "--frame-interval", "2fs"], "one frame interval"),
-        (["library.smi", "--timestep", "0.7fs"], "no multiple of --timestep"),
+        (["library.smi", "--timestep", "0.7fs"], "no multiple of the time step"),
         (["library.smi", "--stride", "1ps", "--operator", "tg80-gfn2"], "means leaps"),
         (["library.smi", "--stride", "100fs", "--operator", "tg80-gfn2"], "horizon"),
         (["library.smi", "--scheduler", "cloud"], "'cloud' is not local"),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 import numpy as np
 import pytest
 import torch
@@ -13,6 +15,7 @@ from springs import SpringOperator
 from ase_atom import (
     NVE,
     ATOMCalculator,
+    ATOMPropagator,
     ATOMVerlet,
     Bussi,
     Langevin,
@@ -122,8 +125,52 @@ def test_ases_integrator_of_jumps_takes_steps_as_well():
     other.calc = ATOMCalculator(operator)
     VelocityVerlet(other, units.fs).run(40)
     assert np.abs(atoms.positions - other.positions).max() < 1e-5
-    with pytest.raises(HorizonError, match=r"0\.5 fs is no multiple of steps of 1 fs"):
-        ATOMVerlet(atoms, 0.5 * units.fs, operator=PotentialSteps(operator)).run(1)
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "langevin"])
+def test_an_integrator_says_what_its_path_is(ensemble):
+    (atoms,) = thermal("CH3CH2OH").to_atoms()
+    steps = PotentialSteps(load_operator("ethanol-gfn2"))
+    heat = {"temperature_K": 300, "friction": 0.01 / units.fs} if ensemble == "langevin" else {}
+    dyn = ATOMPropagator(atoms, units.fs, operator=steps, **heat)
+    assert not dyn.ensemble.reversible
+    assert not dyn.ensemble.energy_correction
+
+
+def test_what_is_for_jumps_is_refused_before_a_file_is_touched(tmp_path):
+    (atoms,) = thermal("CH3CH2OH").to_atoms()
+    steps = PotentialSteps(load_operator("ethanol-gfn2"))
+    kept = tmp_path / "kept.traj"
+    kept.write_bytes(b"somebody's")
+    for options, message in (
+        ({"timestep": 0.5 * units.fs}, r"0\.5 fs is no multiple of the time step of 1 fs"),
+        ({"reversible": True}, "reversible is for jumps"),
+        ({"energy_correction": ATOMCalculator("ethanol-gfn2")}, "energy jumps are to keep"),
+        ({"tolerance": 0.1}, "a tolerance or a fallback is for jumps"),
+    ):
+        asked = {"timestep": units.fs, "operator": steps, "trajectory": str(kept), **options}
+        with pytest.raises(ConfigError, match=message):
+            ATOMVerlet(atoms, **asked)
+    assert kept.read_bytes() == b"somebody's"
+    state = PhaseState.from_atoms([atoms])
+    for grid in ({"stride": 4.5}, {"frame_interval": 2.5}):
+        with pytest.raises(ConfigError, match="no multiple of the time step of 1 fs; near ones"):
+            Propagator(steps, state, **grid)
+    with pytest.raises(ConfigError, match="another potential's energy"):
+        Propagator(steps, state, potential=steps.operator.energy)
+
+
+@dataclass(frozen=True)
+class Own(NVE):
+    """As a plugin might have it, without a way to switch corrections off."""
+
+    reversible: bool = field(default=True, init=False)
+
+
+def test_an_ensemble_that_cannot_be_had_without_corrections_is_refused():
+    steps = PotentialSteps(springs())
+    with pytest.raises(ConfigError, match="the ensemble NVE corrects jumps"):
+        Propagator(steps, thermal("CH3CH2OH"), Own())
 
 
 def test_molecules_of_a_batch_do_not_touch_each_other():
@@ -155,11 +202,15 @@ def test_a_simulation_by_steps_says_what_the_operator_covers():
 
 def test_what_steps_cannot_do_is_refused():
     operator = springs()
-    for timestep in (0.0, -1.0, 2.5, float("nan")):
-        with pytest.raises(ConfigError, match="timestep must be above 0 and at most 2 fs"):
+    for timestep in (0.0, -1.0, 1e-9, 2.5, float("nan")):
+        with pytest.raises(ConfigError, match=r"timestep must be from 0\.001 to 2 fs, not"):
             PotentialSteps(operator, timestep)
-    with pytest.raises(HorizonError, match="no multiple of steps of 1 fs"):
-        PotentialSteps(operator)(thermal("CH3CH2OH"), torch.tensor([0.5], dtype=torch.float64))
+    for timestep in ("1fs", None, True):
+        with pytest.raises(ConfigError, match="timestep is a number in fs, not"):
+            PotentialSteps(operator, timestep)
+    for time, error in ((0.5, ConfigError), (65.0, HorizonError)):
+        with pytest.raises(error):
+            PotentialSteps(operator)(thermal("CH3CH2OH"), torch.tensor([time]))
 
     class Mute(SpringOperator):
         has_energy = False
