@@ -323,3 +323,28 @@ def test_bad_input_is_one_line_and_exit_code_2(
     assert error.count("\n") == 1
     assert re.search(message, error), error
     assert sorted(tmp_path.rglob("*")) == present
+
+
+def test_bursts_may_be_as_short_as_one_pass(
+    parent: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture,
+) -> None:
+    """Many short bursts cover more than few long ones, and later passes begin where one ends."""
+    monkeypatch.chdir(tmp_path)
+    write_bursts(tmp_path / "short.h5", softer_bursts(40, frames=12))
+    assert tune(monkeypatch, parent, "short.h5", "--steps", "90") == 0
+    *_, before, after = (
+        re.findall(r"[\d.]+|-", line.partition(": ")[2].partition(" ")[2])
+        for line in capsys.readouterr().out.splitlines()
+        if line.startswith(("before", "after"))
+    )
+    assert float(after[0]) < 0.95 * float(before[0])
+    assert after[1:3] == ["-", "-"]  # 16 and 32 fs, which no burst covers
+    operator = load_operator(tmp_path / "short.safetensors")
+    assert operator.horizon == 16.0
+    write_bursts(tmp_path / "shorter.h5", softer_bursts(6, frames=8))
+    assert tune(monkeypatch, parent, "shorter.h5", "--steps", "40") == 2
+    line = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "loss.window (8 fs) is longer than the shortest burst (7 fs)" in line

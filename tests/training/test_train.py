@@ -225,7 +225,6 @@ def test_a_run_can_start_from_a_trained_operator(config: Path, tmp_path: Path) -
     ("override", "words"),
     [
         ("data.paths=[sand.h5]", ("sand.h5", "python -m training.generate")),
-        ("operator.horizon=64", ("operator.horizon (64 fs)", "shortest burst (59 fs)")),
         ("loss.window=2.5", ("loss.window (2.5 fs)", "no multiple", "(1 fs)")),
         ("loss.chain=8", ("loss.window times loss.chain (64 fs)", "shortest burst")),
         ("operator.elements=[1, 6]", ("[8]", "operator.elements: [1, 6, 8]")),

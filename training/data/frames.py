@@ -118,6 +118,11 @@ class FrameData:
             interval=intervals[0],
         )
 
+    @property
+    def longest(self) -> float:
+        """Longest time that every burst covers, fs."""
+        return (int(self.length.min()) - 1) * self.interval
+
     def starts(self, longest: int, count: int) -> list[Tensor]:
         """Frames of each burst from which to measure; see `start_frames`."""
         return [
@@ -144,10 +149,9 @@ class FrameData:
                 f"{name} ({fs:g} fs) is no multiple of the data's frame interval "
                 f"({self.interval:g} fs)"
             )
-        longest = (int(self.length.min()) - 1) * self.interval
-        if fs > longest + 1e-6:
+        if fs > self.longest + 1e-6:
             raise DataError(
-                f"{name} ({fs:g} fs) is longer than the shortest burst ({longest:g} fs)"
+                f"{name} ({fs:g} fs) is longer than the shortest burst ({self.longest:g} fs)"
             )
         return count
 

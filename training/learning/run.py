@@ -201,7 +201,7 @@ def make_module(config: TrainingConfig, reference: Reference, operator: Operator
     Raises
     ------
     DataError
-        If the data's frames do not fit the window, or the bursts are shorter than the horizon.
+        If the data's frames do not fit the window, or the bursts are shorter than it.
     """
     if not (learns_energies(operator) or config.loss.position or config.loss.velocity):
         raise ConfigError(
@@ -218,7 +218,6 @@ def make_module(config: TrainingConfig, reference: Reference, operator: Operator
         data = FrameData.from_bursts(bursts, offsets)
         window = data.frames_of(config.window, "loss.window")
         data.frames_of(window * config.loss.chain * data.interval, "loss.window times loss.chain")
-        data.frames_of(config.operator.horizon, "operator.horizon")
         samplers.append(
             Sampler(
                 data,
@@ -255,8 +254,8 @@ def _geometries(
 
 
 def _validation(config: TrainingConfig, held: FrameData) -> Validation:
-    held.frames_of(config.operator.horizon, "operator.horizon")
-    wanted = {*(2.0**n for n in range(2, 20)), config.window, config.operator.horizon}
-    lags = {time / held.interval for time in wanted if time <= config.operator.horizon}
+    longest = min(config.operator.horizon, held.longest)
+    wanted = {*(2.0**n for n in range(2, 20)), config.window, longest}
+    lags = {time / held.interval for time in wanted if time <= longest}
     lags = sorted(round(lag) for lag in lags if abs(lag - round(lag)) < 1e-6 and lag >= 1)
     return Validation(held, lags, config.trainer.validate_starts)

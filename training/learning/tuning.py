@@ -180,13 +180,14 @@ def held_out_errors(
     bursts
         Reference bursts.
     lags
-        fs; those beyond the operator's horizon are left out.
+        fs; those beyond the operator's horizon or the shortest burst are left out.
     starts
         States of each burst.
     """
     offsets = EnergyOffsets.from_operator(operator)
     data = FrameData.from_bursts(bursts, offsets)
-    frames = [data.frames_of(lag, "lag") for lag in lags if lag <= operator.horizon]
+    longest = min(operator.horizon, data.longest)
+    frames = [data.frames_of(lag, "lag") for lag in lags if lag <= longest]
     held_out = Validation(data, frames, starts)
     held_out.reset(next(operator.parameters()).device)
     with torch.no_grad():
