@@ -347,4 +347,4 @@ def test_bursts_may_be_as_short_as_one_pass(
     write_bursts(tmp_path / "shorter.h5", softer_bursts(6, frames=8))
     assert tune(monkeypatch, parent, "shorter.h5", "--steps", "40") == 2
     line = capsys.readouterr().err.strip().splitlines()[-1]
-    assert "loss.window (8 fs) is longer than the shortest burst (7 fs)" in line
+    assert "lag (8 fs) is longer than the shortest burst (7 fs)" in line

@@ -183,10 +183,15 @@ def held_out_errors(
         fs; those beyond the operator's horizon or the shortest burst are left out.
     starts
         States of each burst.
+
+    Raises
+    ------
+    DataError
+        If a burst is shorter than the first lag.
     """
     offsets = EnergyOffsets.from_operator(operator)
     data = FrameData.from_bursts(bursts, offsets)
-    longest = min(operator.horizon, data.longest)
+    longest = max(min(operator.horizon, data.longest), min(lags))
     frames = [data.frames_of(lag, "lag") for lag in lags if lag <= longest]
     held_out = Validation(data, frames, starts)
     held_out.reset(next(operator.parameters()).device)
