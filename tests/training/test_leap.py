@@ -39,6 +39,12 @@ from training.leap.reweight import log_density
 from training.leap.teacher import Assignment, TeacherRun, make_runs, read_run
 
 
+@pytest.fixture(autouse=True)
+def few_frames(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settle so many frames only as make the settling's time a number."""
+    monkeypatch.setattr("training.leap.command.FRAMES", 64)
+
+
 def random_run(temperature: float = 300.0, frames: int = 40, seed: int = 0) -> TeacherRun:
     atoms = molecule("CH3CH2OH")
     noise = torch.randn(4, frames, 9, 3, generator=torch.Generator().manual_seed(seed))

@@ -64,6 +64,9 @@ MANY = (Schedule(300.0, 8, 10000.0), Schedule(450.0, 8, 10000.0))
 SETTLED = 16
 """Molecules by which it is measured what settling stands for."""
 
+FRAMES = 2048
+"""Frames of these runs together that are settled."""
+
 ENOUGH = 20
 """Molecules from which leaps of others are learned."""
 
@@ -220,7 +223,7 @@ def train_leaps(
     )
     cool = min(run.temperature_K for run in runs)
     shown = [run for run in runs if run.temperature_K == cool][:SETTLED]
-    time = measured_settling(teacher, shown, leaps.card, 2048 // len(shown))
+    time = measured_settling(teacher, shown, leaps.card, FRAMES // len(shown))
     return LeapDecoder(leaps.network, leaps.card.model_copy(update={"settling_fs": time}))
 
 
