@@ -199,7 +199,6 @@ class RunRequest:
         from ase_atom.propagation import Settings
         from ase_atom.propagation.settings import DEFAULT_STRIDE
 
-        by_jumps = self.timestep is None
         own = {
             "friction": None if self.friction is None else self.friction / PS,
             "taut": self.taut,
@@ -209,9 +208,9 @@ class RunRequest:
             kind=self.ensemble,
             temperature=self.kelvin if self.has_thermostat else None,
             own={name: value for name, value in own.items() if value is not None},
-            energy_correction=by_jumps and not self.uncorrected,
-            reversible=self.reversible if by_jumps else False,
-            stride=self.stride if by_jumps or self.stride is not None else DEFAULT_STRIDE,
+            energy_correction=not self.uncorrected,
+            reversible=self.reversible,
+            stride=DEFAULT_STRIDE if self.stride is None and self.timestep else self.stride,
             names={name: f"--{name}" for name in ("temperature", "friction", "taut", "stride")},
         )
 

@@ -254,11 +254,12 @@ def plan_of(request: RunRequest, operator: OperatorLike) -> Plan:
     """Return stride, frames and ensemble, with the time rounded up to whole frames."""
     name = operator.card.name if operator.card else str(request.operator)
     settings = request.settings
+    ensemble = settings.ensemble(operator)
     usual = settings.choose_stride(operator)
     stride = settings.choose_stride(operator, request.divides_strides)
     interval = usual if request.frame_interval is None else request.frame_interval
     if is_leap(operator, stride):
-        check_leap(operator, settings.ensemble(), stride, interval)
+        check_leap(operator, ensemble, stride, interval)
         usual = default_stride(operator)
     elif stride > operator.horizon:
         raise HorizonError(
@@ -275,7 +276,7 @@ def plan_of(request: RunRequest, operator: OperatorLike) -> Plan:
     check_count("frames", request.time, interval)
     frames = math.ceil(exact(request.time) / exact(interval))
     duration = float(frames * exact(interval))
-    return Plan(operator, name, settings.ensemble(), stride, interval, duration, usual)
+    return Plan(operator, name, ensemble, stride, interval, duration, usual)
 
 
 def _announcement(request: RunRequest, plan: Plan, molecules: Molecules) -> str:

@@ -88,33 +88,28 @@ class OpenMMSteps(OneByOne):
         forces = state.getForces(asNumpy=True)._value
         return energy * KJ_MOL, forces * (KJ_MOL / NM)
 
-    def __call__(self, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
-        """Return positions and velocities, ``[B, T, N, 3]``, at ``times`` in fs.
-
-        OpenMM's own integrator makes the steps.
-
-        Raises
-        ------
-        HorizonError
-            For a time outside a jump, or between steps.
-        """
+    def follow(self, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the path of one molecule, whose steps OpenMM's own integrator makes."""
         counts = self.steps_to(times.tolist())
-        size = state.positions.shape
-        found = np.zeros((size[0], len(counts), 2, *size[1:]))
-        for row in range(size[0]):
-            real = state.mask[row].cpu().numpy()
-            self._check(int(real.sum()), state.masses[row].double().cpu().numpy()[real])
-            self._context.setPositions(state.positions[row].double().cpu().numpy()[real] / NM)
-            self._context.setVelocities(state.velocities[row].double().cpu().numpy()[real] / NM_PS)
-            done = 0
-            for place in np.argsort(counts, kind="stable"):
-                self._integrator.step(counts[place] - done)
-                done = counts[place]
-                found[row, place][:, real] = self._phase()
+        real = state.mask[0].cpu().numpy()
+        x, v, masses = (
+            each[0].double().cpu().numpy()[real]
+            for each in (state.positions, state.velocities, state.masses)
+        )
+        self._check(len(masses), masses)
+        self._context.setPositions(x / NM)
+        self._context.setVelocities(v / NM_PS)
+        found = np.zeros((len(counts), 2, *state.positions.shape[1:]))
+        done = 0
+        for place in np.argsort(counts, kind="stable"):
+            self._integrator.step(counts[place] - done)
+            done = counts[place]
+            found[place][:, real] = self._phase()
         both = torch.from_numpy(found).to(state.positions)
-        return both[:, :, 0], both[:, :, 1]
+        return both[None, :, 0], both[None, :, 1]
 
     def _phase(self) -> Array:
+        """Positions and velocities in Å and Å/fs, ``[2, N, 3]``."""
         state = self._context.getState(positions=True, velocities=True)
         return np.stack([positions_of(state), state.getVelocities(asNumpy=True)._value * NM_PS])
 

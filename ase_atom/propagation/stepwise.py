@@ -18,7 +18,6 @@ from torch import Tensor
 
 from ase_atom.errors import ConfigError, HorizonError
 from ase_atom.errors.keywords import known_keywords
-from ase_atom.operator.card import OperatorCard
 from ase_atom.operator.protocol import Charges, Leap, OperatorBase, OperatorLike, check_operator
 from ase_atom.operator.torch_settings import without_gradients
 from ase_atom.propagation.ensembles import Ensemble, Potential
@@ -77,10 +76,8 @@ class Stepwise(OperatorBase, ABC):
 
         Raises
         ------
-        HorizonError
-            For a time outside a jump.
-        ConfigError
-            For a time between steps.
+        HorizonError, ConfigError
+            As `steps_to`.
         """
         counts = self.steps_to(times.tolist())
         x, v, masses = (each.double() for each in (state.positions, state.velocities, state.masses))
@@ -138,9 +135,13 @@ class OneByOne(Stepwise):
         finds one of the same molecule.
         """
         rows = [state.select(torch.tensor([row])) for row in range(state.batch_size)]
-        paths = [super(OneByOne, self).__call__(row, times) for row in rows]
+        paths = [self.follow(row, times) for row in rows]
         positions, velocities = (torch.cat(side) for side in zip(*paths, strict=True))
         return positions, velocities
+
+    def follow(self, state: PhaseState, times: Tensor) -> tuple[Tensor, Tensor]:
+        """Return the path of one molecule, a batch of one; see `Stepwise`."""
+        return super().__call__(state, times)
 
     def energy_and_forces(self, state: PhaseState) -> tuple[Tensor, Tensor]:
         """Return potential energies in eV, ``[B]``, and forces in eV/Å, ``[B, N, 3]``.
@@ -188,12 +189,9 @@ class PotentialSteps(Stepwise):
         check_timestep(timestep)
         super().__init__(timestep, operator.leaps)
         self.operator, self.horizon = operator, max(HORIZON, operator.horizon)
-
-    @property
-    def card(self) -> OperatorCard | None:  # type: ignore[override]
-        """The operator's, without what is known of the error of its jumps."""
-        card = self.operator.card
-        return None if card is None else card.model_copy(update={"calibration": None})
+        if operator.card is not None:
+            # What is known of the error of jumps is not known of steps.
+            self.card = operator.card.model_copy(update={"calibration": None})
 
     @property
     def engine(self) -> str:  # type: ignore[override]

@@ -254,6 +254,7 @@ def _geometries(
 
 
 def _validation(config: TrainingConfig, held: FrameData) -> Validation:
+    held.frames_of(config.window, "loss.window")
     longest = min(config.operator.horizon, held.longest)
     wanted = {*(2.0**n for n in range(2, 20)), config.window, longest}
     lags = {time / held.interval for time in wanted if time <= longest}
